@@ -1,0 +1,15 @@
+"""The merchant's order system, as it tells its story in signed hooks (webhooks out come later).
+
+What the shop tells are *facts*, and an order is the set of facts heard about it so far:
+
+    nothing ──▶ placed · paid · closed · received · refunded (any number), each at most once, in any order of arrival
+
+Facts are merged, never ordered: a fact adds to the row of its order and takes nothing away, so that every order of
+arrival ends in the same row. What was paid for counts more than what was placed: lines of `order.paid` replace those
+of `order.placed`, whichever came first. Refunds count from the moment the paid lines are known. Others take part as
+`OrderParticipant`s: in the same transaction, and under the lock of the order, they bring their own objects to the
+state that the facts imply.
+
+Invariants: an event id is applied at most once and answered alike ever after; a fact is never changed by a later
+contradiction; a line is never refunded beyond its units or its amount.
+"""
