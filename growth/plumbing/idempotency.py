@@ -1,0 +1,138 @@
+"""Idempotency: the same Idempotency-Key gives the same answer, written in the transaction of the work itself.
+
+The UNIQUE key decides. The advisory lock (of the transaction, so it is safe behind a pooler) only spares the second
+caller the work: it is told at once that the first is still running.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from growth.plumbing.postgres import Database, Tx
+from growth.vocabulary.refusals import Kind, Refusal
+
+KEPT_HOURS = 24
+PRUNED_AT_ONCE = 1000
+"""Rows deleted in one transaction."""
+
+REPLAYED_HEADER = "Idempotent-Replayed"
+
+OTHER_CONTENT = Kind("idempotency.other_content", "This Idempotency-Key was used with other content.", 422)
+IN_PROGRESS = Kind("idempotency.in_progress", "The first call with this Idempotency-Key is still running.", 409)
+
+Answer = TypeVar("Answer")
+
+
+class Once(Struct, Generic[Answer], frozen=True):
+    """An answer, and whether it is the first one told again."""
+
+    answer: Answer
+    replayed: bool
+
+
+def fingerprint(*parts: bytes | str) -> bytes:
+    """Return what tells one content from another (32 bytes); parts are told apart from their concatenation."""
+    digest = sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.digest()
+
+
+async def once(
+    tx: Tx,
+    *,
+    scope: str,
+    key: str | None,
+    content: bytes,
+    answer_type: type[Answer],
+    work: Callable[[], Awaitable[Answer]],
+    now: datetime,
+) -> Once[Answer]:
+    """Do `work` once for `key` within `scope` (caller and path), in `tx`; ask again and get the first answer.
+
+    `content` is the `fingerprint` of what was asked; `answer_type` is what msgspec decodes the stored answer to.
+    Without a key it is just the work. A `Refusal` of the work is not kept: nothing was changed, so it may be tried.
+    Raises `Refusal`: 422 for a key used with other content, 409 while the first call is still running.
+    """
+    if key is None:
+        return Once(await work(), replayed=False)
+    expired_at = now - timedelta(hours=KEPT_HOURS)
+    row = await tx.fetchrow(
+        """
+        SELECT pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $2, 0)) AS free,
+               stored.fingerprint,
+               stored.answer
+        FROM (SELECT) AS always
+        LEFT JOIN plumbing.idempotency AS stored
+               ON stored.scope = $1
+              AND stored.key = $2
+              AND stored.created_at > $3
+        """,
+        scope,
+        key,
+        expired_at,
+    )
+    assert row is not None, "the left side always has a row"
+    if row["fingerprint"] is not None:
+        if row["fingerprint"] != content:
+            raise Refusal(OTHER_CONTENT)
+        return Once(msgspec.json.decode(row["answer"], type=answer_type), replayed=True)
+    if not row["free"]:
+        raise Refusal(IN_PROGRESS)
+    answer = await work()
+    kept = await tx.fetchval(
+        """
+        INSERT INTO plumbing.idempotency AS stored (scope, key, fingerprint, answer, created_at)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (scope, key) DO UPDATE
+        SET fingerprint = excluded.fingerprint,
+            answer = excluded.answer,
+            created_at = excluded.created_at
+        WHERE stored.created_at <= $6
+        RETURNING TRUE
+        """,
+        scope,
+        key,
+        content,
+        msgspec.json.encode(answer),
+        now,
+        expired_at,
+    )
+    if kept is None:
+        # The first call committed between our look and our lock. Refusing rolls our work back.
+        raise Refusal(IN_PROGRESS)
+    return Once(answer, replayed=False)
+
+
+async def prune(database: Database, now: datetime) -> int:
+    """Forget up to `PRUNED_AT_ONCE` answers older than `KEPT_HOURS`; return how many."""
+    async with database.transaction() as tx:
+        count = await tx.fetchval(
+            """
+            WITH old AS MATERIALIZED (
+                SELECT scope, key
+                FROM plumbing.idempotency
+                WHERE created_at <= $1
+                ORDER BY created_at
+                LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            ),
+            forgotten AS (
+                DELETE FROM plumbing.idempotency AS stored
+                USING old
+                WHERE stored.scope = old.scope
+                  AND stored.key = old.key
+                RETURNING 1
+            )
+            SELECT count(*) FROM forgotten
+            """,
+            now - timedelta(hours=KEPT_HOURS),
+            PRUNED_AT_ONCE,
+        )
+    return int(count)
