@@ -1,0 +1,90 @@
+"""Fixtures every test may ask for, and the guard that keeps tests on this machine."""
+
+import asyncio
+import ipaddress
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from growth.embedded import EmbeddedServers
+from tests import servers as test_servers
+
+_outside: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    # The plain loop: its debug mode and its errors are the readable ones.
+    return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    """Postgres, with the migrated template database, and Valkey: started once."""
+    with test_servers.started() as started:
+        asyncio.run(test_servers.make_template(started))
+        yield started
+
+
+@pytest.fixture
+async def postgres_dsn(servers: EmbeddedServers) -> AsyncIterator[str]:
+    """The address of a migrated database that no other test sees."""
+    servers.ensure_running()
+    async with test_servers.database(servers) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def redis_url(servers: EmbeddedServers) -> str:
+    """The address of a Valkey without a key."""
+    servers.ensure_running()
+    return await test_servers.empty_valkey(servers)
+
+
+@pytest.fixture(autouse=True)
+def stays_on_this_machine() -> Iterator[list[str]]:
+    """Fails the test that reached out: also when its code swallowed the error."""
+    _outside.clear()
+    yield _outside
+    assert not _outside, f"the test reached out to {_outside}"
+
+
+def _is_here(host: object) -> bool:
+    if host in {None, "", "localhost", b"localhost", socket.gethostname()}:
+        return True
+    try:
+        return ipaddress.ip_address(str(host)).is_loopback
+    except ValueError:
+        return False
+
+
+def _guard(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+        connection, address = arguments
+        if connection.family not in {socket.AF_INET, socket.AF_INET6} or address is None or _is_here(address[0]):
+            return
+        target = f"{address[0]}:{address[1]}"
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+        host = arguments[0]
+        if _is_here(host) or _is_address(host):  # writing an address down is not asking a name server
+            return
+        target = str(host)
+    else:
+        return
+    _outside.append(target)
+    raise PermissionError(f"tests stay on this machine: {target}")
+
+
+def _is_address(host: object) -> bool:
+    try:
+        ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
+    except ValueError:
+        return False
+    return True
+
+
+# An audit hook sees every socket of the interpreter, whoever opens it; it cannot be taken off again, nor need it be.
+sys.addaudithook(_guard)
