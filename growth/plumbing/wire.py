@@ -1,0 +1,220 @@
+"""Wire: how values look in JSON, in and out. Strict about what comes in, always the same in what goes out.
+
+In: msgspec decodes into the type asked for; on top of that this refuses what msgspec lets pass and a store would choke
+on: a key given twice (the last one would win), NUL, ints beyond 64 bits, nesting deeper than `MAX_DEPTH`. Lone
+surrogates and broken UTF-8, which msgspec refuses with other exceptions, are named like every other error.
+Out: times are RFC 3339, UTC, milliseconds.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from json import JSONDecodeError, JSONDecoder
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import Struct
+
+from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.refusals import Kind, Refusal
+
+T = TypeVar("T")
+
+REQUEST_INVALID = Kind("request.invalid", "The request is not in the form this call takes", 400)
+
+MAX_DEPTH = 32
+"""Levels of arrays and objects a document may nest: ours nest four."""
+MAX_ERROR_CHARACTERS = 200
+"""What a caller sent wrong is echoed no further than this."""
+MAX_DECODERS = 1024
+"""Types that come in: one each for a route's body and for each cursor, all known when the program is written."""
+
+WHOLE_BODY = "body"
+"""The field named when no single one is to blame."""
+
+
+class FieldError(Struct, frozen=True):
+    """What is wrong with one field."""
+
+    field: str
+    """Path of the field: `units`, `lines[0].units`; a query parameter or header by its own name."""
+    detail: str
+    """One sentence for a developer."""
+
+
+def invalid(*errors: FieldError) -> Refusal:
+    """Return (to be raised) the 400 that names `errors`."""
+    assert errors
+    first = errors[0]
+    return Refusal(REQUEST_INVALID, f"{first.field}: {first.detail}", errors=list(errors))
+
+
+# --- out ------------------------------------------------------------------------------------------------------------
+
+
+def _with_times(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, dict):
+        return {key: _with_times(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_times(item) for item in value]
+    return value
+
+
+def plain(value: object) -> Any:
+    """Return `value` (Structs, collections, times, scalars) as what JSON knows, times as `2026-11-21T12:00:00.000Z`."""
+    return _with_times(msgspec.to_builtins(value, builtin_types=(datetime,), str_keys=True))
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def json_bytes(value: object) -> bytes:
+    """Return `value` as JSON, times with milliseconds."""
+    return _encode(plain(value))
+
+
+# --- in -------------------------------------------------------------------------------------------------------------
+
+
+class _KeyTwice(Exception):
+    """An object has a key twice; `_faults` knows which and where."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise _KeyTwice
+    return members
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with its keys as they were sent, twice if need be."""
+
+
+_unique_keys = JSONDecoder(object_pairs_hook=_unique)
+_all_keys = JSONDecoder(object_pairs_hook=_Pairs)
+
+# NUL and surrogates can only come as escapes; an int beyond 64 bits has 19 digits or more.
+_SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+_NAMED_IN_MESSAGE = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$", re.DOTALL)
+
+
+@lru_cache(MAX_DECODERS)
+def decoder_for(type_: Any) -> msgspec.json.Decoder[Any]:
+    """Return the one decoder of a type; making one costs more than using it."""
+    return msgspec.json.Decoder(type_)
+
+
+def decode_json(raw: bytes, type_: type[T]) -> T:
+    """Decode one JSON document from outside. Raises `Refusal` 400 `request.invalid` that names the field.
+
+    The caller has bounded the size of `raw`.
+    """
+    try:
+        value: T = decoder_for(cast("Any", type_)).decode(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(field_error(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid(_first_fault(raw) or FieldError(WHOLE_BODY, _what_is_broken(error))) from None
+    if _SUSPICIOUS.search(raw) or _too_deep(raw) or not _keys_are_unique(raw):
+        fault = _first_fault(raw)
+        if fault is not None:
+            raise invalid(fault)
+    return value
+
+
+def field_error(error: msgspec.ValidationError, *, prefix: str = "") -> FieldError:
+    """Say in our words what msgspec said: `Expected int, got bool` about `lines[0].units`."""
+    message, _, where = str(error).rpartition(" - at ")
+    if not message:
+        message, where = where, ""
+    where = where.removeprefix("`").removesuffix("`")
+    # A wrong key of a mapping is told as "key` in `$.data".
+    where = where.rpartition("` in `")[2].removeprefix("$")
+    path = f"{prefix}{where}" if prefix else where.removeprefix(".")
+    if named := _NAMED_IN_MESSAGE.match(message):
+        path = f"{path}.{named[1]}" if path else named[1]
+        message = "This field is required" if "missing" in message[:20] else "There is no such field here"
+    elif " matching regex " in message:
+        message = "Has characters, or a form, that this field does not take"
+    return FieldError(path[:MAX_ERROR_CHARACTERS] or WHOLE_BODY, message.replace("`", "")[:MAX_ERROR_CHARACTERS])
+
+
+def _what_is_broken(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return f"Nested deeper than {MAX_DEPTH} levels"
+    if isinstance(error, UnicodeDecodeError):
+        return "Not UTF-8"
+    message = str(error)
+    return "Not JSON: it ends too early" if "truncated" in message else f"Not JSON: {message}"[:MAX_ERROR_CHARACTERS]
+
+
+def _too_deep(raw: bytes) -> bool:
+    """Say whether `raw` may nest too deep: exact but for brackets within strings, which `_faults` tells apart."""
+    brackets = raw.translate(_ALL_SQUARE, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        # Takes away every innermost pair: one level a round.
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
+
+
+def _keys_are_unique(raw: bytes) -> bool:
+    try:
+        _unique_keys.decode(raw.decode())
+    except _KeyTwice:
+        return False
+    return True
+
+
+def _first_fault(raw: bytes) -> FieldError | None:
+    """Return what is wrong and where, by a slower look; nothing if it is no JSON at all."""
+    try:
+        # Bytes that are no UTF-8 become lone surrogates, and are found as such.
+        document = _all_keys.decode(raw.decode("utf-8", "surrogateescape"))
+    except RecursionError as error:
+        return FieldError(WHOLE_BODY, _what_is_broken(error))
+    except JSONDecodeError:
+        return None
+    except ValueError:
+        return FieldError(WHOLE_BODY, "Has a number of thousands of digits")
+    for fault in _faults(document, "", 1):
+        return FieldError(fault.field.removeprefix(".") or WHOLE_BODY, fault.detail)
+    return None
+
+
+def _faults(value: Any, path: str, depth: int) -> Iterator[FieldError]:
+    path = path[:MAX_ERROR_CHARACTERS]
+    if isinstance(value, str):
+        if _NOT_TEXT.search(value):
+            yield FieldError(path, "Has NUL, or a character that is not Unicode")
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            yield FieldError(path, "Beyond 64 bits")
+    elif isinstance(value, list):
+        if depth > MAX_DEPTH:
+            yield FieldError(path, f"Nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(value, _Pairs):
+            yield from _faults_of_pairs(value, path, depth)
+        else:
+            for index, item in enumerate(value):
+                yield from _faults(item, f"{path}[{index}]", depth + 1)
+
+
+def _faults_of_pairs(pairs: _Pairs, path: str, depth: int) -> Iterator[FieldError]:
+    seen: set[str] = set()
+    for key, item in pairs:
+        if _NOT_TEXT.search(key):
+            yield FieldError(path, "Has a key with NUL, or with a character that is not Unicode")
+            return
+        if key in seen:
+            yield FieldError(f"{path}.{key}"[:MAX_ERROR_CHARACTERS], "Given twice")
+        seen.add(key)
+        yield from _faults(item, f"{path}.{key}", depth + 1)
