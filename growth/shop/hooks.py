@@ -1,0 +1,279 @@
+"""What the shop may say: CloudEvents 1.0 in JSON, one Struct a type. Nothing unknown, nothing unbounded, no I/O."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+from msgspec.structs import force_setattr
+
+from growth.plumbing.wire import decode_json, decoder_for, field_error, invalid
+from growth.vocabulary.ids import ForeignId, LineId, OrderId, Sku, UserId, Uuid
+from growth.vocabulary.money import Fen
+from growth.vocabulary.refusals import Refusal
+
+MAX_BODY_BYTES = 1_048_576
+MAX_EVENTS = 500
+"""In one hook."""
+MAX_LINES = 100
+"""Of one order, and of one refund."""
+MAX_UNITS = 1_000_000
+"""Of one line."""
+MAX_ECHO_CHARS = 128
+"""Of the id of an event that cannot be read."""
+MIN_YEAR = 2000
+MAX_YEAR = 2100
+"""No order is from before, none from after: a clock or a unit went wrong. Also keeps times away from where they end."""
+
+# A `$` alone would let a line break pass at the end.
+type_of_visible = Meta(pattern=r"^[!-~]{1,256}$(?!\n)", description="1 to 256 visible ASCII characters.")
+type_of_note = Meta(
+    # No control characters, no bidirectional overrides, no zero-width ones.
+    pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]{1,200}$(?!\n)",
+    description="1 to 200 characters, none of them invisible.",
+)
+type_of_moment = Meta(tz=True, description="RFC 3339, with a zone.")
+
+Visible = Annotated[str, type_of_visible]
+Note = Annotated[str, type_of_note]
+Moment = Annotated[datetime, type_of_moment]
+Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+
+
+class _Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what comes in: times are put into UTC, so that the same instant is the same content."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, datetime):
+                if not MIN_YEAR <= value.year <= MAX_YEAR:
+                    raise ValueError(f"{name} is outside the years {MIN_YEAR} to {MAX_YEAR}")
+                force_setattr(self, name, value.astimezone(UTC))
+
+
+class LineTold(_Told, frozen=True):
+    """One line of an order, as placed or as paid."""
+
+    line_id: LineId
+    sku: Sku
+    units: Units
+    amount_fen: Fen
+    """For all units together."""
+    claim_id: Uuid | None = None
+    seat_id: Uuid | None = None
+    coupon_id: Uuid | None = None
+
+    def __post_init__(self) -> None:
+        if self.claim_id is not None and self.seat_id is not None:
+            raise ValueError("a line pays for a claim_id or for a seat_id, not for both")
+
+
+class RefundLineTold(_Told, frozen=True):
+    """How much of one line was paid back: units, money, or both."""
+
+    line_id: LineId
+    units: Annotated[int, Meta(ge=0, le=MAX_UNITS)]
+    amount_fen: Fen
+
+    def __post_init__(self) -> None:
+        if self.units == 0 and self.amount_fen == 0:
+            raise ValueError("a refund of a line has units, or an amount_fen, or both")
+
+
+LineT = TypeVar("LineT", LineTold, RefundLineTold)
+
+
+def _by_line(lines: Sequence[LineT]) -> tuple[LineT, ...]:
+    by_line = tuple(sorted(lines, key=lambda line: line.line_id))
+    if len({line.line_id for line in by_line}) != len(by_line):
+        raise ValueError("lines has the same line_id twice")
+    return by_line
+
+
+class _WithLines(_Told, frozen=True, kw_only=True):
+    """Base of what has lines: they are put in the order of their ids, since that of the shop says nothing."""
+
+    lines: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        force_setattr(self, "lines", _by_line(self.lines))
+
+
+class PlacedData(_WithLines, frozen=True, kw_only=True):
+    """An order that is still to be paid."""
+
+    order_id: OrderId
+    user_id: UserId
+    placed_at: Moment
+    lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
+
+
+class PaidData(_WithLines, frozen=True, kw_only=True):
+    """An order that is paid."""
+
+    order_id: OrderId
+    user_id: UserId
+    paid_at: Moment
+    paid_fen: Fen
+    """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
+    lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
+
+
+class RefundedData(_WithLines, frozen=True, kw_only=True):
+    """Part of an order, or all of it, that was paid back."""
+
+    order_id: OrderId
+    refund_id: ForeignId
+    """Unique within its order."""
+    lines: Annotated[tuple[RefundLineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
+
+
+class OrderData(_Told, frozen=True, kw_only=True):
+    """An order to which something happened at the event's `time`."""
+
+    order_id: OrderId
+
+
+class RegisteredData(_Told, frozen=True, kw_only=True):
+    """A shopper, as the shop knows them."""
+
+    user_id: UserId
+    registered_at: Moment
+    source: Note | None = None
+    """Where the shopper came from, in the shop's own words."""
+    device_id: Note | None = None
+    address: Note | None = None
+    """The network address they registered from."""
+
+
+class Hook(_Told, frozen=True, kw_only=True, tag_field="type"):
+    """What every event carries: the attributes of CloudEvents 1.0. Redelivered under the same `source` and `id`."""
+
+    specversion: Literal["1.0"]
+    id: Visible
+    source: Visible
+    time: Moment
+    """When it happened."""
+    datacontenttype: Literal["application/json"] | None = None
+    dataschema: Visible | None = None
+    subject: Visible | None = None
+
+
+class OrderPlaced(Hook, frozen=True, kw_only=True, tag="order.placed"):
+    """An order was placed; it is still to be paid."""
+
+    data: PlacedData
+
+
+class OrderPaid(Hook, frozen=True, kw_only=True, tag="order.paid"):
+    """An order was paid."""
+
+    data: PaidData
+
+
+class OrderClosed(Hook, frozen=True, kw_only=True, tag="order.closed"):
+    """An order was given up without payment."""
+
+    data: OrderData
+
+
+class OrderReceived(Hook, frozen=True, kw_only=True, tag="order.received"):
+    """The shopper has the goods."""
+
+    data: OrderData
+
+
+class OrderRefunded(Hook, frozen=True, kw_only=True, tag="order.refunded"):
+    """Part of an order, or all of it, was paid back."""
+
+    data: RefundedData
+
+
+class ShopperRegistered(Hook, frozen=True, kw_only=True, tag="shopper.registered"):
+    """Somebody became a shopper."""
+
+    data: RegisteredData
+
+
+class OtherHook(_Told, frozen=True, kw_only=True):
+    """An event of another type: read, and left to whoever will listen."""
+
+    specversion: Literal["1.0"]
+    id: Visible
+    source: Visible
+    type: Visible
+    time: Moment
+    data: Any = None
+    datacontenttype: Literal["application/json"] | None = None
+    dataschema: Visible | None = None
+    subject: Visible | None = None
+
+
+OrderHook = OrderPlaced | OrderPaid | OrderClosed | OrderReceived | OrderRefunded
+KnownHook = OrderHook | ShopperRegistered
+
+HOOKS: dict[str, Any] = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (OrderPlaced, OrderPaid, OrderClosed, OrderReceived, OrderRefunded, ShopperRegistered)
+}
+
+
+class Unreadable(Struct, frozen=True):
+    """One event that cannot be read; its neighbours can."""
+
+    id: str | None
+    detail: str
+    """Which field is wrong, and why."""
+
+
+class _Head(Struct, frozen=True):
+    id: Any = None
+    type: Any = None
+
+
+_Batch = Annotated[list[Raw], Meta(max_length=MAX_EVENTS)]
+
+
+def read_batch(raw: bytes) -> list[Raw]:
+    """Return the events of one hook, each still to be read. Raises `Refusal` `request.invalid`.
+
+    The caller has bounded `raw` to `MAX_BODY_BYTES`.
+    """
+    try:
+        if raw.lstrip(b" \t\r\n").startswith(b"{"):
+            return [msgspec.json.decode(raw, type=Raw)]
+        events: list[Raw] = decoder_for(_Batch).decode(raw)
+    except msgspec.ValidationError as error:
+        raise invalid(field_error(error)) from None
+    except (msgspec.DecodeError, RecursionError):
+        # The strict reader stumbles as well, and says why in the words of every other call.
+        return [decode_json(raw, Raw)]
+    return events
+
+
+def read_event(raw: Raw) -> KnownHook | OtherHook | Unreadable:
+    """Read one event, strictly."""
+    text = bytes(raw)
+    try:
+        head = decoder_for(_Head).decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = _Head()
+    try:
+        known = HOOKS.get(head.type) if isinstance(head.type, str) else None
+        hook: KnownHook | OtherHook = decode_json(text, known or OtherHook)
+    except Refusal as refusal:
+        return Unreadable(head.id[:MAX_ECHO_CHARS] if isinstance(head.id, str) else None, refusal.detail)
+    return hook
+
+
+def content(hook: KnownHook) -> bytes:
+    """Return a digest (32 bytes) of what the event says: its type and its data.
+
+    `time` is left out: a sender that stamps it anew at each attempt still tells of the same thing.
+    """
+    said = hook.__struct_config__.tag, hook.data
+    return hashlib.sha256(msgspec.json.encode(said)).digest()
