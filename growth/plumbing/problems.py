@@ -15,6 +15,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from msgspec import Struct
 
+from growth.plumbing.http import TOO_LARGE, UNSUPPORTED_TYPE
 from growth.plumbing.wire import REQUEST_INVALID, WHOLE_BODY, FieldError, field_error, json_bytes
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
@@ -31,7 +32,6 @@ UNAUTHENTICATED = Kind("auth.required", "Credentials are required", 401)
 FORBIDDEN = Kind("auth.forbidden", "These credentials do not allow this", 403)
 NOT_FOUND = Kind("request.not_found", "There is no such thing here", 404)
 METHOD_NOT_ALLOWED = Kind("request.method_not_allowed", "This path does not take this method", 405)
-TOO_LARGE = Kind("request.too_large", "The body is larger than this call takes", 413)
 TOO_MANY = Kind("request.too_many", "Too many requests", 429)
 INTERNAL = Kind("internal", "Something went wrong on our side", 500)
 UNAVAILABLE = Kind("unavailable", "The service cannot answer right now", 503)
@@ -45,6 +45,7 @@ _BY_STATUS = {
         NOT_FOUND,
         METHOD_NOT_ALLOWED,
         TOO_LARGE,
+        UNSUPPORTED_TYPE,
         TOO_MANY,
         UNAVAILABLE,
     )
@@ -155,11 +156,13 @@ def _by_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 def _errors_of(error: HTTPException) -> list[FieldError]:
     found = []
     for item in error.extra if isinstance(error.extra, list) else []:
-        # `data` is Litestar's word for the body; what msgspec says keeps its path after " - at ", cut off by Litestar.
-        field = str(item.get("key", "")).removeprefix("data.") or WHOLE_BODY
-        message = msgspec.ValidationError(str(item.get("message", "")))
-        detail = field_error(message, prefix=field)
-        found.append(FieldError(WHOLE_BODY if field == "data" else detail.field, detail.detail))
+        field = str(item.get("key", ""))
+        if field == "data":
+            # Litestar's word for the body: it is missing, or `StrictRequest` would have said what is wrong.
+            found.append(FieldError(WHOLE_BODY, "A JSON body is required"))
+        else:
+            message = msgspec.ValidationError(str(item.get("message", "")))
+            found.append(field_error(message, prefix=field or WHOLE_BODY))
     if not found and (missing := _MISSING_PARAMETER.search(error.detail)):
         found.append(FieldError(missing[2], f"This {missing[1]} parameter is required"))
     return found or [FieldError(WHOLE_BODY, "It cannot be read")]
