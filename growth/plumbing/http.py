@@ -13,12 +13,14 @@ from typing import Annotated, Any, Generic, TypeAlias, TypeVar
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import InternalServerException
-from litestar.params import QueryParameter
+from litestar.handlers import BaseRouteHandler
+from litestar.params import PathParameter, QueryParameter
 from litestar.types import Scope
 from msgspec import Struct
 
-from growth.plumbing.wire import WHOLE_BODY, FieldError, decode_json, invalid, json_bytes
+from growth.plumbing.wire import MAX_DECODERS, WHOLE_BODY, FieldError, decode_json, decode_with, invalid, json_bytes
 from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
@@ -96,9 +98,15 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Return the body decoded into the type of the handler's `data`. Raises `Refusal` 400 or 415."""
         require_json(self)
-        field = self.route_handler.parsed_data_field
-        assert field is not None
-        return decode_json(await self.body(), field.annotation)
+        return decode_with(_decoder_of(self.route_handler), await self.body())
+
+
+@lru_cache(MAX_DECODERS)
+def _decoder_of(handler: BaseRouteHandler) -> msgspec.json.Decoder[Any]:
+    field = handler.parsed_data_field
+    assert field is not None
+    # `raw` is the annotation whole; from `annotation` Litestar has taken msgspec's limits away.
+    return msgspec.json.Decoder(field.raw)
 
 
 class JsonResponse(Response[Any]):
@@ -109,6 +117,18 @@ class JsonResponse(Response[Any]):
         if media_type != "application/json" or isinstance(content, bytes):
             return super().render(content, media_type, enc_hook) if enc_hook else super().render(content, media_type)
         return json_bytes(content)
+
+
+# --- paths ----------------------------------------------------------------------------------------------------------
+
+# Litestar drops msgspec's limits from parameters: `FromPath[Uuid]` takes any text. Only its own markers hold.
+_END = r"(?!\n)"
+"""In Python "$" also matches before a last newline."""
+
+PathUuid = Annotated[str, PathParameter(pattern=UUID_PATTERN + _END, description="An id made by this service.")]
+"""`sale_id: PathUuid`, in place of `FromPath[SaleId]`."""
+PathForeignId = Annotated[str, PathParameter(pattern=FOREIGN_ID_PATTERN + _END, description="An id of the shop's own.")]
+"""`user_id: PathForeignId`, in place of `FromPath[UserId]`."""
 
 
 # --- headers --------------------------------------------------------------------------------------------------------

@@ -116,8 +116,13 @@ def decode_json(raw: bytes, type_: type[T]) -> T:
 
     The caller has bounded the size of `raw`.
     """
+    return decode_with(cast("msgspec.json.Decoder[T]", decoder_for(cast("Any", type_))), raw)
+
+
+def decode_with(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    """Do what `decode_json` does, with a decoder that the caller keeps."""
     try:
-        value: T = decoder_for(cast("Any", type_)).decode(raw)
+        value = decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise invalid(field_error(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
