@@ -25,8 +25,8 @@ from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
 
-Network: TypeAlias = "IPv4Network | IPv6Network"
-AnyRequest: TypeAlias = "Request[Any, Any, Any]"
+Network: TypeAlias = IPv4Network | IPv6Network
+AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 MAX_BODY_BYTES = 64 * 1024
 """The largest body, unless a call says otherwise."""
