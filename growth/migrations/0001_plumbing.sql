@@ -18,8 +18,7 @@ CREATE TABLE plumbing.outbox (
 
 CREATE INDEX outbox_order ON plumbing.outbox (xid, position);
 
--- Nothing that happens may fail because nobody made tomorrow's partition: what has no day lands here,
--- and moves out when its day is made.
+-- Nothing that happens may fail because nobody made tomorrow's partition: what has no day of its own lands here.
 CREATE TABLE plumbing.outbox_default PARTITION OF plumbing.outbox DEFAULT;
 
 -- The first days, in UTC; the schedule makes the others ahead of time.

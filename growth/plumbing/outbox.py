@@ -2,15 +2,66 @@
 
 A subscriber reads by (xid, position), below the oldest transaction still running, so that a slow transaction is never
 skipped; it moves its cursor in the transaction of what it writes, so that it handles each event exactly once.
+
+What follows from that: events come in the order in which their transactions *began to write*, and a transaction that
+writes and stays open, anywhere on the same Postgres server, holds back what began after it (`lag` shows it).
 """
 
-import msgspec
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 
-from growth.plumbing.postgres import Tx
+import msgspec
+import structlog
+from msgspec import Struct
+
+from growth.plumbing import partitions
+from growth.plumbing.postgres import Database, Reader, Record, Tx
 from growth.vocabulary import ids
 from growth.vocabulary.events import Event
 
+log = structlog.get_logger("outbox")
+
+TABLE = "plumbing.outbox"
+MAX_EVENTS_AT_ONCE = 500
+"""Events read in one transaction of one subscriber."""
+MAX_LAG_COUNTED = 100_000
+"""Beyond that many waiting events the exact number helps nobody."""
+
+MAX_PRUNED_AT_ONCE = 10_000
+"""Rows of the default partition deleted in one transaction; days are dropped whole."""
+
 _encode = msgspec.json.Encoder().encode
+
+
+class Envelope(Struct, frozen=True):
+    """An event as a subscriber gets it. `event_id` stays the same wherever the event is told again."""
+
+    event_id: str
+    event: Event
+
+
+class Subscription(Struct, frozen=True):
+    """Who listens. The name is the cursor's key: a new name reads from the oldest event kept."""
+
+    name: str
+    types: frozenset[str] | None
+    """Names of events, see `types_of`; None for all there are."""
+    handle: Callable[[Tx, Sequence[Envelope]], Awaitable[None]]
+    """Writes what follows from the events, in the transaction that moves the cursor. It never commits."""
+
+
+class Lag(Struct, frozen=True):
+    """How far a subscriber is behind."""
+
+    subscription: str
+    events: int
+    """Counted up to `MAX_LAG_COUNTED`."""
+    seconds: float
+    """Age of the oldest event that waits."""
+
+
+class UnknownEvent(Exception):
+    """An event of a newer release. Its subscriber waits for a process that knows it, rather than lose it."""
 
 
 async def emit(tx: Tx, *events: Event) -> None:
@@ -22,8 +73,7 @@ async def emit(tx: Tx, *events: Event) -> None:
         INSERT INTO plumbing.outbox (event_id, type, subject, at, data)
         SELECT event.event_id::uuid, event.type, event.subject, event.at, event.data::jsonb
         FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])
-             WITH ORDINALITY AS event (event_id, type, subject, at, data, place)
-        ORDER BY event.place
+             AS event (event_id, type, subject, at, data)
         """,
         [ids.new_id(event.at) for event in events],
         [event.__struct_config__.tag for event in events],
@@ -31,3 +81,300 @@ async def emit(tx: Tx, *events: Event) -> None:
         [event.at for event in events],
         [_encode(event).decode() for event in events],
     )
+
+
+def types_of(*events: type[Event]) -> frozenset[str]:
+    """Return the names of `events` and of all that derive from them."""
+    return frozenset(tag for event in events for tag, _ in _catalogue(event))
+
+
+async def deliver(database: Database, subscription: Subscription, *, max_events: int = MAX_EVENTS_AT_ONCE) -> int:
+    """Hand the next events to `subscription`; return how many were passed, 0 if there are none or another is at it.
+
+    Raises what `handle` raises, `UnknownEvent` and `Unavailable`; the cursor has not moved then, and the same events
+    come again.
+    """
+    news = await _news(database, subscription.name)
+    if news["restored"]:
+        await mend_after_restore(database)
+    elif not news["waiting"]:
+        return 0
+    async with database.transaction() as tx:
+        cursor = await _lock_cursor(tx, subscription.name)
+        if cursor is None:
+            return 0
+        rows = await _read(tx, cursor, subscription.types, max_events)
+        if not rows:
+            return 0
+        envelopes = [_envelope(row) for row in rows if row["data"] is not None]
+        if envelopes:
+            await subscription.handle(tx, envelopes)
+        await _move_cursor(tx, subscription.name, rows[-1])
+    return len(rows)
+
+
+async def forget(tx: Tx, name: str) -> None:
+    """Drop the cursor of a subscriber that is gone for good: as long as it stands, the events behind it are kept."""
+    await tx.execute(
+        """
+        DELETE FROM plumbing.cursors
+        WHERE subscription = $1
+        """,
+        name,
+    )
+
+
+async def lag(reader: Reader) -> list[Lag]:
+    """Return how far each subscriber is behind, by name."""
+    rows = await reader.fetch(
+        """
+        SELECT cursor.subscription,
+               (SELECT count(*)
+                FROM (SELECT
+                      FROM plumbing.outbox AS waiting
+                      WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
+                      LIMIT $1) AS counted) AS events,
+               coalesce((SELECT extract(epoch FROM clock_timestamp() - waiting.written_at)
+                         FROM plumbing.outbox AS waiting
+                         WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
+                         ORDER BY waiting.xid, waiting.position
+                         LIMIT 1), 0)::float8 AS seconds
+        FROM plumbing.cursors AS cursor
+        ORDER BY cursor.subscription
+        """,
+        MAX_LAG_COUNTED,
+    )
+    return [Lag(row["subscription"], row["events"], max(row["seconds"], 0.0)) for row in rows]
+
+
+async def prepare(database: Database, now: datetime) -> int:
+    """Make the partitions of the days to come; return how many."""
+    return await partitions.make_days(database, TABLE, now)
+
+
+async def prune(database: Database, now: datetime, keep_days: int) -> int:
+    """Drop what is older than `keep_days` whole days and behind every cursor.
+
+    Returns how many partitions were dropped or rows deleted. Raises `Unavailable` if the table could not be locked
+    within a moment: ask again later.
+    """
+    first_kept = now.astimezone(UTC).date() - timedelta(days=keep_days)
+    pruned = 0
+    for day in await partitions.days(database, TABLE):
+        if day >= first_kept:
+            break
+        async with database.transaction() as tx:
+            await partitions.lock_to_drop(tx, TABLE)
+            if not await _is_read(tx, day):
+                break
+            await partitions.drop_day(tx, TABLE, day)
+            pruned += 1
+    return pruned + await _prune_default(database, first_kept)
+
+
+async def mend_after_restore(database: Database) -> int:
+    """After a restore from a dump, order old events before new ones again; return how many, 0 if nothing was wrong.
+
+    Transaction numbers belong to one Postgres server. On another, which counts from lower ones, old events would seem
+    to lie in the future, and new ones before every cursor. No visible row can carry a number that the server has not
+    reached, so this is noticed for certain. Everything from before the restore goes under number 1, in its old order,
+    and the cursors with it.
+    """
+    async with database.transaction() as tx:
+        await tx.execute("LOCK TABLE plumbing.cursors IN EXCLUSIVE MODE")
+        old_until = await tx.fetchval(
+            """
+            SELECT max(last.at)
+            FROM (SELECT written_at AS at
+                  FROM plumbing.outbox
+                  WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+                  UNION ALL
+                  SELECT moved_at
+                  FROM plumbing.cursors
+                  WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())) AS last
+            """
+        )
+        if old_until is None:
+            return 0
+        return await _renumber(tx, old_until)
+
+
+async def _is_read(tx: Tx, day: date) -> bool:
+    """Say whether every subscriber has passed all events of `day`."""
+    return not await tx.fetchval(
+        """
+        SELECT EXISTS (SELECT
+                       FROM plumbing.cursors AS cursor
+                       JOIN plumbing.outbox AS event
+                            ON (event.xid, event.position) > (cursor.xid, cursor.position)
+                       WHERE event.written_at >= $1
+                         AND event.written_at < $2)
+        """,
+        datetime.combine(day, time(), UTC),
+        datetime.combine(day + timedelta(days=1), time(), UTC),
+    )
+
+
+async def _prune_default(database: Database, first_kept: date) -> int:
+    async with database.transaction() as tx:
+        deleted = await tx.fetchval(
+            """
+            WITH old AS MATERIALIZED (
+                SELECT event.ctid AS place
+                FROM plumbing.outbox_default AS event
+                WHERE event.written_at < $1
+                  AND NOT EXISTS (SELECT
+                                  FROM plumbing.cursors AS cursor
+                                  WHERE (event.xid, event.position) > (cursor.xid, cursor.position))
+                LIMIT $2
+            ),
+            deleted AS (
+                DELETE FROM plumbing.outbox_default AS event
+                USING old
+                WHERE event.ctid = old.place
+                RETURNING 1
+            )
+            SELECT count(*) FROM deleted
+            """,
+            datetime.combine(first_kept, time(), UTC),
+            MAX_PRUNED_AT_ONCE,
+        )
+    return int(deleted)
+
+
+async def _renumber(tx: Tx, old_until: datetime) -> int:
+    mended = await tx.fetchval(
+        """
+        WITH old AS MATERIALIZED (
+            SELECT event_id, written_at, xid, position, row_number() OVER (ORDER BY xid, position) AS place
+            FROM plumbing.outbox
+            WHERE written_at <= $1
+               OR xid >= pg_snapshot_xmax(pg_current_snapshot())
+        ),
+        cursors AS (
+            UPDATE plumbing.cursors AS cursor
+            SET xid = '1',
+                position = (SELECT count(*)
+                            FROM old
+                            WHERE (old.xid, old.position) <= (cursor.xid, cursor.position))
+        ),
+        events AS (
+            UPDATE plumbing.outbox AS event
+            SET xid = '1',
+                position = old.place
+            FROM old
+            WHERE event.event_id = old.event_id
+              AND event.written_at = old.written_at
+            RETURNING 1
+        )
+        SELECT count(*) FROM events
+        """,
+        old_until,
+    )
+    log.warning("outbox.mended_after_restore", events=mended)
+    return int(mended)
+
+
+async def _news(reader: Reader, name: str) -> Record:
+    """Look without a lock: asking in vain costs no transaction number."""
+    news = await reader.fetchrow(
+        """
+        SELECT coalesce(cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()), FALSE) AS restored,
+               EXISTS (SELECT
+                       FROM plumbing.outbox AS event
+                       WHERE (event.xid, event.position) > (coalesce(cursor.xid, '0'), coalesce(cursor.position, 0))
+                         AND event.xid < pg_snapshot_xmin(pg_current_snapshot())) AS waiting
+        FROM (SELECT) AS always
+        LEFT JOIN plumbing.cursors AS cursor
+               ON cursor.subscription = $1
+        """,
+        name,
+    )
+    assert news is not None, "the left side always has a row"
+    return news
+
+
+async def _lock_cursor(tx: Tx, name: str) -> Record | None:
+    """Return the cursor, ours until the transaction ends; None while another process has it."""
+    await tx.execute(
+        """
+        INSERT INTO plumbing.cursors (subscription)
+        SELECT $1
+        WHERE NOT EXISTS (SELECT
+                          FROM plumbing.cursors
+                          WHERE subscription = $1)
+        ON CONFLICT (subscription) DO NOTHING
+        """,
+        name,
+    )
+    return await tx.fetchrow(
+        """
+        SELECT xid, position
+        FROM plumbing.cursors
+        WHERE subscription = $1
+        FOR UPDATE SKIP LOCKED
+        """,
+        name,
+    )
+
+
+async def _read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events: int) -> Sequence[Record]:
+    """Read on, in order. Events that the subscriber did not ask for come without data: the cursor passes them too."""
+    return await tx.fetch(
+        """
+        SELECT xid,
+               position,
+               event_id,
+               type,
+               CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data
+        FROM plumbing.outbox
+        WHERE (xid, position) > ($1::xid8, $2)
+          AND xid < pg_snapshot_xmin(pg_current_snapshot())
+        ORDER BY xid, position
+        LIMIT $4
+        """,
+        cursor["xid"],
+        cursor["position"],
+        None if types is None else list(types),
+        max_events,
+    )
+
+
+async def _move_cursor(tx: Tx, name: str, last: Record) -> None:
+    await tx.execute(
+        """
+        UPDATE plumbing.cursors
+        SET xid = $2,
+            position = $3,
+            moved_at = now()
+        WHERE subscription = $1
+        """,
+        name,
+        last["xid"],
+        last["position"],
+    )
+
+
+_decoders: dict[str, msgspec.json.Decoder[Event]] = {}
+
+
+def _envelope(row: Record) -> Envelope:
+    name = row["type"]
+    decoder = _decoders.get(name)
+    if decoder is None:
+        _decoders.update((tag, msgspec.json.Decoder(event)) for tag, event in _catalogue(Event))
+        decoder = _decoders.get(name)
+        if decoder is None:
+            raise UnknownEvent(name)
+    return Envelope(row["event_id"], decoder.decode(row["data"]))
+
+
+def _catalogue(event: type[Event]) -> Iterator[tuple[str, type[Event]]]:
+    """Walk down to the events that are emitted; those with others below them are only bases."""
+    below = event.__subclasses__()
+    if not below:
+        tag = event.__struct_config__.tag
+        assert isinstance(tag, str)
+        yield tag, event
+    for one in below:
+        yield from _catalogue(one)
