@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +17,19 @@ from growth.plumbing.migrate import migrate_up
 TEMPLATE = "growth_template"
 CONNECT_SECONDS = 10.0
 
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 2 * 1024**3
+"""Free in memory before the servers' folders are put there."""
+
 _numbers = itertools.count(1)
+
+
+def scratch() -> str | None:
+    """The folder for temporary folders: in memory if there is plenty, where copying a database takes 10 ms, not 200."""
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(MEMORY).free >= MEMORY_BYTES and os.access(MEMORY, os.W_OK | os.X_OK):
+            return str(MEMORY)
+    return None
 
 
 @contextlib.contextmanager
@@ -23,7 +37,7 @@ def started() -> Iterator[EmbeddedServers]:
     """Both servers in a folder of their own, for as long as the block runs."""
     # Not pytest's own temporary folder: its path is long, and a socket's may not be.
     with (
-        TemporaryDirectory(prefix="growth-", ignore_cleanup_errors=True) as folder,
+        TemporaryDirectory(prefix="growth-", dir=scratch(), ignore_cleanup_errors=True) as folder,
         EmbeddedServers.start(Path(folder), fast=True) as servers,
     ):
         yield servers

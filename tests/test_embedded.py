@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import pwd
-import shutil
 import signal
 import stat
 import subprocess
@@ -25,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from growth.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedServers, EmbeddedValkey
 from growth.embedded.folder import free_port
 from growth.embedded.processes import start_process
+from tests.servers import scratch
 
 REPOSITORY = Path(__file__).parent.parent
 GONE_SECONDS = 20.0
@@ -43,13 +43,21 @@ time.sleep(600)
 @pytest.fixture
 def folder() -> Iterator[Path]:
     # Short, unlike pytest's own, so that a socket's path fits.
-    with TemporaryDirectory(prefix="growth-") as path:
+    with TemporaryDirectory(prefix="growth-", dir=scratch()) as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def used() -> Iterator[Path]:
+    """A folder that had servers before: making a database takes much longer than starting one."""
+    with TemporaryDirectory(prefix="growth-", dir=scratch()) as path:
+        EmbeddedServers.start(Path(path), fast=True).stop()
         yield Path(path)
 
 
 @pytest.fixture
-def postgres(folder: Path) -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres.start(folder / "postgres", fast=True) as server:
+def postgres(used: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres.start(used / "postgres", fast=True) as server:
         yield server
 
 
@@ -71,9 +79,16 @@ def owner(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
             process.kill()
 
 
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # one that waits to be buried does no harm
+    except psutil.NoSuchProcess:
+        return False
+
+
 def await_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + GONE_SECONDS
-    while any(psutil.pid_exists(pid) for pid in pids):
+    while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline, f"still there: {pids}"
         time.sleep(0.01)
 
@@ -180,8 +195,8 @@ async def test_a_frozen_valkey_answers_when_thawed(valkey: EmbeddedValkey) -> No
         assert await client.get("k") == b"v"
 
 
-def test_a_frozen_server_can_be_stopped(folder: Path) -> None:
-    servers = EmbeddedServers.start(folder, fast=True)
+def test_a_frozen_server_can_be_stopped(used: Path) -> None:
+    servers = EmbeddedServers.start(used, fast=True)
     pids = [servers.postgres.pid, servers.valkey.pid]
     servers.postgres.freeze()
     servers.valkey.freeze()
@@ -190,10 +205,10 @@ def test_a_frozen_server_can_be_stopped(folder: Path) -> None:
     servers.stop()
 
 
-async def test_two_folders_run_side_by_side_and_know_nothing_of_each_other(folder: Path) -> None:
-    with EmbeddedServers.start(folder / "a", fast=True) as a, EmbeddedServers.start(folder / "b", fast=True) as b:
-        await execute(a.postgres.dsn, "CREATE TABLE mine (id int)")
-        assert await fetchval(b.postgres.dsn, "SELECT to_regclass('mine')") is None
+async def test_two_folders_run_side_by_side_and_know_nothing_of_each_other(used: Path, folder: Path) -> None:
+    with EmbeddedServers.start(used, fast=True) as a, EmbeddedServers.start(folder, fast=True) as b:
+        await execute(a.postgres.dsn, "CREATE TABLE theirs (id int)")
+        assert await fetchval(b.postgres.dsn, "SELECT to_regclass('theirs')") is None
         a.postgres.kill()
         a.valkey.kill()
         assert await answers(b)
@@ -201,9 +216,9 @@ async def test_two_folders_run_side_by_side_and_know_nothing_of_each_other(folde
         assert await answers(a)
 
 
-def test_a_folder_in_use_is_refused_by_name(folder: Path) -> None:
-    with owner(folder) as (process, _), pytest.raises(EmbeddedServerError, match=f"used by another .*{process.pid}"):
-        EmbeddedServers.start(folder)
+def test_a_folder_in_use_is_refused_by_name(used: Path) -> None:
+    with owner(used) as (process, _), pytest.raises(EmbeddedServerError, match=f"used by another .*{process.pid}"):
+        EmbeddedServers.start(used)
 
 
 def test_a_folder_is_not_used_twice_by_one_process(valkey: EmbeddedValkey) -> None:
@@ -213,29 +228,29 @@ def test_a_folder_is_not_used_twice_by_one_process(valkey: EmbeddedValkey) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-def test_servers_end_when_their_owner_is_killed(folder: Path) -> None:
-    with owner(folder) as (process, pids):
+def test_servers_end_when_their_owner_is_killed(used: Path) -> None:
+    with owner(used) as (process, pids):
         process.kill()
         process.wait()
         await_gone(pids)
 
 
-async def test_a_killed_run_leaves_locks_that_the_next_start_survives(folder: Path) -> None:
-    with owner(folder) as (process, pids):
+async def test_a_killed_run_leaves_locks_that_the_next_start_survives(used: Path) -> None:
+    with owner(used) as (process, pids):
         # Frozen, the servers cannot end with their owner: they stay behind as after the worst of crashes.
         for pid in pids:
             for server in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
                 server.suspend()
         process.kill()
         process.wait()
-        assert (folder / "postgres/data/postmaster.pid").exists()
-        with EmbeddedServers.start(folder, fast=True) as servers:
+        assert (used / "postgres/data/postmaster.pid").exists()
+        with EmbeddedServers.start(used, fast=True) as servers:
             assert await answers(servers)
             assert not set(pids) & {servers.postgres.pid, servers.valkey.pid}
 
 
-async def test_a_postmaster_killed_alone_leaves_children_that_the_next_start_survives(folder: Path) -> None:
-    with EmbeddedPostgres.start(folder, fast=True) as server:
+async def test_a_postmaster_killed_alone_leaves_children_that_the_next_start_survives(used: Path) -> None:
+    with EmbeddedPostgres.start(used / "postgres", fast=True) as server:
         for child in psutil.Process(server.pid).children():
             child.suspend()  # or they would notice and leave
         os.kill(server.pid, signal.SIGKILL)
@@ -251,8 +266,8 @@ def await_dead(server: EmbeddedPostgres | EmbeddedValkey) -> None:
         time.sleep(0.01)
 
 
-async def test_a_lock_file_that_names_a_living_stranger_does_not_stop_the_start(folder: Path) -> None:
-    EmbeddedPostgres.start(folder, fast=True).stop()
+async def test_a_lock_file_that_names_a_living_stranger_does_not_stop_the_start(used: Path) -> None:
+    folder = used / "postgres"
     pid_file = folder / "data/postmaster.pid"
     pid_file.write_text(
         f"{os.getppid()}\n{folder / 'data'}\n{int(time.time())}\n5432\n{folder / 'run'}\n\n0 0\nready\n"
@@ -276,9 +291,9 @@ async def test_a_path_too_long_for_a_socket_gets_a_port_and_a_password(folder: P
             await asyncpg.connect(server.dsn, password="guessed")
 
 
-async def test_a_given_port_is_listened_on(folder: Path) -> None:
+async def test_a_given_port_is_listened_on(used: Path) -> None:
     port = free_port()
-    with EmbeddedPostgres.start(folder, port, {"max_connections": "17"}, fast=True) as server:
+    with EmbeddedPostgres.start(used / "postgres", port, {"max_connections": "17"}, fast=True) as server:
         assert f"@127.0.0.1:{port}/" in server.dsn
         assert await fetchval(server.dsn, "SHOW max_connections") == "17"
 
@@ -300,18 +315,18 @@ async def test_a_remembered_port_that_was_taken_meanwhile_is_replaced(folder: Pa
             assert await client.ping()
 
 
-async def test_nobody_without_the_password_gets_in(folder: Path, valkey: EmbeddedValkey) -> None:
-    async with Redis.from_url(f"redis://127.0.0.1:{valkey.port}/0") as client:
-        with pytest.raises(AuthenticationError):
-            await client.ping()
-    with EmbeddedPostgres.start(folder / "postgres", fast=True):
+async def test_nobody_without_the_password_gets_in(used: Path) -> None:
+    with EmbeddedServers.start(used, fast=True) as servers:
+        async with Redis.from_url(f"redis://127.0.0.1:{servers.valkey.port}/0") as client:
+            with pytest.raises(AuthenticationError):
+                await client.ping()
         for private in ("postgres/run", "postgres/data", "postgres/password", "valkey/data", "valkey/valkey.conf"):
-            assert stat.S_IMODE((folder / private).stat().st_mode) & 0o077 == 0, private
+            assert stat.S_IMODE((used / private).stat().st_mode) & 0o077 == 0, private
 
 
-async def test_supervision_brings_a_dead_server_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_supervision_brings_a_dead_server_back(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("growth.embedded.servers.SUPERVISE_SECONDS", 0.01)
-    with EmbeddedServers.start(folder, fast=True) as servers:
+    with EmbeddedServers.start(used, fast=True) as servers:
         restarted: asyncio.Queue[str] = asyncio.Queue()
         supervision = asyncio.create_task(servers.supervise(restarted.put_nowait))
         servers.valkey.kill()
@@ -376,15 +391,7 @@ def test_root_starts_them_as_somebody_else_and_opens_no_folder_for_it(folder: Pa
         assert private.stat().st_uid == 0
 
 
-def test_a_later_start_takes_less_than_a_second(folder: Path) -> None:
-    EmbeddedServers.start(folder).stop()
+def test_a_later_start_takes_less_than_a_second(used: Path) -> None:
     begun = time.monotonic()
-    with EmbeddedServers.start(folder):
+    with EmbeddedServers.start(used):
         assert time.monotonic() - begun < 1.0
-
-
-def test_a_folder_may_be_thrown_away_and_used_again(folder: Path) -> None:
-    for _ in range(2):
-        with EmbeddedServers.start(folder / "again", fast=True):
-            pass
-        shutil.rmtree(folder / "again")

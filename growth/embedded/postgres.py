@@ -36,6 +36,8 @@ _FAST_SETTINGS = {
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    # Shared memory as files of the data folder: what a killed server held goes when the folder goes.
+    "dynamic_shared_memory_type": "mmap",
 }
 
 
