@@ -1,0 +1,71 @@
+"""Operators' HTTP of the plumbing: what was done, and whether everything holds."""
+
+from datetime import datetime
+from typing import Annotated
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from msgspec import Struct
+
+from growth.plumbing import audit
+from growth.plumbing.audit import AuditEntry, AuditFilter
+from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.plumbing.invariants import Violation, all_invariants, violations
+from growth.plumbing.operators import requires
+from growth.plumbing.postgres import Database
+from growth.plumbing.wire import FieldError, invalid
+from growth.vocabulary.actors import Role
+
+MAX_FILTER_CHARACTERS = 128
+
+Filter = Annotated[
+    str | None,
+    QueryParameter(max_length=MAX_FILTER_CHARACTERS, pattern=r"^[^\x00]*$", description="Exactly this one."),
+]
+Since = Annotated[datetime | None, QueryParameter(description="At this instant or later, RFC 3339 with a zone.")]
+Until = Annotated[datetime | None, QueryParameter(description="Before this instant, RFC 3339 with a zone.")]
+
+
+class InvariantsReport(Struct, frozen=True):
+    """How many sentences were checked, and those that do not hold."""
+
+    checked: int
+    violations: list[Violation]
+
+
+@get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
+async def list_audit(
+    database: NamedDependency[Database],
+    operator: Filter = None,
+    action: Filter = None,
+    subject: Filter = None,
+    since: Since = None,
+    until: Until = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[AuditEntry]:
+    """Newest first."""
+    position = decode_cursor(cursor, tuple[int])
+    for name, instant in (("since", since), ("until", until)):
+        if instant is not None and instant.tzinfo is None:
+            raise invalid(FieldError(name, "Needs a zone, like 2026-11-21T12:00:00Z"))
+    filters = AuditFilter(operator=operator, action=action, subject=subject, since=since, until=until)
+    entries = await audit.page(
+        database, filters, before_entry=None if position is None else position[0], limit=limit + 1
+    )
+    return page_of(entries, limit, lambda entry: (entry.entry,))
+
+
+@get(
+    "/invariants",
+    operation_id="admin_invariants",
+    summary="Check everything that must always hold",
+    guards=[requires(Role.VIEWER)],
+)
+async def check_invariants(database: NamedDependency[Database]) -> InvariantsReport:
+    """Run every room's statements; they read whole tables, so ask now and then, not all the time."""
+    return InvariantsReport(len(all_invariants()), await violations(database))
+
+
+router = Router(path="/admin/v1", route_handlers=[list_audit, check_invariants], tags=["Operators"])
