@@ -26,7 +26,6 @@ find_uv() {
         return
     fi
     uv=.venv/bin/uv
-    # Asked for its version, because a folder that was moved keeps scripts that no longer start.
     "$uv" --version >/dev/null 2>&1 && return
     python=$(find_python) || stop \
         "No Python 3.11 or newer was found." \
@@ -50,6 +49,8 @@ setup() {
     if [ "$stamp" -nt uv.lock ] && [ "$stamp" -nt pyproject.toml ] && [ "$(cat "$stamp")" = "$PWD" ]; then
         return
     fi
+    # Its programs name the folder they were installed into. In one that was moved or copied they no longer start.
+    if [ -e "$stamp" ] && [ "$(cat "$stamp")" != "$PWD" ]; then rm -rf .venv; fi
     for extra in "$@"; do options+=(--extra "$extra"); done
     find_uv
     # Inexact: what another script installed, and uv itself, stay.
