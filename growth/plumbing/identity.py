@@ -1,0 +1,299 @@
+"""Identity: who the shopper is, by a signed token (JWT) that the shop's own sign-in made.
+
+Algorithms are fixed by settings, never by the token. `exp` is required, `iss` and `aud` if configured, and `sub` is
+the shop's user id. A token that was verified once is remembered by its bytes, never past its `exp`; that makes the
+second request of a shopper cost one dictionary look-up (`peek`).
+
+Keys are one shared secret (HS), or public ones at a URL (RS, ES, Ed): fetched when first needed, again when a token
+names a key that is not there (at most once in `MIN_REFRESH_SECONDS`), and every `MAX_KEYS_AGE_SECONDS`. While the URL
+does not answer, the keys known last go on.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+import jwt
+import msgspec
+import structlog
+from litestar import Request
+from litestar.types import Scope
+from msgspec import Struct
+
+from growth.vocabulary.actors import Shopper
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN
+from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+
+log = structlog.get_logger("identity")
+
+MAX_TOKEN_BYTES = 2048
+MAX_TOKENS_REMEMBERED = 65_536
+"""About 40 MB with tokens of 220 bytes."""
+MAX_EARLY_SECONDS = 30
+"""How far a token's `nbf` may lie ahead: the clocks of two machines differ."""
+MIN_REFRESH_SECONDS = 30
+MIN_RETRY_SECONDS = 2
+"""While no key is known at all, so that a slow start of the other side is not felt for longer."""
+MAX_KEYS_AGE_SECONDS = 600
+MAX_FETCH_SECONDS = 5
+MAX_KEYS_BYTES = 256 * 1024
+MAX_KEYS = 100
+
+TOKEN_MISSING = Kind("auth.token_missing", "A bearer token is required", 401)
+TOKEN_INVALID = Kind("auth.token_invalid", "The token cannot be accepted", 401)
+TOKEN_EXPIRED = Kind("auth.token_expired", "The token has expired", 401)
+
+_USER_ID = re.compile(FOREIGN_ID_PATTERN)
+_SCHEME = b"bearer "
+_SYMMETRIC = "HS"
+_OPTIONS: Any = {"verify_signature": True, "enforce_minimum_key_length": True}
+
+
+class _Claims(Struct, frozen=True):
+    """What is read of a token; the rest is the shop's own business."""
+
+    sub: str
+    exp: float
+    nbf: float = 0.0
+    iss: str | None = None
+    aud: str | list[str] | None = None
+
+
+_claims = msgspec.json.Decoder(_Claims)
+
+
+def bearer_token(scope: Scope | Mapping[str, Any]) -> bytes:
+    """Return the token of `Authorization: Bearer ...`. Raises `Refusal` 401 without one, or with two."""
+    found = b""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if found:
+                raise Refusal(TOKEN_INVALID)
+            found = value
+    if found[: len(_SCHEME)].lower() != _SCHEME:
+        raise Refusal(TOKEN_MISSING)
+    return found[len(_SCHEME) :].strip(b" ")
+
+
+class Identity:
+    """Verifies shoppers' tokens. One for a process.
+
+    Give `secret` for HS algorithms or `jwks_url` for the others, not both: a public key must never pass as a secret.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithms: Sequence[str],
+        secret: str | None = None,
+        jwks_url: str | None = None,
+        issuer: str | None = None,
+        audience: str | None = None,
+        seconds: Callable[[], float] = time.time,
+    ) -> None:
+        shared = {name.startswith(_SYMMETRIC) for name in algorithms}
+        assert shared == ({True} if secret else {False}), "HS algorithms go with a secret, others with a JWKS URL"
+        assert bool(secret) != bool(jwks_url)
+        self._algorithms = list(algorithms)
+        self._secret = secret.encode() if secret else b""
+        self._keys = _PublicKeys(jwks_url, self._algorithms, self.forget) if jwks_url else None
+        self._issuer = issuer
+        self._audience = audience
+        self._seconds = seconds
+        # Building it once keeps the list of allowed algorithms and the options out of every call.
+        self._jws = jwt.PyJWS(algorithms=self._algorithms, options=_OPTIONS)
+        self._known: dict[bytes, Shopper] = {}
+        # First in, first out. Taking the first of a dict would walk over all that was taken before.
+        self._order: deque[bytes] = deque()
+
+    def peek(self, token: bytes) -> Shopper | None:
+        """Return the shopper of a token that was verified before and is still good. Costs one look-up, never waits."""
+        shopper = self._known.get(token)
+        if shopper is not None and shopper.expires_at > self._seconds():
+            return shopper
+        return None
+
+    async def verify(self, token: bytes) -> Shopper:
+        """Return the shopper. Raises `Refusal` 401, and `Unavailable` while no public key could be fetched yet."""
+        shopper = self.peek(token)
+        if shopper is not None:
+            return shopper
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Refusal(TOKEN_INVALID)
+        key = self._secret if self._keys is None else await self._keys.key_of(self._header(token), self._seconds())
+        shopper = self._shopper(self._payload(token, key))
+        self._remember(token, shopper)
+        return shopper
+
+    async def shopper(self, request: Request[Any, Any, Any]) -> Shopper:
+        """Return who calls: `dependencies={"shopper": Provide(identity.shopper)}`."""
+        return await self.verify(bearer_token(request.scope))
+
+    def sign(self, user_id: str, *, now: datetime, lifetime_seconds: int) -> str:
+        """Return a token for development and tests. Only with a shared secret: private keys are not ours."""
+        assert self._keys is None
+        assert _USER_ID.fullmatch(user_id), user_id
+        issued_at = int(now.timestamp())
+        claims: dict[str, object] = {"sub": user_id, "iat": issued_at, "exp": issued_at + lifetime_seconds}
+        if self._issuer:
+            claims["iss"] = self._issuer
+        if self._audience:
+            claims["aud"] = self._audience
+        return jwt.encode(claims, self._secret, algorithm=self._algorithms[0])
+
+    async def close(self) -> None:
+        """Stop what runs in the background."""
+        if self._keys is not None:
+            await self._keys.close()
+
+    def forget(self) -> None:
+        """Forget every verified token: the keys have changed."""
+        self._known.clear()
+        self._order.clear()
+
+    def _remember(self, token: bytes, shopper: Shopper) -> None:
+        known = self._known
+        if token in known:
+            return
+        while len(known) >= MAX_TOKENS_REMEMBERED:
+            known.pop(self._order.popleft(), None)
+        known[token] = shopper
+        self._order.append(token)
+
+    def _header(self, token: bytes) -> dict[str, Any]:
+        try:
+            return self._jws.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise Refusal(TOKEN_INVALID) from error
+
+    def _payload(self, token: bytes, key: "bytes | jwt.PyJWK") -> bytes:
+        try:
+            payload: bytes = self._jws.decode_complete(token, key, self._algorithms)["payload"]
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            raise Refusal(TOKEN_INVALID) from error
+        return payload
+
+    def _shopper(self, payload: bytes) -> Shopper:
+        try:
+            claims = _claims.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refusal(TOKEN_INVALID) from error
+        now = self._seconds()
+        if claims.exp <= now:
+            raise Refusal(TOKEN_EXPIRED)
+        audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
+        if (
+            claims.nbf > now + MAX_EARLY_SECONDS
+            or (self._issuer is not None and claims.iss != self._issuer)
+            or (self._audience is not None and self._audience not in audiences)
+            or not _USER_ID.fullmatch(claims.sub)
+        ):
+            raise Refusal(TOKEN_INVALID)
+        return Shopper(claims.sub, int(min(claims.exp, 2**53)))
+
+
+class _PublicKeys:
+    """Public keys from a JWKS URL (RFC 7517), by key id and algorithm."""
+
+    def __init__(self, url: str, algorithms: Sequence[str], changed: Callable[[], None]) -> None:
+        self._url = url
+        self._algorithms = algorithms
+        self._changed = changed
+        self._keys: dict[tuple[str | None, str], jwt.PyJWK] = {}
+        self._document: bytes | None = None
+        self._asked_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def key_of(self, header: dict[str, Any], now: float) -> jwt.PyJWK:
+        """Return the key that `header` names. Raises `Refusal` 401, or `Unavailable` if none was ever fetched."""
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise Refusal(TOKEN_INVALID)
+        key = self._keys.get((key_id, algorithm))
+        if self._fetching is None and now - self._asked_at >= self._patience(key):
+            self._asked_at = now
+            self._fetching = asyncio.create_task(self._fetch(), name="identity:jwks")
+        if key is None and self._fetching is not None:
+            # Whoever leaves meanwhile does not stop the fetch that others wait for.
+            await asyncio.shield(self._fetching)
+            key = self._keys.get((key_id, algorithm))
+        if key is None:
+            if self._document is None:
+                raise Unavailable("the keys of shoppers' tokens cannot be fetched", retry_after_seconds=5)
+            raise Refusal(TOKEN_INVALID)
+        return key
+
+    def _patience(self, key: "jwt.PyJWK | None") -> int:
+        """Return the seconds that must lie between two fetches."""
+        if self._document is None:
+            return MIN_RETRY_SECONDS
+        return MIN_REFRESH_SECONDS if key is None else MAX_KEYS_AGE_SECONDS
+
+    async def close(self) -> None:
+        """Stop a fetch that is under way."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+    async def _fetch(self) -> None:
+        try:
+            document = await self._read()
+            keys = _keys_in(document, self._algorithms)
+        except Exception as error:  # noqa: BLE001 - whatever the other side does, the keys known last go on
+            log.warning("identity.keys_not_fetched", error=repr(error))
+            return
+        finally:
+            self._fetching = None
+        self._keys = keys
+        if self._document not in (None, document):
+            # A key taken away takes the tokens it signed with it.
+            self._changed()
+        self._document = document
+
+    async def _read(self) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=MAX_FETCH_SECONDS)
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+            session.get(self._url, allow_redirects=False, headers={"Accept": "application/json"}) as response,
+        ):
+            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+                raise ValueError(f"status {response.status}")
+            document = await response.content.read(MAX_KEYS_BYTES)
+            while chunk := await response.content.read(MAX_KEYS_BYTES):
+                document += chunk
+                if len(document) > MAX_KEYS_BYTES:
+                    raise ValueError(f"more than {MAX_KEYS_BYTES} bytes")
+        return document
+
+
+class _KeySet(Struct):
+    keys: list[dict[str, Any]]
+
+
+def _keys_in(document: bytes, algorithms: Sequence[str]) -> dict[tuple[str | None, str], jwt.PyJWK]:
+    """Return the usable keys. A key that names no algorithm serves each allowed one that fits its type.
+
+    Raises ValueError if the document is no key set. A set with one key also serves tokens that name none.
+    """
+    listed = msgspec.json.decode(document, type=_KeySet).keys[:MAX_KEYS]
+    found: dict[tuple[str | None, str], jwt.PyJWK] = {}
+    for data in listed:
+        # A shared secret has no business at a public URL.
+        if data.get("kty") == "oct" or data.get("use", "sig") != "sig":
+            continue
+        for algorithm in algorithms:
+            if data.get("alg", algorithm) != algorithm:
+                continue
+            try:
+                key = jwt.PyJWK(data, algorithm)
+            except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+                continue  # another type's algorithm, or a key of a kind we do not know
+            found[(str(data["kid"]) if "kid" in data else None, algorithm)] = key
+    if len(listed) == 1:
+        found.update({(None, algorithm): key for (_, algorithm), key in found.items()})
+    return found
