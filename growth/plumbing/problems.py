@@ -123,7 +123,8 @@ def _refused(request: Request[Any, Any, Any], refusal: Refusal) -> Response[byte
 
 
 def _unavailable(request: Request[Any, Any, Any], error: Unavailable) -> Response[bytes]:
-    log.warning("request.unavailable", what=error.what, cause=repr(error.__cause__), path=request.scope["path"])
+    # Telemetry puts it into its line about this request; an outage must not write two.
+    request.scope.setdefault("state", {})["trouble"] = f"{error.what}: {error.__cause__!r}"
     return problem_response(
         request,
         UNAVAILABLE,
