@@ -1,16 +1,15 @@
 """What the shop may say: CloudEvents 1.0 in JSON, one Struct a type. Nothing unknown, nothing unbounded, no I/O."""
 
 import hashlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
 from growth.plumbing.wire import decode_json, decoder_for, field_error, invalid
-from growth.vocabulary.ids import ForeignId, LineId, OrderId, Sku, UserId, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Refusal
 
@@ -27,15 +26,23 @@ MIN_YEAR = 2000
 MAX_YEAR = 2100
 """No order is from before, none from after: a clock or a unit went wrong. Also keeps times away from where they end."""
 
-# A `$` alone would let a line break pass at the end.
-type_of_visible = Meta(pattern=r"^[!-~]{1,256}$(?!\n)", description="1 to 256 visible ASCII characters.")
+END = r"(?!\n)"
+"""Behind a pattern's `$`, which alone lets a line break pass at the end."""
+
+type_of_shops_id = Meta(
+    pattern=FOREIGN_ID_PATTERN + END, description="An id of the shop's own: 1 to 64 of A-Z a-z 0-9 _ . : @ | -"
+)
+type_of_our_id = Meta(pattern=UUID_PATTERN + END, description="An id made by this service: a lower-case UUID.")
+type_of_visible = Meta(pattern=r"^[!-~]{1,256}$" + END, description="1 to 256 visible ASCII characters.")
 type_of_note = Meta(
     # No control characters, no bidirectional overrides, no zero-width ones.
-    pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]{1,200}$(?!\n)",
+    pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]{1,200}$" + END,
     description="1 to 200 characters, none of them invisible.",
 )
 type_of_moment = Meta(tz=True, description="RFC 3339, with a zone.")
 
+ShopsId = Annotated[str, type_of_shops_id]
+OurId = Annotated[str, type_of_our_id]
 Visible = Annotated[str, type_of_visible]
 Note = Annotated[str, type_of_note]
 Moment = Annotated[datetime, type_of_moment]
@@ -43,28 +50,34 @@ Units = Annotated[int, Meta(ge=1, le=MAX_UNITS)]
 
 
 class _Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of what comes in: times are put into UTC, so that the same instant is the same content."""
+    """Base of what comes in: what means the same becomes the same content."""
 
     def __post_init__(self) -> None:
+        """Put times into UTC, and lines into the order of their ids, since that of the shop says nothing."""
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, datetime):
                 if not MIN_YEAR <= value.year <= MAX_YEAR:
                     raise ValueError(f"{name} is outside the years {MIN_YEAR} to {MAX_YEAR}")
                 force_setattr(self, name, value.astimezone(UTC))
+            elif isinstance(value, tuple):
+                by_line = tuple(sorted(value, key=lambda line: line.line_id))
+                if len({line.line_id for line in by_line}) != len(by_line):
+                    raise ValueError(f"{name} has the same line_id twice")
+                force_setattr(self, name, by_line)
 
 
 class LineTold(_Told, frozen=True):
     """One line of an order, as placed or as paid."""
 
-    line_id: LineId
-    sku: Sku
+    line_id: ShopsId
+    sku: ShopsId
     units: Units
     amount_fen: Fen
     """For all units together."""
-    claim_id: Uuid | None = None
-    seat_id: Uuid | None = None
-    coupon_id: Uuid | None = None
+    claim_id: OurId | None = None
+    seat_id: OurId | None = None
+    coupon_id: OurId | None = None
 
     def __post_init__(self) -> None:
         if self.claim_id is not None and self.seat_id is not None:
@@ -74,7 +87,7 @@ class LineTold(_Told, frozen=True):
 class RefundLineTold(_Told, frozen=True):
     """How much of one line was paid back: units, money, or both."""
 
-    line_id: LineId
+    line_id: ShopsId
     units: Annotated[int, Meta(ge=0, le=MAX_UNITS)]
     amount_fen: Fen
 
@@ -83,51 +96,31 @@ class RefundLineTold(_Told, frozen=True):
             raise ValueError("a refund of a line has units, or an amount_fen, or both")
 
 
-LineT = TypeVar("LineT", LineTold, RefundLineTold)
-
-
-def _by_line(lines: Sequence[LineT]) -> tuple[LineT, ...]:
-    by_line = tuple(sorted(lines, key=lambda line: line.line_id))
-    if len({line.line_id for line in by_line}) != len(by_line):
-        raise ValueError("lines has the same line_id twice")
-    return by_line
-
-
-class _WithLines(_Told, frozen=True, kw_only=True):
-    """Base of what has lines: they are put in the order of their ids, since that of the shop says nothing."""
-
-    lines: Sequence[Any]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        force_setattr(self, "lines", _by_line(self.lines))
-
-
-class PlacedData(_WithLines, frozen=True, kw_only=True):
+class PlacedData(_Told, frozen=True, kw_only=True):
     """An order that is still to be paid."""
 
-    order_id: OrderId
-    user_id: UserId
+    order_id: ShopsId
+    user_id: ShopsId
     placed_at: Moment
     lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
 
-class PaidData(_WithLines, frozen=True, kw_only=True):
+class PaidData(_Told, frozen=True, kw_only=True):
     """An order that is paid."""
 
-    order_id: OrderId
-    user_id: UserId
+    order_id: ShopsId
+    user_id: ShopsId
     paid_at: Moment
     paid_fen: Fen
     """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
     lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
 
-class RefundedData(_WithLines, frozen=True, kw_only=True):
+class RefundedData(_Told, frozen=True, kw_only=True):
     """Part of an order, or all of it, that was paid back."""
 
-    order_id: OrderId
-    refund_id: ForeignId
+    order_id: ShopsId
+    refund_id: ShopsId
     """Unique within its order."""
     lines: Annotated[tuple[RefundLineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
@@ -135,13 +128,13 @@ class RefundedData(_WithLines, frozen=True, kw_only=True):
 class OrderData(_Told, frozen=True, kw_only=True):
     """An order to which something happened at the event's `time`."""
 
-    order_id: OrderId
+    order_id: ShopsId
 
 
 class RegisteredData(_Told, frozen=True, kw_only=True):
     """A shopper, as the shop knows them."""
 
-    user_id: UserId
+    user_id: ShopsId
     registered_at: Moment
     source: Note | None = None
     """Where the shopper came from, in the shop's own words."""

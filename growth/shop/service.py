@@ -1,0 +1,180 @@
+"""Takes hooks in: verifies them, and applies each event in a transaction of its own, once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import assert_never
+
+import structlog
+from msgspec import Raw, Struct
+
+from growth.plumbing.postgres import Database, Tx
+from growth.shop import hooks, model, store
+from growth.shop.hooks import (
+    KnownHook,
+    OrderClosed,
+    OrderHook,
+    OrderPaid,
+    OrderPlaced,
+    OrderReceived,
+    OrderRefunded,
+    OtherHook,
+    ShopperRegistered,
+    Unreadable,
+)
+from growth.shop.model import ALREADY_KNOWN, APPLIED, NO_LISTENER, Answer, Known, LineOutcome, OrderParticipant, Outcome
+from growth.shop.signatures import Verifier
+from growth.vocabulary.refusals import Unavailable
+
+log = structlog.get_logger("shop")
+
+MAX_EVENTS_AT_ONCE = 4
+"""Of one process, over all hooks: a shop in a hurry leaves connections for shoppers."""
+MAX_WAIT_SECONDS = 5.0
+"""For one event's turn; then the shop delivers again."""
+
+
+class Result(Struct, frozen=True):
+    """What became of one event; `results` of a hook are in the order of its events."""
+
+    id: str | None
+    """The event's; null where it cannot be read."""
+    outcome: Outcome
+    code: str = ""
+    """Why; for a duplicate, the outcome that the first delivery was answered with."""
+    detail: str = ""
+    lines: tuple[LineOutcome, ...] = ()
+    """What became of lines of the order, where somebody has a stake in them."""
+
+
+class ShopService:
+    """The order system's way in."""
+
+    def __init__(self, database: Database, participants: Sequence[OrderParticipant], secrets: Sequence[str]) -> None:
+        """`participants` settle in the order given. `secrets`: one or two `whsec_<base64>`; raises `ValueError`."""
+        self._database = database
+        self._participants = tuple(participants)
+        self._verifier = Verifier(secrets)
+        self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
+
+    async def receive(self, headers: Mapping[str, str], raw: bytes, now: datetime) -> list[Result]:
+        """Apply the events of one hook, one after the other; header names are in lower case.
+
+        Raises `Refusal` (401 when the shop did not sign it, 400 when it is no JSON array of events) with nothing done,
+        and `Unavailable` when Postgres fails. Then events before the failing one may have been applied: delivered
+        again, those are duplicates. A bug that one event meets is raised after the others have been applied.
+        """
+        self._verifier.verify(headers, raw, now)
+        results: list[Result] = []
+        bug: Exception | None = None
+        for event in hooks.read_batch(raw):
+            try:
+                results.append(await self._take(event, now))
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - its neighbours are not to wait until it is mended; raised below
+                bug = bug or error
+        if bug is not None:
+            # Whatever it was, a participant's refusal too, it is not an answer to the shop.
+            raise RuntimeError("an event could not be applied") from bug
+        return results
+
+    async def registered_at(self, user_ids: Sequence[str]) -> Mapping[str, datetime]:
+        """Return when each shopper registered with the shop; those it never told of are missing."""
+        return await store.registered_at(self._database, user_ids)
+
+    async def _take(self, raw: Raw, now: datetime) -> Result:
+        hook = hooks.read_event(raw)
+        if isinstance(hook, Unreadable):
+            return Result(hook.id, Outcome.REJECTED, "request.invalid", hook.detail)
+        answer = NO_LISTENER if isinstance(hook, OtherHook) else await self._apply(hook, now)
+        return Result(hook.id, answer.outcome, answer.code, answer.detail, answer.lines)
+
+    async def _apply(self, hook: KnownHook, now: datetime) -> Answer:
+        subject = hook.data.user_id if isinstance(hook, ShopperRegistered) else hook.data.order_id
+        said = hooks.content(hook)
+        try:
+            async with self._turn(), self._database.transaction() as tx:
+                if taken := await store.begin_event(tx, hook, subject, said, now):
+                    return model.judge_first_answer(said, *taken)
+                if isinstance(hook, ShopperRegistered):
+                    answer = APPLIED if await store.register(tx, hook.data) else ALREADY_KNOWN
+                else:
+                    answer = await self._settle(tx, hook, said, now)
+                await store.end_event(tx, hook, answer)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("shop.event_failed", source=hook.source, id=hook.id, subject=subject)
+            raise
+        return answer
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Unavailable("too many hooks at once") from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    async def _settle(self, tx: Tx, hook: OrderHook, said: bytes, now: datetime) -> Answer:
+        """Add the fact to its order; let those who take part bring their own objects to the state it implies."""
+        order_id = hook.data.order_id
+        known = await store.lock_order(tx, order_id, now)
+        own = await _merge(tx, hook, said, known)
+        if own.outcome is Outcome.REJECTED:
+            return own
+        notes: list[LineOutcome] = []
+        if isinstance(hook, OrderPaid) and own is APPLIED:
+            notes.extend(model.refund_notes(await store.refunds_beyond(tx, order_id)))
+        order = await store.read_order(tx, order_id)
+        assert order is not None
+        # Also after what was already known: whoever came to take part since then catches up.
+        for participant in self._participants:
+            notes.extend(await participant.settle(tx, order, now))
+        return model.answer_of(own, notes)
+
+
+async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
+    """Add one fact to its order unless it is known or cannot be true. Nothing is changed where it is rejected."""
+    match hook:
+        case OrderPlaced(data=placed):
+            answer = model.judge_order(said, known.placed_content, placed.user_id, known.user_id)
+            if answer is APPLIED:
+                await store.place(tx, placed, said)
+        case OrderPaid(data=paid):
+            answer = model.judge_order(said, known.paid_content, paid.user_id, known.user_id)
+            if answer is APPLIED:
+                await store.pay(tx, paid, said)
+        case OrderClosed(data=data):
+            answer = ALREADY_KNOWN if known.is_closed else APPLIED
+            await store.close(tx, data.order_id, hook.time)
+        case OrderReceived(data=data):
+            answer = ALREADY_KNOWN if known.is_received else APPLIED
+            await store.receive(tx, data.order_id, hook.time)
+        case OrderRefunded():
+            answer = await _refund(tx, hook, said, known)
+        case _:
+            assert_never(hook)
+    return answer
+
+
+async def _refund(tx: Tx, hook: OrderRefunded, said: bytes, known: Known) -> Answer:
+    refund = hook.data
+    answer = model.judge_told_again(said, await store.refund_content(tx, refund.order_id, refund.refund_id))
+    if answer is ALREADY_KNOWN:
+        await store.redate_refund(tx, refund, hook.time)
+    if answer is not APPLIED:
+        return answer
+    # Before the payment is heard of, nobody knows the lines: what is told is kept, and counts when it is.
+    if known.paid_content is not None and not await store.count_refund(tx, refund):
+        order = await store.read_order(tx, refund.order_id)
+        assert order is not None
+        return model.refund_that_exceeds(refund, order)
+    await store.keep_refund(tx, refund, hook.time, said)
+    return APPLIED
