@@ -1,0 +1,162 @@
+"""Limits: how often one caller may call, over all replicas. GCRA, decided in Redis by Redis' clock.
+
+Concurrent takes of one process travel in one script call (see `coalesce`). Whoever was refused is refused from memory
+until the wait is over, so that hammering costs the hammerer more than us. Redis gone means no limit: a shop that is
+open to a few too many beats one that is closed.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from zlib import crc32
+
+import structlog
+from msgspec import Struct
+from prometheus_client import Counter
+from redis.asyncio.cluster import RedisCluster
+
+from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.lua import Script
+from growth.plumbing.problems import TOO_MANY
+from growth.plumbing.redis import OUTSIDE_FAILING, AnyRedis
+from growth.vocabulary.refusals import Refusal, Unavailable
+
+log = structlog.get_logger("limits")
+
+MAX_BATCH = 256
+MAX_QUEUE = 8192
+MAX_WAIT_SECONDS = 0.25
+"""What one script call may take. A limit is not worth more."""
+PAUSE_SECONDS = 1.0
+"""After Redis did not answer, how long everybody passes unasked."""
+MAX_REFUSED_REMEMBERED = 65_536
+CLUSTER_SHARDS = 16
+"""Hash tags, so slots, that one limit is spread over in a Cluster. One server needs one, and gathers better."""
+
+_skipped = Counter("growth_limits_skipped", "Requests let pass because Redis did not answer.", ["limit"])
+_refused = Counter("growth_limits_refused", "Requests refused.", ["limit"])
+
+_gcra = Script.beside(__file__, "gcra.lua")
+
+
+class Verdict(Struct, frozen=True):
+    """What one request got."""
+
+    allowed: bool
+    remaining: int
+    """Requests that could follow at once."""
+    retry_after_seconds: float = 0.0
+    """How long a refused caller must wait."""
+    whole_after_seconds: float = 0.0
+    """When the full burst is there again."""
+
+
+class TooManyRequests(Refusal):
+    """The 429, with what its headers say."""
+
+    def __init__(self, headers: dict[str, str], **members: object) -> None:
+        super().__init__(TOO_MANY, "", **members)
+        self.headers = headers
+
+
+class Limiter:
+    """One limit: `per_second` requests on average for each key, `burst` at once. `per_second` 0 is no limit."""
+
+    def __init__(self, redis: AnyRedis, name: str, *, per_second: float, burst: int) -> None:
+        assert per_second >= 0
+        assert burst >= 1
+        self.name = name
+        self.per_second = per_second
+        self.burst = burst
+        self._redis = redis
+        self._gap_microseconds = max(1, round(1_000_000 / per_second)) if per_second else 0
+        self._open = Verdict(allowed=True, remaining=burst)
+        self._skip_until = 0.0
+        # key -> when the wait is over, on this process' clock
+        self._refused: dict[str, float] = {}
+        self._count_refused = _refused.labels(name)
+        self._count_skipped = _skipped.labels(name)
+        shards = CLUSTER_SHARDS if isinstance(redis, RedisCluster) else 1
+        self._shards = [
+            Coalescer(f"limits:{name}:{shard}", self._run, max_batch=MAX_BATCH, max_queue=MAX_QUEUE)
+            for shard in range(shards)
+        ]
+
+    async def ask(self, key: str) -> Verdict:
+        """Take one request from the share of `key` and say how that went. Never raises, never waits long."""
+        if not self.per_second:
+            return self._open
+        now = time.monotonic()
+        until = self._refused.get(key)
+        if until is not None:
+            if until > now:
+                self._count_refused.inc()
+                return Verdict(allowed=False, remaining=0, retry_after_seconds=until - now, whole_after_seconds=0.0)
+            del self._refused[key]
+        if now < self._skip_until:
+            self._count_skipped.inc()
+            return self._open
+        try:
+            verdict = await self._shards[crc32(key.encode()) % len(self._shards)](self._redis_key(key))
+        except Unavailable:
+            self._count_skipped.inc()
+            return self._open
+        if not verdict.allowed:
+            self._remember(key, now + verdict.retry_after_seconds)
+            self._count_refused.inc()
+        return verdict
+
+    async def take(self, key: str) -> Verdict:
+        """Take one request from the share of `key`. Raises `TooManyRequests` (429) when it is used up."""
+        verdict = await self.ask(key)
+        if not verdict.allowed:
+            raise TooManyRequests(
+                self.headers(verdict), limit=self.name, retry_after_seconds=round(verdict.retry_after_seconds, 3)
+            )
+        return verdict
+
+    def headers(self, verdict: Verdict) -> dict[str, str]:
+        """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), and Retry-After."""
+        if not self.per_second:
+            return {}
+        window = math.ceil(self.burst / self.per_second)
+        until = max(verdict.whole_after_seconds, verdict.retry_after_seconds)
+        shown = {
+            "RateLimit-Policy": f'"{self.name}";q={self.burst};w={window}',
+            "RateLimit": f'"{self.name}";r={verdict.remaining};t={math.ceil(until)}',
+        }
+        if not verdict.allowed:
+            shown["Retry-After"] = str(max(1, math.ceil(verdict.retry_after_seconds)))
+        return shown
+
+    def _redis_key(self, key: str) -> str:
+        if len(self._shards) == 1:
+            return f"limits:{self.name}:{key}"
+        # The tag comes first: a brace within the caller's part then means nothing.
+        return f"{{limits:{self.name}:{crc32(key.encode()) % len(self._shards)}}}:{key}"
+
+    def _remember(self, key: str, until: float) -> None:
+        if len(self._refused) >= MAX_REFUSED_REMEMBERED:
+            # All of them: whoever still hammers is back after one look at Redis.
+            self._refused.clear()
+        self._refused[key] = until
+
+    async def _run(self, keys: list[str]) -> Sequence[Verdict]:
+        try:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                reply = await _gcra(self._redis, keys, [self._gap_microseconds, self.burst])
+        except OUTSIDE_FAILING as error:
+            if time.monotonic() >= self._skip_until:
+                log.warning("limits.skipped", limit=self.name, error=repr(error))
+            self._skip_until = time.monotonic() + PAUSE_SECONDS
+            raise Unavailable("Redis did not answer") from error
+        return [
+            Verdict(
+                allowed=reply[at] >= 0,
+                remaining=max(0, reply[at]),
+                retry_after_seconds=reply[at + 1] / 1_000_000,
+                whole_after_seconds=reply[at + 2] / 1_000_000,
+            )
+            for at in range(0, len(reply), 3)
+        ]
