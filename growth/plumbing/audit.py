@@ -12,6 +12,15 @@ from growth.plumbing.postgres import Reader, Tx
 from growth.vocabulary.actors import Operator
 
 
+class Act(Struct, frozen=True):
+    """An operator doing something: who, when, under which request, and why."""
+
+    operator: Operator
+    now: datetime
+    request_id: str = ""
+    reason: str = ""
+
+
 class AuditEntry(Struct, frozen=True):
     """One thing that an operator did."""
 

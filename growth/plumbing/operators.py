@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 
 import asyncpg
 from litestar.connection import ASGIConnection, Request
@@ -15,8 +16,11 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
 from msgspec import Struct
 
+from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.problems import request_id_of
+from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -167,6 +171,11 @@ async def provide_operator(request: Request) -> Operator:  # type: ignore[type-a
     operator = request.scope["state"].get("operator")
     assert isinstance(operator, Operator), "a handler that takes an operator needs the guard requires(...)"
     return operator
+
+
+def act_of(request: Request[Any, Any, Any], operator: Operator, reason: str = "") -> Act:
+    """Say who does something, when, and why."""
+    return Act(operator, clock.now(), request_id_of(request), reason)
 
 
 def _hash(key: str) -> bytes:

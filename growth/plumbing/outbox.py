@@ -148,7 +148,8 @@ async def lag(reader: Reader) -> list[Lag]:
 
 
 async def prepare(database: Database, now: datetime) -> int:
-    """Make the partitions of the days to come; return how many."""
+    """Make the partitions of the days to come, and mend the order after a restore; return how many were made."""
+    await mend_after_restore(database)
     return await partitions.make_days(database, TABLE, now)
 
 

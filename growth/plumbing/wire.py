@@ -1,8 +1,8 @@
 """Wire: how values look in JSON, in and out. Strict about what comes in, always the same in what goes out.
 
 In: msgspec decodes into the type asked for; on top of that this refuses what msgspec lets pass and a store would choke
-on: a key given twice (the last one would win), NUL, ints beyond 64 bits, nesting deeper than `MAX_DEPTH`. Lone
-surrogates and broken UTF-8, which msgspec refuses with other exceptions, are named like every other error.
+on: a key given twice (the last one would win), NUL, ints beyond 64 bits, times at the edges of the calendar, nesting
+deeper than `MAX_DEPTH`. Lone surrogates and broken UTF-8, which msgspec refuses with other exceptions, are named like every other error.
 Out: times are RFC 3339, UTC, milliseconds.
 """
 
@@ -11,15 +11,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
+
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with its offset: 2026-11-21T12:00:00.000Z.")]
+"""A time that comes in. Plain `datetime` takes times without an offset, which Postgres' driver then chokes on."""
 
 REQUEST_INVALID = Kind("request.invalid", "The request is not in the form this call takes", 400)
 
@@ -97,8 +100,10 @@ class _Pairs(list[tuple[str, Any]]):
 _unique_keys = JSONDecoder(object_pairs_hook=_unique)
 _all_keys = JSONDecoder(object_pairs_hook=_Pairs)
 
-# NUL and surrogates can only come as escapes; an int beyond 64 bits has 19 digits or more.
-_SUSPICIOUS = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
+# NUL and surrogates can only come as escapes; an int beyond 64 bits has 19 digits or more; a time in the first or the
+# last year of the calendar cannot be moved to another zone.
+_SUSPICIOUS = re.compile(rb'\\u(?:0000|[dD][89a-fA-F])|\d{19}|"(?:000[01]|9999)-\d\d-\d\d')
+_EDGE_OF_TIME = re.compile(r"(?:000[01]|9999)-\d\d-\d\d[Tt ]\d")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -200,6 +205,8 @@ def _faults(value: Any, path: str, depth: int) -> Iterator[FieldError]:
     if isinstance(value, str):
         if _NOT_TEXT.search(value):
             yield FieldError(path, "Has NUL, or a character that is not Unicode")
+        elif _EDGE_OF_TIME.match(value):
+            yield FieldError(path, "Beyond the times that can be told in every zone")
     elif isinstance(value, int):
         if not -(2**63) <= value < 2**63:
             yield FieldError(path, "Beyond 64 bits")

@@ -1,0 +1,1 @@
+"""growth: flash sales, group-buy teams, referrals, streaks and rewards for shops that live in mini-programs."""

@@ -1,0 +1,5 @@
+"""`python -m growth` is `growth`."""
+
+from growth.cli import main
+
+main()

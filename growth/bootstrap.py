@@ -1,0 +1,139 @@
+"""Settings → pools → stores → services: one plain object, one attribute a room."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
+
+from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.claim.loading import Loader
+from growth.mechanics.flash_sale.claim.periodic import Keeper
+from growth.mechanics.flash_sale.claim.service import Claims
+from growth.mechanics.flash_sale.claim.settlement import Settlement
+from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.reminder.service import Reminders
+from growth.mechanics.flash_sale.series.service import SeriesService
+from growth.mechanics.flash_sale.service import Sales
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.identity import Identity
+from growth.plumbing.limits import Limiter
+from growth.plumbing.operators import Operators
+from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.settings import Settings
+from growth.shop.service import ShopService
+from growth.vocabulary.clock import now
+
+
+class Limits(Struct):
+    """How much one caller may ask of what reaches the stores."""
+
+    shopper: Limiter
+    operator: Limiter
+    address: Limiter
+
+
+class FlashSale(Struct):
+    """The room of flash sales."""
+
+    stock: Stock
+    board: Board
+    loader: Loader
+    sales: Sales
+    claims: Claims
+    draws: Draws
+    reminders: Reminders
+    series: SeriesService
+    keeper: Keeper
+
+
+class Growth(Struct):
+    """Everything that runs in one process."""
+
+    settings: Settings
+    database: Database
+    redis: AnyRedis
+    identity: Identity
+    operators: Operators
+    limits: Limits
+    shop: ShopService
+    flash_sale: FlashSale
+
+
+@asynccontextmanager
+async def assembled(settings: Settings) -> AsyncIterator[Growth]:
+    """Connect and assemble; on leaving, let what is under way end and close the pools."""
+    database = await connect_postgres(
+        settings.postgres_dsn,
+        max_connections=settings.postgres_max_connections,
+        acquire_seconds=settings.postgres_acquire_seconds,
+        statement_seconds=settings.postgres_statement_seconds,
+        statement_cache=settings.postgres_statement_cache,
+    )
+    redis = connect_redis(
+        settings.redis_url,
+        max_connections=settings.redis_max_connections,
+        answer_seconds=settings.redis_answer_seconds,
+    )
+    growth = _assemble(settings, database, redis)
+    try:
+        yield growth
+    finally:
+        await growth.flash_sale.claims.drain()
+        await growth.flash_sale.loader.close()
+        await growth.identity.close()
+        await redis.aclose()
+        await database.close()
+
+
+def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth:
+    stock = Stock(redis)
+    shop = ShopService(database, [Settlement(stock)], settings.shop_secrets)
+    board = Board(database, stock, now)
+    loader = Loader(database, stock, now)
+    draws = Draws(database, stock)
+    sales = Sales(database, stock, board, loader, shop)
+    return Growth(
+        settings=settings,
+        database=database,
+        redis=redis,
+        identity=Identity(
+            algorithms=settings.jwt_algorithms,
+            secret=settings.jwt_secret,
+            jwks_url=settings.jwt_jwks_url,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+        ),
+        operators=Operators(database),
+        limits=Limits(
+            shopper=Limiter(
+                redis, "shopper", per_second=settings.shopper_requests_per_second, burst=settings.shopper_burst
+            ),
+            operator=Limiter(
+                redis, "operator", per_second=settings.operator_requests_per_second, burst=settings.operator_burst
+            ),
+            address=Limiter(
+                redis, "address", per_second=settings.address_requests_per_second, burst=settings.address_burst
+            ),
+        ),
+        shop=shop,
+        flash_sale=FlashSale(
+            stock=stock,
+            board=board,
+            loader=loader,
+            sales=sales,
+            claims=Claims(database, stock, board, loader, draws, shop),
+            draws=draws,
+            reminders=Reminders(database),
+            series=SeriesService(database, sales),
+            keeper=Keeper(database, stock, loader),
+        ),
+    )
+
+
+async def stop_task(task: asyncio.Task[None], seconds: float) -> None:
+    """Give a task that was told to stop its time; then cancel it."""
+    await asyncio.wait([task], timeout=seconds)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,257 @@
+"""The `growth` command. Everything it needs comes from the environment (`growth config`), except in `growth dev`."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import rich_click as click
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from growth.plumbing import operators
+from growth.plumbing.identity import Identity
+from growth.plumbing.invariants import all_invariants, violations
+from growth.plumbing.migrate import MigrationError, migrate_up, migration_status
+from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.telemetry import configure_logging
+from growth.settings import Settings, SettingsError, load_settings, redacted, variables
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Role
+from growth.vocabulary.refusals import Refusal, Unavailable
+
+T = TypeVar("T")
+
+TOKEN_SECONDS = 7 * 24 * 3600
+console = Console()
+
+click.rich_click.USE_MARKDOWN = True
+click.rich_click.COMMAND_GROUPS = {
+    "growth": [
+        {"name": "Try it", "commands": ["dev", "demo", "token", "load"]},
+        {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
+        {"name": "Look after it", "commands": ["operator", "invariants"]},
+    ]
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="growth")
+def cli() -> None:
+    """Flash sales for shops that live in mini-programs: nothing oversold, nothing lost, nothing stuck.
+
+    One image, three commands: **serve** answers HTTP, **worker** does what the clock and events wake, **migrate**
+    brings the database up to date. All read the environment; **config** shows what they see.
+
+    New here? **growth dev** runs everything on this machine, with a demo shop, and prints what to try.
+    """
+
+
+def main() -> None:
+    """Run the command; say what to do next instead of a stack trace where the fault is outside."""
+    try:
+        cli(prog_name="growth")
+    except SettingsError as error:
+        _fail(f"{error}\n  `growth config --variables` lists them all.")
+    except MigrationError as error:
+        _fail(str(error))
+    except Unavailable as error:
+        _fail(f"{error.what}. Is it running, and do GROWTH_POSTGRES_DSN and GROWTH_REDIS_URL point to it?")
+    except Refusal as refusal:
+        _fail(refusal.detail)
+
+
+def _fail(text: str) -> None:
+    Console(stderr=True).print(f"[red]growth:[/red] {text}", highlight=False)
+    sys.exit(1)
+
+
+def _settings() -> Settings:
+    settings = load_settings(os.environ)
+    configure_logging(settings.log_level, json=settings.is_production or not sys.stderr.isatty())
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+async def _with_database(settings: Settings, work: Callable[[Database], Awaitable[T]]) -> T:
+    try:
+        database = await connect_postgres(
+            settings.postgres_dsn,
+            max_connections=1,
+            acquire_seconds=settings.postgres_acquire_seconds,
+            statement_seconds=60,
+        )
+    except OSError as error:
+        raise Unavailable("Postgres cannot be reached") from error
+    try:
+        return await work(database)
+    finally:
+        await database.close()
+
+
+@cli.command()
+def serve() -> None:
+    """Answer HTTP. One process a core; any number of them."""
+    from growth.serving import serve_api  # noqa: PLC0415 - only this command needs a server
+
+    _run(serve_api(_settings()))
+
+
+@cli.command()
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics here instead of GROWTH_METRICS_PORT.")
+def worker(metrics_port: int | None) -> None:
+    """Do what the clock and events wake: end holds, open draws, remind, reconcile. Any number of them."""
+    from growth.serving import serve_worker  # noqa: PLC0415 - as above
+
+    settings = _settings()
+    _run(serve_worker(settings, settings.metrics_port if metrics_port is None else metrics_port))
+
+
+@cli.group()
+def migrate() -> None:
+    """Bring the database up to date."""
+
+
+@migrate.command("up")
+def migrate_up_() -> None:
+    """Apply what is missing. Safe to start twice: one does it, the other waits."""
+    for name in _run(migrate_up(_settings().postgres_dsn)):
+        console.print(f"[green]applied[/green] {name}")
+    console.print("The database is up to date.")
+
+
+@migrate.command("status")
+def migrate_status() -> None:
+    """Show every migration and whether it is applied."""
+    table = Table("migration", "state", "applied at")
+    pending = 0
+    for status in _run(migration_status(_settings().postgres_dsn)):
+        pending += status.state.name != "APPLIED"
+        table.add_row(status.name, status.state.name.lower(), clock.rfc3339(status.applied_at) if status.applied_at else "")
+    console.print(table)
+    sys.exit(1 if pending else 0)
+
+
+@cli.group()
+def operator() -> None:
+    """Who may run campaigns."""
+
+
+@operator.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.name.lower() for role in Role]), required=True)
+def operator_add(name: str, role: str) -> None:
+    """Make an operator and print the key. It is shown once and stored hashed."""
+
+    async def add(database: Database) -> str:
+        async with database.transaction() as tx:
+            return await operators.add(tx, name, Role[role.upper()], clock.now())
+
+    click.echo(_run(_with_database(_settings(), add)))
+
+
+@operator.command("list")
+def operator_list() -> None:
+    """List all operators there ever were."""
+    table = Table("name", "role", "created", "revoked")
+    for row in _run(_with_database(_settings(), operators.list_operators)):
+        revoked = "" if row.revoked_at is None else clock.rfc3339(row.revoked_at)
+        table.add_row(row.name, row.role.name.lower(), clock.rfc3339(row.created_at), revoked)
+    console.print(table)
+
+
+@operator.command("revoke")
+@click.argument("name")
+def operator_revoke(name: str) -> None:
+    """End an operator's key; it stops working everywhere within seconds."""
+
+    async def revoke(database: Database) -> None:
+        async with database.transaction() as tx:
+            await operators.revoke(tx, name, clock.now())
+
+    _run(_with_database(_settings(), revoke))
+    console.print(f"{name} is revoked.")
+
+
+@cli.command()
+@click.argument("user_id")
+@click.option("--seconds", type=click.IntRange(1), default=TOKEN_SECONDS, show_default=True, help="How long it is good.")
+def token(user_id: str, seconds: int) -> None:
+    """Print a shopper's token, for development. Needs an HS algorithm: other keys are not ours to sign with."""
+    settings = _settings()
+    if settings.jwt_secret is None:
+        raise click.UsageError("Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL); only GROWTH_JWT_SECRET can sign.")
+    identity = Identity(
+        algorithms=settings.jwt_algorithms,
+        secret=settings.jwt_secret,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+    click.echo(identity.sign(user_id, now=clock.now(), lifetime_seconds=seconds))
+
+
+@cli.command()
+@click.option("--variables", "show_variables", is_flag=True, help="List every variable there is, with its default.")
+def config(*, show_variables: bool) -> None:
+    """Show what the environment says, secrets hidden; a wrong variable is named."""
+    if show_variables:
+        table = Table("variable", "what it is", "default")
+        for variable in variables():
+            secret = " (or …_FILE)" if variable.secret else ""
+            table.add_row(variable.name + secret, variable.description, variable.default or "")
+        console.print(table)
+        return
+    for name, value in redacted(_settings()).items():
+        console.print(f"{name} = {value}", highlight=False)
+
+
+@cli.command()
+def invariants() -> None:
+    """Check everything that must always hold; exit 1 if something does not."""
+    found = _run(_with_database(_settings(), violations))
+    for violation in found:
+        console.print(f"[red]✗[/red] {violation.room}: {violation.name}: {violation.rows}", highlight=False)
+    console.print(f"{len(all_invariants()) - len(found)} of {len(all_invariants())} sentences hold.")
+    sys.exit(1 if found else 0)
+
+
+@cli.command()
+def demo() -> None:
+    """Put the demo shop into the database that the environment names: campaigns to try, and an operator."""
+    from growth.demo import put_demo_shop  # noqa: PLC0415 - only this command and `dev` need it
+
+    settings = _settings()
+    if settings.is_production:
+        raise click.UsageError("The demo shop has a well-known start. Set GROWTH_ENVIRONMENT=development first.")
+    shop = _run(put_demo_shop(settings))
+    console.print(shop.told())
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The port of the API.")
+@click.option("--data", type=click.Path(file_okay=False), default=".growth", show_default=True, help="Where data is kept.")
+def dev(port: int, data: str) -> None:
+    """Run everything on this machine with a demo shop: Postgres, Valkey, api and worker. Ctrl-C ends all of it."""
+    try:
+        from growth.dev import run_dev  # noqa: PLC0415 - needs the extra
+    except ModuleNotFoundError as error:
+        raise click.UsageError(f"{error.name} is missing: install growth[embedded], or run ./scripts/dev") from error
+
+    sys.exit(run_dev(port, data))
+
+
+def _add_load() -> None:
+    from growth.load.commands import load  # noqa: PLC0415 - nothing else waits for it
+
+    cli.add_command(load)
+
+
+_add_load()
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)

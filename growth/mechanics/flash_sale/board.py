@@ -1,0 +1,267 @@
+"""The board: what this process remembers of the sales, never older than `MAX_AGE_SECONDS`. It shows pages and says no.
+
+One background task keeps it: the list of sales from Postgres twice a second, the stock of those that are on from Redis
+several times a second. So a sale's page costs memory, whoever polls it, and the crowd that comes too early or too late
+is turned away here. The board never says yes.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+from prometheus_client import Counter as Metric
+from prometheus_client import Gauge
+
+from growth.mechanics.flash_sale import store
+from growth.mechanics.flash_sale.model import (
+    ENDED,
+    NOT_OPEN,
+    PAUSED,
+    SOLD_OUT,
+    Sale,
+    SalePage,
+    milliseconds_until,
+    page,
+)
+from growth.mechanics.flash_sale.stock import Glance, Stock
+from growth.plumbing.postgres import Database
+from growth.plumbing.problems import problem_bytes
+from growth.plumbing.wire import json_bytes
+from growth.vocabulary.clock import Clock, from_milliseconds, to_milliseconds
+from growth.vocabulary.refusals import Kind, Unavailable
+
+log = structlog.get_logger("flash_sale.board")
+
+MAX_AGE_SECONDS = 0.3
+"""Nothing older is shown or used to say no."""
+REFRESH_SECONDS = 0.15
+CATALOGUE_SECONDS = 0.5
+REFUSALS_WRITTEN_SECONDS = 5.0
+ENDED_SHOWN = timedelta(days=1)
+WARM = timedelta(seconds=60)
+"""The stock is looked at from this long before opening."""
+LOOKED_AT_AFTER_CLOSE = timedelta(hours=2)
+"""Holds made in the last second may live an hour; after that nobody returns."""
+MAX_GLANCES_AT_ONCE = 16
+MAX_WINNERS = 100_000
+"""Winners remembered for each sale. Beyond, the crowd's retries are asked about in Redis instead of here."""
+REQUEST_ID_MARK = "request-id-goes-here"
+
+REFUSED = Metric("growth_flash_sale_refused", "Claims turned away, by reason", ["reason"])
+UNITS = Gauge("growth_flash_sale_units", "Units of live sales as last seen", ["sale_id", "what"])
+
+
+class No:
+    """A ready-made refusal: the body around the request id."""
+
+    __slots__ = ("head", "kind", "tail")
+
+    def __init__(self, kind: Kind, members: dict[str, object]) -> None:
+        self.kind = kind
+        body = problem_bytes(kind, "", REQUEST_ID_MARK, members)
+        self.head, self.tail = body.split(REQUEST_ID_MARK.encode())
+
+    def body(self, request_id: bytes) -> bytes:
+        """Return the problem+json for one request."""
+        return self.head + request_id + self.tail
+
+
+class Entry:
+    """One sale on the board."""
+
+    __slots__ = ("etag", "generation", "no", "no_until", "page", "page_body", "sale", "seen_at", "taken", "winners", "winners_read")
+
+    def __init__(self, sale: Sale) -> None:
+        self.sale = sale
+        self.taken = sale.taken
+        self.generation = 0
+        self.winners: set[str] | None = set()
+        """Claim ids won so far; None when there are more than are remembered here."""
+        self.winners_read = 0
+        self.seen_at = float("-inf")
+        """When the stock was looked at, on this process' monotonic clock."""
+        self.page: SalePage | None = None
+        self.page_body = b""
+        self.etag = b""
+        self.no: No | None = None
+        self.no_until = float("-inf")
+
+    def learn_winners(self, glance: Glance) -> None:
+        """Add what is new; a rebuilt sale starts over."""
+        if glance.generation != self.generation:
+            self.generation, self.winners, self.winners_read = glance.generation, set(), 0
+        elif glance.winners_known > MAX_WINNERS:
+            self.winners = None
+        elif self.winners is not None:
+            self.winners.update(glance.winners)
+            self.winners_read += len(glance.winners)
+
+    def knows_all_winners(self, glance: Glance) -> bool:
+        """Say whether a retry of somebody who won can be told from the crowd."""
+        return self.winners is not None and self.winners_read >= glance.winners_known
+
+
+class Board:
+    """Pages and ready-made refusals of all sales that shoppers may see."""
+
+    def __init__(self, database: Database, stock: Stock, clock: Clock) -> None:
+        self._database = database
+        self._stock = stock
+        self._clock = clock
+        self.entries: dict[str, Entry] = {}
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self._catalogue_at = float("-inf")
+        self._refusals_at = 0.0
+        self._ahead = 0.0
+        """Redis' clock less this process' monotonic clock, seconds."""
+        self._refreshing: asyncio.Task[None] | None = None
+        self._glances = asyncio.Semaphore(MAX_GLANCES_AT_ONCE)
+        self._ahead = clock().timestamp() - time.monotonic()
+
+    def now(self) -> datetime:
+        """Return the time on Redis' clock, as this process reckons it."""
+        return from_milliseconds(round((time.monotonic() + self._ahead) * 1000))
+
+    def sale(self, sale_id: str) -> Sale | None:
+        """Return what operators decided about a visible sale, at most half a second ago."""
+        entry = self.entries.get(sale_id)
+        return None if entry is None else entry.sale
+
+    async def visible(self) -> Sequence[SalePage]:
+        """Return the pages of all visible sales, soonest first."""
+        await self.fresh()
+        return [entry.page for entry in self.entries.values() if entry.page is not None]
+
+    def count_refusal(self, sale_id: str, kind: Kind) -> None:
+        """Count a claim that was turned away; written down every few seconds."""
+        self.refused[sale_id, kind.code] += 1
+        REFUSED.labels(kind.code).inc()
+
+    def verdict(self, entry: Entry) -> No | None:
+        """Return the refusal that every new claim to this sale gets right now, if there is one."""
+        return entry.no if time.monotonic() < entry.no_until else None
+
+    def is_fresh(self, entry: Entry) -> bool:
+        """Say whether the entry's page may be shown."""
+        return time.monotonic() - entry.seen_at <= MAX_AGE_SECONDS
+
+    async def fresh(self, sale_id: str | None = None) -> None:
+        """Wait for a refresh if what there is, is too old. All who wait share one. Raises `Unavailable`."""
+        entry = self.entries.get(sale_id) if sale_id else next(iter(self.entries.values()), None)
+        if entry is not None and self.is_fresh(entry):
+            return
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh(), name="flash_sale.board.refresh")
+        await asyncio.shield(self._refreshing)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the board until `stop`."""
+        while not stop.is_set():
+            try:
+                if self._refreshing is None:
+                    self._refreshing = asyncio.create_task(self._refresh(), name="flash_sale.board.refresh")
+                await asyncio.shield(self._refreshing)
+                if time.monotonic() - self._refusals_at > REFUSALS_WRITTEN_SECONDS:
+                    await self.write_refusals()
+            except Unavailable as error:
+                log.warning("flash_sale.board_is_stale", why=error.what)
+            try:
+                async with asyncio.timeout(REFRESH_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+        await self.write_refusals()
+
+    async def write_refusals(self) -> None:
+        """Add this process' counts to the sales'; kept for the next time if Postgres does not answer."""
+        counts, self.refused = self.refused, Counter()
+        self._refusals_at = time.monotonic()
+        if counts:
+            try:
+                await store.add_refusals(self._database, counts)
+            except Unavailable:
+                self.refused.update(counts)
+                raise
+
+    async def refresh_catalogue(self) -> None:
+        """Read anew which sales there are: at once after an operator's change on this process."""
+        self._catalogue_at = float("-inf")
+        await self._read_catalogue()
+
+    async def _refresh(self) -> None:
+        try:
+            try:
+                await self._read_catalogue()
+            except Unavailable:
+                # Sales stay as they were read last; Redis still tells their stock.
+                if not self.entries:
+                    raise
+            await asyncio.gather(*[self._look(entry) for entry in list(self.entries.values())])
+        finally:
+            self._refreshing = None
+
+    async def _read_catalogue(self) -> None:
+        started = time.monotonic()
+        if started - self._catalogue_at < CATALOGUE_SECONDS:
+            return
+        sales = await store.visible_sales(self._database, self._clock() - ENDED_SHOWN)
+        kept: dict[str, Entry] = {}
+        for sale in sales:
+            entry = self.entries.get(sale.sale_id) or Entry(sale)
+            entry.sale = sale
+            kept[sale.sale_id] = entry
+        for gone in self.entries.keys() - kept.keys():
+            for what in ("total", "left"):
+                with suppress(KeyError):
+                    UNITS.remove(gone, what)
+        self.entries = kept
+        self._catalogue_at = started
+
+    async def _look(self, entry: Entry) -> None:
+        sale = entry.sale
+        now = self.now()
+        glance: Glance | None = None
+        started = time.monotonic()
+        if sale.opens_at - WARM <= now < sale.closes_at + LOOKED_AT_AFTER_CLOSE:
+            async with self._glances:
+                started = time.monotonic()
+                try:
+                    glance = await self._stock.glance(sale.sale_id, entry.winners_read)
+                except Unavailable:
+                    glance = None
+        if glance is not None:
+            ended = time.monotonic()
+            self._ahead = to_milliseconds(glance.at) / 1000 - (started + ended) / 2
+            entry.learn_winners(glance)
+            now = self.now()
+        entry.taken = sale.taken if glance is None or glance.taken is None else glance.taken
+        self._write(entry, glance, now, started)
+
+    def _write(self, entry: Entry, glance: Glance | None, now: datetime, seen_at: float) -> None:
+        """Lay out the page and the refusal, ready to send."""
+        sale = entry.sale
+        shown = page(sale, sale.units_total - entry.taken, now)
+        entry.page = shown
+        entry.page_body = json_bytes(shown)
+        entry.etag = f'W/"{sale.version}-{shown.state}-{shown.units_left}"'.encode()
+        entry.seen_at = seen_at
+        times = {"server_time": now, "opens_at": sale.opens_at, "closes_at": sale.closes_at}
+        # A retry of somebody who won must never hear "no": without knowing every winner, say nothing.
+        long_over = now >= sale.closes_at + LOOKED_AT_AFTER_CLOSE
+        known = long_over or (glance is not None and glance.taken is not None and entry.knows_all_winners(glance))
+        until = seen_at + MAX_AGE_SECONDS
+        if shown.state == "scheduled":
+            # Nobody can have won yet. Holds until opening on Redis' clock, not a moment longer.
+            opens_in = milliseconds_until(sale.opens_at, now)
+            entry.no = No(NOT_OPEN, {**times, "opens_in_ms": opens_in})
+            entry.no_until = min(until, time.monotonic() + opens_in / 1000)
+            return
+        kind = {"ended": ENDED, "paused": PAUSED, "sold_out": SOLD_OUT}.get(shown.state)
+        entry.no = No(kind, dict(times)) if kind is not None and known else None
+        entry.no_until = until
+        UNITS.labels(sale.sale_id, "total").set(sale.units_total)
+        UNITS.labels(sale.sale_id, "left").set(shown.units_left)

@@ -1,0 +1,93 @@
+"""Operators' HTTP of claims."""
+
+from typing import Annotated, Any, Literal
+
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Struct
+
+from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.service import Claims
+from growth.plumbing.http import (
+    CSV_MEDIA_TYPE,
+    DEFAULT_PAGE,
+    Cursor,
+    Limit,
+    Page,
+    PathUuid,
+    csv_bytes,
+    decode_cursor,
+    page_of,
+)
+from growth.plumbing.operators import act_of, requires
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
+from growth.vocabulary.text import Reason
+
+MAX_CSV_ROWS = 10_000
+
+SaleFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this sale.")]
+UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
+OrderFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this order.")]
+StateFilter = Annotated[
+    Literal["held", "paid", "released", "refunded"] | None, QueryParameter(description="Only in this state.")
+]
+
+
+class Release(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an operator takes a held claim back; kept in the audit."""
+
+    reason: Reason
+
+
+@get("/claims", operation_id="admin_claims_list", summary="List claims", guards=[requires(Role.VIEWER)])
+async def list_claims(
+    request: Request[Any, Any, Any],
+    claims: NamedDependency[Claims],
+    sale_id: SaleFilter = None,
+    user_id: UserFilter = None,
+    claim_state: Annotated[StateFilter, QueryParameter(name="state")] = None,
+    order_id: OrderFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Response[Any]:
+    """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    after = None if position is None else position[0]
+    as_csv = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
+    found = await claims.page(
+        sale_id=sale_id,
+        user_id=user_id,
+        state=claim_state,
+        order_id=order_id,
+        after=after,
+        limit=MAX_CSV_ROWS if as_csv else limit + 1,
+    )
+    if as_csv:
+        columns = Claim.__struct_fields__
+        body = csv_bytes(columns, [[getattr(claim, column) for column in columns] for claim in found])
+        return Response(body, media_type=CSV_MEDIA_TYPE)
+    page: Page[Claim] = page_of(found, limit, lambda claim: (claim.claim_id,))
+    return Response(page)
+
+
+@post(
+    "/claims/{claim_id:str}/release",
+    status_code=200,
+    operation_id="admin_claims_release",
+    summary="Take a held claim back",
+    guards=[requires(Role.EDITOR)],
+)
+async def release_claim(
+    claim_id: PathUuid,
+    data: JSONBody[Release],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    claims: NamedDependency[Claims],
+) -> Claim:
+    """Its units go back on sale at once. 409 unless it is held."""
+    return await claims.release(act_of(request, operator, data.reason), claim_id)
+
+
+router = Router(path="/admin/v1", route_handlers=[list_claims, release_claim], tags=["Operators: flash sales"])

@@ -1,0 +1,176 @@
+"""Rebuilding a sale in Redis from Postgres, and mending it where the two differ.
+
+`load` runs when Redis does not know a sale: one process gathers all that Postgres knows under a new generation number
+and puts it in place in one step; the others wait a moment. `reconcile` runs again and again while a sale lives: it
+compares claim by claim and corrects single claims; no count is ever written over a live one.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import structlog
+from prometheus_client import Counter
+
+from growth.mechanics.flash_sale import model as sales
+from growth.mechanics.flash_sale import store as sales_store
+from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale
+from growth.mechanics.flash_sale.stock import Occupied, Stock
+from growth.plumbing.postgres import Database
+from growth.vocabulary.clock import Clock
+from growth.vocabulary.ids import new_id
+from growth.vocabulary.refusals import Refusal, Unavailable
+
+log = structlog.get_logger("flash_sale.loading")
+
+PAGE = 2_000
+"""Claims read and laid at once."""
+MAX_COOLING = 10_000
+"""Shoppers with lapsed holds, the latest first, that a sale remembers."""
+LOAD_WAIT_SECONDS = 2.0
+"""How long others wait for a rebuild before they answer 503."""
+LOAD_POLL_SECONDS = 0.02
+GRACE = timedelta(seconds=15)
+"""Claims younger than this may still be on their way from Redis to Postgres: above every wait on that way together."""
+SUSPECT_PAUSE_SECONDS = 1.0
+MAX_SUSPECTS = 100
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
+
+MENDED = Counter("growth_flash_sale_mended_claims", "Claims on which Redis and Postgres differed", ["how"])
+LOADED = Counter("growth_flash_sale_loads", "Sales rebuilt in Redis from Postgres")
+
+
+class Loader:
+    """Keeps Redis in line with Postgres, for this process."""
+
+    def __init__(self, database: Database, stock: Stock, clock: Clock) -> None:
+        self._database = database
+        self._stock = stock
+        self._clock = clock
+        self._suspects: dict[str, asyncio.Task[None]] = {}
+        self._unsteady: dict[str, int] = {}
+
+    async def load(self, sale_id: str) -> None:
+        """Return when Redis knows the sale, whoever rebuilds it. Raises `Refusal` (404) and `Unavailable`."""
+        token = new_id(self._clock())
+        give_up_at = time.monotonic() + LOAD_WAIT_SECONDS
+        while not await self._stock.is_loaded(sale_id):
+            if await self._stock.lock_for_load(sale_id, token):
+                try:
+                    await self._rebuild(sale_id, token)
+                finally:
+                    await self._stock.unlock_load(sale_id, token)
+                return
+            if time.monotonic() > give_up_at:
+                raise Unavailable("the sale is being loaded")
+            await asyncio.sleep(LOAD_POLL_SECONDS)
+
+    async def _rebuild(self, sale_id: str, token: str) -> None:
+        sale = await sales_store.find_sale(self._database, sale_id)
+        if sale is None or sale.state == "draft":
+            raise Refusal(sales.NOT_FOUND)
+        generation = await sales_store.raise_generation(self._database, sale_id)
+        claims, last_id = 0, FIRST_ID
+        while page := await store.occupying_after(self._database, sale_id, last_id, PAGE):
+            last_id, claims = page[-1].claim_id, claims + len(page)
+            await self._stock.gather_claims(sale_id, generation, occupied(page))
+            await self._stock.keep_load_lock(sale_id, token)
+        await self._gather_rules(sale, generation)
+        await self._stock.load(sale, generation)
+        LOADED.inc()
+        log.info("flash_sale.loaded", sale_id=sale_id, generation=generation, claims=claims)
+
+    async def _gather_rules(self, sale: Sale, generation: int) -> None:
+        last_user = ""
+        while page := await sales_store.allowed_after(self._database, sale.sale_id, last_user, PAGE):
+            last_user = page[-1]
+            await self._stock.gather_allowed(sale.sale_id, generation, page)
+        seconds = sale.protection.cool_down_seconds
+        if seconds is not None:
+            since = self._clock() - COOL_DOWN_FORGIVEN_AFTER
+            lapses = await store.recent_lapses(self._database, since, MAX_COOLING)
+            until = {user_id: sales.cooling_until(seconds, count, last) for user_id, count, last in lapses}
+            if until:
+                await self._stock.gather_cooling(sale.sale_id, generation, until)
+
+    def suspect(self, sale_id: str) -> None:
+        """Have a sale compared soon, because Postgres refused what Redis let in; asked often, done once a second."""
+        if sale_id not in self._suspects and len(self._suspects) < MAX_SUSPECTS:
+            task = asyncio.create_task(self._look_into(sale_id), name=f"flash_sale.suspect:{sale_id}")
+            self._suspects[sale_id] = task
+            task.add_done_callback(lambda _: self._suspects.pop(sale_id, None))
+
+    async def _look_into(self, sale_id: str) -> None:
+        try:
+            await self.reconcile(sale_id, self._clock())
+        except Unavailable as error:
+            log.warning("flash_sale.not_compared", sale_id=sale_id, why=error.what)
+        await asyncio.sleep(SUSPECT_PAUSE_SECONDS)
+
+    async def close(self) -> None:
+        """Stop looking into suspects; the worker's reconciler sees them as well."""
+        tasks = list(self._suspects.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def differences(self, sale_id: str, older_than: datetime) -> list[Occupied]:
+        """Return what Redis must be told to agree with Postgres on claims made before `older_than`.
+
+        Redis is read first: a claim that Postgres does not know by then, and that is old, never got there.
+        """
+        in_redis = {c.claim_id: c async for page in self._stock.known_claims(sale_id) for c in page}
+        in_postgres: dict[str, Occupied] = {}
+        last_id = FIRST_ID
+        while page := await store.occupying_after(self._database, sale_id, last_id, PAGE):
+            last_id = page[-1].claim_id
+            in_postgres |= {claim.claim_id: claim for claim in occupied(page)}
+        wrong = [
+            claim
+            for claim_id, claim in in_postgres.items()
+            if claim_id not in in_redis or in_redis[claim_id].units != claim.units
+        ]
+        wrong += [
+            Occupied(claim.claim_id, claim.user_id, 0, claim.held_at)
+            for claim_id, claim in in_redis.items()
+            if claim_id not in in_postgres and claim.held_at < older_than
+        ]
+        return wrong
+
+    async def reconcile(self, sale_id: str, now: datetime) -> int:
+        """Bring Redis to what Postgres says, claim by claim; return how many were corrected."""
+        if not await self._stock.is_loaded(sale_id):
+            return 0
+        wrong = await self.differences(sale_id, now - GRACE)
+        for start in range(0, len(wrong), PAGE):
+            await self._stock.settle(sale_id, wrong[start : start + PAGE])
+        if wrong:
+            back = sum(claim.units == 0 for claim in wrong)
+            MENDED.labels("given_back").inc(back)
+            MENDED.labels("taken").inc(len(wrong) - back)
+            log.warning("flash_sale.mended", sale_id=sale_id, given_back=back, taken=len(wrong) - back)
+        await self._check_sums(sale_id)
+        return len(wrong)
+
+    async def _check_sums(self, sale_id: str) -> None:
+        """Forget a sale in Redis whose own keys disagree (some were evicted or deleted): it is rebuilt when next asked.
+
+        Claims come and go while they are read, so only a difference that stands still twice counts.
+        """
+        off_by = await self._stock.off_by(sale_id)
+        if off_by and self._unsteady.get(sale_id) == off_by:
+            log.error("flash_sale.keys_disagree", sale_id=sale_id, off_by=off_by)
+            await self._stock.forget(sale_id)
+            off_by = 0
+        if off_by:
+            self._unsteady[sale_id] = off_by
+        else:
+            self._unsteady.pop(sale_id, None)
+
+
+def occupied(claims: Iterable[Claim]) -> list[Occupied]:
+    """Return what `claims` occupy, as Redis is told."""
+    return [Occupied(claim.claim_id, claim.user_id, claim.occupied_units, claim.held_at) for claim in claims]

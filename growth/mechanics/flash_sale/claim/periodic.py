@@ -1,0 +1,94 @@
+"""What the clock does to claims and sales."""
+
+from collections import Counter
+from datetime import timedelta
+
+import structlog
+
+from growth.mechanics.flash_sale import store as sales_store
+from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.loading import Loader
+from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.service import after_release
+from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale, cooling_until
+from growth.mechanics.flash_sale.service import ended
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.outbox import emit
+from growth.plumbing.periodic import Turn
+from growth.plumbing.postgres import Database, Tx
+from growth.vocabulary.refusals import Unavailable
+
+log = structlog.get_logger("flash_sale.periodic")
+
+LAPSE_BATCH = 500
+"""Holds ended in one transaction."""
+END_BATCH = 100
+CLOCKS_APART = timedelta(seconds=5)
+"""Redis stamps a hold and Postgres ends it: never before either of them says so."""
+RECONCILED_AFTER_CLOSE = timedelta(hours=2)
+WARM_AHEAD = timedelta(minutes=10)
+
+
+class Keeper:
+    """Keeps claims and sales in step with the clock, and Redis with Postgres."""
+
+    def __init__(self, database: Database, stock: Stock, loader: Loader) -> None:
+        self._database = database
+        self._stock = stock
+        self._loader = loader
+
+    async def end_lapsed_holds(self, turn: Turn) -> int:
+        """End holds whose time is over and count them against their shoppers."""
+        async with turn.transaction() as tx:
+            claims = await store.release_lapsed(tx, turn.now - CLOCKS_APART, turn.now, LAPSE_BATCH)
+            if claims:
+                await after_release(tx, self._stock, claims, "lapsed", turn.now)
+                await self._count_lapses(tx, turn, claims)
+        return len(claims)
+
+    async def _count_lapses(self, tx: Tx, turn: Turn, claims: list[Claim]) -> None:
+        lapsed = Counter(claim.user_id for claim in claims)
+        counts = await store.add_lapses(tx, lapsed, turn.now, turn.now - COOL_DOWN_FORGIVEN_AFTER)
+        for sale in await sales_store.visible_sales(tx, turn.now):
+            seconds = sale.protection.cool_down_seconds
+            if seconds is not None:
+                self._cool_down(tx, sale, seconds, counts, turn)
+
+    def _cool_down(self, tx: Tx, sale: Sale, seconds: int, counts: dict[str, int], turn: Turn) -> None:
+        until = {user_id: cooling_until(seconds, count, turn.now) for user_id, count in counts.items()}
+
+        async def tell() -> None:
+            if await self._stock.is_loaded(sale.sale_id):
+                await self._stock.cool_down(sale.sale_id, until)
+
+        tx.after_commit(tell)
+
+    async def end_closed_sales(self, turn: Turn) -> int:
+        """End sales whose window has closed."""
+        async with turn.transaction() as tx:
+            sales = await sales_store.end_closed_sales(tx, turn.now - CLOCKS_APART, END_BATCH)
+            await emit(tx, *[ended(sale, turn.now) for sale in sales])
+        return len(sales)
+
+    async def load_ahead(self, turn: Turn) -> int:
+        """Load sales into Redis before they open, so that no shopper waits for it."""
+        loaded = 0
+        for sale in await sales_store.visible_sales(self._database, turn.now):
+            soon = sale.opens_at - WARM_AHEAD <= turn.now < sale.closes_at
+            if soon and not await self._stock.is_loaded(sale.sale_id):
+                await self._loader.load(sale.sale_id)
+                loaded += 1
+        return loaded
+
+    async def reconcile(self, turn: Turn) -> int:
+        """Compare and mend every sale that lives, one after the other; one that fails does not stop the next."""
+        mended = 0
+        for sale in await sales_store.visible_sales(self._database, turn.now - RECONCILED_AFTER_CLOSE):
+            if sale.opens_at > turn.now:
+                continue
+            try:
+                mended += await self._loader.reconcile(sale.sale_id, turn.now)
+                await self._stock.configure(sale)
+            except Unavailable as error:
+                log.warning("flash_sale.not_reconciled", sale_id=sale.sale_id, why=error.what)
+        return mended

@@ -1,0 +1,163 @@
+"""What the shop's orders make of claims: bound, sold, given back, refunded, or owed back to the shopper, once."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from growth.mechanics.flash_sale import store as sales_store
+from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.service import after_release, follow
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Tx
+from growth.shop.model import LineOutcome, Order, OrderLine, Outcome
+from growth.vocabulary.events import FlashSaleClaimPaid, FlashSaleClaimRefunded, FlashSaleRefundRequired
+from growth.vocabulary.ids import UUID_PATTERN
+
+_is_uuid = re.compile(UUID_PATTERN).match
+
+
+class Settlement:
+    """Takes part in orders: brings claims to what the facts of an order say, in whatever order those arrived.
+
+    The facts are read in one order: placed, closed unless paid, paid, refunded. So `closed` after `paid` changes
+    nothing, and a refund heard before its payment waits for it.
+    """
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+
+    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+        """Settle the lines that pay for claims."""
+        lines = [line for line in order.lines if line.claim_id is not None]
+        if not lines:
+            return []
+        claims = await store.lock_claims(tx, [str(line.claim_id) for line in lines if _is_uuid(str(line.claim_id))])
+        outcomes, seen = [], set[str | None]()
+        for line in lines:
+            claim = claims.get(str(line.claim_id))
+            outcomes.append(await self._line(tx, order, line, claim, now, again=line.claim_id in seen))
+            seen.add(line.claim_id)
+        return outcomes
+
+    async def _line(  # noqa: PLR0913 - the line
+        self, tx: Tx, order: Order, line: OrderLine, claim: Claim | None, now: datetime, *, again: bool
+    ) -> LineOutcome:
+        if claim is None:
+            return LineOutcome(line.line_id, Outcome.REJECTED, "flash_sale.claim_not_found")
+        wrong = "flash_sale.claim_of_other_line" if again else _mismatch(order, line, claim)
+        if order.paid_at is None:
+            if wrong:
+                return LineOutcome(line.line_id, Outcome.REJECTED, wrong)
+            return await self._unpaid(tx, order, line, claim, now)
+        if wrong:
+            return await self._owe(tx, order, line, claim, wrong, now)
+        return await self._paid(tx, order, line, claim, now)
+
+    async def _unpaid(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> LineOutcome:
+        if claim.order_id != order.order_id and not await store.bind(tx, claim.claim_id, order.order_id):
+            code = "flash_sale.claim_of_other_order" if claim.order_id else "flash_sale.claim_not_held"
+            return LineOutcome(line.line_id, Outcome.REJECTED, code, f"The claim is {claim.state}.")
+        if order.closed_at is not None:
+            released = await store.release(tx, [claim.claim_id], "order_closed", now)
+            await after_release(tx, self._stock, released, "order_closed", now)
+        elif claim.state != "held":
+            return LineOutcome(line.line_id, Outcome.REJECTED, "flash_sale.claim_not_held", f"The claim is {claim.state}.")
+        return LineOutcome(line.line_id, Outcome.APPLIED)
+
+    async def _paid(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> LineOutcome:
+        mine = claim.order_id == order.order_id and claim.state in {"paid", "refunded"}
+        if not mine:
+            why = await store.refund_reason(tx, order.order_id, line.line_id) or await self._sell(tx, order, claim, now)
+            if why is not None:
+                return await self._owe(tx, order, line, claim, why, now)
+        if line.refunded_units > claim.refunded_units:
+            await self._refund(tx, order, line, claim, now)
+        return LineOutcome(line.line_id, Outcome.APPLIED)
+
+    async def _sell(self, tx: Tx, order: Order, claim: Claim, now: datetime) -> str | None:
+        """Sell the claim to the order; return why not, if not."""
+        late = False
+        if claim.state in {"paid", "refunded"}:
+            return "flash_sale.claim_of_other_order"
+        if claim.state == "released":
+            sale = await sales_store.find_sale(tx, claim.sale_id)
+            assert sale is not None, "claims are never without their sale"
+            if sale.late_payment == "refund":
+                return "flash_sale.paid_late"
+            if not await store.retake(tx, claim, order.order_id, now):
+                return "flash_sale.sold_out"
+            late = True
+            follow(tx, self._stock, claim.sale_id, [msgspec.structs.replace(claim, state="paid")])
+        else:
+            paid = await store.pay(tx, claim.claim_id, order.order_id, now)
+            assert paid, "the claim is locked, so it is still held"
+        await store.forgive(tx, claim.user_id)
+        await emit(
+            tx,
+            FlashSaleClaimPaid(
+                at=now,
+                sale_id=claim.sale_id,
+                claim_id=claim.claim_id,
+                user_id=claim.user_id,
+                units=claim.units,
+                order_id=order.order_id,
+                late=late,
+            ),
+        )
+        return None
+
+    async def _refund(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> None:
+        sale = await sales_store.find_sale(tx, claim.sale_id)
+        assert sale is not None, "claims are never without their sale"
+        returns = sale.refund_returns_units
+        await store.refund(tx, claim, line.refunded_units, returns=returns, now=now)
+        if returns:
+            follow(tx, self._stock, claim.sale_id, [
+                msgspec.structs.replace(claim, state="paid", returned_units=line.refunded_units)
+            ])
+        if line.is_refunded:
+            await emit(
+                tx,
+                FlashSaleClaimRefunded(
+                    at=now,
+                    sale_id=claim.sale_id,
+                    claim_id=claim.claim_id,
+                    user_id=claim.user_id,
+                    units=claim.units,
+                    order_id=order.order_id,
+                ),
+            )
+
+    async def _owe(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, why: str, now: datetime) -> LineOutcome:  # noqa: PLR0913, PLR0917 - the line
+        """Say that the line must be paid back, for as long as it was not; tell of it once."""
+        if line.is_refunded:
+            return LineOutcome(line.line_id, Outcome.APPLIED, why)
+        if await store.require_refund(tx, claim.claim_id, order.order_id, line.line_id, why, now):
+            await emit(
+                tx,
+                FlashSaleRefundRequired(
+                    at=now,
+                    sale_id=claim.sale_id,
+                    claim_id=claim.claim_id,
+                    user_id=order.user_id or claim.user_id,
+                    units=line.units,
+                    order_id=order.order_id,
+                    line_id=line.line_id,
+                    reason=why,
+                ),
+            )
+        return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
+
+
+def _mismatch(order: Order, line: OrderLine, claim: Claim) -> str | None:
+    if order.user_id != claim.user_id:
+        return "flash_sale.claim_of_other_shopper"
+    if line.sku != claim.sku:
+        return "flash_sale.other_sku"
+    if line.units != claim.units:
+        return "flash_sale.other_units"
+    return None

@@ -1,0 +1,582 @@
+"""Every statement on claims. `taken`, `holdings` and claims only ever move together, inside one transaction.
+
+Locks are taken in one order everywhere: claims, holdings (by shopper), the sale. Nothing waits for itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason, Wanted
+from growth.plumbing.postgres import Reader, Record, Tx
+
+
+class Win(Struct, frozen=True):
+    """What became of a batch of winners."""
+
+    complete: bool
+    """Every new claim was written, within stock and limits. If not, the transaction must be rolled back."""
+    known: frozenset[str]
+    """Claims that had been written before."""
+    sku: str
+    price_fen: int
+    hold_seconds: int
+    sold_out_now: bool
+
+
+def _claim(row: Record) -> Claim:
+    return msgspec.convert(dict(row), Claim)
+
+
+async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> Win:
+    """Write a batch of claims of one sale and raise `taken`, all in one statement, all or nothing.
+
+    The guards: `taken + n <= units_total` and the sale being published and inside its window; `holdings` within the
+    limit; the claim id. Held until: the moment of admission and the sale's hold.
+    """
+    row = await tx.fetchrow(
+        """
+        WITH sale AS (
+            SELECT sku, price_fen, max_per_shopper, hold_seconds, make_interval(secs => hold_seconds) AS hold
+            FROM flash_sale.sales
+            WHERE sale_id = $1
+        ),
+        known AS (
+            SELECT claim_id
+            FROM flash_sale.claims
+            WHERE claim_id = ANY($2::uuid[])
+        ),
+        fresh AS MATERIALIZED (
+            SELECT asked.claim_id, asked.user_id, asked.units, asked.held_at
+            FROM unnest($2::uuid[], $3::text[], $4::int[], $5::timestamptz[])
+                AS asked (claim_id, user_id, units, held_at)
+            WHERE NOT EXISTS (SELECT FROM known WHERE known.claim_id = asked.claim_id)
+        ),
+        won AS (
+            INSERT INTO flash_sale.claims (
+                claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until)
+            SELECT fresh.claim_id, $1, fresh.user_id, sale.sku, fresh.units, sale.price_fen, 'held', fresh.held_at,
+                fresh.held_at + sale.hold
+            FROM fresh, sale
+            ORDER BY fresh.claim_id
+            ON CONFLICT (claim_id) DO NOTHING
+            RETURNING units
+        ),
+        held AS (
+            INSERT INTO flash_sale.holdings AS holding (sale_id, user_id, units)
+            SELECT $1, fresh.user_id, sum(fresh.units)
+            FROM fresh
+            GROUP BY fresh.user_id
+            HAVING sum(fresh.units) <= (SELECT max_per_shopper FROM sale)
+            ORDER BY fresh.user_id
+            ON CONFLICT (sale_id, user_id) DO UPDATE
+            SET units = holding.units + excluded.units
+            WHERE holding.units + excluded.units <= (SELECT max_per_shopper FROM sale)
+            RETURNING user_id
+        ),
+        raised AS (
+            UPDATE flash_sale.sales
+            SET taken = taken + won_units.units,
+                sold_out_at = CASE
+                    WHEN taken + won_units.units = units_total THEN coalesce(sold_out_at, $6)
+                    ELSE sold_out_at
+                END
+            FROM (SELECT coalesce(sum(units), 0)::int AS units, (SELECT count(*) FROM held) AS held FROM won)
+                AS won_units
+            WHERE sale_id = $1
+              AND state = 'published'
+              AND taken + won_units.units <= units_total
+              AND $6 >= opens_at
+              AND $6 < closes_at
+            RETURNING taken, taken = units_total AND sold_out_at = $6 AS sold_out_now
+        )
+        SELECT
+            (SELECT count(*) FROM fresh) AS fresh,
+            (SELECT count(DISTINCT user_id) FROM fresh) AS shoppers,
+            (SELECT count(*) FROM won) AS won,
+            (SELECT count(*) FROM held) AS held,
+            (SELECT array_agg(claim_id) FROM known) AS known,
+            raised.taken,
+            raised.sold_out_now,
+            sale.sku,
+            sale.price_fen,
+            sale.hold_seconds
+        FROM (SELECT) AS always
+        LEFT JOIN raised ON TRUE
+        LEFT JOIN sale ON TRUE
+        """,
+        sale_id,
+        [claim.claim_id for claim in wanted],
+        [claim.user_id for claim in wanted],
+        [claim.units for claim in wanted],
+        [claim.at for claim in wanted],
+        max(claim.at for claim in wanted),
+    )
+    assert row is not None, "the left side always has a row"
+    fresh = row["fresh"]
+    written = row["won"] == fresh and row["held"] == row["shoppers"] and row["taken"] is not None
+    return Win(
+        complete=fresh == 0 or written,
+        known=frozenset(row["known"] or ()),
+        sku=row["sku"] or "",
+        price_fen=row["price_fen"] or 0,
+        hold_seconds=row["hold_seconds"] or 0,
+        sold_out_now=bool(row["sold_out_now"]),
+    )
+
+
+async def find_claims(reader: Reader, claim_ids: Sequence[str]) -> dict[str, Claim]:
+    """Return those of `claim_ids` that exist."""
+    rows = await reader.fetch(
+        """
+        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
+            paid_at, ended_at, refunded_units, returned_units
+        FROM flash_sale.claims
+        WHERE claim_id = ANY($1::uuid[])
+        """,
+        list(claim_ids),
+    )
+    return {row["claim_id"]: _claim(row) for row in rows}
+
+
+async def lock_claims(tx: Tx, claim_ids: Sequence[str]) -> dict[str, Claim]:
+    """Return those of `claim_ids` that exist, locked until `tx` ends, in the order of their ids."""
+    rows = await tx.fetch(
+        """
+        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
+            paid_at, ended_at, refunded_units, returned_units
+        FROM flash_sale.claims
+        WHERE claim_id = ANY($1::uuid[])
+        ORDER BY claim_id
+        FOR NO KEY UPDATE
+        """,
+        list(claim_ids),
+    )
+    return {row["claim_id"]: _claim(row) for row in rows}
+
+
+async def lock_claims_of_order(tx: Tx, order_id: str) -> list[Claim]:
+    """Return the claims bound to an order, locked until `tx` ends, in the order of their ids."""
+    rows = await tx.fetch(
+        """
+        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
+            paid_at, ended_at, refunded_units, returned_units
+        FROM flash_sale.claims
+        WHERE order_id = $1
+        ORDER BY claim_id
+        FOR NO KEY UPDATE
+        """,
+        order_id,
+    )
+    return [_claim(row) for row in rows]
+
+
+async def live_claims_of(
+    reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str]
+) -> dict[tuple[str, str], list[Claim]]:
+    """Return the claims, held or paid, of pairs of sale and shopper; one read for all who ask at once."""
+    rows = await reader.fetch(
+        """
+        SELECT claim.claim_id, claim.sale_id, claim.user_id, claim.sku, claim.units, claim.price_fen, claim.state,
+            claim.held_at, claim.held_until, claim.release_reason, claim.order_id, claim.paid_at, claim.ended_at,
+            claim.refunded_units, claim.returned_units
+        FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[]) AS pair (sale_id, user_id)) AS asked
+        JOIN flash_sale.claims AS claim ON claim.user_id = asked.user_id
+                                       AND claim.sale_id = asked.sale_id
+        WHERE claim.state IN ('held', 'paid')
+        ORDER BY claim.claim_id
+        """,
+        list(sale_ids),
+        list(user_ids),
+    )
+    found: dict[tuple[str, str], list[Claim]] = {}
+    for row in rows:
+        found.setdefault((row["sale_id"], row["user_id"]), []).append(_claim(row))
+    return found
+
+
+async def page_of_claims(  # noqa: PLR0913 - one argument a filter of the list
+    reader: Reader,
+    *,
+    sale_id: str | None = None,
+    user_id: str | None = None,
+    state: str | None = None,
+    order_id: str | None = None,
+    after: str | None = None,
+    limit: int,
+) -> list[Claim]:
+    """Return claims in the order of their ids, past `after`."""
+    rows = await reader.fetch(
+        """
+        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
+            paid_at, ended_at, refunded_units, returned_units
+        FROM flash_sale.claims
+        WHERE ($1::uuid IS NULL OR sale_id = $1)
+          AND ($2::text IS NULL OR user_id = $2)
+          AND ($3::text IS NULL OR state = $3)
+          AND ($4::text IS NULL OR order_id = $4)
+          AND ($5::uuid IS NULL OR claim_id > $5)
+        ORDER BY claim_id
+        LIMIT $6
+        """,
+        sale_id,
+        user_id,
+        state,
+        order_id,
+        after,
+        limit,
+    )
+    return [_claim(row) for row in rows]
+
+
+async def occupying_after(reader: Reader, sale_id: str, after: str, limit: int) -> list[Claim]:
+    """Return a page of the claims that occupy units of a sale, in the order of their ids, past `after`."""
+    rows = await reader.fetch(
+        """
+        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
+            paid_at, ended_at, refunded_units, returned_units
+        FROM flash_sale.claims
+        WHERE sale_id = $1
+          AND state <> 'released'
+          AND units > returned_units
+          AND claim_id > $2
+        ORDER BY claim_id
+        LIMIT $3
+        """,
+        sale_id,
+        after,
+        limit,
+    )
+    return [_claim(row) for row in rows]
+
+
+async def release(
+    tx: Tx, claim_ids: Sequence[str], reason: ReleaseReason, now: datetime, user_id: str | None = None
+) -> list[Claim]:
+    """End holds and put their units back on sale; returns those that were held (by `user_id`, if given)."""
+    rows = await tx.fetch(
+        """
+        UPDATE flash_sale.claims
+        SET state = 'released', release_reason = $2, ended_at = $3
+        WHERE claim_id IN (
+            SELECT claim_id
+            FROM flash_sale.claims
+            WHERE claim_id = ANY($1::uuid[])
+              AND state = 'held'
+              AND ($4::text IS NULL OR user_id = $4)
+            ORDER BY claim_id
+            FOR NO KEY UPDATE)
+          AND state = 'held'
+        RETURNING claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason,
+            order_id, paid_at, ended_at, refunded_units, returned_units
+        """,
+        list(claim_ids),
+        reason,
+        now,
+        user_id,
+    )
+    claims = [_claim(row) for row in rows]
+    await _put_back(tx, [(claim.sale_id, claim.user_id, claim.units) for claim in claims])
+    return claims
+
+
+async def release_lapsed(tx: Tx, lapsed_before: datetime, now: datetime, limit: int) -> list[Claim]:
+    """End the holds whose time is over, oldest first; those that a payment has locked are left to it."""
+    rows = await tx.fetch(
+        """
+        UPDATE flash_sale.claims
+        SET state = 'released', release_reason = 'lapsed', ended_at = $2
+        WHERE claim_id IN (
+            SELECT claim_id
+            FROM flash_sale.claims
+            WHERE state = 'held'
+              AND held_until < $1
+            ORDER BY held_until
+            LIMIT $3
+            FOR NO KEY UPDATE SKIP LOCKED)
+          AND state = 'held'
+        RETURNING claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason,
+            order_id, paid_at, ended_at, refunded_units, returned_units
+        """,
+        lapsed_before,
+        now,
+        limit,
+    )
+    claims = [_claim(row) for row in rows]
+    await _put_back(tx, [(claim.sale_id, claim.user_id, claim.units) for claim in claims])
+    return claims
+
+
+async def _put_back(tx: Tx, units: Sequence[tuple[str, str, int]]) -> None:
+    """Lower holdings and `taken` by (sale, shopper, units), holdings first, each in one order."""
+    if not units:
+        return
+    columns = [list(column) for column in zip(*units, strict=True)]
+    await tx.execute(
+        """
+        WITH back AS (
+            SELECT back.sale_id, back.user_id, sum(back.units)::int AS units
+            FROM unnest($1::uuid[], $2::text[], $3::int[]) AS back (sale_id, user_id, units)
+            GROUP BY back.sale_id, back.user_id
+        ),
+        locked AS MATERIALIZED (
+            SELECT holding.sale_id, holding.user_id
+            FROM flash_sale.holdings AS holding
+            JOIN back USING (sale_id, user_id)
+            ORDER BY holding.sale_id, holding.user_id
+            FOR NO KEY UPDATE OF holding
+        )
+        UPDATE flash_sale.holdings AS holding
+        SET units = holding.units - back.units
+        FROM back
+        JOIN locked USING (sale_id, user_id)
+        WHERE holding.sale_id = back.sale_id
+          AND holding.user_id = back.user_id
+        """,
+        *columns,
+    )
+    await tx.execute(
+        """
+        WITH back AS (
+            SELECT back.sale_id, sum(back.units)::int AS units
+            FROM unnest($1::uuid[], $2::int[]) AS back (sale_id, units)
+            GROUP BY back.sale_id
+        ),
+        locked AS MATERIALIZED (
+            SELECT sale.sale_id
+            FROM flash_sale.sales AS sale
+            JOIN back USING (sale_id)
+            ORDER BY sale.sale_id
+            FOR NO KEY UPDATE OF sale
+        )
+        UPDATE flash_sale.sales AS sale
+        SET taken = sale.taken - back.units
+        FROM back
+        JOIN locked USING (sale_id)
+        WHERE sale.sale_id = back.sale_id
+        """,
+        columns[0],
+        columns[2],
+    )
+
+
+async def bind(tx: Tx, claim_id: str, order_id: str) -> bool:
+    """Tie a held claim to the order that means to pay for it; False if it is not held, or another order's."""
+    bound: str | None = await tx.fetchval(
+        """
+        UPDATE flash_sale.claims
+        SET order_id = $2
+        WHERE claim_id = $1
+          AND state = 'held'
+          AND (order_id IS NULL OR order_id = $2)
+        RETURNING claim_id
+        """,
+        claim_id,
+        order_id,
+    )
+    return bound is not None
+
+
+async def pay(tx: Tx, claim_id: str, order_id: str, now: datetime) -> bool:
+    """Sell a held claim to the order that paid; False if it is not held."""
+    paid: str | None = await tx.fetchval(
+        """
+        UPDATE flash_sale.claims
+        SET state = 'paid', order_id = $2, paid_at = $3
+        WHERE claim_id = $1
+          AND state = 'held'
+        RETURNING claim_id
+        """,
+        claim_id,
+        order_id,
+        now,
+    )
+    return paid is not None
+
+
+class NoneLeft(Exception):
+    """No units are left to take again, or the shopper holds as many as allowed; undoes the savepoint."""
+
+
+async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> bool:
+    """Take the units of a released claim again and sell them; False, with nothing changed, if none are left.
+
+    Both guards of `win` apply once more: the shopper's limit and the stock.
+    """
+    try:
+        async with tx.savepoint():
+            await _take_again(tx, claim)
+            retaken = await tx.fetchval(
+                """
+                UPDATE flash_sale.claims
+                SET state = 'paid', release_reason = NULL, order_id = $2, paid_at = $3, ended_at = NULL
+                WHERE claim_id = $1
+                  AND state = 'released'
+                RETURNING claim_id
+                """,
+                claim.claim_id,
+                order_id,
+                now,
+            )
+            if retaken is None:
+                raise NoneLeft
+    except NoneLeft:
+        return False
+    return True
+
+
+async def _take_again(tx: Tx, claim: Claim) -> None:
+    held = await tx.fetchval(
+        """
+        UPDATE flash_sale.holdings
+        SET units = units + $3
+        WHERE sale_id = $1
+          AND user_id = $2
+          AND units + $3 <= (SELECT max_per_shopper FROM flash_sale.sales WHERE sale_id = $1)
+        RETURNING user_id
+        """,
+        claim.sale_id,
+        claim.user_id,
+        claim.units,
+    )
+    if held is None:
+        raise NoneLeft
+    raised = await tx.fetchval(
+        """
+        UPDATE flash_sale.sales
+        SET taken = taken + $2
+        WHERE sale_id = $1
+          AND taken + $2 <= units_total
+        RETURNING sale_id
+        """,
+        claim.sale_id,
+        claim.units,
+    )
+    if raised is None:
+        raise NoneLeft
+
+
+async def refund(tx: Tx, claim: Claim, refunded_units: int, *, returns: bool, now: datetime) -> bool:
+    """Bring a paid claim to `refunded_units` in all; False if it already was there."""
+    returned_units = refunded_units if returns else 0
+    changed: str | None = await tx.fetchval(
+        """
+        UPDATE flash_sale.claims
+        SET refunded_units = $2,
+            returned_units = greatest(returned_units, $3),
+            state = CASE WHEN $2 = units THEN 'refunded' ELSE 'paid' END,
+            ended_at = CASE WHEN $2 = units THEN $4::timestamptz END
+        WHERE claim_id = $1
+          AND state = 'paid'
+          AND refunded_units < $2
+        RETURNING claim_id
+        """,
+        claim.claim_id,
+        refunded_units,
+        returned_units,
+        now,
+    )
+    if changed is not None and returned_units > claim.returned_units:
+        await _put_back(tx, [(claim.sale_id, claim.user_id, returned_units - claim.returned_units)])
+    return changed is not None
+
+
+async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, reason: str, now: datetime) -> bool:  # noqa: PLR0913, PLR0917 - the row
+    """Note that an order line must be paid back; False if that was said before."""
+    noted: str | None = await tx.fetchval(
+        """
+        INSERT INTO flash_sale.refunds_required (order_id, line_id, claim_id, reason, at)
+        VALUES ($2, $3, $1, $4, $5)
+        ON CONFLICT (order_id, line_id) DO NOTHING
+        RETURNING line_id
+        """,
+        claim_id,
+        order_id,
+        line_id,
+        reason,
+        now,
+    )
+    return noted is not None
+
+
+async def refund_reason(reader: Reader, order_id: str, line_id: str) -> str | None:
+    """Return why an order line had to be paid back, if it had."""
+    reason: str | None = await reader.fetchval(
+        "SELECT reason FROM flash_sale.refunds_required WHERE order_id = $1 AND line_id = $2", order_id, line_id
+    )
+    return reason
+
+
+async def add_lapses(tx: Tx, lapsed: Mapping[str, int], now: datetime, forgiven_before: datetime) -> dict[str, int]:
+    """Count lapsed holds against shoppers; return each one's count. One older than `forgiven_before` starts anew."""
+    user_ids = sorted(lapsed)
+    rows = await tx.fetch(
+        """
+        INSERT INTO flash_sale.lapses AS known (user_id, lapses, last_lapsed_at)
+        SELECT told.user_id, told.lapses, $3
+        FROM unnest($1::text[], $2::int[]) AS told (user_id, lapses)
+        ORDER BY told.user_id
+        ON CONFLICT (user_id) DO UPDATE
+        SET lapses = CASE WHEN known.last_lapsed_at < $4 THEN 0 ELSE known.lapses END + excluded.lapses,
+            last_lapsed_at = excluded.last_lapsed_at
+        RETURNING user_id, lapses
+        """,
+        user_ids,
+        [lapsed[user_id] for user_id in user_ids],
+        now,
+        forgiven_before,
+    )
+    return {row["user_id"]: row["lapses"] for row in rows}
+
+
+async def forgive(tx: Tx, user_id: str) -> None:
+    """Clear a shopper's lapsed holds: somebody who pays is no scalper."""
+    await tx.execute("DELETE FROM flash_sale.lapses WHERE user_id = $1", user_id)
+
+
+async def recent_lapses(reader: Reader, since: datetime, limit: int) -> list[tuple[str, int, datetime]]:
+    """Return shoppers with lapsed holds since then: user id, how many, when last; the latest come first."""
+    rows = await reader.fetch(
+        """
+        SELECT user_id, lapses, last_lapsed_at
+        FROM flash_sale.lapses
+        WHERE last_lapsed_at > $1
+        ORDER BY last_lapsed_at DESC
+        LIMIT $2
+        """,
+        since,
+        limit,
+    )
+    return [(row["user_id"], row["lapses"], row["last_lapsed_at"]) for row in rows]
+
+
+async def lapses_of(reader: Reader, user_id: str) -> tuple[int, datetime] | None:
+    """Return how many holds of a shopper lapsed, and when the last."""
+    row = await reader.fetchrow(
+        "SELECT lapses, last_lapsed_at FROM flash_sale.lapses WHERE user_id = $1", user_id
+    )
+    return None if row is None else (row["lapses"], row["last_lapsed_at"])
+
+
+async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
+    """Return the units that a shopper occupies in a sale."""
+    units: int | None = await reader.fetchval(
+        "SELECT units FROM flash_sale.holdings WHERE sale_id = $1 AND user_id = $2", sale_id, user_id
+    )
+    return units or 0
+
+
+async def count_by_state(reader: Reader, sale_id: str) -> dict[str, tuple[int, int]]:
+    """Return claims and units by state; released ones by their reason."""
+    rows = await reader.fetch(
+        """
+        SELECT coalesce(release_reason, state) AS state, count(*) AS claims, sum(units)::int AS units
+        FROM flash_sale.claims
+        WHERE sale_id = $1
+        GROUP BY coalesce(release_reason, state)
+        """,
+        sale_id,
+    )
+    return {row["state"]: (row["claims"], row["units"]) for row in rows}

@@ -1,0 +1,317 @@
+"""What a sale is and who gets units: decisions without I/O."""
+
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from growth.plumbing.wire import FieldError
+from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.ids import SaleId, SeriesId, Sku
+from growth.vocabulary.money import Fen
+from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.text import Title
+
+MAX_UNITS = 1_000_000
+MAX_UNITS_PER_SHOPPER = 100
+MAX_WINDOW = timedelta(days=31)
+MAX_COOL_DOWN_DOUBLINGS = 6
+FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
+COOL_DOWN_FORGIVEN_AFTER = timedelta(days=30)
+
+NOT_FOUND = Kind("flash_sale.not_found", "There is no such sale.", 404)
+NOT_OPEN = Kind("flash_sale.not_open", "The sale has not opened yet.")
+SOLD_OUT = Kind("flash_sale.sold_out", "All units are taken.")
+ENDED = Kind("flash_sale.ended", "The sale has ended.")
+PAUSED = Kind("flash_sale.paused", "The sale is paused.")
+LIMIT_REACHED = Kind("flash_sale.limit_reached", "This shopper holds as many units as the sale allows.")
+TOO_MANY = Kind("flash_sale.too_many_attempts", "Too many attempts in a short time.", 429)
+COOLING_DOWN = Kind("flash_sale.cooling_down", "Holds of this shopper lapsed; claims are closed for a while.")
+NOT_INVITED = Kind("flash_sale.not_invited", "The sale is for invited shoppers.")
+ACCOUNT_TOO_NEW = Kind("flash_sale.account_too_new", "The account is too new for this sale.")
+DRAWING = Kind("flash_sale.drawing", "The draw is under way.")
+SKU_ON_SALE = Kind("flash_sale.sku_on_sale", "Another live sale of this SKU overlaps the window.")
+WRONG_STATE = Kind("flash_sale.wrong_state", "The sale's state does not allow this.")
+LOCKED_FIELD = Kind("flash_sale.locked_field", "The field can no longer be changed.")
+VERSION_MISMATCH = Kind("flash_sale.version_mismatch", "Somebody else changed the sale.", 412)
+
+Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
+State = Literal["draft", "published", "paused", "ended"]
+PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
+
+
+class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Switches against scalpers; all off unless set."""
+
+    claims_per_minute_per_shopper: Annotated[int, Meta(ge=1, le=600)] | None = None
+    claims_per_minute_per_address: Annotated[int, Meta(ge=1, le=60_000)] | None = None
+    cool_down_seconds: Annotated[int, Meta(ge=1, le=86_400)] | None = None
+    """Wait after a first lapsed hold; doubles with each further one, up to 64-fold. Paying clears it."""
+    minimum_account_age_seconds: Annotated[int, Meta(ge=1, le=31_536_000)] | None = None
+    allow_list_only: bool = False
+    """Only shoppers on the sale's allow-list may claim."""
+    draw_seconds: Annotated[int, Meta(ge=1, le=3600)] | None = None
+    """Claims in the first seconds enter a draw; the rest of the units is then open to all."""
+
+
+class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about a sale."""
+
+    title: Title
+    sku: Sku
+    price_fen: Fen
+    list_price_fen: Fen
+    """The usual price, shown struck through; at least `price_fen`."""
+    units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+    opens_at: Instant
+    closes_at: Instant
+    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
+    hold_seconds: Annotated[int, Meta(ge=30, le=3600)] = 300
+    """How long a claim waits for its payment."""
+    late_payment: Literal["retake", "refund"] = "retake"
+    """A payment after the hold lapsed: take units again if any are left, or always refund."""
+    refund_returns_units: bool = False
+    """Refunded units go back on sale."""
+    reminder_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
+    """How long before opening those who asked are reminded."""
+    protection: Protection = field(default_factory=Protection)
+
+    @property
+    def draw_at(self) -> datetime | None:
+        """When entries to the draw close, or None without a draw."""
+        seconds = self.protection.draw_seconds
+        return None if seconds is None else self.opens_at + timedelta(seconds=seconds)
+
+
+class Sale(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sale as Postgres knows it."""
+
+    sale_id: SaleId
+    series_id: SeriesId | None
+    state: State
+    version: int
+    taken: int
+    created_at: datetime
+    published_at: datetime | None
+    ended_at: datetime | None
+    sold_out_at: datetime | None
+    drawn_at: datetime | None
+    draw_seed: str | None
+
+    @property
+    def units_left(self) -> int:
+        """Units nobody holds."""
+        return self.units_total - self.taken
+
+
+class SalePage(Struct, frozen=True, kw_only=True):
+    """A sale as shoppers see it."""
+
+    sale_id: SaleId
+    series_id: SeriesId | None
+    title: str
+    sku: str
+    price_fen: int
+    list_price_fen: int
+    units_total: int
+    units_left: int
+    sold_share: float
+    """Taken units as a share of all, 0 to 1, three digits."""
+    max_per_shopper: int
+    state: PageState
+    opens_at: datetime
+    closes_at: datetime
+    draw_at: datetime | None
+    """End of the draw's entry time, for sales with a draw."""
+    server_time: datetime
+    opens_in_ms: int
+    """Milliseconds from `server_time` to opening, 0 once open."""
+    closes_in_ms: int
+
+
+def page_state(sale: Sale, units_left: int, now: datetime) -> PageState:
+    """Say what a shopper sees at `now`."""
+    if sale.state == "ended" or now >= sale.closes_at:
+        return "ended"
+    if sale.state == "paused":
+        return "paused"
+    if now < sale.opens_at:
+        return "scheduled"
+    return "sold_out" if units_left <= 0 else "open"
+
+
+def page(sale: Sale, units_left: int, now: datetime) -> SalePage:
+    """Show `sale` at `now`."""
+    return SalePage(
+        sale_id=sale.sale_id,
+        series_id=sale.series_id,
+        title=sale.title,
+        sku=sale.sku,
+        price_fen=sale.price_fen,
+        list_price_fen=sale.list_price_fen,
+        units_total=sale.units_total,
+        units_left=max(0, units_left),
+        sold_share=round(1 - max(0, units_left) / sale.units_total, 3),
+        max_per_shopper=sale.max_per_shopper,
+        state=page_state(sale, units_left, now),
+        opens_at=sale.opens_at,
+        closes_at=sale.closes_at,
+        draw_at=sale.draw_at,
+        server_time=now,
+        opens_in_ms=milliseconds_until(sale.opens_at, now),
+        closes_in_ms=milliseconds_until(sale.closes_at, now),
+    )
+
+
+def milliseconds_until(instant: datetime, now: datetime) -> int:
+    """Return whole milliseconds from `now` to `instant`, never negative."""
+    return max(0, round((instant - now) / timedelta(milliseconds=1)))
+
+
+class Admission(IntEnum):
+    """What `claim.lua` answers to one claim; the same words as the model below."""
+
+    WON = 1
+    REPLAY = 2
+    SOLD_OUT = 3
+    LIMIT_REACHED = 4
+    NOT_OPEN = 5
+    ENDED = 6
+    PAUSED = 7
+    TOO_MANY = 8
+    COOLING_DOWN = 9
+    NOT_INVITED = 10
+    DRAWING = 11
+    NOT_LOADED = 12
+
+
+REFUSED_AS: dict[Admission, Kind] = {
+    Admission.SOLD_OUT: SOLD_OUT,
+    Admission.LIMIT_REACHED: LIMIT_REACHED,
+    Admission.NOT_OPEN: NOT_OPEN,
+    Admission.ENDED: ENDED,
+    Admission.PAUSED: PAUSED,
+    Admission.TOO_MANY: TOO_MANY,
+    Admission.COOLING_DOWN: COOLING_DOWN,
+    Admission.NOT_INVITED: NOT_INVITED,
+    Admission.DRAWING: DRAWING,
+}
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What is known of one shopper in one sale."""
+
+    units: int = 0
+    """Units the shopper occupies."""
+    cooling_until: datetime | None = None
+    invited: bool = True
+    registered_at: datetime | None = None
+
+
+def admit(sale: Sale, standing: Standing, units: int, now: datetime) -> Admission:
+    """Decide one claim, in the order in which `claim.lua` decides it (a test holds the two together).
+
+    Attempts a minute are left out: they depend on the attempts before.
+    """
+    if sale.state == "ended" or now >= sale.closes_at:
+        return Admission.ENDED
+    if sale.state == "paused":
+        return Admission.PAUSED
+    if sale.state == "draft" or now < sale.opens_at:
+        return Admission.NOT_OPEN
+    if sale.protection.allow_list_only and not standing.invited:
+        return Admission.NOT_INVITED
+    if standing.cooling_until is not None and now < standing.cooling_until:
+        return Admission.COOLING_DOWN
+    if sale.draw_at is not None and sale.drawn_at is None:
+        return Admission.DRAWING
+    if standing.units + units > sale.max_per_shopper:
+        return Admission.LIMIT_REACHED
+    if sale.taken + units > sale.units_total:
+        return Admission.SOLD_OUT
+    return Admission.WON
+
+
+def refusal_of(sale: Sale, standing: Standing, units: int, now: datetime) -> Kind | None:
+    """Return what one claim would be refused as, or None if it would win."""
+    if account_too_new(sale, standing.registered_at, now):
+        return ACCOUNT_TOO_NEW
+    return REFUSED_AS.get(admit(sale, standing, units, now))
+
+
+def because(sale: Sale, standing: Standing, kind: Kind | None, now: datetime) -> str:
+    """Say to an operator why a claim would get what it gets."""
+    if kind is None:
+        return f"{sale.units_left} of {sale.units_total} units are left and the shopper holds {standing.units}."
+    facts = {
+        NOT_OPEN.code: "It is still a draft."
+        if sale.state == "draft"
+        else f"It opens at {rfc3339(sale.opens_at)}, in {milliseconds_until(sale.opens_at, now) / 1000:.0f} s.",
+        ENDED.code: f"It closed at {rfc3339(sale.ended_at or sale.closes_at)}.",
+        LIMIT_REACHED.code: f"The shopper holds {standing.units} of {sale.max_per_shopper} allowed units.",
+        SOLD_OUT.code: f"{sale.units_left} of {sale.units_total} units are left.",
+        COOLING_DOWN.code: f"Until {rfc3339(standing.cooling_until)}." if standing.cooling_until else "",
+        DRAWING.code: f"Entries are drawn at {rfc3339(sale.draw_at)}." if sale.draw_at else "",
+        NOT_INVITED.code: "The shopper is not on the allow-list.",
+        ACCOUNT_TOO_NEW.code: "The shop never told when this account was registered."
+        if standing.registered_at is None
+        else f"The account was registered at {rfc3339(standing.registered_at)}.",
+    }
+    return f"{kind.title} {facts.get(kind.code, '')}".strip()
+
+
+def account_too_new(sale: Sale, registered_at: datetime | None, now: datetime) -> bool:
+    """Say whether the sale's minimum age turns the account away; one the shop never told of counts as new."""
+    seconds = sale.protection.minimum_account_age_seconds
+    if seconds is None:
+        return False
+    return registered_at is None or now - registered_at < timedelta(seconds=seconds)
+
+
+def cooling_until(cool_down_seconds: int, lapses: int, last_lapsed_at: datetime) -> datetime:
+    """Say when a shopper with `lapses` lapsed holds may claim again: the wait doubles with each."""
+    return last_lapsed_at + timedelta(seconds=cool_down_seconds * 2 ** min(lapses - 1, MAX_COOL_DOWN_DOUBLINGS))
+
+
+def faults(draft: Draft) -> list[FieldError]:
+    """Return what does not fit together in a draft, by field."""
+    found = []
+    if draft.list_price_fen < draft.price_fen:
+        found.append(FieldError("list_price_fen", "Must be at least price_fen"))
+    if draft.max_per_shopper > draft.units_total:
+        found.append(FieldError("max_per_shopper", "Cannot exceed units_total"))
+    if draft.closes_at <= draft.opens_at:
+        found.append(FieldError("closes_at", "Must be after opens_at"))
+    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
+        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
+    elif draft.draw_at is not None and draft.draw_at >= draft.closes_at:
+        found.append(FieldError("protection.draw_seconds", "The draw must end before the sale does"))
+    return found
+
+
+CHANGEABLE_ONCE_OPEN = frozenset({"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"})
+
+
+def check_edit(sale: Sale, draft: Draft, now: datetime) -> None:
+    """Refuse edits that would hurt shoppers who already see the sale.
+
+    Drafts and scheduled sales change freely; an open one keeps its price, SKU, opening and policies, and never drops
+    below what is taken; an ended one is history.
+    """
+    if sale.state == "ended" or (sale.state != "draft" and now >= sale.closes_at):
+        raise Refusal(WRONG_STATE, "An ended sale cannot be changed.")
+    if sale.state == "draft":
+        return
+    if now >= sale.opens_at:
+        for name in Draft.__struct_fields__:
+            if name not in CHANGEABLE_ONCE_OPEN and getattr(sale, name) != getattr(draft, name):
+                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the sale has opened.", field=name)
+        if sale.protection.draw_seconds != draft.protection.draw_seconds:
+            raise Refusal(LOCKED_FIELD, "The draw is fixed once the sale has opened.", field="protection.draw_seconds")
+    if draft.closes_at <= now:
+        raise Refusal(LOCKED_FIELD, "closes_at lies in the past; end the sale instead.", field="closes_at")
+    if draft.units_total < sale.taken:
+        raise Refusal(
+            LOCKED_FIELD, f"{sale.taken} units are taken already.", field="units_total", units_taken=sale.taken
+        )

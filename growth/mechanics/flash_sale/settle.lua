@@ -1,0 +1,36 @@
+-- settle.lua: bring claims to the units that Postgres says they occupy; 0 forgets a claim. Twice is harmless.
+-- KEYS 1 sale (hash)
+-- KEYS 2 claims (hash: claim_id -> "units|held_ms|user_id")
+-- KEYS 3 shoppers (hash: user_id -> units)
+-- KEYS 4 winners (list: claim_id)
+-- ARGV 1.. four for each claim: claim_id, user_id, units, held_ms
+-- REPLY how many claims changed, or -1 if the sale is not loaded
+if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
+local changed, delta = 0, 0
+for at = 1, #ARGV, 4 do
+  local claim_id, user_id, units = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local known = redis.call('HGET', KEYS[2], claim_id)
+  local before = 0
+  if known then
+    before = tonumber(string.match(known, '^%d+'))
+  end
+  if before ~= units then
+    changed = changed + 1
+    delta = delta + units - before
+    if units == 0 then
+      redis.call('HDEL', KEYS[2], claim_id)
+    else
+      redis.call('HSET', KEYS[2], claim_id, units .. '|' .. ARGV[at + 3] .. '|' .. user_id)
+      if before == 0 then redis.call('RPUSH', KEYS[4], claim_id) end
+    end
+    if redis.call('HINCRBY', KEYS[3], user_id, units - before) <= 0 then
+      redis.call('HDEL', KEYS[3], user_id)
+    end
+  end
+end
+if delta ~= 0 then
+  redis.call('HINCRBY', KEYS[1], 'taken', delta)
+  local expires = redis.call('HGET', KEYS[1], 'expires_ms')
+  for i = 2, 4 do redis.call('PEXPIREAT', KEYS[i], expires) end
+end
+return changed

@@ -1,0 +1,267 @@
+"""The stock in Redis: a fast gate that may forget everything, and is then rebuilt from Postgres.
+
+All keys of a sale carry the hash tag `{sale_id}`, so each script runs on one node. Written only by the scripts beside
+this file; nothing ever writes a count from Postgres over a live one.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from growth.mechanics.flash_sale.model import Admission, Sale
+from growth.plumbing.lua import Argument, Script
+from growth.plumbing.redis import OUTSIDE_FAILING, AnyRedis, unavailable
+from growth.vocabulary.clock import from_milliseconds, to_milliseconds
+
+KEYS_KEPT_AFTER_CLOSE = timedelta(days=2)
+LOAD_LOCK_MILLISECONDS = 10_000
+GATHERED_KEPT_MILLISECONDS = 120_000
+SCAN_COUNT = 1_000
+MAX_WINNERS_A_GLANCE = 5_000
+WAIT_UNIT = 16
+"""Replies of `claim.lua` carry the seconds to wait above the lowest four bits."""
+
+LIVE_NAMES = ("claims", "shoppers", "cooldowns", "allowed", "winners")
+
+CLAIM = Script.beside(__file__, "claim.lua")
+SETTLE = Script.beside(__file__, "settle.lua")
+CONFIGURE = Script.beside(__file__, "configure.lua")
+GATHER = Script.beside(__file__, "gather.lua")
+LOAD = Script.beside(__file__, "load.lua")
+GLANCE = Script.beside(__file__, "glance.lua")
+
+
+class Ask(Struct, frozen=True):
+    """One claim on its way to the gate."""
+
+    claim_id: str
+    user_id: str
+    units: int
+    address: str = ""
+
+
+class Admissions(Struct, frozen=True):
+    """What the gate answered to a batch."""
+
+    at: datetime
+    units_left: int
+    answers: Sequence[int]
+    """One `Admission + 16 x seconds to wait` for each claim."""
+
+
+class Occupied(Struct, frozen=True):
+    """Units that a claim occupies; 0 once it no longer does."""
+
+    claim_id: str
+    user_id: str
+    units: int
+    held_at: datetime
+
+
+class Glance(Struct, frozen=True):
+    """What Redis knows of a sale right now."""
+
+    at: datetime
+    taken: int | None
+    """None if the sale is not loaded."""
+    generation: int
+    winners_known: int
+    winners: Sequence[str]
+
+
+def admission_of(answer: int) -> tuple[Admission, int]:
+    """Split an answer of `claim.lua` into the admission and the seconds to wait."""
+    return Admission(answer % WAIT_UNIT), answer // WAIT_UNIT
+
+
+def _pace(attempts_per_minute: int | None) -> tuple[int, int]:
+    """Return milliseconds between attempts at the even pace and the burst allowed; 0 switches the check off."""
+    if attempts_per_minute is None:
+        return 0, 0
+    return max(1, 60_000 // attempts_per_minute), max(1, attempts_per_minute // 4)
+
+
+def _fields(sale: Sale) -> list[Argument]:
+    """Return the sale's hash as field, value, field, value; `taken` and `generation` are the scripts' own."""
+    shopper_gap, shopper_burst = _pace(sale.protection.claims_per_minute_per_shopper)
+    address_gap, address_burst = _pace(sale.protection.claims_per_minute_per_address)
+    fields: dict[str, Argument] = {
+        "state": sale.state,
+        "opens_ms": to_milliseconds(sale.opens_at),
+        "closes_ms": to_milliseconds(sale.closes_at),
+        "total": sale.units_total,
+        "limit": sale.max_per_shopper,
+        "draw": int(sale.draw_at is not None and sale.drawn_at is None),
+        "invited_only": int(sale.protection.allow_list_only),
+        "cool_down": int(sale.protection.cool_down_seconds is not None),
+        "shopper_gap_ms": shopper_gap,
+        "shopper_burst": shopper_burst,
+        "address_gap_ms": address_gap,
+        "address_burst": address_burst,
+        "expires_ms": to_milliseconds(sale.closes_at + KEYS_KEPT_AFTER_CLOSE),
+    }
+    return [part for pair in fields.items() for part in pair]
+
+
+class Stock:
+    """The gate of every sale. Methods raise `Unavailable` when Redis does not answer: the script may yet have run."""
+
+    def __init__(self, redis: AnyRedis) -> None:
+        self._redis = redis
+
+    @staticmethod
+    def _keys(sale_id: str, *names: str) -> list[str]:
+        return [f"flash_sale:{{{sale_id}}}:{name}" for name in names]
+
+    async def _run(self, script: Script, keys: list[str], args: Sequence[Argument]) -> list[Any]:
+        try:
+            reply = await script(self._redis, keys, args)
+        except OUTSIDE_FAILING as error:
+            raise unavailable(error) from error
+        return reply if isinstance(reply, list) else [reply]
+
+    async def claim(self, sale_id: str, asks: Sequence[Ask]) -> Admissions:
+        """Ask the gate about a batch of claims to one sale."""
+        keys = self._keys(sale_id, "sale", "claims", "shoppers", "cooldowns", "allowed", "pace", "winners")
+        args: list[Argument] = []
+        for ask in asks:
+            args += (ask.claim_id, ask.user_id, ask.units, ask.address)
+        now_ms, units_left, *answers = await self._run(CLAIM, keys, args)
+        return Admissions(from_milliseconds(now_ms), units_left, answers)
+
+    async def settle(self, sale_id: str, claims: Iterable[Occupied]) -> int:
+        """Bring claims to what Postgres says they occupy; return how many changed. Twice is harmless."""
+        args = _flat(claims)
+        if not args:
+            return 0
+        (changed,) = await self._run(SETTLE, self._keys(sale_id, "sale", "claims", "shoppers", "winners"), args)
+        return max(0, changed)
+
+    async def configure(self, sale: Sale) -> None:
+        """Tell a loaded sale of an edit, a pause, an end; one not loaded learns it when it is."""
+        await self._run(CONFIGURE, self._keys(sale.sale_id, "sale"), [sale.version, *_fields(sale)])
+
+    async def cool_down(self, sale_id: str, until: Mapping[str, datetime]) -> None:
+        """Keep shoppers out of one sale for a while."""
+        if until:
+            (key,) = self._keys(sale_id, "cooldowns")
+            await self._command("HSET", key, *[part for u, t in until.items() for part in (u, to_milliseconds(t))])
+            await self._command("PEXPIREAT", key, to_milliseconds(max(until.values())))
+
+    async def invite(self, sale_id: str, user_ids: Sequence[str], closes_at: datetime) -> None:
+        """Add shoppers to a loaded sale's allow-list."""
+        (key,) = self._keys(sale_id, "allowed")
+        await self._command("SADD", key, *user_ids)
+        await self._command("PEXPIREAT", key, to_milliseconds(closes_at + KEYS_KEPT_AFTER_CLOSE))
+
+    async def forget(self, sale_id: str) -> None:
+        """Unload a sale whose keys do not agree with each other; the next claim rebuilds it from Postgres."""
+        (key,) = self._keys(sale_id, "sale")
+        await self._command("DEL", key)
+
+    async def glance(self, sale_id: str, winners_known: int) -> Glance:
+        """Read stock and winners of one sale."""
+        keys = self._keys(sale_id, "sale", "winners")
+        now_ms, taken, generation, known, *winners = await self._run(
+            GLANCE, keys, [winners_known, MAX_WINNERS_A_GLANCE]
+        )
+        return Glance(
+            at=from_milliseconds(now_ms),
+            taken=None if taken < 0 else taken,
+            generation=generation,
+            winners_known=known,
+            winners=[_text(winner) for winner in winners],
+        )
+
+    async def known_claims(self, sale_id: str) -> AsyncIterator[list[Occupied]]:
+        """Yield all claims Redis knows of a sale, in pages; one that comes or goes meanwhile may be missed."""
+        (key,) = self._keys(sale_id, "claims")
+        cursor: int | bytes = 0
+        while True:
+            cursor, found = await self._command("HSCAN", key, cursor, "COUNT", SCAN_COUNT)
+            pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+            page = []
+            for claim_id, value in pairs:
+                units, held_ms, user_id = _text(value).split("|", 2)
+                page.append(Occupied(_text(claim_id), user_id, int(units), from_milliseconds(int(held_ms))))
+            if page:
+                yield page
+            if int(cursor) == 0:
+                return
+
+    async def is_loaded(self, sale_id: str) -> bool:
+        """Say whether Redis knows the sale."""
+        (key,) = self._keys(sale_id, "sale")
+        return bool(await self._command("EXISTS", key))
+
+    async def lock_for_load(self, sale_id: str, token: str) -> bool:
+        """Try to become the one who rebuilds a sale; the lock ends by itself."""
+        (key,) = self._keys(sale_id, "loading")
+        return bool(await self._command("SET", key, token, "NX", "PX", LOAD_LOCK_MILLISECONDS))
+
+    async def keep_load_lock(self, sale_id: str, token: str) -> None:
+        """Keep the lock while a long rebuild goes on. Late or lost, two rebuild: the higher generation stays."""
+        (key,) = self._keys(sale_id, "loading")
+        await self._command("SET", key, token, "XX", "PX", LOAD_LOCK_MILLISECONDS)
+
+    async def unlock_load(self, sale_id: str, token: str) -> None:
+        """Give the lock back; another's is left alone."""
+        (key,) = self._keys(sale_id, "loading")
+        if _text(await self._command("GET", key) or "") == token:
+            await self._command("DEL", key)
+
+    async def off_by(self, sale_id: str) -> int:
+        """Return units counted as taken less those that known claims occupy: 0 when the keys agree."""
+        (key,) = self._keys(sale_id, "sale")
+        units = 0
+        async for page in self.known_claims(sale_id):
+            units += sum(claim.units for claim in page)
+        return int(await self._command("HGET", key, "taken") or 0) - units
+
+    async def gather_claims(self, sale_id: str, generation: int, claims: Iterable[Occupied]) -> None:
+        """Lay a page of claims beside the live keys, for `load` to put in place."""
+        keys = self._keys(sale_id, f"claims:{generation}", f"shoppers:{generation}", f"winners:{generation}")
+        await self._run(GATHER, keys, [GATHERED_KEPT_MILLISECONDS, *_flat(claims)])
+
+    async def gather_cooling(self, sale_id: str, generation: int, until: Mapping[str, datetime]) -> None:
+        """Lay the shoppers who are to wait beside the live keys."""
+        (key,) = self._keys(sale_id, f"cooldowns:{generation}")
+        await self._command("HSET", key, *[part for u, t in until.items() for part in (u, to_milliseconds(t))])
+        await self._command("PEXPIRE", key, GATHERED_KEPT_MILLISECONDS)
+
+    async def gather_allowed(self, sale_id: str, generation: int, user_ids: Sequence[str]) -> None:
+        """Lay a page of the allow-list beside the live keys."""
+        (key,) = self._keys(sale_id, f"allowed:{generation}")
+        await self._command("SADD", key, *user_ids)
+        await self._command("PEXPIRE", key, GATHERED_KEPT_MILLISECONDS)
+
+    async def load(self, sale: Sale, generation: int) -> bool:
+        """Put what was gathered in place; False if a newer generation already is."""
+        gathered = [f"{name}:{generation}" for name in LIVE_NAMES]
+        (done,) = await self._run(
+            LOAD,
+            self._keys(sale.sale_id, "sale", *LIVE_NAMES, *gathered),
+            [
+                generation,
+                "version",
+                sale.version,
+                *_fields(sale),
+            ],
+        )
+        return bool(done)
+
+    async def _command(self, *parts: Argument) -> Any:
+        try:
+            return await self._redis.execute_command(*parts)
+        except OUTSIDE_FAILING as error:
+            raise unavailable(error) from error
+
+
+def _flat(claims: Iterable[Occupied]) -> list[Argument]:
+    return [part for c in claims for part in (c.claim_id, c.user_id, c.units, to_milliseconds(c.held_at))]
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

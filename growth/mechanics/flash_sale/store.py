@@ -1,0 +1,347 @@
+"""Every statement on sales. Functions never commit; services do."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from growth.mechanics.flash_sale.model import Draft, Sale
+from growth.plumbing.postgres import Reader, Record, Tx
+
+MAX_LISTED = 1_000
+"""Sales that a process keeps on its board; the soonest to open come first."""
+
+
+def _sale(row: Record) -> Sale:
+    return msgspec.convert(dict(row), Sale, from_attributes=False)
+
+
+async def add_sale(tx: Tx, sale_id: str, draft: Draft, now: datetime, series_id: str | None = None) -> Sale | None:
+    """Insert a draft; None if the series already has this round's sale."""
+    row = await tx.fetchrow(
+        """
+        INSERT INTO flash_sale.sales (
+            sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        ON CONFLICT (series_id, opens_at, sku) DO NOTHING
+        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        """,
+        sale_id,
+        series_id,
+        draft.title,
+        draft.sku,
+        draft.price_fen,
+        draft.list_price_fen,
+        draft.units_total,
+        draft.max_per_shopper,
+        draft.opens_at,
+        draft.closes_at,
+        draft.hold_seconds,
+        draft.late_payment,
+        draft.refund_returns_units,
+        draft.reminder_lead_seconds,
+        draft.protection,
+        now,
+    )
+    return None if row is None else _sale(row)
+
+
+async def find_sale(reader: Reader, sale_id: str) -> Sale | None:
+    """Return one sale."""
+    row = await reader.fetchrow(
+        """
+        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        FROM flash_sale.sales
+        WHERE sale_id = $1
+        """,
+        sale_id,
+    )
+    return None if row is None else _sale(row)
+
+
+async def lock_sale(tx: Tx, sale_id: str) -> Sale | None:
+    """Return one sale, locked against other operators' changes and against claims until `tx` ends."""
+    row = await tx.fetchrow(
+        """
+        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        FROM flash_sale.sales
+        WHERE sale_id = $1
+        FOR NO KEY UPDATE
+        """,
+        sale_id,
+    )
+    return None if row is None else _sale(row)
+
+
+async def visible_sales(reader: Reader, ended_after: datetime) -> list[Sale]:
+    """Return what shoppers may see: published, paused, and ended since `ended_after`; at most `MAX_LISTED`."""
+    rows = await reader.fetch(
+        """
+        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        FROM flash_sale.sales
+        WHERE state IN ('published', 'paused')
+           OR (state = 'ended' AND closes_at > $1)
+        ORDER BY opens_at, series_id, sale_id
+        LIMIT $2
+        """,
+        ended_after,
+        MAX_LISTED,
+    )
+    return [_sale(row) for row in rows]
+
+
+async def page_of_sales(
+    reader: Reader, *, state: str | None, series_id: str | None, before: str | None, limit: int
+) -> list[Sale]:
+    """Return operators' sales, newest first, those made before the id `before`."""
+    rows = await reader.fetch(
+        """
+        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        FROM flash_sale.sales
+        WHERE ($1::text IS NULL OR state = $1)
+          AND ($2::uuid IS NULL OR series_id = $2)
+          AND ($3::uuid IS NULL OR sale_id < $3)
+        ORDER BY sale_id DESC
+        LIMIT $4
+        """,
+        state,
+        series_id,
+        before,
+        limit,
+    )
+    return [_sale(row) for row in rows]
+
+
+async def change_sale(tx: Tx, sale_id: str, version: int, draft: Draft) -> Sale | None:
+    """Write an operator's edit if nobody edited since `version`; None if somebody did."""
+    row = await tx.fetchrow(
+        """
+        UPDATE flash_sale.sales
+        SET title = $3, sku = $4, price_fen = $5, list_price_fen = $6, units_total = $7, max_per_shopper = $8,
+            opens_at = $9, closes_at = $10, hold_seconds = $11, late_payment = $12, refund_returns_units = $13,
+            reminder_lead_seconds = $14, protection = $15, version = version + 1
+        WHERE sale_id = $1
+          AND version = $2
+          AND state <> 'ended'
+          AND taken <= $7
+        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        """,
+        sale_id,
+        version,
+        draft.title,
+        draft.sku,
+        draft.price_fen,
+        draft.list_price_fen,
+        draft.units_total,
+        draft.max_per_shopper,
+        draft.opens_at,
+        draft.closes_at,
+        draft.hold_seconds,
+        draft.late_payment,
+        draft.refund_returns_units,
+        draft.reminder_lead_seconds,
+        draft.protection,
+    )
+    return None if row is None else _sale(row)
+
+
+async def move_sale(tx: Tx, sale_id: str, from_states: Sequence[str], to_state: str, now: datetime) -> Sale | None:
+    """Take one step of the state machine; None if the sale is in none of `from_states`."""
+    row = await tx.fetchrow(
+        """
+        UPDATE flash_sale.sales
+        SET state = $3,
+            version = version + 1,
+            published_at = CASE WHEN $3 = 'published' THEN coalesce(published_at, $4) ELSE published_at END,
+            ended_at = CASE WHEN $3 = 'ended' THEN $4 ELSE ended_at END
+        WHERE sale_id = $1
+          AND state = ANY($2)
+        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        """,
+        sale_id,
+        list(from_states),
+        to_state,
+        now,
+    )
+    return None if row is None else _sale(row)
+
+
+async def lock_sku(tx: Tx, sku: str) -> None:
+    """Let one publication of a SKU look for overlaps at a time; ends with `tx`."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('flash_sale.sku:' || $1, 0))", sku)
+
+
+async def overlapping_sale(tx: Tx, sale: Sale) -> str | None:
+    """Return the id of another live sale of the same SKU whose window overlaps."""
+    found: str | None = await tx.fetchval(
+        """
+        SELECT sale_id
+        FROM flash_sale.sales
+        WHERE sku = $1
+          AND state IN ('published', 'paused')
+          AND sale_id <> $2
+          AND opens_at < $4
+          AND closes_at > $3
+        LIMIT 1
+        """,
+        sale.sku,
+        sale.sale_id,
+        sale.opens_at,
+        sale.closes_at,
+    )
+    return found
+
+
+async def end_closed_sales(tx: Tx, closed_before: datetime, limit: int) -> list[Sale]:
+    """End sales whose window has closed."""
+    rows = await tx.fetch(
+        """
+        UPDATE flash_sale.sales
+        SET state = 'ended', ended_at = closes_at, version = version + 1
+        WHERE sale_id IN (
+            SELECT sale_id
+            FROM flash_sale.sales
+            WHERE state IN ('published', 'paused')
+              AND closes_at < $1
+            ORDER BY opens_at
+            LIMIT $2
+            FOR NO KEY UPDATE SKIP LOCKED)
+        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
+            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
+            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        """,
+        closed_before,
+        limit,
+    )
+    return [_sale(row) for row in rows]
+
+
+async def raise_generation(reader: Reader, sale_id: str) -> int:
+    """Number a rebuild of Redis; later ones are higher."""
+    generation: int = await reader.fetchval(
+        """
+        UPDATE flash_sale.sales
+        SET generation = generation + 1
+        WHERE sale_id = $1
+        RETURNING generation
+        """,
+        sale_id,
+    )
+    return generation
+
+
+async def invite(tx: Tx, sale_id: str, user_ids: Sequence[str]) -> int:
+    """Add shoppers to a sale's allow-list; return how many were new."""
+    rows = await tx.fetch(
+        """
+        INSERT INTO flash_sale.allowed (sale_id, user_id)
+        SELECT $1, user_id
+        FROM unnest($2::text[]) AS asked (user_id)
+        ON CONFLICT DO NOTHING
+        RETURNING user_id
+        """,
+        sale_id,
+        sorted(set(user_ids)),
+    )
+    return len(rows)
+
+
+async def allowed_after(reader: Reader, sale_id: str, after: str, limit: int) -> list[str]:
+    """Return a page of the allow-list, in order, past `after`."""
+    rows = await reader.fetch(
+        """
+        SELECT user_id
+        FROM flash_sale.allowed
+        WHERE sale_id = $1
+          AND user_id > $2
+        ORDER BY user_id
+        LIMIT $3
+        """,
+        sale_id,
+        after,
+        limit,
+    )
+    return [row["user_id"] for row in rows]
+
+
+async def is_allowed(reader: Reader, sale_id: str, user_id: str) -> bool:
+    """Say whether a shopper is on a sale's allow-list."""
+    found: bool = await reader.fetchval(
+        "SELECT EXISTS (SELECT FROM flash_sale.allowed WHERE sale_id = $1 AND user_id = $2)", sale_id, user_id
+    )
+    return found
+
+
+async def add_refusals(reader: Reader, counts: Mapping[tuple[str, str], int]) -> None:
+    """Add up what this process refused since it last said so, by (sale, reason)."""
+    keys = sorted(counts)
+    await reader.fetch(
+        """
+        INSERT INTO flash_sale.refusals AS known (sale_id, reason, refused)
+        SELECT told.sale_id, told.reason, told.refused
+        FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS told (sale_id, reason, refused)
+        ON CONFLICT (sale_id, reason) DO UPDATE
+        SET refused = known.refused + excluded.refused
+        """,
+        [sale_id for sale_id, _ in keys],
+        [reason for _, reason in keys],
+        [counts[key] for key in keys],
+    )
+
+
+async def refusals_of(reader: Reader, sale_id: str) -> dict[str, int]:
+    """Return how often the sale said no, by reason."""
+    rows = await reader.fetch("SELECT reason, refused FROM flash_sale.refusals WHERE sale_id = $1", sale_id)
+    return {row["reason"]: row["refused"] for row in rows}
+
+
+async def add_tempo(tx: Tx, won: Mapping[tuple[str, datetime], tuple[int, int]]) -> None:
+    """Add claims and units won, by (sale, second)."""
+    keys = sorted(won)
+    await tx.execute(
+        """
+        INSERT INTO flash_sale.tempo AS known (sale_id, second, claims, units)
+        SELECT told.sale_id, told.second, told.claims, told.units
+        FROM unnest($1::uuid[], $2::timestamptz[], $3::int[], $4::int[]) AS told (sale_id, second, claims, units)
+        ON CONFLICT (sale_id, second) DO UPDATE
+        SET claims = known.claims + excluded.claims,
+            units = known.units + excluded.units
+        """,
+        [sale_id for sale_id, _ in keys],
+        [second for _, second in keys],
+        [won[key][0] for key in keys],
+        [won[key][1] for key in keys],
+    )
+
+
+async def tempo_of(reader: Reader, sale_id: str, limit: int) -> list[tuple[datetime, int]]:
+    """Return claims won in each of the last `limit` seconds that had any, latest first."""
+    rows = await reader.fetch(
+        """
+        SELECT second, claims
+        FROM flash_sale.tempo
+        WHERE sale_id = $1
+        ORDER BY second DESC
+        LIMIT $2
+        """,
+        sale_id,
+        limit,
+    )
+    return [(row["second"], row["claims"]) for row in rows]
+
+

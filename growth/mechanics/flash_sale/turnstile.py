@@ -1,0 +1,225 @@
+"""The turnstile: in front of everything, it serves what a flash sale's crowd asks for without waking the rest.
+
+It answers a sale's page from the board, says no to a crowd that comes too early or too late with ready-made bytes, and
+takes plain claims straight to the gate. It is a short cut, never another way: whatever is not exactly of the plain form
+(another header, an odd body, a token not yet seen to be good) goes on to the ordinary routes, which answer the same.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
+
+from growth.mechanics.flash_sale.board import Board, Entry
+from growth.mechanics.flash_sale.claim.routes import ClaimRequest
+from growth.mechanics.flash_sale.claim.service import Claims, Decided
+from growth.mechanics.flash_sale.draw.service import show_entry
+from growth.plumbing.http import Network, client_address
+from growth.plumbing.identity import Identity
+from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.plumbing.wire import json_bytes
+from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.ids import derived_id
+from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+
+PREFIX = "/v1/flash-sales/"
+PAGE_LENGTH = len(PREFIX) + 36
+CLAIMS = "/claims"
+CLAIMS_LENGTH = PAGE_LENGTH + len(CLAIMS)
+MAX_PLAIN_BODY_BYTES = 64
+MAX_PLAIN_KEY_BYTES = 128
+MAX_TIMES_REMEMBERED = 1_024
+
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+_NO_STORE = (b"cache-control", b"no-store")
+_NO_CACHE = (b"cache-control", b"private, no-cache")
+_REPLAYED = (b"idempotent-replayed", b"true")
+_decode = msgspec.json.Decoder(ClaimRequest).decode
+_encode = msgspec.json.Encoder().encode
+_time = lru_cache(MAX_TIMES_REMEMBERED)(rfc3339)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class ClaimAnswer(Struct, frozen=True):
+    """`ClaimPage` with its times already written: claims of one batch share them."""
+
+    claim_id: str
+    sale_id: str
+    sku: str
+    units: int
+    price_fen: int
+    state: str
+    held_until: str
+    release_reason: str | None
+    server_time: str
+
+
+class Asked:
+    """The headers that matter here, read in one pass."""
+
+    __slots__ = ("content_type", "etag", "key", "keys", "token")
+
+    def __init__(self, scope: Scope) -> None:
+        self.token = self.key = self.content_type = self.etag = b""
+        self.keys = 0
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.token = b"" if self.token or value[:7] != b"Bearer " else value[7:]
+            elif name == b"idempotency-key":
+                self.key = value
+                self.keys += 1
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"if-none-match":
+                self.etag = value
+
+    @property
+    def is_plain(self) -> bool:
+        """Say whether a claim with these headers needs no further look."""
+        return (
+            self.content_type == b"application/json"
+            and self.keys <= 1
+            and len(self.key) <= MAX_PLAIN_KEY_BYTES
+            and (not self.keys or (self.key.isalnum() or self.key.replace(b"-", b"a").isalnum()))
+        )
+
+
+class Turnstile:
+    """The ASGI middleware. `app` is everything else."""
+
+    def __init__(
+        self, app: ASGIApp, *, board: Board, claims: Claims, identity: Identity, trusted_proxies: tuple[Network, ...]
+    ) -> None:
+        self._app = app
+        self._board = board
+        self._claims = claims
+        self._identity = identity
+        self._trusted_proxies = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the plain requests of a crowd; hand on all others."""
+        if scope["type"] == ScopeType.HTTP and scope["path"].startswith(PREFIX) and not scope["query_string"]:
+            path = scope["path"]
+            if len(path) == CLAIMS_LENGTH and scope["method"] == "POST" and path.endswith(CLAIMS):
+                entry = self._board.entries.get(path[len(PREFIX) : PAGE_LENGTH])
+                if entry is not None:
+                    return await self._claim(entry, scope, receive, send)
+            elif len(path) == PAGE_LENGTH and scope["method"] == "GET":
+                entry = self._board.entries.get(path[len(PREFIX) :])
+                if entry is not None and self._board.is_fresh(entry) and await self._page(entry, scope, send):
+                    return None
+        return await self._app(scope, receive, send)
+
+    async def _known(self, token: bytes) -> str | None:
+        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
+        shopper = self._identity.peek(token)
+        if shopper is None:
+            if not token:
+                return None
+            try:
+                shopper = await self._identity.verify(token)
+            except (Refusal, Unavailable):
+                return None
+        return shopper.user_id
+
+    async def _page(self, entry: Entry, scope: Scope, send: Send) -> bool:
+        asked = Asked(scope)
+        if await self._known(asked.token) is None:
+            return False
+        headers = [_JSON, _NO_CACHE, (b"etag", entry.etag)]
+        if asked.etag == entry.etag:
+            await _send(send, 304, headers[1:], b"")
+        else:
+            await _send(send, 200, headers, entry.page_body)
+        return True
+
+    async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Asked(scope)
+        user_id = await self._known(asked.token) if asked.is_plain else None
+        if user_id is None:
+            return await self._app(scope, receive, send)
+        message: Any = await receive()
+        body: bytes = message.get("body", b"")
+        wanted = None
+        if message["type"] == "http.request" and not message.get("more_body") and len(body) <= MAX_PLAIN_BODY_BYTES:
+            wanted = _plain(body)
+        if wanted is None:
+            return await self._app(scope, _again(message, receive), send)
+        request_id = str(scope["state"].get("request_id", ""))
+        sale = entry.sale
+        key = asked.key.decode() if asked.keys else None
+        no = self._board.verdict(entry)
+        if no is not None and (
+            key is None or entry.winners is None or derived_id(sale.sale_id, user_id, key) not in entry.winners
+        ):
+            self._board.count_refusal(sale.sale_id, no.kind)
+            return await _send(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
+        address = client_address(scope, self._trusted_proxies) if sale.protection.claims_per_minute_per_address else ""
+        status, headers, answer = await self._decide(entry, user_id, wanted.units, key, address, request_id)
+        return await _send(send, status, headers, answer)
+
+    async def _decide(  # noqa: PLR0913, PLR0917 - one claim
+        self, entry: Entry, user_id: str, units: int, key: str | None, address: str, request_id: str
+    ) -> tuple[int, Headers, bytes]:
+        try:
+            answer = await self._claims.claim(entry.sale.sale_id, user_id, units, key, address)
+        except Refusal as refusal:
+            headers = [_PROBLEM, _NO_STORE]
+            wait = refusal.members.get("retry_after_seconds")
+            if isinstance(wait, int):
+                headers.append((b"retry-after", retry_after(wait).encode()))
+            return refusal.kind.status, headers, _problem(refusal.kind, refusal.detail, request_id, refusal.members)
+        except Unavailable as error:
+            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
+            detail = "Try again after Retry-After, with the same Idempotency-Key"
+            return UNAVAILABLE.status, headers, _problem(UNAVAILABLE, detail, request_id, {})
+        if not isinstance(answer, Decided):
+            return 202, [_JSON, _NO_STORE], json_bytes(show_entry(answer, self._board.now()))
+        claim = answer.claim
+        shown = ClaimAnswer(
+            claim.claim_id,
+            claim.sale_id,
+            claim.sku,
+            claim.units,
+            claim.price_fen,
+            claim.state,
+            _time(claim.held_until),
+            claim.release_reason,
+            _time(answer.at),
+        )
+        return 201, [_JSON, _NO_STORE, _REPLAYED] if answer.replayed else [_JSON, _NO_STORE], _encode(shown)
+
+
+def _plain(body: bytes) -> ClaimRequest | None:
+    """Return what a short body asks for; None for one that the ordinary route must look at."""
+    if body.count(b'"') != 2:  # noqa: PLR2004 - the quotes of one key
+        return None
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _problem(kind: Kind, detail: str, request_id: str, members: dict[str, object]) -> bytes:
+    return problem_bytes(kind, detail, request_id, members)
+
+
+def _again(message: Any, receive: Receive) -> Receive:
+    """Give back the message that was read, then go on."""
+    waiting = [message]
+
+    async def receive_again() -> Any:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,1 @@
+"""Floor 1, pipes: how rooms reach Postgres, Redis, callers and the clock. Knows no mechanic."""

@@ -1,0 +1,117 @@
+"""Coalescing: many awaiting calls become one batch call. The signature of this code.
+
+A batch closes when the previous one returns; there is no timer. Alone, a call goes out at once; in a crowd, calls
+gather while the store is busy, so the cost of one trip is shared by all who wait for it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
+from typing import Generic, TypeVar
+
+from growth.vocabulary.refusals import Unavailable
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class Coalescer(Generic[Request, Answer]):
+    """Batches calls of one kind.
+
+    `run` gets 1 to `max_batch` requests and returns as many answers in the same order; an answer that is an exception
+    is raised to its own caller alone. If `run` itself raises, the callers of that batch get its exception, nobody else.
+    A caller that goes away changes nothing for its neighbours, and its request still runs. More than `max_queue`
+    waiting requests are turned away at once with `Unavailable`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[list[Request]], Awaitable[Sequence[Answer | BaseException]]],
+        *,
+        max_batch: int,
+        max_queue: int,
+    ) -> None:
+        self.name = name
+        self._run = run
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._waiting: deque[tuple[Request, asyncio.Future[Answer]]] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    def submit(self, request: Request) -> asyncio.Future[Answer]:
+        """Queue `request`; the future holds its answer. It runs even if nobody awaits it."""
+        if len(self._waiting) >= self._max_queue:
+            raise Unavailable(f"{self.name} has {self._max_queue} calls waiting")
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
+        if self._runner is None:
+            # In a context of its own: what a batch logs must not carry the request id of whoever came first.
+            self._runner = asyncio.create_task(self._work(), name=f"coalesce:{self.name}", context=Context())
+            self._runner.add_done_callback(self._stopped)
+        return future
+
+    async def __call__(self, request: Request) -> Answer:
+        """Return the answer to `request`, or raise its exception."""
+        return await self.submit(request)
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether anything is queued or running."""
+        return self._runner is not None
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or running."""
+        while self._runner is not None:
+            await asyncio.wait([self._runner])
+
+    async def _work(self) -> None:
+        waiting = self._waiting
+        try:
+            while waiting:
+                batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
+                answers: Sequence[Answer | BaseException]
+                try:
+                    answers = await self._run([request for request, _ in batch])
+                    assert len(answers) == len(batch), f"{self.name}: {len(answers)} answers to {len(batch)} requests"
+                except Exception as error:  # noqa: BLE001 - it belongs to the callers, who are waiting
+                    answers = [error] * len(batch)
+                except BaseException as error:
+                    _settle(batch, [Unavailable(f"{self.name} was stopped")] * len(batch))
+                    if isinstance(error, asyncio.CancelledError) and not _being_cancelled():
+                        continue  # something that `run` awaited was cancelled, not we
+                    raise error from None
+                _settle(batch, answers)
+        finally:
+            self._runner = None
+            self._turn_away()
+
+    def _stopped(self, runner: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never reaches its own `finally`.
+        if self._runner is runner:
+            self._runner = None
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        _settle(self._waiting, [Unavailable(f"{self.name} was stopped")] * len(self._waiting))
+        self._waiting.clear()
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _settle(batch: Iterable[tuple[Request, asyncio.Future[Answer]]], answers: Sequence[Answer | BaseException]) -> None:
+    for (_, future), answer in zip(batch, answers, strict=True):
+        if future.done():
+            continue
+        if isinstance(answer, StopIteration):
+            future.set_exception(RuntimeError("StopIteration is no answer: no future can raise it"))
+        elif isinstance(answer, BaseException):
+            future.set_exception(answer)
+            # Whoever left will not look: do not let the loop complain about an exception nobody collected.
+            future.exception()
+        else:
+            future.set_result(answer)

@@ -1,0 +1,244 @@
+"""Postgres decides. One bounded pool; one way to open a transaction; one way to say that it cannot be reached."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+
+import asyncpg
+import msgspec
+import structlog
+
+from growth.vocabulary.refusals import Unavailable
+
+log = structlog.get_logger("postgres")
+
+Record = asyncpg.Record
+
+MAX_AFTER_COMMIT_SECONDS = 2.0
+"""What follows a commit is a courtesy (Redis gives back, workers wake): it may not hold up the answer for longer."""
+
+MAX_ROLLBACK_SECONDS = 1.0
+"""Longer, and the connection is thrown away instead."""
+
+OUTSIDE_FAILING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    TimeoutError,
+    OSError,
+)
+TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+
+
+class CommitUnknown(Unavailable):
+    """The connection was lost while COMMIT was under way: it may have happened, it may not. Look before you undo."""
+
+
+class Reader(Protocol):
+    """Anything a store can read from: the pool, or an open transaction."""
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Record]:
+        """Return all rows."""
+        ...
+
+    async def fetchrow(self, query: str, *args: object) -> Record | None:
+        """Return the first row, if any."""
+        ...
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        """Return the first column of the first row, if any."""
+        ...
+
+
+class Tx:
+    """One open transaction: run SQL on it, and say what to do once it has committed."""
+
+    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> None:
+        self._connection = connection
+        self._after: list[Callable[[], Awaitable[object]]] = []
+        self.fetch = connection.fetch
+        self.fetchrow = connection.fetchrow
+        self.fetchval = connection.fetchval
+        self.execute = connection.execute
+        self.executemany = connection.executemany
+
+    def after_commit(self, action: Callable[[], Awaitable[object]]) -> None:
+        """Do `action` once the transaction has committed; if the process dies between, the reconcilers mend it."""
+        self._after.append(action)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo what the body wrote if it raises; the transaction goes on. Savepoints do not nest."""
+        await self.execute("SAVEPOINT here")
+        try:
+            yield
+        except Exception:
+            await self.execute("ROLLBACK TO SAVEPOINT here")
+            raise
+        await self.execute("RELEASE SAVEPOINT here")
+
+    async def run_after_commit(self) -> None:
+        """Do what was asked for after the commit. A failure is logged, never raised: the commit stands."""
+        for action in self._after:
+            try:
+                async with asyncio.timeout(MAX_AFTER_COMMIT_SECONDS):
+                    await action()
+            except Exception as error:  # noqa: BLE001 - the commit stands, whatever happens to its courtesies
+                log.warning("postgres.after_commit_failed", error=repr(error))
+
+
+class Database:
+    """The pool. Reads go straight through it; writes go through `transaction`."""
+
+    def __init__(self, pool: "asyncpg.Pool[Record]", *, acquire_seconds: float) -> None:
+        self.pool = pool
+        self._acquire_seconds = acquire_seconds
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[Record]"]:
+        try:
+            connection = await self.pool.acquire(timeout=self._acquire_seconds)
+        except OUTSIDE_FAILING as error:
+            raise Unavailable("Postgres cannot be reached") from error
+        try:
+            yield connection
+        except (*OUTSIDE_FAILING, *TRY_AGAIN) as error:
+            if _is_our_mistake(error, connection):
+                raise
+            raise Unavailable("Postgres did not answer") from error
+        finally:
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> None:
+        """Return it to the pool. A connection that breaks here takes nothing back of what was done over it."""
+        try:
+            await self.pool.release(connection, timeout=self._acquire_seconds)
+        except Exception as error:  # noqa: BLE001 - the pool has thrown the connection away, and that is all there is to do
+            log.info("postgres.connection_lost", error=repr(error))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """Open one READ COMMITTED transaction; commit on leaving, roll back on any error.
+
+        Raises `Unavailable` when Postgres cannot be reached or gives up (rolled back for certain) and
+        `CommitUnknown` when the connection is lost during COMMIT.
+        """
+        async with self._connection() as connection:
+            await connection.execute("BEGIN")
+            tx = Tx(connection)
+            try:
+                yield tx
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            if _is_lost(connection):
+                raise Unavailable("the connection was lost before COMMIT")
+            try:
+                outcome = await connection.execute("COMMIT")
+            except OUTSIDE_FAILING as error:
+                raise CommitUnknown("the connection was lost at COMMIT") from error
+            if outcome != "COMMIT":
+                raise RuntimeError("a statement failed, its error was swallowed, and so Postgres rolled back")
+        await tx.run_after_commit()
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Record]:
+        """Return all rows."""
+        async with self._connection() as connection:
+            return await connection.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: object) -> Record | None:
+        """Return the first row, if any."""
+        async with self._connection() as connection:
+            return await connection.fetchrow(query, *args)
+
+    async def fetchval(self, query: str, *args: object) -> Any:
+        """Return the first column of the first row, if any."""
+        async with self._connection() as connection:
+            return await connection.fetchval(query, *args)
+
+    async def close(self) -> None:
+        """Let running statements end, then close every connection."""
+        try:
+            async with asyncio.timeout(self._acquire_seconds):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
+
+
+def _is_lost(connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool has taken it out of our hands because it is dead.
+        return True
+
+
+def _is_our_mistake(error: BaseException, connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> bool:
+    """Tell a wrong call, which fails again forever, from a dead connection: asyncpg has one class for both."""
+    return isinstance(error, asyncpg.InterfaceError) and not _is_lost(connection)
+
+
+async def _roll_back(connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> None:
+    """Roll back for certain, and mask nothing of why: without a connection, Postgres does it by itself."""
+    if _is_lost(connection):
+        return
+    try:
+        await connection.execute("ROLLBACK", timeout=MAX_ROLLBACK_SECONDS)
+    except BaseException as error:
+        if not _is_lost(connection):
+            connection.terminate()
+        if not isinstance(error, Exception):
+            raise
+        log.info("postgres.connection_lost", error=repr(error))
+
+
+async def _keep_session(_: "asyncpg.Connection[Record]") -> None:
+    """Reset nothing: locks, settings and cursors are all of a transaction here, and end with it.
+
+    asyncpg's own reset costs each transaction one more trip to Postgres.
+    """
+
+
+async def _prepare(connection: "asyncpg.Connection[Record]") -> None:
+    # Ids are strings everywhere above; JSON columns are read and written as Python values.
+    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str, format="text")
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda data: msgspec.json.decode(data[1:]),
+        format="binary",
+    )
+
+
+async def connect_postgres(
+    dsn: str,
+    *,
+    max_connections: int,
+    acquire_seconds: float,
+    statement_seconds: float,
+    statement_cache: int = 256,
+    tls: ssl.SSLContext | None = None,
+    name: str = "growth",
+) -> Database:
+    """Open the pool. `statement_cache=0` where a pooler shares connections between transactions."""
+    pool = await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=max_connections,
+        timeout=acquire_seconds,
+        command_timeout=statement_seconds,
+        statement_cache_size=statement_cache,
+        # Every statement names its schema; an empty path makes that a rule that Postgres itself holds.
+        server_settings={"application_name": name, "search_path": "", "timezone": "UTC"},
+        init=_prepare,
+        reset=_keep_session,
+        ssl=tls,
+    )
+    return Database(pool, acquire_seconds=acquire_seconds)

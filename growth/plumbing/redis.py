@@ -1,0 +1,66 @@
+"""Redis admits. One bounded pool to a standalone server or a Cluster, chosen by URL; every wait has an end.
+
+`redis://` and `rediss://` (TLS) name one server; `redis+cluster://` and `rediss+cluster://` name any node of a Cluster.
+"""
+
+from typing import TypeAlias
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.cluster import RedisCluster
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from growth.vocabulary.refusals import Unavailable
+
+AnyRedis: TypeAlias = "Redis | RedisCluster"
+
+CLUSTER_SUFFIX = "+cluster"
+
+OUTSIDE_FAILING = (RedisError, OSError, TimeoutError)
+
+__all__ = [
+    "OUTSIDE_FAILING",
+    "AnyRedis",
+    "RedisConnectionError",
+    "RedisError",
+    "RedisTimeoutError",
+    "ResponseError",
+    "connect_redis",
+    "unavailable",
+]
+
+
+def connect_redis(url: str, *, max_connections: int, answer_seconds: float) -> AnyRedis:
+    """Return a client; it connects when first used.
+
+    No command is retried here: a script that timed out may have run, and only its caller knows what that means.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme.endswith(CLUSTER_SUFFIX):
+        return RedisCluster.from_url(
+            f"{scheme.removesuffix(CLUSTER_SUFFIX)}://{rest}",
+            socket_timeout=answer_seconds,
+            socket_connect_timeout=answer_seconds,
+            max_connections=max_connections,
+        )
+    # from_pool: a client that is only handed a pool does not close it.
+    return Redis.from_pool(
+        BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=answer_seconds,
+            socket_timeout=answer_seconds,
+            socket_connect_timeout=answer_seconds,
+            retry=Retry(NoBackoff(), 0),
+        )
+    )
+
+
+def unavailable(error: BaseException) -> Unavailable:
+    """Say `error` of a Redis client as the service says it."""
+    problem = Unavailable("Redis did not answer")
+    problem.__cause__ = error
+    return problem

@@ -1,0 +1,26 @@
+"""TABLE: clock → what runs. One leader for each task among all workers."""
+
+from collections.abc import Sequence
+
+from growth.bootstrap import Growth
+from growth.mechanics.flash_sale.claim.periodic import END_BATCH, LAPSE_BATCH
+from growth.plumbing import housekeeping
+from growth.plumbing.periodic import Task
+
+
+def schedule(growth: Growth) -> Sequence[Task]:
+    """Return every task there is."""
+    sale, house = growth.flash_sale, housekeeping.Housekeeping(growth.database)
+    return [
+        Task("flash_sale.end_lapsed_holds", 1, sale.keeper.end_lapsed_holds, LAPSE_BATCH),
+        Task("flash_sale.reconcile", 3, sale.keeper.reconcile),
+        Task("flash_sale.load_ahead", 5, sale.keeper.load_ahead),
+        Task("flash_sale.end_closed_sales", 2, sale.keeper.end_closed_sales, END_BATCH),
+        Task("flash_sale.draw", 1, sale.draws.draw_due),
+        Task("flash_sale.remind", 1, sale.reminders.remind_due),
+        Task("flash_sale.plan_series", 30, sale.series.plan_due),
+        Task("invariants", 60, house.check_invariants),
+        Task("outbox.prepare", 3600, house.prepare_outbox),
+        Task("outbox.prune", 600, house.prune_outbox),
+        Task("idempotency.prune", 60, house.prune_idempotency, housekeeping.IDEMPOTENCY_BATCH),
+    ]

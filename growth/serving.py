@@ -1,0 +1,71 @@
+"""Serving: the two long-running processes, from start to a stop that loses nothing."""
+
+import asyncio
+import signal
+
+import structlog
+import uvicorn
+
+from growth.bootstrap import assembled, stop_task
+from growth.plumbing.telemetry import serve_metrics, watch_loop
+from growth.settings import Settings
+from growth.web import create_app
+from growth.worker import run_worker
+
+log = structlog.get_logger("serving")
+
+BACKLOG = 4_096
+"""Connections the kernel keeps while the process is busy."""
+MAX_CONNECTIONS = 20_000
+KEEP_ALIVE_SECONDS = 75
+DRAIN_SECONDS = 20
+"""For requests under way at SIGTERM. A balancer's grace period must be longer."""
+
+
+async def serve_api(settings: Settings) -> None:
+    """Answer HTTP until SIGTERM or SIGINT; then finish what is under way."""
+    async with assembled(settings) as growth:
+        metrics = await serve_metrics(settings.metrics_port) if settings.metrics_port else None
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(growth),
+                host=settings.host,
+                port=settings.port,
+                http="httptools",
+                loop="none",
+                ws="none",
+                lifespan="on",
+                backlog=BACKLOG,
+                limit_concurrency=MAX_CONNECTIONS,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                log_config=None,
+            )
+        )
+        log.info("serving", host=settings.host, port=settings.port)
+        await server.serve()
+        if metrics is not None:
+            metrics.close()
+    log.info("stopped")
+
+
+async def serve_worker(settings: Settings, metrics_port: int) -> None:
+    """Work until SIGTERM or SIGINT; a task under way ends or is rolled back."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with assembled(settings) as growth:
+        metrics = await serve_metrics(metrics_port) if metrics_port else None
+        watch = watch_loop()
+        log.info("working")
+        try:
+            await run_worker(growth, stop)
+        finally:
+            await stop_task(watch, 0)
+            if metrics is not None:
+                metrics.close()
+    log.info("stopped")

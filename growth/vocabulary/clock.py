@@ -1,0 +1,26 @@
+"""Time: UTC everywhere, the merchant's zone for what "a day" means. Only entry points ask the clock; the rest is told `now`."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """Return this process's time. Everything scarce is decided by Redis' or Postgres' time instead."""
+    return datetime.now(UTC)
+
+
+def from_milliseconds(milliseconds: int) -> datetime:
+    """Return the instant `milliseconds` after 1970, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def to_milliseconds(instant: datetime) -> int:
+    """Return whole milliseconds since 1970."""
+    return round(instant.timestamp() * 1000)
+
+
+def rfc3339(instant: datetime) -> str:
+    """Return `2026-11-21T12:00:00.000Z`: UTC, milliseconds, as every answer shows time."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"

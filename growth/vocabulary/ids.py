@@ -1,0 +1,57 @@
+"""Identifiers. Ours are UUIDs whose first 48 bits are a time, so that indexes grow at one end; the shop's are its own strings."""
+
+import os
+from datetime import datetime
+from hashlib import blake2b
+from typing import Annotated
+
+from msgspec import Meta
+
+# "$" also matches before a last newline, hence the look-ahead.
+UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\n)"
+FOREIGN_ID_PATTERN = r"^[A-Za-z0-9_.:@|-]{1,64}$(?!\n)"
+
+type_of_our_id = Meta(pattern=UUID_PATTERN, description="An id made by this service: a lower-case UUID.")
+type_of_foreign_id = Meta(
+    pattern=FOREIGN_ID_PATTERN,
+    description="An id of the shop's own: 1 to 64 of A-Z a-z 0-9 _ . : @ | -",
+)
+
+Uuid = Annotated[str, type_of_our_id]
+ForeignId = Annotated[str, type_of_foreign_id]
+
+SaleId = Uuid
+SeriesId = Uuid
+ClaimId = Uuid
+EventId = Uuid
+UserId = ForeignId
+OrderId = ForeignId
+LineId = ForeignId
+Sku = ForeignId
+
+
+def new_id(now: datetime) -> str:
+    """Return a fresh UUIDv7 (RFC 9562, section 5.7)."""
+    return _spell(f"{int(now.timestamp() * 1000) & (1 << 48) - 1:012x}", os.urandom(10).hex(), "7")
+
+
+def derived_id(parent_id: str, *parts: str) -> str:
+    """Return the one UUIDv8 (RFC 9562, section 5.8) that `parts` name, led by the time in `parent_id`.
+
+    Asking twice gives the same id, which makes an insert under it happen once, with nothing stored beside; and the ids
+    of one parent lie together in an index.
+    """
+    # A length before each part, so that ("ab", "c") and ("a", "bc") differ.
+    text = "".join([f"{len(part)}:{part}" for part in parts])
+    return _spell(parent_id[:8] + parent_id[9:13], blake2b(text.encode(), digest_size=10).hexdigest(), "8")
+
+
+def child_id(parent_id: str) -> str:
+    """Return a fresh UUIDv8 led by the time in `parent_id`."""
+    return _spell(parent_id[:8] + parent_id[9:13], os.urandom(10).hex(), "8")
+
+
+def _spell(time: str, tail: str, version: str) -> str:
+    """Lay out 12 hex digits of time and 20 of anything; version and variant each take a digit of the latter."""
+    variant = "89ab"[int(tail[4], 16) & 3]
+    return f"{time[:8]}-{time[8:]}-{version}{tail[1:4]}-{variant}{tail[5:8]}-{tail[8:]}"

@@ -1,0 +1,187 @@
+"""TABLE: URL → which router. And what stands in front of them: telemetry, then the turnstile, then the routes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar.di import NamedDependency, Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import ASGIApp
+
+import growth.mechanics.flash_sale.admin as sale_admin
+import growth.mechanics.flash_sale.claim.admin as claim_admin
+import growth.mechanics.flash_sale.claim.routes as claim_routes
+import growth.mechanics.flash_sale.draw.routes as draw_routes
+import growth.mechanics.flash_sale.reminder.routes as reminder_routes
+import growth.mechanics.flash_sale.routes as sale_routes
+import growth.mechanics.flash_sale.series.admin as series_admin
+import growth.plumbing.admin as plumbing_admin
+import growth.shop.routes as shop_routes
+from growth.bootstrap import Growth, stop_task
+from growth.mechanics.flash_sale.turnstile import Turnstile
+from growth.plumbing import docs
+from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, client_address
+from growth.plumbing.operators import provide_operator
+from growth.plumbing.problems import exception_handlers
+from growth.plumbing.telemetry import Telemetry, watch_loop
+from growth.vocabulary.actors import Shopper
+from growth.vocabulary.refusals import Unavailable
+
+READY_FOR_SECONDS = 1.0
+"""Probes of many balancers share one look at the stores."""
+READY_WAIT_SECONDS = 2.0
+STOP_SECONDS = 3.0
+
+AnyRequest = Request[Any, Any, Any]
+
+
+def routers() -> Sequence[Router]:
+    """Return every router there is."""
+    return [
+        sale_routes.router,
+        claim_routes.router,
+        draw_routes.router,
+        reminder_routes.router,
+        sale_admin.router,
+        claim_admin.router,
+        series_admin.router,
+        shop_routes.router,
+        plumbing_admin.router,
+    ]
+
+
+@get("/livez", media_type=MediaType.TEXT, sync_to_thread=False, summary="Is the process alive?", tags=["Probes"])
+def livez() -> str:
+    """Answer as long as the process runs."""
+    return "ok"
+
+
+@get("/readyz", media_type=MediaType.TEXT, summary="Can it serve?", tags=["Probes"])
+async def readyz(readiness: NamedDependency["Readiness"]) -> Response[str]:
+    """Answer 200 when Postgres and Redis answer, else 503."""
+    why = await readiness.trouble()
+    return Response(why or "ok", status_code=503 if why else 200)
+
+
+class Readiness:
+    """Whether the stores answer, looked at once a second at most."""
+
+    def __init__(self, growth: Growth) -> None:
+        self._growth = growth
+        self._looked_at = float("-inf")
+        self._trouble: str | None = None
+        self._lock = asyncio.Lock()
+
+    async def trouble(self) -> str | None:
+        """Return what is wrong, or None."""
+        async with self._lock:
+            if time.monotonic() - self._looked_at > READY_FOR_SECONDS:
+                self._trouble = await self._look()
+                self._looked_at = time.monotonic()
+            return self._trouble
+
+    async def _look(self) -> str | None:
+        try:
+            async with asyncio.timeout(READY_WAIT_SECONDS):
+                await self._growth.database.fetchval("SELECT 1")
+        except (Unavailable, TimeoutError):
+            return "Postgres does not answer"
+        try:
+            async with asyncio.timeout(READY_WAIT_SECONDS):
+                await self._growth.redis.ping()
+        except Exception:  # noqa: BLE001 - whatever the client says, it cannot be reached
+            return "Redis does not answer"
+        return None
+
+
+def create_app(growth: Growth) -> ASGIApp:
+    """Return the ASGI application around everything in `growth`."""
+    sale = growth.flash_sale
+    readiness = Readiness(growth)
+
+    def given(value: Any) -> Provide:
+        return Provide(lambda: value, sync_to_thread=False)
+
+    async def shopper(request: AnyRequest) -> Shopper:
+        found = await growth.identity.shopper(request)
+        await growth.limits.shopper.take(found.user_id)
+        return found
+
+    def address(request: AnyRequest) -> str:
+        return client_address(request.scope, growth.settings.trusted_proxies)
+
+    async def limit(request: AnyRequest) -> None:
+        operator = request.scope["state"].get("operator")
+        if operator is not None:
+            await growth.limits.operator.take(operator.name)
+        await growth.limits.address.take(address(request))
+
+    litestar = Litestar(
+        route_handlers=[*routers(), livez, readyz, docs.router],
+        dependencies={
+            "shopper": Provide(shopper),
+            "operator": Provide(provide_operator),
+            "address": Provide(address, sync_to_thread=False),
+            "database": given(growth.database),
+            "readiness": given(readiness),
+            "shop": given(growth.shop),
+            "board": given(sale.board),
+            "sales": given(sale.sales),
+            "claims": given(sale.claims),
+            "draws": given(sale.draws),
+            "reminders": given(sale.reminders),
+            "series": given(sale.series),
+        },
+        before_request=limit,
+        exception_handlers=exception_handlers,
+        request_class=StrictRequest,
+        response_class=JsonResponse,
+        request_max_body_size=MAX_BODY_BYTES,
+        lifespan=[lambda _app: _running(growth)],
+        openapi_config=_openapi(),
+        # Bodies may hold what must not be logged; problems log what they know.
+        logging_config=None,
+    )
+    litestar.state.operators = growth.operators
+    front = Turnstile(
+        litestar,
+        board=sale.board,
+        claims=sale.claims,
+        identity=growth.identity,
+        trusted_proxies=growth.settings.trusted_proxies,
+    )
+    return Telemetry(front)
+
+
+def _openapi() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="growth",
+        version="1",
+        description="Flash sales for shops that live in mini-programs.",
+        path=docs.PATH,
+        render_plugins=docs.plugins(),
+        components=Components(
+            security_schemes={
+                "shopper": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "operator": SecurityScheme(type="http", scheme="bearer", bearer_format="gop_…"),
+            }
+        ),
+    )
+
+
+@asynccontextmanager
+async def _running(growth: Growth) -> AsyncIterator[None]:
+    """Keep the board and the loop's watch while the application is up."""
+    stop = asyncio.Event()
+    board = asyncio.create_task(growth.flash_sale.board.run(stop), name="flash_sale.board")
+    watch = watch_loop()
+    try:
+        yield
+    finally:
+        stop.set()
+        await stop_task(board, STOP_SECONDS)
+        watch.cancel()

@@ -1,0 +1,75 @@
+"""The worker: runs what the clock wakes (`schedule`) and what events wake (`reactions`), until told to stop."""
+
+import asyncio
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from growth.bootstrap import Growth
+from growth.plumbing import outbox
+from growth.plumbing.outbox import Subscription
+from growth.plumbing.periodic import Periodic
+from growth.plumbing.postgres import Database
+from growth.reactions import reactions
+from growth.schedule import schedule
+from growth.vocabulary.refusals import Unavailable
+
+log = structlog.get_logger("worker")
+
+IDLE_SECONDS = 0.25
+"""Between looks of a listener that had nothing to do."""
+LAG_SECONDS = 5.0
+MAX_BACKOFF_SECONDS = 30.0
+
+_delivered = Counter("growth_outbox_delivered_total", "Events passed by a listener.", ["subscription"])
+_failed = Counter("growth_outbox_failed_total", "Deliveries that failed and are tried again.", ["subscription"])
+_lag_events = Gauge("growth_outbox_lag_events", "Events that wait for a listener.", ["subscription"])
+_lag_seconds = Gauge("growth_outbox_lag_seconds", "Age of the oldest event that waits.", ["subscription"])
+
+
+async def run_worker(growth: Growth, stop: asyncio.Event) -> None:
+    """Run every task and listener; each stands alone, and all have ended when this returns."""
+    listeners = [
+        asyncio.create_task(_listen(growth.database, subscription, stop), name=f"listener:{subscription.name}")
+        for subscription in reactions(growth)
+    ]
+    listeners.append(asyncio.create_task(_watch_lag(growth.database, stop), name="listener:lag"))
+    await Periodic(growth.database, schedule(growth)).run(stop)
+    await asyncio.gather(*listeners)
+
+
+async def _listen(database: Database, subscription: Subscription, stop: asyncio.Event) -> None:
+    failures = 0
+    while not stop.is_set():
+        try:
+            passed = await outbox.deliver(database, subscription)
+        except Exception as error:
+            failures += 1
+            _failed.labels(subscription.name).inc()
+            stack = None if isinstance(error, Unavailable) else error
+            log.warning("listener.failed", subscription=subscription.name, error=repr(error), exc_info=stack)
+            await _pause(stop, min(MAX_BACKOFF_SECONDS, 2.0 ** min(failures, 10) / 2))
+            continue
+        failures = 0
+        _delivered.labels(subscription.name).inc(passed)
+        if not passed:
+            await _pause(stop, IDLE_SECONDS)
+
+
+async def _watch_lag(database: Database, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        try:
+            for lag in await outbox.lag(database):
+                _lag_events.labels(lag.subscription).set(lag.events)
+                _lag_seconds.labels(lag.subscription).set(lag.seconds)
+        except Unavailable as error:
+            log.warning("listener.lag_unknown", why=error.what)
+        await _pause(stop, LAG_SECONDS)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass
