@@ -1,0 +1,139 @@
+"""The whole application in the test's own process, on real Postgres and Valkey, spoken to over HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from litestar.types import ASGIApp, Message
+from prometheus_client import REGISTRY
+
+from growth.bootstrap import Growth, assembled
+from growth.plumbing import operators
+from growth.plumbing.telemetry import RequestMetrics
+from growth.settings import load_settings
+from growth.shop.signatures import sign
+from growth.vocabulary.actors import Role
+from growth.vocabulary.clock import now
+from growth.web import create_app
+from tests.shop.telling import SECRET
+
+JSON = dict[str, Any]
+Headers = dict[str, str]
+
+LIFESPAN_SECONDS = 10.0
+OK = 200
+
+ENVIRONMENT = {
+    "GROWTH_ENVIRONMENT": "development",
+    "GROWTH_JWT_SECRET": "a toy secret of more than thirty-two bytes",
+    "GROWTH_SHOP_SECRETS": SECRET,
+    # A test is a crowd of its own; one about limits sets them.
+    "GROWTH_SHOPPER_REQUESTS_PER_SECOND": "0",
+    "GROWTH_OPERATOR_REQUESTS_PER_SECOND": "0",
+}
+
+
+class RunningApp:
+    """One api process, as far as HTTP can tell."""
+
+    def __init__(self, growth: Growth, asgi: ASGIApp, client: httpx.AsyncClient) -> None:
+        self.growth = growth
+        self.asgi = asgi
+        self.client = client
+        self._keys: dict[Role, str] = {}
+        self._hooks = 0
+
+    def shopper_headers(self, user_id: str, *, lifetime_seconds: int = 3600) -> Headers:
+        token = self.growth.identity.sign(user_id, now=now(), lifetime_seconds=lifetime_seconds)
+        return {"authorization": f"Bearer {token}"}
+
+    async def operator_headers(self, role: Role = Role.EDITOR) -> Headers:
+        """The headers of the one operator of this role, made when first asked for."""
+        if role not in self._keys:
+            async with self.growth.database.transaction() as tx:
+                self._keys[role] = await operators.add(tx, role.name.lower(), role, now())
+        return {"authorization": f"Bearer {self._keys[role]}"}
+
+    async def shopper(
+        self, user_id: str, method: str, path: str, body: object = None, **headers: str
+    ) -> httpx.Response:
+        """What a mini-program of this shopper asks; header names with `_` for `-`."""
+        return await self._ask(method, path, body, self.shopper_headers(user_id) | headers)
+
+    async def operator(
+        self, method: str, path: str, body: object = None, *, role: Role = Role.EDITOR, **headers: str
+    ) -> httpx.Response:
+        """What an operator of this role asks; header names with `_` for `-`."""
+        return await self._ask(method, path, body, await self.operator_headers(role) | headers)
+
+    async def hook(self, raw: bytes, *, secret: str = SECRET, **headers: str) -> httpx.Response:
+        """Send one signed hook with these bytes."""
+        self._hooks += 1
+        signed = sign(secret, f"hook-{self._hooks}", now(), raw) | {"content-type": "application/json"}
+        return await self.client.post("/shop/v1/events", content=raw, headers=signed | _named(headers))
+
+    async def shop_tells(self, *events: JSON) -> list[JSON]:
+        """Send one hook with these events (`tests.shop.telling` makes them); what became of each."""
+        response = await self.hook(json.dumps(events).encode())
+        assert response.status_code == OK, response.text
+        results: list[JSON] = response.json()["results"]
+        return results
+
+    async def _ask(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> httpx.Response:
+        shown = _named(headers)
+        if body is None:
+            return await self.client.request(method, path, headers=shown)
+        return await self.client.request(method, path, json=body, headers=shown)
+
+
+@asynccontextmanager
+async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> AsyncIterator[RunningApp]:
+    """The application, started; two at once are two replicas. `environment` adds settings, in their own names."""
+    where = {"GROWTH_POSTGRES_DSN": postgres_dsn, "GROWTH_REDIS_URL": redis_url}
+    settings = load_settings(ENVIRONMENT | where | environment)
+    async with assembled(settings) as growth:
+        _forget_metrics()
+        asgi = create_app(growth)
+        transport = httpx.ASGITransport(asgi)  # type: ignore[arg-type]
+        async with _up(asgi), httpx.AsyncClient(transport=transport, base_url="http://growth.test") as client:
+            yield RunningApp(growth, asgi, client)
+
+
+def _named(headers: Mapping[str, str]) -> Headers:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def _forget_metrics() -> None:
+    """A process registers the metrics of its one application; a test process has many applications."""
+    for collector in list(REGISTRY._collector_to_names):
+        if isinstance(collector, RequestMetrics):
+            REGISTRY.unregister(collector)
+
+
+@asynccontextmanager
+async def _up(asgi: ASGIApp) -> AsyncIterator[None]:
+    """Drive the lifespan, as a server does; what fails there fails the test."""
+    to_app: asyncio.Queue[Message] = asyncio.Queue()
+    to_server: asyncio.Queue[Message] = asyncio.Queue()
+    scope: Any = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+    running = asyncio.ensure_future(asgi(scope, to_app.get, to_server.put))
+
+    async def told(what: str) -> None:
+        await to_app.put({"type": f"lifespan.{what}"})  # type: ignore[typeddict-item]
+        answer = asyncio.ensure_future(to_server.get())
+        async with asyncio.timeout(LIFESPAN_SECONDS):
+            await asyncio.wait({answer, running}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            await running
+        assert answer.result()["type"] == f"lifespan.{what}.complete", answer.result()
+
+    await told("startup")
+    try:
+        yield
+    finally:
+        await told("shutdown")
+        await running
