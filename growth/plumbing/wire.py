@@ -2,7 +2,8 @@
 
 In: msgspec decodes into the type asked for; on top of that this refuses what msgspec lets pass and a store would choke
 on: a key given twice (the last one would win), NUL, ints beyond 64 bits, times at the edges of the calendar, nesting
-deeper than `MAX_DEPTH`. Lone surrogates and broken UTF-8, which msgspec refuses with other exceptions, are named like every other error.
+deeper than `MAX_DEPTH`. Lone surrogates and broken UTF-8, which msgspec refuses with other exceptions, are named like
+every other error.
 Out: times are RFC 3339, UTC, milliseconds.
 """
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from growth.plumbing import wire
-from growth.plumbing.wire import MAX_DEPTH, MAX_ERROR_CHARACTERS, FieldError, decode_json, json_bytes
+from growth.plumbing.wire import MAX_DEPTH, MAX_ERROR_CHARACTERS, FieldError, Instant, decode_json, json_bytes
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.text import Title
@@ -32,6 +32,7 @@ class Order(Struct, forbid_unknown_fields=True):
     note: str = ""
     data: Any = None
     totals: dict[str, int] = {}
+    at: Instant | None = None
 
 
 def _errors(raw: bytes, type_: Any = Order) -> list[FieldError]:
@@ -101,6 +102,12 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("a bidi override in a title", '{"title":"a\u202eb"}'.encode(), "title"),
     ("a zero-width space in a title", '{"title":"a\u200bb"}'.encode(), "title"),
     ("a last newline in a title", b'{"title":"a\\n"}', "title"),
+    # times
+    ("a time without an offset", b'{"at":"2026-11-21T12:00:00"}', "at"),
+    ("a time as a number", b'{"at":1795262400}', "at"),
+    ("a time that is no time", b'{"at":"2026-02-30T12:00:00Z"}', "at"),
+    ("the first hour of the calendar", b'{"at":"0001-01-01T00:00:00+14:00"}', "at"),
+    ("the last hour of the calendar", b'{"at":"9999-12-31T23:59:59-14:00"}', "at"),
     # keys
     ("a key twice", b'{"count":1,"count":2}', "count"),
     ("a key twice, once escaped", b'{"count":1,"\\u0063ount":2}', "count"),
@@ -151,6 +158,7 @@ TAKEN: list[tuple[str, bytes, object]] = [
     ("twenty digits of a fraction", b'{"share":0.12345678901234567890}', Order(share=0.12345678901234568)),
     ("blanks around it", b' \n{"count":1} \t', Order(count=1)),
     ("the same key in two objects", b'{"lines":[{"units":1},{"units":1}]}', Order(lines=[Line(1), Line(1)])),
+    ("text that starts like a date", b'{"note":"0001-01-01"}', Order(note="0001-01-01")),
     ("minus zero", b'{"count":-0}', Order()),
 ]
 
@@ -162,7 +170,13 @@ def test_it_is_taken(raw: bytes, value: object) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b'{"count":1,"count":2}', b'{"note":"\\u0000"}', b'{"count":99999999999999999999}', _nested(MAX_DEPTH + 1)],
+    [
+        b'{"count":1,"count":2}',
+        b'{"note":"\\u0000"}',
+        b'{"count":99999999999999999999}',
+        _nested(MAX_DEPTH + 1),
+        b'{"at":"0001-01-01T00:00:00+14:00"}',
+    ],
 )
 def test_msgspec_alone_would_let_it_pass(raw: bytes) -> None:
     """Negative control: these are the ones the second look is for."""
