@@ -24,7 +24,7 @@ log = structlog.get_logger("outbox")
 TABLE = "plumbing.outbox"
 MAX_EVENTS_AT_ONCE = 500
 """Events read in one transaction of one subscriber."""
-MAX_LAG_COUNTED = 100_000
+MAX_LAG_COUNTED = 10_000
 """Beyond that many waiting events the exact number helps nobody."""
 
 MAX_PRUNED_AT_ONCE = 10_000
@@ -99,6 +99,8 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
         await mend_after_restore(database)
     elif not news["waiting"]:
         return 0
+    if not news["known"]:
+        await _introduce(database, subscription.name)
     async with database.transaction() as tx:
         cursor = await _lock_cursor(tx, subscription.name)
         if cursor is None:
@@ -280,7 +282,8 @@ async def _news(reader: Reader, name: str) -> Record:
     """Look without a lock: asking in vain costs no transaction number."""
     news = await reader.fetchrow(
         """
-        SELECT coalesce(cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()), FALSE) AS restored,
+        SELECT cursor.subscription IS NOT NULL AS known,
+               coalesce(cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()), FALSE) AS restored,
                EXISTS (SELECT
                        FROM plumbing.outbox AS event
                        WHERE (event.xid, event.position) > (coalesce(cursor.xid, '0'), coalesce(cursor.position, 0))
@@ -295,19 +298,20 @@ async def _news(reader: Reader, name: str) -> Record:
     return news
 
 
-async def _lock_cursor(tx: Tx, name: str) -> Record | None:
-    """Return the cursor, ours until the transaction ends; None while another process has it."""
-    await tx.execute(
+async def _introduce(database: Database, name: str) -> None:
+    """Make the cursor of a new subscription; committed by itself, so that nobody waits for a delivery to end."""
+    await database.fetchval(
         """
         INSERT INTO plumbing.cursors (subscription)
-        SELECT $1
-        WHERE NOT EXISTS (SELECT
-                          FROM plumbing.cursors
-                          WHERE subscription = $1)
+        VALUES ($1)
         ON CONFLICT (subscription) DO NOTHING
         """,
         name,
     )
+
+
+async def _lock_cursor(tx: Tx, name: str) -> Record | None:
+    """Return the cursor, ours until the transaction ends; None while another process has it."""
     return await tx.fetchrow(
         """
         SELECT xid, position
