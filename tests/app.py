@@ -1,6 +1,7 @@
 """The whole application in the test's own process, on real Postgres and Valkey, spoken to over HTTP."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ Headers = dict[str, str]
 
 LIFESPAN_SECONDS = 10.0
 OK = 200
+_numbers = itertools.count(1)
 
 ENVIRONMENT = {
     "GROWTH_ENVIRONMENT": "development",
@@ -51,10 +53,11 @@ class RunningApp:
         return {"authorization": f"Bearer {token}"}
 
     async def operator_headers(self, role: Role = Role.EDITOR) -> Headers:
-        """The headers of the one operator of this role, made when first asked for."""
+        """The headers of this process' one operator of this role, made when first asked for."""
         if role not in self._keys:
+            name = f"{role.name.lower()}-{next(_numbers)}"
             async with self.growth.database.transaction() as tx:
-                self._keys[role] = await operators.add(tx, role.name.lower(), role, now())
+                self._keys[role] = await operators.add(tx, name, role, now())
         return {"authorization": f"Bearer {self._keys[role]}"}
 
     async def shopper(
