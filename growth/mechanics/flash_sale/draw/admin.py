@@ -1,0 +1,25 @@
+"""Operators' HTTP of draws."""
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+
+from growth.mechanics.flash_sale.draw.model import DrawPage
+from growth.mechanics.flash_sale.draw.service import Draws
+from growth.plumbing.http import PathUuid
+from growth.plumbing.operators import requires
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Role
+
+
+@get(
+    "/{sale_id:str}/draw",
+    operation_id="admin_flash_sales_draw",
+    summary="See a sale's draw",
+    guards=[requires(Role.VIEWER)],
+)
+async def get_draw(sale_id: PathUuid, draws: NamedDependency[Draws]) -> DrawPage:
+    """Entries and winners; once drawn, the seed by which anyone can check the order."""
+    return await draws.page(sale_id, clock.now())
+
+
+router = Router(path="/admin/v1/flash-sales", route_handlers=[get_draw], tags=["Operators: flash sales"])
