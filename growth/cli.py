@@ -105,7 +105,9 @@ def serve() -> None:
 
 
 @cli.command()
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics here instead of GROWTH_METRICS_PORT.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics here instead of GROWTH_METRICS_PORT."
+)
 def worker(metrics_port: int | None) -> None:
     """Do what the clock and events wake: end holds, open draws, remind, reconcile. Any number of them."""
     from growth.serving import serve_worker  # noqa: PLC0415 - as above
@@ -134,7 +136,9 @@ def migrate_status() -> None:
     pending = 0
     for status in _run(migration_status(_settings().postgres_dsn)):
         pending += status.state.name != "APPLIED"
-        table.add_row(status.name, status.state.name.lower(), clock.rfc3339(status.applied_at) if status.applied_at else "")
+        table.add_row(
+            status.name, status.state.name.lower(), clock.rfc3339(status.applied_at) if status.applied_at else ""
+        )
     console.print(table)
     sys.exit(1 if pending else 0)
 
@@ -182,12 +186,16 @@ def operator_revoke(name: str) -> None:
 
 @cli.command()
 @click.argument("user_id")
-@click.option("--seconds", type=click.IntRange(1), default=TOKEN_SECONDS, show_default=True, help="How long it is good.")
+@click.option(
+    "--seconds", type=click.IntRange(1), default=TOKEN_SECONDS, show_default=True, help="How long it is good."
+)
 def token(user_id: str, seconds: int) -> None:
     """Print a shopper's token, for development. Needs an HS algorithm: other keys are not ours to sign with."""
     settings = _settings()
     if settings.jwt_secret is None:
-        raise click.UsageError("Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL); only GROWTH_JWT_SECRET can sign.")
+        raise click.UsageError(
+            "Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL); only GROWTH_JWT_SECRET can sign."
+        )
     identity = Identity(
         algorithms=settings.jwt_algorithms,
         secret=settings.jwt_secret,
@@ -236,7 +244,9 @@ def demo() -> None:
 
 @cli.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="The port of the API.")
-@click.option("--data", type=click.Path(file_okay=False), default=".growth", show_default=True, help="Where data is kept.")
+@click.option(
+    "--data", type=click.Path(file_okay=False), default=".growth", show_default=True, help="Where data is kept."
+)
 def dev(port: int, data: str) -> None:
     """Run everything on this machine with a demo shop: Postgres, Valkey, api and worker. Ctrl-C ends all of it."""
     try:

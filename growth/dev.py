@@ -174,7 +174,7 @@ def _await_ready(port: int, process: Process, stop: Stop) -> None:
     give_up_at = time.monotonic() + READY_SECONDS
     while not stop.asked:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):  # noqa: S310 - ourselves
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
                 if process.running:
                     return
         except (urllib.error.URLError, OSError):
@@ -218,6 +218,7 @@ def _tell(settings: Settings, shop: DemoShop, data_dir: Path, facts: Mapping[str
     token = identity.sign("alice", now=clock.now(), lifetime_seconds=TOKEN_SECONDS)
     url, sale = facts["base_url"], shop.open_sale_id
     shopper = f"-H 'Authorization: Bearer {token}'"
+    claim = "-H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-claim' -d '{\"units\": 1}'"
     operator = f"-H 'Authorization: Bearer {shop.operator_key}'"
     console.print(f"[green]growth is at {url}[/green], its API at {url}/docs, its metrics at {facts['metrics_url']}\n")
     console.print(shop.told())
@@ -226,11 +227,12 @@ def _tell(settings: Settings, shop: DemoShop, data_dir: Path, facts: Mapping[str
     # Printed plain, without a colour or a line break inside: they are there to be pasted.
     for line in (
         f"curl -s {url}/v1/flash-sales {shopper}",
-        f"curl -s {url}/v1/flash-sales/{sale}/claims {shopper} "
-        "-H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-claim' -d '{\"units\": 1}'",
+        f"curl -s {url}/v1/flash-sales/{sale}/claims {shopper} {claim}",
         f"curl -s {url}/v1/flash-sales/{sale}/claims {shopper}",
         f"curl -s {url}/admin/v1/flash-sales/{sale}/stats {operator}",
     ):
         sys.stdout.write(line + "\n\n")
-    console.print(f"Logs are in {data_dir}, and dev.json there tells a client or load tool all of this. Ctrl-C ends it.")
+    console.print(
+        f"Logs are in {data_dir}, and dev.json there tells a client or load tool all of this. Ctrl-C ends it."
+    )
     sys.stdout.flush()

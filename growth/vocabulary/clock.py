@@ -1,4 +1,4 @@
-"""Time: UTC everywhere, the merchant's zone for what "a day" means. Only entry points ask the clock; the rest is told `now`."""
+"""Time: UTC everywhere, the merchant's zone for a "day". Only entry points ask the clock; the rest is told `now`."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,6 +1,6 @@
 """Events: what happened, in the past tense, told to whoever listens. The one catalogue of all that the service emits.
 
-An event's tag is its name, `room.what_happened`. Fields only grow: a listener written last year still reads this year's.
+An event's tag is its name, `room.what_happened`. Fields only grow: last year's listener still reads this year's.
 """
 
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Identifiers. Ours are UUIDs whose first 48 bits are a time, so that indexes grow at one end; the shop's are its own strings."""
+"""Identifiers. Ours are UUIDs led by 48 bits of time, so indexes grow at one end; the shop's are its own strings."""
 
 import os
 from datetime import datetime

@@ -1,6 +1,5 @@
 """Operators' HTTP of flash sales."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec

@@ -73,7 +73,19 @@ class No:
 class Entry:
     """One sale on the board."""
 
-    __slots__ = ("etag", "generation", "no", "no_until", "page", "page_body", "sale", "seen_at", "taken", "winners", "winners_read")
+    __slots__ = (
+        "etag",
+        "generation",
+        "no",
+        "no_until",
+        "page",
+        "page_body",
+        "sale",
+        "seen_at",
+        "taken",
+        "winners",
+        "winners_read",
+    )
 
     def __init__(self, sale: Sale) -> None:
         self.sale = sale

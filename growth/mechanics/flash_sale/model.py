@@ -209,7 +209,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     registered_at: datetime | None = None
 
 
-def admit(sale: Sale, standing: Standing, units: int, now: datetime) -> Admission:
+def admit(sale: Sale, standing: Standing, units: int, now: datetime) -> Admission:  # noqa: PLR0911 - one for each no
     """Decide one claim, in the order in which `claim.lua` decides it (a test holds the two together).
 
     Attempts a minute are left out: they depend on the attempts before.

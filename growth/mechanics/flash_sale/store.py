@@ -343,5 +343,3 @@ async def tempo_of(reader: Reader, sale_id: str, limit: int) -> list[tuple[datet
         limit,
     )
     return [(row["second"], row["claims"]) for row in rows]
-
-

@@ -29,6 +29,8 @@ PREFIX = "/v1/flash-sales/"
 PAGE_LENGTH = len(PREFIX) + 36
 CLAIMS = "/claims"
 CLAIMS_LENGTH = PAGE_LENGTH + len(CLAIMS)
+PAGE_TEMPLATE = "/v1/flash-sales/{sale_id}"
+CLAIMS_TEMPLATE = "/v1/flash-sales/{sale_id}/claims"
 MAX_PLAIN_BODY_BYTES = 64
 MAX_PLAIN_KEY_BYTES = 128
 MAX_TIMES_REMEMBERED = 1_024
@@ -108,11 +110,14 @@ class Turnstile:
             if len(path) == CLAIMS_LENGTH and scope["method"] == "POST" and path.endswith(CLAIMS):
                 entry = self._board.entries.get(path[len(PREFIX) : PAGE_LENGTH])
                 if entry is not None:
+                    scope["path_template"] = CLAIMS_TEMPLATE
                     return await self._claim(entry, scope, receive, send)
             elif len(path) == PAGE_LENGTH and scope["method"] == "GET":
                 entry = self._board.entries.get(path[len(PREFIX) :])
-                if entry is not None and self._board.is_fresh(entry) and await self._page(entry, scope, send):
-                    return None
+                if entry is not None and self._board.is_fresh(entry):
+                    scope["path_template"] = PAGE_TEMPLATE
+                    if await self._page(entry, scope, send):
+                        return None
         return await self._app(scope, receive, send)
 
     async def _known(self, token: bytes) -> str | None:
@@ -163,7 +168,7 @@ class Turnstile:
         status, headers, answer = await self._decide(entry, user_id, wanted.units, key, address, request_id)
         return await _send(send, status, headers, answer)
 
-    async def _decide(  # noqa: PLR0913, PLR0917 - one claim
+    async def _decide(
         self, entry: Entry, user_id: str, units: int, key: str | None, address: str, request_id: str
     ) -> tuple[int, Headers, bytes]:
         try:

@@ -1,4 +1,4 @@
-"""Claims from the gate to the ledger: Redis admits in batches, Postgres decides in batches, each caller gets its own."""
+"""Claims from gate to ledger: Redis admits in batches, Postgres decides in batches, each caller gets its own."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -60,7 +60,7 @@ class Decided(Struct, frozen=True):
 class Claims:
     """Everything a shopper does with units of a sale."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the rooms that a claim passes
+    def __init__(
         self, database: Database, stock: Stock, board: Board, loader: Loader, draws: Draws, shop: ShopService
     ) -> None:
         self._database = database
@@ -112,7 +112,9 @@ class Claims:
             return await self._draws.enter(sale, user_id, units, at)
         raise await self._explain(sale, user_id, admission, wait_seconds, at)
 
-    async def _explain(self, sale: Sale, user_id: str, admission: Admission, wait_seconds: int, at: datetime) -> Refusal:
+    async def _explain(
+        self, sale: Sale, user_id: str, admission: Admission, wait_seconds: int, at: datetime
+    ) -> Refusal:
         members: dict[str, object] = {"server_time": at, "opens_at": sale.opens_at, "closes_at": sale.closes_at}
         if admission is Admission.NOT_OPEN:
             members["opens_in_ms"] = sales.milliseconds_until(sale.opens_at, at)
@@ -166,7 +168,7 @@ class Claims:
             raise Refusal(CLAIM_NOT_HELD, f"This claim is {claim.state}.", state=claim.state)
         return claim
 
-    async def page(  # noqa: PLR0913 - one argument a filter
+    async def page(
         self,
         *,
         sale_id: str | None,
@@ -277,7 +279,15 @@ class Gate:
             for claim in unique:
                 alone = await self._commit([claim])
                 decided |= alone if alone is not None else {claim.claim_id: await self._turn_away(claim)}
-        return [decided[claim.claim_id] for claim in wanted]
+        answers: list[Decided | BaseException] = []
+        told: set[str] = set()
+        for claim in wanted:
+            answer = decided[claim.claim_id]
+            if claim.claim_id in told and isinstance(answer, Decided):
+                answer = Decided(answer.claim, answer.at, replayed=True)
+            told.add(claim.claim_id)
+            answers.append(answer)
+        return answers
 
     async def _commit(self, wanted: Sequence[Wanted]) -> dict[str, Decided | BaseException] | None:
         """Write a batch; None if its guards do not let all of it in, and then nothing was written."""
@@ -298,7 +308,7 @@ class Gate:
             async with self._database.transaction() as tx:
                 win = await store.win(tx, self._sale_id, wanted)
                 if not win.complete:
-                    raise _Incomplete
+                    raise _Incomplete  # noqa: TRY301 - rolls the transaction back
                 claims = [_held(self._sale_id, claim, win) for claim in wanted if claim.claim_id not in win.known]
                 known = await store.find_claims(tx, list(win.known)) if win.known else {}
                 await emit(tx, *_told(claims, sold_out_now=win.sold_out_now))
@@ -381,9 +391,7 @@ def _told(claims: Collection[Claim], *, sold_out_now: bool) -> list[Event]:
     return events
 
 
-async def after_release(
-    tx: Tx, stock: Stock, claims: Sequence[Claim], reason: ReleaseReason, now: datetime
-) -> None:
+async def after_release(tx: Tx, stock: Stock, claims: Sequence[Claim], reason: ReleaseReason, now: datetime) -> None:
     """Tell of claims just released in `tx`; Redis follows the commit."""
     await emit(
         tx,

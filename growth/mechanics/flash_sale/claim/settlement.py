@@ -43,7 +43,7 @@ class Settlement:
             seen.add(line.claim_id)
         return outcomes
 
-    async def _line(  # noqa: PLR0913 - the line
+    async def _line(
         self, tx: Tx, order: Order, line: OrderLine, claim: Claim | None, now: datetime, *, again: bool
     ) -> LineOutcome:
         if claim is None:
@@ -65,7 +65,9 @@ class Settlement:
             released = await store.release(tx, [claim.claim_id], "order_closed", now)
             await after_release(tx, self._stock, released, "order_closed", now)
         elif claim.state != "held":
-            return LineOutcome(line.line_id, Outcome.REJECTED, "flash_sale.claim_not_held", f"The claim is {claim.state}.")
+            return LineOutcome(
+                line.line_id, Outcome.REJECTED, "flash_sale.claim_not_held", f"The claim is {claim.state}."
+            )
         return LineOutcome(line.line_id, Outcome.APPLIED)
 
     async def _paid(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> LineOutcome:
@@ -116,9 +118,12 @@ class Settlement:
         returns = sale.refund_returns_units
         await store.refund(tx, claim, line.refunded_units, returns=returns, now=now)
         if returns:
-            follow(tx, self._stock, claim.sale_id, [
-                msgspec.structs.replace(claim, state="paid", returned_units=line.refunded_units)
-            ])
+            follow(
+                tx,
+                self._stock,
+                claim.sale_id,
+                [msgspec.structs.replace(claim, state="paid", returned_units=line.refunded_units)],
+            )
         if line.is_refunded:
             await emit(
                 tx,
@@ -132,7 +137,7 @@ class Settlement:
                 ),
             )
 
-    async def _owe(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, why: str, now: datetime) -> LineOutcome:  # noqa: PLR0913, PLR0917 - the line
+    async def _owe(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, why: str, now: datetime) -> LineOutcome:
         """Say that the line must be paid back, for as long as it was not; tell of it once."""
         if line.is_refunded:
             return LineOutcome(line.line_id, Outcome.APPLIED, why)

@@ -197,7 +197,7 @@ async def live_claims_of(
     return found
 
 
-async def page_of_claims(  # noqa: PLR0913 - one argument a filter of the list
+async def page_of_claims(
     reader: Reader,
     *,
     sale_id: str | None = None,
@@ -421,7 +421,7 @@ async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> bool:
                 now,
             )
             if retaken is None:
-                raise NoneLeft
+                raise NoneLeft  # noqa: TRY301 - undoes the savepoint
     except NoneLeft:
         return False
     return True
@@ -483,7 +483,7 @@ async def refund(tx: Tx, claim: Claim, refunded_units: int, *, returns: bool, no
     return changed is not None
 
 
-async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, reason: str, now: datetime) -> bool:  # noqa: PLR0913, PLR0917 - the row
+async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, reason: str, now: datetime) -> bool:
     """Note that an order line must be paid back; False if that was said before."""
     noted: str | None = await tx.fetchval(
         """
@@ -554,9 +554,7 @@ async def recent_lapses(reader: Reader, since: datetime, limit: int) -> list[tup
 
 async def lapses_of(reader: Reader, user_id: str) -> tuple[int, datetime] | None:
     """Return how many holds of a shopper lapsed, and when the last."""
-    row = await reader.fetchrow(
-        "SELECT lapses, last_lapsed_at FROM flash_sale.lapses WHERE user_id = $1", user_id
-    )
+    row = await reader.fetchrow("SELECT lapses, last_lapsed_at FROM flash_sale.lapses WHERE user_id = $1", user_id)
     return None if row is None else (row["lapses"], row["last_lapsed_at"])
 
 

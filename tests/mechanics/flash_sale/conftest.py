@@ -1,0 +1,76 @@
+"""The room of flash sales on stores of its own; whatever a test does, every invariant holds after it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from msgspec import Struct
+
+from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.claim.loading import Loader
+from growth.mechanics.flash_sale.claim.periodic import Keeper
+from growth.mechanics.flash_sale.claim.service import Claims, Decided
+from growth.mechanics.flash_sale.claim.settlement import Settlement
+from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.service import Sales
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.invariants import violations
+from growth.plumbing.postgres import Database
+from growth.plumbing.redis import AnyRedis
+from growth.shop.service import ShopService
+from growth.vocabulary.clock import now
+from tests import world
+from tests.shop.telling import SECRET
+
+
+class Room(Struct):
+    """What one process has of the room."""
+
+    database: Database
+    redis: AnyRedis
+    stock: Stock
+    board: Board
+    loader: Loader
+    draws: Draws
+    shop: ShopService
+    sales: Sales
+    claims: Claims
+    keeper: Keeper
+    settlement: Settlement
+
+    async def claim(self, sale_id: str, user_id: str, units: int = 1, key: str | None = None) -> Decided:
+        """Claim as a shopper does."""
+        answer = await self.claims.claim(sale_id, user_id, units, key, "")
+        assert isinstance(answer, Decided)
+        return answer
+
+
+def assemble(database: Database, redis: AnyRedis) -> Room:
+    """One more process on the same stores."""
+    stock = Stock(redis)
+    board, loader, draws = Board(database, stock, now), Loader(database, stock, now), Draws(database, stock)
+    settlement = Settlement(stock)
+    shop = ShopService(database, [settlement], [SECRET])
+    return Room(
+        database=database,
+        redis=redis,
+        stock=stock,
+        board=board,
+        loader=loader,
+        draws=draws,
+        shop=shop,
+        sales=Sales(database, stock, board, loader, shop),
+        claims=Claims(database, stock, board, loader, draws, shop),
+        keeper=Keeper(database, stock, loader),
+        settlement=settlement,
+    )
+
+
+@pytest.fixture
+async def room(postgres_dsn: str, redis_url: str) -> AsyncIterator[Room]:
+    """A process of its own, with empty stores."""
+    async with world.stores(postgres_dsn, redis_url) as (database, redis):
+        room = assemble(database, redis)
+        yield room
+        await room.claims.drain()
+        await room.loader.close()
+        assert not await violations(database)
