@@ -1,7 +1,9 @@
 -- name: No event carries a transaction number that Postgres has not reached.
 SELECT event.event_id, event.xid, event.position
 FROM plumbing.outbox AS event
-WHERE event.xid >= pg_snapshot_xmax(pg_current_snapshot());
+WHERE event.xid >= pg_snapshot_xmax(pg_current_snapshot())
+ORDER BY event.xid DESC, event.position DESC
+LIMIT 10;
 
 -- name: No subscriber has read past a transaction that is still running.
 SELECT cursor.subscription, cursor.xid, cursor.position
