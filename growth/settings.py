@@ -195,7 +195,7 @@ def _unknown(environ: Mapping[str, str]) -> list[str]:
     faults = []
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in names:
-            close = get_close_matches(name, names, 1)
+            close = get_close_matches(name, names, 1, cutoff=0.8)
             faults.append(f"{name} is not a setting. {f'Is it {close[0]}?' if close else 'Remove it.'}")
     return faults
 
@@ -235,7 +235,8 @@ def _url(schemes: tuple[str, ...]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         try:
             parts = urlsplit(text)
-            is_right = parts.scheme in schemes and bool(parts.hostname or parts.query)
+            # Asking for the port checks it.
+            is_right = parts.scheme in schemes and bool(parts.hostname or parts.query) and parts.port != 0
         except ValueError:
             # Its message may quote the user and password.
             is_right = False
