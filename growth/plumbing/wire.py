@@ -102,9 +102,13 @@ _unique_keys = JSONDecoder(object_pairs_hook=_unique)
 _all_keys = JSONDecoder(object_pairs_hook=_Pairs)
 
 # NUL and surrogates can only come as escapes; an int beyond 64 bits has 19 digits or more; a time in the first or the
-# last year of the calendar cannot be moved to another zone.
-_SUSPICIOUS = re.compile(rb'\\u(?:0000|[dD][89a-fA-F])|\d{19}|"(?:000[01]|9999)-\d\d-\d\d')
-_EDGE_OF_TIME = re.compile(r"(?:000[01]|9999)-\d\d-\d\d[Tt ]\d")
+# last year of the calendar cannot be moved to another zone. Asked for one by one: together in one expression they cost
+# twenty times as much as decoding.
+_ESCAPED = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_ALL_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_MANY_DIGITS = b"0" * 19
+_FIRST_YEAR, _LAST_YEAR = b'"0001-', b'"9999-'
+_EDGE_OF_TIME = re.compile(r"(?:0001|9999)-\d\d-\d\d[Tt ]\d")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -133,7 +137,7 @@ def decode_with(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
         raise invalid(field_error(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(_first_fault(raw) or FieldError(WHOLE_BODY, _what_is_broken(error))) from None
-    if _SUSPICIOUS.search(raw) or _too_deep(raw) or not _keys_are_unique(raw):
+    if _is_suspicious(raw) or _too_deep(raw) or not _keys_are_unique(raw):
         fault = _first_fault(raw)
         if fault is not None:
             raise invalid(fault)
@@ -164,6 +168,16 @@ def _what_is_broken(error: Exception) -> str:
         return "Not UTF-8"
     message = str(error)
     return "Not JSON: it ends too early" if "truncated" in message else f"Not JSON: {message}"[:MAX_ERROR_CHARACTERS]
+
+
+def _is_suspicious(raw: bytes) -> bool:
+    """Say whether `raw` may hold what `_faults` looks for. Wrong in one direction only."""
+    return (
+        _MANY_DIGITS in raw.translate(_ALL_ZEROS)
+        or _ESCAPED.search(raw) is not None
+        or _FIRST_YEAR in raw
+        or _LAST_YEAR in raw
+    )
 
 
 def _too_deep(raw: bytes) -> bool:
