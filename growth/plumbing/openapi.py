@@ -1,0 +1,277 @@
+"""The OpenAPI document, completed: Litestar writes down what the routes say; this adds what they say only in code.
+
+Who may call, which problems a call ends in, the headers it reads, and the words beside the fields of our Structs.
+"""
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from http import HTTPStatus
+from textwrap import dedent
+from typing import Any, TypeAlias
+
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+from msgspec import Struct
+
+from growth.plumbing import identity, operators, problems
+from growth.plumbing.http import CSV_MEDIA_TYPE, TOO_LARGE, UNSUPPORTED_TYPE, csv_bytes, idempotency_key, if_match
+from growth.plumbing.idempotency import REPLAYED_HEADER
+from growth.plumbing.reach import kinds_of, names_in
+from growth.plumbing.wire import REQUEST_INVALID
+from growth.vocabulary.actors import Role
+from growth.vocabulary.refusals import Kind
+
+JSON: TypeAlias = dict[str, Any]
+
+SCHEMAS = "#/components/schemas/"
+DRY_RUN = "/dry-run"
+CONFLICT = 409
+
+SECURITY: dict[str, JSON] = {
+    "shopper": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "`sub` is the user id."},
+    "operator": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "gop_…",
+        "description": "A key made by `growth operator add NAME --role viewer|editor|admin`.",
+    },
+    "shop": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-signature",
+        "description": "Standard Webhooks: webhook-id, webhook-timestamp and webhook-signature over the body as sent.",
+    },
+}
+
+CALLERS: dict[str, tuple[str, set[Kind]]] = {
+    "/admin/v1/": ("operator", {operators.KEY_MISSING, operators.KEY_INVALID}),
+    "/shop/v1/": ("shop", set()),
+    "/v1/": ("shopper", {identity.TOKEN_MISSING, identity.TOKEN_INVALID, identity.TOKEN_EXPIRED}),
+}
+"""Path → who calls, and how they are refused before the handler is asked."""
+
+HEADERS: dict[str, JSON] = {
+    "Retry-After": {"description": "Come back after so many seconds.", "schema": {"type": "integer", "minimum": 1}},
+    REPLAYED_HEADER: {
+        "description": "`true` when this is the first answer to the Idempotency-Key, told again.",
+        "schema": {"const": "true"},
+    },
+}
+
+IDEMPOTENCY_KEY: JSON = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Names this call for 24 hours: sent again with the same key it gives the first answer.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    "example": "f2d1c0e6-8c1c-4f39-9d8e-2b7a0a3c5e11",
+}
+IF_MATCH: JSON = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The version that was read, in double quotes: what ETag said.",
+    "schema": {"type": "string", "pattern": '^"[0-9]{1,18}"$'},
+    "example": '"1"',
+}
+
+PROBLEM: JSON = {
+    "title": "Problem",
+    "type": "object",
+    "description": "RFC 9457. `code` is stable; some codes add members of their own.",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "description": "A tag URI around the code."},
+        "title": {"type": "string", "description": "The same each time."},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What happened here, for a developer."},
+        "code": {"type": "string"},
+        "request_id": {"type": "string", "description": "Name it when you ask us; also in X-Request-Id."},
+        "errors": {
+            "type": "array",
+            "description": "With `request.invalid`: the fields at fault.",
+            "items": {
+                "type": "object",
+                "required": ["field", "detail"],
+                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+
+INSTANT = "2026-11-21T12:00:00.000Z"
+
+
+def complete(document: JSON, app: Litestar) -> JSON:
+    """Return the document with everything added; `document` is what Litestar made of `app`, and is taken apart."""
+    handlers = dict(_handlers(app))
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            handler = handlers.get(operation["operationId"])
+            if handler is not None:
+                _complete_operation(operation, handler, path, method)
+    components = document.setdefault("components", {})
+    components |= {"securitySchemes": SECURITY, "headers": HEADERS}
+    schemas = components.setdefault("schemas", {})
+    for schema in schemas.values():
+        _describe(schema)
+    schemas["Problem"] = PROBLEM
+    names = {SCHEMAS + name: SCHEMAS + _short(name, schema) for name, schema in schemas.items()}
+    components["schemas"] = {_short(name, schema): schema for name, schema in schemas.items()}
+    tidied: JSON = _tidied(document, names)
+    return tidied
+
+
+def _handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if isinstance(handler.operation_id, str):
+                    yield handler.operation_id, handler
+
+
+def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, method: str) -> None:
+    used = set(names_in(handler.fn))
+    parameters = operation.setdefault("parameters", [])
+    if not operation.get("description") and (told := inspect.getdoc(handler.fn)):
+        operation["description"] = told
+    for status, response in operation["responses"].items():
+        response["description"] = HTTPStatus(int(status)).phrase
+    if idempotency_key.__name__ in used:
+        parameters.append(IDEMPOTENCY_KEY)
+        for status in operation["responses"].keys() & {"200", "201"}:
+            operation["responses"][status]["headers"] = {REPLAYED_HEADER: _header(REPLAYED_HEADER)}
+    if if_match.__name__ in used:
+        parameters.append(IF_MATCH)
+    if csv_bytes.__name__ in used:
+        media_type = CSV_MEDIA_TYPE.partition(";")[0]
+        operation["responses"]["200"].setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
+    role = _role(handler)
+    if role is not None:
+        operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name.lower()}.".strip()
+    for prefix, (caller, kinds) in CALLERS.items():
+        if path.startswith(prefix):
+            operation["security"] = [{caller: []}]
+            _add_problems(operation, kinds | _kinds(operation, handler, role, asks=method == "get" or DRY_RUN in path))
+            break
+
+
+def _kinds(operation: JSON, handler: HTTPRouteHandler, role: Role | None, *, asks: bool) -> set[Kind]:
+    """Return how the call itself may be refused; one that only asks names states, and never ends in them."""
+    kinds = {kind for kind in kinds_of(handler.fn) if not (asks and kind.status == CONFLICT)}
+    kinds |= {problems.TOO_MANY, problems.UNAVAILABLE}
+    if operation.get("requestBody"):
+        kinds |= {UNSUPPORTED_TYPE, TOO_LARGE, REQUEST_INVALID}
+    if operation["parameters"]:
+        kinds.add(REQUEST_INVALID)
+    if role is not None and role > Role.VIEWER:
+        kinds.add(operators.ROLE_TOO_LOW)
+    return kinds
+
+
+def _role(handler: HTTPRouteHandler) -> Role | None:
+    """Return the lowest role that `requires` lets through."""
+    for guard in handler.guards or ():
+        role = inspect.getclosurevars(guard).nonlocals.get("role")
+        if isinstance(role, Role):
+            return role
+    return None
+
+
+def _add_problems(operation: JSON, kinds: set[Kind]) -> None:
+    responses = {
+        status: response for status, response in operation["responses"].items() if int(status) < REQUEST_INVALID.status
+    }
+    for status in sorted({kind.status for kind in kinds}):
+        here = sorted((kind for kind in kinds if kind.status == status), key=lambda kind: kind.code)
+        codes = {kind.code: {"summary": kind.title, "value": _example(kind)} for kind in here}
+        schema = {"$ref": SCHEMAS + "Problem", "properties": {"code": {"enum": list(codes)}}}
+        responses[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": codes}},
+        }
+        if status in {problems.TOO_MANY.status, problems.UNAVAILABLE.status}:
+            responses[str(status)]["headers"] = {"Retry-After": _header("Retry-After")}
+    operation["responses"] = responses
+
+
+def _example(kind: Kind) -> JSON:
+    return {
+        "type": problems.TYPE_PREFIX + kind.code,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.title,
+        "code": kind.code,
+        "request_id": "5f0c2a-1",
+    }
+
+
+def _header(name: str) -> JSON:
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+# --- schemas --------------------------------------------------------------------------------------------------------
+
+
+def _short(name: str, schema: JSON) -> str:
+    """Return `Page_Sale` for `Page_growth.mechanics.flash_sale.model.Sale_`."""
+    return re.sub(r"\W+", "_", schema.get("title", name)).strip("_") if "." in name else name
+
+
+def _describe(schema: JSON) -> None:
+    """Add what the Struct behind a schema says of itself and of its fields."""
+    struct = _structs().get((schema.get("title", ""), frozenset(schema.get("properties", {}))))
+    if struct is None:
+        return
+    schema.setdefault("description", inspect.getdoc(struct))
+    if struct.__struct_config__.forbid_unknown_fields:
+        schema["additionalProperties"] = False
+    for base in reversed(struct.__mro__):
+        if base.__module__.startswith("growth."):
+            for field, told in _field_docs(base).items():
+                schema["properties"][field]["description"] = told
+
+
+@cache
+def _structs() -> Mapping[tuple[str, frozenset[str]], type[Struct]]:
+    """Return all Structs there are, by name and fields: a schema knows no more of where it came from."""
+    found: dict[tuple[str, frozenset[str]], type[Struct]] = {}
+    waiting = Struct.__subclasses__()
+    while waiting:
+        struct = waiting.pop()
+        waiting += struct.__subclasses__()
+        if struct.__module__.startswith("growth."):
+            found[struct.__name__, frozenset(struct.__struct_encode_fields__)] = struct
+    return found
+
+
+def _field_docs(class_: type) -> Mapping[str, str]:
+    """Return the strings that stand below fields."""
+    body = ast.parse(dedent(inspect.getsource(class_))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs = {}
+    for field, told in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, ast.Expr):
+            docs[field.target.id] = inspect.cleandoc(str(ast.literal_eval(told.value)))
+    return docs
+
+
+def _tidied(node: Any, names: Mapping[str, str]) -> Any:
+    """Return `node` without noise: whole limits of whole numbers, short names, a shape for times."""
+    if isinstance(node, list):
+        return [_tidied(item, names) for item in node]
+    if not isinstance(node, dict):
+        return int(node) if isinstance(node, float) and node.is_integer() else node
+    tidied = {
+        key: names.get(value, value) if key == "$ref" else _tidied(value, names)
+        for key, value in node.items()
+        if not ((key == "deprecated" and value is False) or (key == "headers" and not value))
+    }
+    if tidied.get("format") == "date-time":
+        tidied.setdefault("description", "RFC 3339, UTC, milliseconds.")
+        tidied.setdefault("examples", [INSTANT])
+    return tidied

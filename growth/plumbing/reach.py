@@ -1,0 +1,94 @@
+"""Which refusals a function can end in, read from its code: the document lists codes, and nobody keeps lists by hand.
+
+From a function this follows the names it uses: functions and modules of ours, and methods of the classes around it
+(what it was given, and what its own class is made with and makes). A name that two of those share is followed into
+both, so a code too many may be found; one is missed only behind a call that no name leads to.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from msgspec import Struct
+
+from growth.vocabulary.refusals import Kind
+
+OURS = "growth."
+
+
+def kinds_of(function: Callable[..., Any]) -> set[Kind]:
+    """Return every kind of refusal that `function`, or anything it leads to, names."""
+    found: set[Kind] = set()
+    seen: set[FunctionType] = set()
+    waiting: list[tuple[Any, set[type]]] = [(inspect.unwrap(function), _given(function))]
+    while waiting:
+        current, around = waiting.pop()
+        if not isinstance(current, FunctionType) or current in seen:
+            continue
+        seen.add(current)
+        names = set(names_in(current))
+        for value in _values(names, current):
+            found |= _kinds_in(value)
+            if not _is_ours(value):
+                continue
+            if isinstance(value, FunctionType):
+                waiting.append((value, _given(value)))
+            elif isinstance(value, type):
+                waiting.append((vars(value).get("__init__"), _around(value)))
+        for class_ in around:
+            members = [member for name in names if (member := _member(class_, name)) is not None]
+            # What a class hands out when it is made (callbacks) is reached with the first of its methods.
+            waiting += [(member, _around(class_)) for member in [*members, vars(class_).get("__init__")] if members]
+    return found
+
+
+def names_in(function: Callable[..., Any]) -> Iterator[str]:
+    """Return the global names and attributes that a function uses, those of functions within it included."""
+    waiting = [inspect.unwrap(function).__code__]
+    while waiting:
+        code = waiting.pop()
+        yield from code.co_names
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+
+
+def _is_ours(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).startswith(OURS)
+
+
+def _member(class_: type, name: str) -> Any:
+    member = inspect.getattr_static(class_, name, None)
+    return member.fget if isinstance(member, property) else member
+
+
+def _values(names: Collection[str], function: FunctionType) -> Iterator[Any]:
+    """Return what `names` mean in the function's module, and in the modules among them."""
+    modules = [value for name in names if isinstance(value := function.__globals__.get(name), ModuleType)]
+    for scope in [function.__globals__, *map(vars, modules)]:
+        yield from (scope[name] for name in names if name in scope)
+
+
+def _kinds_in(value: Any) -> set[Kind]:
+    values = value.values() if isinstance(value, Mapping) else [value]
+    return {item for item in values if isinstance(item, Kind)}
+
+
+def _given(function: Callable[..., Any]) -> set[type]:
+    """Return the classes of ours among a function's arguments."""
+    scope = getattr(function, "__globals__", {})
+    hints = inspect.get_annotations(function).values()
+    named = [scope.get(hint) if isinstance(hint, str) else getattr(hint, "__origin__", hint) for hint in hints]
+    return {hint for hint in named if isinstance(hint, type) and _is_ours(hint)}
+
+
+def _around(class_: type) -> set[type]:
+    """Return the class, what it is made with, and what it makes."""
+    methods = [method for method in vars(class_).values() if isinstance(method, FunctionType)]
+    made = {
+        value
+        for method in methods
+        for value in _values(set(names_in(method)), method)
+        if isinstance(value, type) and _is_ours(value) and not issubclass(value, Exception | Struct)
+    }
+    init = vars(class_).get("__init__")
+    return {class_} | made | (_given(init) if isinstance(init, FunctionType) else set())
