@@ -12,6 +12,8 @@ does not answer, the keys known last go on.
 import asyncio
 import re
 import time
+from base64 import urlsafe_b64encode
+from binascii import a2b_base64
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -34,6 +36,7 @@ log = structlog.get_logger("identity")
 MAX_TOKEN_BYTES = 2048
 MAX_TOKENS_REMEMBERED = 65_536
 """About 40 MB with tokens of 220 bytes."""
+MAX_HEADERS_REMEMBERED = 256
 MAX_EARLY_SECONDS = 30
 """How far a token's `nbf` may lie ahead: the clocks of two machines differ."""
 MIN_REFRESH_SECONDS = 30
@@ -51,7 +54,7 @@ TOKEN_EXPIRED = Kind("auth.token_expired", "The token has expired", 401)
 _USER_ID = re.compile(FOREIGN_ID_PATTERN)
 _SCHEME = b"bearer "
 _SYMMETRIC = "HS"
-_OPTIONS: Any = {"verify_signature": True, "enforce_minimum_key_length": True}
+_URL_SAFE = bytes.maketrans(b"-_+/", b"+/--")
 
 
 class _Claims(Struct, frozen=True):
@@ -100,13 +103,13 @@ class Identity:
         assert shared == ({True} if secret else {False}), "HS algorithms go with a secret, others with a JWKS URL"
         assert bool(secret) != bool(jwks_url)
         self._algorithms = list(algorithms)
-        self._secret = secret.encode() if secret else b""
+        # Made into keys once: given as bytes, the library looks at the secret from every side for each token.
+        self._secrets = _shared_keys(secret.encode(), self._algorithms) if secret else {}
         self._keys = _PublicKeys(jwks_url, self._algorithms, self.forget) if jwks_url else None
         self._issuer = issuer
         self._audience = audience
         self._seconds = seconds
-        # Building it once keeps the list of allowed algorithms and the options out of every call.
-        self._jws = jwt.PyJWS(algorithms=self._algorithms, options=_OPTIONS)
+        self._headers: dict[bytes, str] = {}
         self._known: dict[bytes, Shopper] = {}
         # First in, first out. Taking the first of a dict would walk over all that was taken before.
         self._order: deque[bytes] = deque()
@@ -125,10 +128,20 @@ class Identity:
             return shopper
         if len(token) > MAX_TOKEN_BYTES:
             raise Refusal(TOKEN_INVALID)
-        key = self._secret if self._keys is None else await self._keys.key_of(self._header(token), self._seconds())
+        key = await self._key_of(token)
         shopper = self._shopper(self._payload(token, key))
         self._remember(token, shopper)
         return shopper
+
+    async def _key_of(self, token: bytes) -> jwt.PyJWK:
+        if self._keys is not None:
+            return await self._keys.key_of(self._header(token), self._seconds())
+        if len(self._secrets) == 1:
+            return self._secrets[self._algorithms[0]]
+        key = self._secrets.get(str(self._header(token).get("alg")))
+        if key is None:
+            raise Refusal(TOKEN_INVALID)
+        return key
 
     async def shopper(self, request: Request[Any, Any, Any]) -> Shopper:
         """Return who calls: `dependencies={"shopper": Provide(identity.shopper)}`."""
@@ -144,7 +157,7 @@ class Identity:
             claims["iss"] = self._issuer
         if self._audience:
             claims["aud"] = self._audience
-        return jwt.encode(claims, self._secret, algorithm=self._algorithms[0])
+        return jwt.encode(claims, self._secrets[self._algorithms[0]], algorithm=self._algorithms[0])
 
     async def close(self) -> None:
         """Stop what runs in the background."""
@@ -167,16 +180,37 @@ class Identity:
 
     def _header(self, token: bytes) -> dict[str, Any]:
         try:
-            return self._jws.get_unverified_header(token)
+            return jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise Refusal(TOKEN_INVALID) from error
 
-    def _payload(self, token: bytes, key: "bytes | jwt.PyJWK") -> bytes:
+    def _payload(self, token: bytes, key: jwt.PyJWK) -> bytes:
+        """Return what was signed, once the signature is found good (RFC 7515, section 5.2, compact form).
+
+        The library's own call does the same and looks at header and key anew for every token: 20 µs instead of 6.
+        """
+        signed, _, signature = token.rpartition(b".")
+        header, _, payload = signed.partition(b".")
         try:
-            payload: bytes = self._jws.decode_complete(token, key, self._algorithms)["payload"]
+            if self._algorithm_in(header) != key.algorithm_name:
+                raise Refusal(TOKEN_INVALID)
+            if not key.Algorithm.verify(signed, key.key, _unbase64(signature)):
+                raise Refusal(TOKEN_INVALID)
+            return _unbase64(payload)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise Refusal(TOKEN_INVALID) from error
-        return payload
+
+    def _algorithm_in(self, header: bytes) -> str:
+        """Return the algorithm that a header names: tokens of one sign-in share theirs, so it is remembered."""
+        algorithm = self._headers.get(header)
+        if algorithm is None:
+            named = jwt.get_unverified_header(header + b".e30.")
+            # Extensions that must be understood (RFC 7515, section 4.1.11), and we understand none.
+            algorithm = "" if "crit" in named or named.get("b64") is False else str(named.get("alg"))
+            if len(self._headers) >= MAX_HEADERS_REMEMBERED:
+                self._headers.clear()
+            self._headers[header] = algorithm
+        return algorithm
 
     def _shopper(self, payload: bytes) -> Shopper:
         try:
@@ -195,6 +229,17 @@ class Identity:
         ):
             raise Refusal(TOKEN_INVALID)
         return Shopper(claims.sub, int(min(claims.exp, 2**53)))
+
+
+def _unbase64(text: bytes) -> bytes:
+    """Decode base64url without padding. Raises ValueError for anything else, so that one token has one spelling."""
+    return a2b_base64(text.translate(_URL_SAFE) + b"=" * (-len(text) % 4), strict_mode=True)
+
+
+def _shared_keys(secret: bytes, algorithms: Sequence[str]) -> dict[str, jwt.PyJWK]:
+    """Return the shared secret as a key for each algorithm (RFC 7518, section 6.4)."""
+    encoded = urlsafe_b64encode(secret).rstrip(b"=").decode()
+    return {name: jwt.PyJWK({"kty": "oct", "k": encoded, "alg": name}, name) for name in algorithms}
 
 
 class _PublicKeys:
@@ -293,6 +338,8 @@ def _keys_in(document: bytes, algorithms: Sequence[str]) -> dict[tuple[str | Non
                 key = jwt.PyJWK(data, algorithm)
             except (jwt.PyJWTError, ValueError, TypeError, KeyError):
                 continue  # another type's algorithm, or a key of a kind we do not know
+            if key.Algorithm.check_key_length(key.key):
+                continue  # too short to be worth anything
             found[(str(data["kid"]) if "kid" in data else None, algorithm)] = key
     if len(listed) == 1:
         found.update({(None, algorithm): key for (_, algorithm), key in found.items()})
