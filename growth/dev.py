@@ -70,8 +70,9 @@ class Stop:
 class Process:
     """One of ours, started again when it dies."""
 
-    def __init__(self, name: str, data_dir: Path) -> None:
+    def __init__(self, name: str, data_dir: Path, *options: str) -> None:
         self.name = name
+        self._options = options
         self.log = data_dir / f"{name}.log"
         self._data_dir = data_dir
         self._fast_deaths = 0
@@ -92,7 +93,7 @@ class Process:
         self._started_at = time.monotonic()
         with self.log.open("ab") as output:
             self._process = start_process(
-                [sys.executable, "-m", "growth", self.name],
+                [sys.executable, "-m", "growth", self.name, *self._options],
                 cwd=self._data_dir,
                 output=output.fileno(),
                 user=None,
@@ -121,7 +122,8 @@ class Process:
 
 
 def _run(servers: EmbeddedServers, settings: Settings, shop: DemoShop, data_dir: Path, stop: Stop) -> int:
-    processes = [Process("serve", data_dir), Process("worker", data_dir)]
+    worker_port = settings.metrics_port + 1
+    processes = [Process("serve", data_dir), Process("worker", data_dir, "--metrics-port", str(worker_port))]
     try:
         _await_ready(settings.port, processes[0], stop)
         facts = _write_facts(servers, settings, shop, data_dir, processes)
@@ -151,7 +153,7 @@ def _settings(servers: EmbeddedServers, data_dir: Path, port: int) -> Settings:
         "GROWTH_ENVIRONMENT": "development",
         "GROWTH_HOST": "127.0.0.1",
         "GROWTH_PORT": str(port),
-        "GROWTH_METRICS_PORT": str(port + 1000 if port <= 64535 else port - 1000),  # noqa: PLR2004 - 65535 less 1000
+        "GROWTH_METRICS_PORT": str(port + 1000 if port < 60_000 else port - 1000),  # noqa: PLR2004 - ports end at 65,535
         "GROWTH_POSTGRES_DSN": servers.postgres.dsn,
         "GROWTH_REDIS_URL": servers.valkey.url,
         "GROWTH_JWT_SECRET": known["jwt_secret"],
@@ -192,6 +194,7 @@ def _write_facts(
     facts: dict[str, object] = {
         "base_url": f"http://127.0.0.1:{settings.port}",
         "metrics_url": f"http://127.0.0.1:{settings.metrics_port}/metrics",
+        "worker_metrics_url": f"http://127.0.0.1:{settings.metrics_port + 1}/metrics",
         "operator_key": shop.operator_key,
         "shop_secret": settings.shop_secrets[0],
         "jwt_secret": settings.jwt_secret,

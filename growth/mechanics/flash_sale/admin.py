@@ -31,7 +31,7 @@ from growth.vocabulary.ids import UserId, Uuid
 MAX_INVITED_AT_ONCE = 1_000
 
 StateFilter = Annotated[
-    Literal["draft", "published", "paused", "ended"] | None, QueryParameter(description="Only sales in this state.")
+    Literal["draft", "published", "paused", "ended"] | None, QueryParameter(name="state", description="Only sales in this state.")
 ]
 SeriesFilter = Annotated[
     str | None, QueryParameter(pattern=r"^[0-9a-f-]{36}$", description="Only the sales of this series.")
@@ -82,7 +82,7 @@ async def create_sale(
 @get("", operation_id="admin_flash_sales_list", summary="List sales, newest first", guards=[requires(Role.VIEWER)])
 async def list_sales(
     sales: NamedDependency[Sales],
-    state: StateFilter = None,
+    only: StateFilter = None,
     series_id: SeriesFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -90,7 +90,7 @@ async def list_sales(
     """Sales in any state."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
-    found = await sales.page(state=state, series_id=series_id, before=before, limit=limit + 1)
+    found = await sales.page(state=only, series_id=series_id, before=before, limit=limit + 1)
     return page_of(found, limit, lambda sale: (sale.sale_id,))
 
 

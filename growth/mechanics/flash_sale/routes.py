@@ -17,7 +17,7 @@ from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, de
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 
-StateFilter = Annotated[PageState | None, QueryParameter(description="Only sales in this state.")]
+StateFilter = Annotated[PageState | None, QueryParameter(name="state", description="Only sales in this state.")]
 
 
 class Round(Struct, frozen=True):
@@ -39,14 +39,14 @@ class Rounds(Struct, frozen=True):
 async def list_sales(
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
     board: NamedDependency[Board],
-    state: StateFilter = None,
+    only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[SalePage]:
     """Published and paused sales, and those that ended within a day. From memory, at most 300 ms old."""
     position = decode_cursor(cursor, tuple[str, Uuid])
     shown = sorted(await board.visible(), key=_place)
-    found = [sale for sale in shown if (state is None or sale.state == state)]
+    found = [sale for sale in shown if (only is None or sale.state == only)]
     if position is not None:
         found = [sale for sale in found if _place(sale) > position]
     return page_of(found[: limit + 1], limit, _place)

@@ -31,7 +31,7 @@ SaleFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, descript
 UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
 OrderFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this order.")]
 StateFilter = Annotated[
-    Literal["held", "paid", "released", "refunded"] | None, QueryParameter(description="Only in this state.")
+    Literal["held", "paid", "released", "refunded"] | None, QueryParameter(name="state", description="Only in this state.")
 ]
 
 
@@ -47,7 +47,7 @@ async def list_claims(
     claims: NamedDependency[Claims],
     sale_id: SaleFilter = None,
     user_id: UserFilter = None,
-    claim_state: Annotated[StateFilter, QueryParameter(name="state")] = None,
+    only: StateFilter = None,
     order_id: OrderFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -59,7 +59,7 @@ async def list_claims(
     found = await claims.page(
         sale_id=sale_id,
         user_id=user_id,
-        state=claim_state,
+        state=only,
         order_id=order_id,
         after=after,
         limit=MAX_CSV_ROWS if as_csv else limit + 1,
