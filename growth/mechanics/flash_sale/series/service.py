@@ -1,0 +1,399 @@
+"""What operators do with series, and the planning of their rounds. Each write is one transaction with its audit."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import groupby, product
+
+import structlog
+from msgspec import Struct
+
+from growth.mechanics.flash_sale import model as sales_model
+from growth.mechanics.flash_sale import store as sales_store
+from growth.mechanics.flash_sale.model import Draft, Sale
+from growth.mechanics.flash_sale.series import model, store
+from growth.mechanics.flash_sale.series.model import (
+    MAX_PREVIEWED,
+    PreviewedRound,
+    PreviewedSale,
+    RoundStats,
+    Series,
+    SeriesDraft,
+    SeriesDryRun,
+    SeriesPage,
+    SeriesStats,
+    SoldSale,
+    draft_of,
+    faults,
+    local,
+)
+from growth.mechanics.flash_sale.series.timetable import FIRST_DAY, LAST_DAY, Window, is_over, next_rounds, rounds
+from growth.mechanics.flash_sale.service import Sales, ended
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing import audit
+from growth.plumbing.audit import Act
+from growth.plumbing.http import encode_cursor
+from growth.plumbing.idempotency import Once, once
+from growth.plumbing.outbox import emit
+from growth.plumbing.periodic import LeaseLost, Turn
+from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.wire import FieldError, invalid
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.clock import to_milliseconds
+from growth.vocabulary.events import FlashSalePaused, FlashSaleResumed
+from growth.vocabulary.ids import new_id
+from growth.vocabulary.refusals import Refusal
+
+log = structlog.get_logger("flash_sale.series")
+
+PLAN_STEP = timedelta(minutes=10)
+"""Series are planned on by at least so much: one transaction each in ten minutes."""
+PLAN_BATCH = 50
+"""Series planned in one turn, each in a transaction of its own."""
+RETRY_BATCH = 50
+SKIPPED_KEPT = timedelta(days=90)
+FORGET_BATCH = 1_000
+PLANNER = Operator("series", Role.EDITOR)
+"""Who publishes the sales of rounds."""
+
+
+class Counted(Struct):
+    """What planning did."""
+
+    planned: int = 0
+    skipped: int = 0
+
+
+class SeriesService:
+    """The operators' side of series, and what the clock does to them."""
+
+    def __init__(self, database: Database, stock: Stock, sales: Sales) -> None:
+        self._database = database
+        self._stock = stock
+        self._sales = sales
+
+    # --- what operators write ---------------------------------------------------------------------------------------
+
+    async def create(self, act: Act, plan: SeriesDraft, key: str | None, content: bytes) -> Once[Series]:
+        """Make a draft. Raises `Refusal` 400 for fields that do not fit together, or rounds that overlap each other."""
+        _check(plan, act.now)
+        async with self._database.transaction() as tx:
+
+            async def work() -> Series:
+                series = await store.add_series(tx, new_id(act.now), plan, act.now)
+                await _audit(tx, act, "create", None, series)
+                return series
+
+            scope = f"{act.operator.name} POST flash-sale-series"
+            return await once(tx, scope=scope, key=key, content=content, answer_type=Series, work=work, now=act.now)
+
+    async def change(self, act: Act, series_id: str, version: int, plan: SeriesDraft) -> Series:
+        """Edit a series that is still at `version`; rounds planned already stay as they are.
+
+        Raises `Refusal`: 412 for an older version, 409 for an ended series, 400 as `create` does.
+        """
+        _check(plan, act.now)
+        async with self._database.transaction() as tx:
+            before = await self._lock(tx, series_id)
+            if before.version != version:
+                told = f"It is at version {before.version}."
+                raise Refusal(model.VERSION_MISMATCH, told, version=before.version)
+            after = await store.change_series(tx, series_id, version, plan)
+            if after is None:
+                raise Refusal(model.WRONG_STATE, "An ended series cannot be changed.", state=before.state)
+            await _audit(tx, act, "change", before, after)
+        return after
+
+    async def publish(self, act: Act, series_id: str) -> Series:
+        """Start a series and plan its next rounds. Raises `Refusal` 409 if it has none to come."""
+        async with self._database.transaction() as tx:
+            await self._step(tx, act, series_id, ("draft",), "published", "publish")
+            return await self._go_on(tx, act, series_id)
+
+    async def pause(self, act: Act, series_id: str) -> Series:
+        """Plan no more, and pause the planned sales that have not opened."""
+        async with self._database.transaction() as tx:
+            series = await self._step(tx, act, series_id, ("published",), "paused", "pause")
+            to_come = await store.lock_sales(tx, series_id, ("published",), opens_after=act.now)
+            await self._move_sales(tx, act, to_come, "paused", "pause")
+            await store.set_paused_sales(tx, series_id, [sale.sale_id for sale in to_come])
+        return series
+
+    async def resume(self, act: Act, series_id: str) -> Series:
+        """Resume the sales that pausing paused, and plan on from now."""
+        async with self._database.transaction() as tx:
+            await self._step(tx, act, series_id, ("paused",), "published", "resume")
+            paused = await store.paused_sales(tx, series_id)
+            sales = await store.lock_sales(tx, series_id, ("paused",), opens_after=None, sale_ids=paused)
+            still_on = [sale for sale in sales if sale.closes_at > act.now]
+            await self._move_sales(tx, act, still_on, "published", "resume")
+            await store.set_paused_sales(tx, series_id, [])
+            return await self._go_on(tx, act, series_id)
+
+    async def end(self, act: Act, series_id: str) -> Series:
+        """End a series for good, and with it the planned sales that have not opened."""
+        async with self._database.transaction() as tx:
+            series = await self._step(tx, act, series_id, ("draft", "published", "paused"), "ended", "end")
+            paused = await store.paused_sales(tx, series_id)
+            # What the series paused and has not resumed never opened, whatever its time.
+            sales = await store.lock_sales(tx, series_id, ("paused",), opens_after=act.now, sale_ids=paused)
+            sales += await store.lock_sales(tx, series_id, ("draft", "published"), opens_after=act.now)
+            await self._move_sales(tx, act, sales, "ended", "end")
+            await store.set_paused_sales(tx, series_id, [])
+        return series
+
+    async def _lock(self, tx: Tx, series_id: str) -> Series:
+        series = await store.lock_series(tx, series_id)
+        if series is None:
+            raise Refusal(model.NOT_FOUND)
+        return series
+
+    async def _step(
+        self, tx: Tx, act: Act, series_id: str, from_states: Sequence[str], to_state: str, action: str
+    ) -> Series:
+        before = await self._lock(tx, series_id)
+        series = await store.move_series(tx, series_id, from_states, to_state, act.now)
+        if series is None:
+            told = f"Cannot {action} a series that is {before.state}."
+            raise Refusal(model.WRONG_STATE, told, state=before.state)
+        await _audit(tx, act, action, before, series)
+        return series
+
+    async def _go_on(self, tx: Tx, act: Act, series_id: str) -> Series:
+        series = await self._lock(tx, series_id)
+        if is_over(series, act.now):
+            raise Refusal(model.NO_ROUNDS_LEFT, f"It ended on {series.until_day}.")
+        await self._plan(tx, series, act)
+        return await self._lock(tx, series_id)
+
+    async def _move_sales(self, tx: Tx, act: Act, sales: Sequence[Sale], to_state: str, action: str) -> None:
+        """Take each sale one step on, as an operator does with a single one; the caller has locked them."""
+        moved: list[Sale] = []
+        for before in sales:
+            sale = await sales_store.move_sale(tx, before.sale_id, (before.state,), to_state, act.now)
+            assert sale is not None, "locked, so nobody else moved it"
+            if to_state == "ended":
+                await emit(tx, ended(sale, act.now))
+            else:
+                event = FlashSalePaused if to_state == "paused" else FlashSaleResumed
+                await emit(tx, event(at=act.now, sale_id=sale.sale_id))
+            await audit.record(
+                tx,
+                act.operator,
+                f"flash_sale.{action}",
+                sale.sale_id,
+                before=before,
+                after=sale,
+                reason=act.reason or f"With its series {sale.series_id}",
+                request_id=act.request_id,
+                now=act.now,
+            )
+            moved.append(sale)
+
+        async def tell() -> None:
+            for sale in moved:
+                await self._stock.configure(sale)
+
+        tx.after_commit(tell)
+
+    # --- what operators read ----------------------------------------------------------------------------------------
+
+    async def find(self, series_id: str, now: datetime) -> SeriesPage:
+        """Return a series in any state, and what was skipped of it. Raises `Refusal` 404."""
+        series = await self._find(series_id)
+        facts = {name: getattr(series, name) for name in Series.__struct_fields__}
+        return SeriesPage(**facts, skipped=await store.skipped_of(self._database, series_id, now))
+
+    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[Series]:
+        """Return series, newest first."""
+        return await store.page_of_series(self._database, state=state, before=before, limit=limit)
+
+    async def dry_run(self, series_id: str, at: datetime) -> SeriesDryRun:
+        """Say which rounds come next after `at`, and of each sale whether it would be planned, and why not."""
+        if not FIRST_DAY.year <= at.year <= LAST_DAY.year:
+            raise invalid(FieldError("now", f"Between {FIRST_DAY} and {LAST_DAY}"))
+        series = await self._find(series_id)
+        windows = next_rounds(series, at, MAX_PREVIEWED)
+        wanted = [(window.opens_at, window.closes_at, item.sku) for window, item in product(windows, series.items)]
+        places = dict(zip(wanted, await store.places(self._database, series_id, wanted), strict=True))
+
+        def preview(window: Window) -> PreviewedRound:
+            return PreviewedRound(
+                opens_at=window.opens_at,
+                closes_at=window.closes_at,
+                opens_local=local(window.opens_at, series.zone),
+                closes_local=local(window.closes_at, series.zone),
+                sales=[
+                    _preview(series, window, item.sku, places[window.opens_at, window.closes_at, item.sku])
+                    for item in series.items
+                ],
+            )
+
+        return SeriesDryRun(rounds=[preview(window) for window in windows], at=at)
+
+    async def stats(self, series_id: str, before: datetime | None, limit: int, now: datetime) -> SeriesStats:
+        """Return the rounds of a series in numbers, the latest first."""
+        series = await self._find(series_id)
+        sales = await store.sales_of_rounds(self._database, series_id, before, limit + 1)
+        found = [_stats(list(sold)) for _, sold in groupby(sales, key=lambda sale: sale.opens_at)]
+        shown = found[:limit]
+        more = len(found) > limit
+        return SeriesStats(
+            series_id=series_id,
+            state=series.state,
+            items=shown,
+            next_cursor=encode_cursor(to_milliseconds(shown[-1].opens_at)) if more else None,
+            server_time=now,
+        )
+
+    async def _find(self, series_id: str) -> Series:
+        series = await store.find_series(self._database, series_id)
+        if series is None:
+            raise Refusal(model.NOT_FOUND)
+        return series
+
+    # --- what the clock does ----------------------------------------------------------------------------------------
+
+    async def plan_due(self, turn: Turn) -> int:
+        """Plan on, end series whose last round has closed, and try skipped sales again; return how many sales came."""
+        counted, failed = Counted(), None
+        for series_id in await store.due_series(self._database, turn.now, PLAN_STEP, PLAN_BATCH):
+            try:
+                async with turn.transaction() as tx:
+                    await self._plan_due(tx, series_id, turn.now, counted)
+            except LeaseLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - the other series are not to wait for this one; raised below
+                log.warning("flash_sale.series_not_planned", series_id=series_id, error=repr(error))
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        for again in await store.free_again(self._database, turn.now, RETRY_BATCH):
+            async with turn.transaction() as tx:
+                counted.planned += await self._plan_again(tx, again, turn.now)
+        async with turn.transaction() as tx:
+            await store.forget_skipped(tx, turn.now - SKIPPED_KEPT, FORGET_BATCH)
+        return counted.planned
+
+    async def _plan_due(self, tx: Tx, series_id: str, now: datetime, counted: Counted) -> None:
+        series = await self._lock(tx, series_id)
+        if series.state != "published":
+            return
+        act = Act(PLANNER, now)
+        if is_over(series, now):
+            await self._step(tx, act, series_id, ("published",), "ended", "end")
+            return
+        done = await self._plan(tx, series, act)
+        counted.planned += done.planned
+        counted.skipped += done.skipped
+
+    async def _plan(self, tx: Tx, series: Series, act: Act) -> Counted:
+        """Make the sales of all rounds of the next days that were not planned yet; the caller has locked the series."""
+        until = act.now + timedelta(days=series.plan_ahead_days)
+        windows = rounds(series, max(series.planned_until or act.now, act.now), until)
+        counted = Counted()
+        # By SKU, as whoever publishes locks them: nothing waits for itself.
+        for item in sorted(series.items, key=lambda item: item.sku):
+            for window in windows:
+                in_the_way = await self._plan_sale(tx, series.series_id, draft_of(series, item, window), act)
+                if in_the_way is None:
+                    counted.planned += 1
+                else:
+                    await self._skip(tx, series.series_id, draft_of(series, item, window), in_the_way, act)
+                    counted.skipped += 1
+        await store.set_planned(tx, series.series_id, until)
+        return counted
+
+    async def _plan_sale(self, tx: Tx, series_id: str, draft: Draft, act: Act) -> str | None:
+        """Make and publish one sale of a round, unless it is there; return the id of the sale in the way, if one is."""
+        planner = Act(PLANNER, act.now, act.request_id, f"A round of series {series_id}")
+        try:
+            async with tx.savepoint():
+                sale = await sales_store.add_sale(tx, new_id(act.now), draft, act.now, series_id)
+                if sale is not None:
+                    await self._sales.publish_in(tx, planner, sale.sale_id)
+        except Refusal as refusal:
+            if refusal.kind is not sales_model.SKU_ON_SALE:
+                raise
+            return str(refusal.members["sale_id"])
+        return None
+
+    async def _skip(self, tx: Tx, series_id: str, draft: Draft, in_the_way: str, act: Act) -> None:
+        if not await store.add_skipped(tx, series_id, draft, in_the_way, act.now):
+            return
+        log.warning(
+            "flash_sale.round_skipped", series_id=series_id, sku=draft.sku, opens_at=draft.opens_at, by=in_the_way
+        )
+        planner = Act(PLANNER, act.now, act.request_id, f"Sale {in_the_way} sells {draft.sku} in the same window.")
+        await _audit_step(tx, planner, "skip_round", series_id, None, draft)
+
+    async def _plan_again(self, tx: Tx, again: store.FreeAgain, now: datetime) -> int:
+        series = await self._lock(tx, again.series_id)
+        if series.state != "published" or not await store.remove_skipped(tx, again.series_id, again.draft):
+            return 0
+        in_the_way = await self._plan_sale(tx, again.series_id, again.draft, Act(PLANNER, now))
+        if in_the_way is not None:
+            await store.add_skipped(tx, again.series_id, again.draft, in_the_way, now)
+        return int(in_the_way is None)
+
+
+def _check(plan: SeriesDraft, now: datetime) -> None:
+    if found := faults(plan, now):
+        raise invalid(*found)
+
+
+def _preview(series: Series, window: Window, sku: str, place: store.Place) -> PreviewedSale:
+    if place.planned_sale_id is not None:
+        return PreviewedSale(sku=sku, would="planned", sale_id=place.planned_sale_id, because=None)
+    because = None
+    if series.state == "ended":
+        because = "The series has ended."
+    elif place.other_sale_id is not None:
+        because = f"Sale {place.other_sale_id} sells {sku} in the same window."
+    elif series.planned_until is not None and window.opens_at <= series.planned_until:
+        because = "Rounds of this time were planned before, when this was none; edits are about those after them."
+    would: model.Would = "plan" if because is None else "skip"
+    return PreviewedSale(sku=sku, would=would, sale_id=place.other_sale_id, because=because)
+
+
+def _stats(sales: Sequence[Sale]) -> RoundStats:
+    gone = [_sold_out_after(sale) for sale in sales]
+    return RoundStats(
+        opens_at=sales[0].opens_at,
+        closes_at=max(sale.closes_at for sale in sales),
+        units_total=sum(sale.units_total for sale in sales),
+        taken=sum(sale.taken for sale in sales),
+        sold_out_after_ms=None if None in gone else max(after for after in gone if after is not None),
+        sales=[
+            SoldSale(
+                sale_id=sale.sale_id,
+                sku=sale.sku,
+                state=sale.state,
+                units_total=sale.units_total,
+                taken=sale.taken,
+                sold_out_after_ms=after,
+            )
+            for sale, after in zip(sales, gone, strict=True)
+        ],
+    )
+
+
+def _sold_out_after(sale: Sale) -> int | None:
+    return None if sale.sold_out_at is None else sales_model.milliseconds_until(sale.sold_out_at, sale.opens_at)
+
+
+async def _audit(tx: Tx, act: Act, action: str, before: Series | None, after: Series) -> None:
+    await _audit_step(tx, act, action, after.series_id, before, after)
+
+
+async def _audit_step(tx: Tx, act: Act, action: str, series_id: str, before: object, after: object) -> None:
+    await audit.record(
+        tx,
+        act.operator,
+        f"flash_sale_series.{action}",
+        series_id,
+        before=before,
+        after=after,
+        reason=act.reason,
+        request_id=act.request_id,
+        now=act.now,
+    )
