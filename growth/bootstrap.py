@@ -126,7 +126,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             claims=Claims(database, stock, board, loader, draws, shop),
             draws=draws,
             reminders=Reminders(database),
-            series=SeriesService(database, sales),
+            series=SeriesService(database, stock, sales),
             keeper=Keeper(database, stock, loader),
         ),
     )
