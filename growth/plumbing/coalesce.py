@@ -8,12 +8,25 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from growth.vocabulary.refusals import Unavailable
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
+
+
+class Handover:
+    """An answer that is still to come: the caller goes on waiting, now for `coalescer`, without waking in between.
+
+    The request is queued there even if its caller has left, and whatever that queue's bound: it was let in here.
+    """
+
+    __slots__ = ("coalescer", "request")
+
+    def __init__(self, coalescer: "Coalescer[Any, Any]", request: object) -> None:
+        self.coalescer = coalescer
+        self.request = request
 
 
 class Coalescer(Generic[Request, Answer]):
@@ -28,7 +41,7 @@ class Coalescer(Generic[Request, Answer]):
     def __init__(
         self,
         name: str,
-        run: Callable[[list[Request]], Awaitable[Sequence[Answer | BaseException]]],
+        run: Callable[[list[Request]], Awaitable[Sequence[Answer | Handover | BaseException]]],
         *,
         max_batch: int,
         max_queue: int,
@@ -45,12 +58,15 @@ class Coalescer(Generic[Request, Answer]):
         if len(self._waiting) >= self._max_queue:
             raise Unavailable(f"{self.name} has {self._max_queue} calls waiting")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._queue(request, future)
+        return future
+
+    def _queue(self, request: Request, future: asyncio.Future[Answer]) -> None:
         self._waiting.append((request, future))
         if self._runner is None:
             # In a context of its own: what a batch logs must not carry the request id of whoever came first.
             self._runner = asyncio.create_task(self._work(), name=f"coalesce:{self.name}", context=Context())
             self._runner.add_done_callback(self._stopped)
-        return future
 
     async def __call__(self, request: Request) -> Answer:
         """Return the answer to `request`, or raise its exception."""
@@ -71,7 +87,7 @@ class Coalescer(Generic[Request, Answer]):
         try:
             while waiting:
                 batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
-                answers: Sequence[Answer | BaseException]
+                answers: Sequence[Answer | Handover | BaseException]
                 try:
                     answers = await self._run([request for request, _ in batch])
                     assert len(answers) == len(batch), f"{self.name}: {len(answers)} answers to {len(batch)} requests"
@@ -103,8 +119,13 @@ def _being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _settle(batch: Iterable[tuple[Request, asyncio.Future[Answer]]], answers: Sequence[Answer | BaseException]) -> None:
+def _settle(
+    batch: Iterable[tuple[Request, asyncio.Future[Answer]]], answers: Sequence[Answer | Handover | BaseException]
+) -> None:
     for (_, future), answer in zip(batch, answers, strict=True):
+        if isinstance(answer, Handover):
+            answer.coalescer._queue(answer.request, future)  # noqa: SLF001 - one of its own kind
+            continue
         if future.done():
             continue
         if isinstance(answer, StopIteration):

@@ -71,7 +71,7 @@ async def emit(tx: Tx, *events: Event) -> None:
         FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])
              AS event (event_id, type, subject, at, data)
         """,
-        [ids.new_id(event.at) for event in events],
+        ids.new_ids(events[0].at, len(events)),
         [event.__struct_config__.tag for event in events],
         [event.subject for event in events],
         [event.at for event in events],

@@ -35,6 +35,12 @@ def new_id(now: datetime) -> str:
     return _spell(f"{int(now.timestamp() * 1000) & (1 << 48) - 1:012x}", os.urandom(10).hex(), "7")
 
 
+def new_ids(now: datetime, count: int) -> list[str]:
+    """Return `count` fresh UUIDv7 with one look at the kernel's randomness."""
+    time, tails = f"{int(now.timestamp() * 1000) & (1 << 48) - 1:012x}", os.urandom(10 * count).hex()
+    return [_spell(time, tails[start : start + 20], "7") for start in range(0, 20 * count, 20)]
+
+
 def derived_id(parent_id: str, *parts: str) -> str:
     """Return the one UUIDv8 (RFC 9562, section 5.8) that `parts` name, led by the time in `parent_id`.
 

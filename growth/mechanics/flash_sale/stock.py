@@ -137,7 +137,7 @@ class Stock:
         if not args:
             return 0
         (changed,) = await self._run(SETTLE, self._keys(sale_id, "sale", "claims", "shoppers", "winners"), args)
-        return max(0, changed)
+        return max(0, int(changed))
 
     async def configure(self, sale: Sale) -> None:
         """Tell a loaded sale of an edit, a pause, an end; one not loaded learns it when it is."""

@@ -31,7 +31,8 @@ SaleFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, descript
 UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
 OrderFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this order.")]
 StateFilter = Annotated[
-    Literal["held", "paid", "released", "refunded"] | None, QueryParameter(name="state", description="Only in this state.")
+    Literal["held", "paid", "released", "refunded"] | None,
+    QueryParameter(name="state", description="Only in this state."),
 ]
 
 

@@ -1,9 +1,7 @@
 """Claims from gate to ledger: Redis admits in batches, Postgres decides in batches, each caller gets its own."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -20,7 +18,7 @@ from growth.mechanics.flash_sale.model import Admission, Sale
 from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
-from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.coalesce import Coalescer, Handover
 from growth.plumbing.idempotency import OTHER_CONTENT
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
@@ -44,9 +42,6 @@ MAX_REGISTRATIONS_REMEMBERED = 65_536
 
 WON = Counter("growth_flash_sale_won_total", "Claims answered with units")
 
-Admitted: TypeAlias = "int | asyncio.Future[Decided]"
-"""What the gate says: a number of `claim.lua`, or the claim on its way to Postgres."""
-
 
 class Decided(Struct, frozen=True):
     """A claim that Postgres has, and at which time Redis said so."""
@@ -55,6 +50,13 @@ class Decided(Struct, frozen=True):
     at: datetime
     replayed: bool
     """It had been made before, under the same Idempotency-Key."""
+
+
+class NotAdmitted(Struct, frozen=True):
+    """What the gate said instead: a number of `claim.lua`, and when."""
+
+    number: int
+    at: datetime
 
 
 class Claims:
@@ -100,17 +102,16 @@ class Claims:
             if sales.account_too_new(sale, registered_at, self._board.now()):
                 raise self._refused(sale, sales.ACCOUNT_TOO_NEW)
         claim_id = derived_id(sale_id, user_id, key) if key else child_id(sale_id)
-        answer, at = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address))
-        if not isinstance(answer, int):
-            decided = await answer
-            if decided.claim.units != units:
+        answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address))
+        if isinstance(answer, Decided):
+            if answer.claim.units != units:
                 raise Refusal(OTHER_CONTENT)
             WON.inc()
-            return decided
-        admission, wait_seconds = admission_of(answer)
+            return answer
+        admission, wait_seconds = admission_of(answer.number)
         if admission is Admission.DRAWING:
-            return await self._draws.enter(sale, user_id, units, at)
-        raise await self._explain(sale, user_id, admission, wait_seconds, at)
+            return await self._draws.enter(sale, user_id, units, answer.at)
+        raise await self._explain(sale, user_id, admission, wait_seconds, answer.at)
 
     async def _explain(
         self, sale: Sale, user_id: str, admission: Admission, wait_seconds: int, at: datetime
@@ -232,12 +233,12 @@ class Gate:
         self._database = database
         self._stock = stock
         self._loader = loader
-        self.admit: Coalescer[Ask, tuple[Admitted, datetime]] = Coalescer(
+        self.admit: Coalescer[Ask, Decided | NotAdmitted] = Coalescer(
             "flash_sale.admit", self._admit, max_batch=MAX_BATCH_CLAIMS, max_queue=MAX_QUEUE_CLAIMS
         )
-        # The queue behind has room for all that the one before can hold: admitted units are never turned away here.
+        # Filled by handover alone: who was admitted is never turned away here.
         self._write: Coalescer[Wanted, Decided] = Coalescer(
-            "flash_sale.write", self._decide, max_batch=MAX_BATCH_CLAIMS, max_queue=2 * MAX_QUEUE_CLAIMS
+            "flash_sale.write", self._decide, max_batch=MAX_BATCH_CLAIMS, max_queue=0
         )
 
     @property
@@ -250,24 +251,21 @@ class Gate:
         await self.admit.drain()
         await self._write.drain()
 
-    async def _admit(self, asks: list[Ask]) -> Sequence[tuple[Admitted, datetime]]:
-        """Ask Redis. Answers are the script's numbers, or the future of a claim on its way to Postgres.
-
-        The future, and not the claim: losers are answered now, and winners are written even if they have hung up.
-        """
+    async def _admit(self, asks: list[Ask]) -> Sequence[NotAdmitted | Handover]:
+        """Ask Redis. Losers are answered now; winners wait on for Postgres, and are written even if they have left."""
         admissions = await self._stock.claim(self._sale_id, asks)
         if admission_of(admissions.answers[0])[0] is Admission.NOT_LOADED:
             await self._loader.load(self._sale_id)
             admissions = await self._stock.claim(self._sale_id, asks)
         at = admissions.at
-        answers: list[tuple[Admitted, datetime]] = []
-        for ask, answer in zip(asks, admissions.answers, strict=True):
-            if answer in {Admission.WON, Admission.REPLAY}:
-                answers.append((self._write.submit(Wanted(ask.claim_id, ask.user_id, ask.units, at)), at))
-            elif answer == Admission.NOT_LOADED:
+        answers: list[NotAdmitted | Handover] = []
+        for ask, number in zip(asks, admissions.answers, strict=True):
+            if number in {Admission.WON, Admission.REPLAY}:
+                answers.append(Handover(self._write, Wanted(ask.claim_id, ask.user_id, ask.units, at)))
+            elif number == Admission.NOT_LOADED:
                 raise Unavailable("the sale was forgotten by Redis as soon as it was loaded")
             else:
-                answers.append((answer, at))
+                answers.append(NotAdmitted(number, at))
         return answers
 
     async def _decide(self, wanted: list[Wanted]) -> Sequence[Decided | BaseException]:

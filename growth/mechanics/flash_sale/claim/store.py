@@ -34,7 +34,8 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> Win:
     """Write a batch of claims of one sale and raise `taken`, all in one statement, all or nothing.
 
     The guards: `taken + n <= units_total` and the sale being published and inside its window; `holdings` within the
-    limit; the claim id. Held until: the moment of admission and the sale's hold.
+    limit; the claim id. Held until: the moment of admission and the sale's hold. Ids travel as text: the driver spells
+    out a list of text by itself, and calls Python for each uuid.
     """
     row = await tx.fetchrow(
         """
@@ -46,11 +47,11 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> Win:
         known AS (
             SELECT claim_id
             FROM flash_sale.claims
-            WHERE claim_id = ANY($2::uuid[])
+            WHERE claim_id = ANY($2::text[]::uuid[])
         ),
         fresh AS MATERIALIZED (
             SELECT asked.claim_id, asked.user_id, asked.units, asked.held_at
-            FROM unnest($2::uuid[], $3::text[], $4::int[], $5::timestamptz[])
+            FROM unnest($2::text[]::uuid[], $3::text[], $4::int[], $5::timestamptz[])
                 AS asked (claim_id, user_id, units, held_at)
             WHERE NOT EXISTS (SELECT FROM known WHERE known.claim_id = asked.claim_id)
         ),
