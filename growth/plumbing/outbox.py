@@ -67,7 +67,7 @@ async def emit(tx: Tx, *events: Event) -> None:
     await tx.execute(
         """
         INSERT INTO plumbing.outbox (event_id, type, subject, at, data)
-        SELECT event.event_id::uuid, event.type, event.subject, event.at, event.data::jsonb
+        SELECT event.event_id::uuid, event.type, event.subject, event.at, event.data::json
         FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])
              AS event (event_id, type, subject, at, data)
         """,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -149,7 +150,18 @@ async def test_an_event_arrives_as_it_was_sent(database: Database) -> None:
     assert [envelope.event for envelope in got] == [sent]
     assert got[0].event_id == row["event_id"]
     assert (row["type"], row["subject"], row["at"]) == ("flash_sale.claim_held", "s", AT)
-    assert row["data"] == json.decode(json.encode(sent))
+    assert row["data"] == json.encode(sent).decode()
+
+
+async def test_every_event_has_an_id_of_its_own_that_begins_with_its_time(database: Database) -> None:
+    async with database.transaction() as tx:
+        await emit(tx, *(paused(number) for number in range(500)))
+    rows = await database.fetch("SELECT event_id FROM plumbing.outbox")
+    event_ids = {uuid.UUID(row["event_id"]) for row in rows}
+    assert len(event_ids) == 500
+    assert {(one.version, one.variant, one.int >> 80) for one in event_ids} == {
+        (7, uuid.RFC_4122, int(AT.timestamp() * 1000))
+    }
 
 
 async def test_an_event_whose_day_has_no_partition_is_told_all_the_same(database: Database) -> None:
