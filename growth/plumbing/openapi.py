@@ -28,6 +28,7 @@ from growth.vocabulary.refusals import Kind
 JSON: TypeAlias = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
+EXAMPLES = "#/components/examples/"
 DRY_RUN = "/dry-run"
 CONFLICT = 409
 
@@ -115,8 +116,9 @@ def complete(document: JSON, app: Litestar) -> JSON:
             if handler is not None:
                 _complete_operation(operation, handler, path, method)
     components = document.setdefault("components", {})
-    components |= {"securitySchemes": SECURITY, "headers": HEADERS}
+    components |= {"securitySchemes": SECURITY, "headers": HEADERS, "examples": _examples(document["paths"])}
     schemas = components.setdefault("schemas", {})
+    document["paths"] = _lifted(document["paths"], schemas)
     for schema in schemas.values():
         _describe(schema)
     schemas["Problem"] = PROBLEM
@@ -188,7 +190,7 @@ def _add_problems(operation: JSON, kinds: set[Kind]) -> None:
     }
     for status in sorted({kind.status for kind in kinds}):
         here = sorted((kind for kind in kinds if kind.status == status), key=lambda kind: kind.code)
-        codes = {kind.code: {"summary": kind.title, "value": _example(kind)} for kind in here}
+        codes = {kind.code: _example(kind) for kind in here}
         schema = {"$ref": SCHEMAS + "Problem", "properties": {"code": {"enum": list(codes)}}}
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
@@ -200,14 +202,21 @@ def _add_problems(operation: JSON, kinds: set[Kind]) -> None:
 
 
 def _example(kind: Kind) -> JSON:
-    return {
-        "type": problems.TYPE_PREFIX + kind.code,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": kind.title,
-        "code": kind.code,
-        "request_id": "5f0c2a-1",
-    }
+    standard = {"title": kind.title, "status": kind.status, "detail": kind.title, "code": kind.code}
+    value = {"type": problems.TYPE_PREFIX + kind.code, **standard, "request_id": "5f0c2a-1"}
+    return {"summary": kind.title, "value": value}
+
+
+def _examples(paths: JSON) -> JSON:
+    """Take the examples of problems out of the calls and return them, each once, by code."""
+    found: JSON = {}
+    for operations in paths.values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                media = response.get("content", {}).get(problems.MEDIA_TYPE, {})
+                found |= media.get("examples", {})
+                media["examples"] = {code: {"$ref": EXAMPLES + code} for code in media.get("examples", {})}
+    return dict(sorted(found.items()))
 
 
 def _header(name: str) -> JSON:
@@ -215,6 +224,19 @@ def _header(name: str) -> JSON:
 
 
 # --- schemas --------------------------------------------------------------------------------------------------------
+
+
+def _lifted(node: Any, schemas: JSON) -> Any:
+    """Return `node` with the schemas of Structs that stand in it moved to `schemas`."""
+    if isinstance(node, list):
+        return [_lifted(item, schemas) for item in node]
+    if not isinstance(node, dict):
+        return node
+    lifted = {key: _lifted(value, schemas) for key, value in node.items()}
+    name = str(lifted.get("title"))
+    if "properties" not in lifted or schemas.setdefault(name, lifted) != lifted:
+        return lifted
+    return {"$ref": SCHEMAS + name}
 
 
 def _short(name: str, schema: JSON) -> str:
@@ -272,6 +294,5 @@ def _tidied(node: Any, names: Mapping[str, str]) -> Any:
         if not ((key == "deprecated" and value is False) or (key == "headers" and not value))
     }
     if tidied.get("format") == "date-time":
-        tidied.setdefault("description", "RFC 3339, UTC, milliseconds.")
         tidied.setdefault("examples", [INSTANT])
     return tidied
