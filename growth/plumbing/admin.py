@@ -23,6 +23,13 @@ Filter = Annotated[
     str | None,
     QueryParameter(max_length=MAX_FILTER_CHARACTERS, pattern=r"^[^\x00]*$", description="Exactly this one."),
 ]
+# `operator` is also what the application injects into handlers that ask for it by that name.
+OperatorFilter = Annotated[
+    str | None,
+    QueryParameter(
+        name="operator", max_length=MAX_FILTER_CHARACTERS, pattern=r"^[^\x00]*$", description="Exactly this one."
+    ),
+]
 Since = Annotated[datetime | None, QueryParameter(description="At this instant or later, RFC 3339 with a zone.")]
 Until = Annotated[datetime | None, QueryParameter(description="Before this instant, RFC 3339 with a zone.")]
 
@@ -37,7 +44,7 @@ class InvariantsReport(Struct, frozen=True):
 @get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
 async def list_audit(
     database: NamedDependency[Database],
-    operator: Filter = None,
+    who: OperatorFilter = None,
     action: Filter = None,
     subject: Filter = None,
     since: Since = None,
@@ -50,7 +57,7 @@ async def list_audit(
     for name, instant in (("since", since), ("until", until)):
         if instant is not None and instant.tzinfo is None:
             raise invalid(FieldError(name, "Needs a zone, like 2026-11-21T12:00:00Z"))
-    filters = AuditFilter(operator=operator, action=action, subject=subject, since=since, until=until)
+    filters = AuditFilter(operator=who, action=action, subject=subject, since=since, until=until)
     entries = await audit.page(
         database, filters, before_entry=None if position is None else position[0], limit=limit + 1
     )

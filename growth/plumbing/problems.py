@@ -13,6 +13,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
+from litestar.params import ParameterKwarg
 from msgspec import Struct
 
 from growth.plumbing.http import TOO_LARGE, UNSUPPORTED_TYPE
@@ -150,11 +151,11 @@ def _by_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
             return _bug(request, error)
         kind = Kind(f"request.http_{error.status_code}", "The request cannot be served", error.status_code)
     if kind is REQUEST_INVALID:
-        return _invalid(request, _errors_of(error))
+        return _invalid(request, _errors_of(request, error))
     return problem_response(request, kind, headers=error.headers)
 
 
-def _errors_of(error: HTTPException) -> list[FieldError]:
+def _errors_of(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:
     found = []
     for item in error.extra if isinstance(error.extra, list) else []:
         field = str(item.get("key", ""))
@@ -163,10 +164,17 @@ def _errors_of(error: HTTPException) -> list[FieldError]:
             found.append(FieldError(WHOLE_BODY, "A JSON body is required"))
         else:
             message = msgspec.ValidationError(str(item.get("message", "")))
-            found.append(field_error(message, prefix=field or WHOLE_BODY))
+            found.append(field_error(message, prefix=_as_sent(request, field) or WHOLE_BODY))
     if not found and (missing := _MISSING_PARAMETER.search(error.detail)):
         found.append(FieldError(missing[2], f"This {missing[1]} parameter is required"))
     return found or [FieldError(WHOLE_BODY, "It cannot be read")]
+
+
+def _as_sent(request: Request[Any, Any, Any], argument: str) -> str:
+    """Return the name that a handler's argument has in the query: `state` is Litestar's own word within a handler."""
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(argument)
+    definition = None if parameter is None else parameter.kwarg_definition
+    return (isinstance(definition, ParameterKwarg) and definition.name) or argument
 
 
 def _bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

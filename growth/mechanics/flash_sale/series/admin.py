@@ -30,7 +30,8 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid
 
 StateFilter = Annotated[
-    Literal["draft", "published", "paused", "ended"] | None, QueryParameter(description="Only series in this state.")
+    Literal["draft", "published", "paused", "ended"] | None,
+    QueryParameter(name="state", description="Only series in this state."),
 ]
 
 OpensMs = Annotated[int, Meta(ge=0, le=7_258_118_400_000)]
@@ -67,13 +68,13 @@ async def create_series(
 @get("", operation_id="admin_series_list", summary="List series, newest first", guards=[requires(Role.VIEWER)])
 async def list_series(
     series: NamedDependency[SeriesService],
-    state: StateFilter = None,
+    only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[Series]:
     """Series in any state."""
     position = decode_cursor(cursor, tuple[Uuid])
-    found = await series.page(state=state, before=None if position is None else position[0], limit=limit + 1)
+    found = await series.page(state=only, before=None if position is None else position[0], limit=limit + 1)
     return page_of(found, limit, lambda one: (one.series_id,))
 
 
