@@ -24,7 +24,7 @@ import growth.shop.routes as shop_routes
 from growth.bootstrap import Growth, stop_task
 from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.plumbing import docs
-from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, client_address
+from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.telemetry import Telemetry, watch_loop
@@ -118,7 +118,7 @@ def create_app(growth: Growth) -> ASGIApp:
         operator = request.scope["state"].get("operator")
         if operator is not None:
             await growth.limits.operator.take(operator.name)
-        await growth.limits.address.take(address(request))
+        await growth.limits.address.take(address_group(address(request)))
 
     litestar = Litestar(
         route_handlers=[*routers(), livez, readyz, docs.router],

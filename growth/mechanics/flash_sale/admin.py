@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, Draft, Instant, Sale
+from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, Draft, Sale
 from growth.mechanics.flash_sale.service import DryRun, Sales, Stats
 from growth.plumbing.http import (
     DEFAULT_PAGE,
@@ -24,6 +24,7 @@ from growth.plumbing.http import (
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
 from growth.plumbing.operators import act_of, requires
+from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import UserId, Uuid

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from growth.plumbing.wire import FieldError
+from growth.plumbing.wire import FieldError, Instant
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
@@ -36,7 +36,6 @@ WRONG_STATE = Kind("flash_sale.wrong_state", "The sale's state does not allow th
 LOCKED_FIELD = Kind("flash_sale.locked_field", "The field can no longer be changed.")
 VERSION_MISMATCH = Kind("flash_sale.version_mismatch", "Somebody else changed the sale.", 412)
 
-Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
 State = Literal["draft", "published", "paused", "ended"]
 PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
 
