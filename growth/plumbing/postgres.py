@@ -22,6 +22,10 @@ MAX_AFTER_COMMIT_SECONDS = 2.0
 MAX_ROLLBACK_SECONDS = 1.0
 """Longer, and the connection is thrown away instead."""
 
+MAX_IDLE_SECONDS = 15.0
+"""Between two statements of a transaction. A process that froze, or a machine that lost its power, would otherwise keep
+its rows locked, and the outbox waiting, for hours: Postgres ends the transaction instead."""
+
 OUTSIDE_FAILING = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -236,8 +240,14 @@ async def connect_postgres(
         command_timeout=statement_seconds,
         statement_cache_size=statement_cache,
         # Every statement names its schema; an empty path makes that a rule that Postgres itself holds.
-        # Compiling a statement (half a second, once the planner guesses wrong) never pays for ones as short as ours.
-        server_settings={"application_name": name, "search_path": "", "timezone": "UTC", "jit": "off"},
+        server_settings={
+            "application_name": name,
+            "search_path": "",
+            "timezone": "UTC",
+            # Compiling a statement (half a second, once the planner guesses wrong) does not pay for ones like ours.
+            "jit": "off",
+            "idle_in_transaction_session_timeout": str(int(MAX_IDLE_SECONDS * 1000)),
+        },
         init=_prepare,
         reset=_keep_session,
         ssl=tls,

@@ -114,7 +114,10 @@ async def _execute(database: Database, statement: str) -> None:
 async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     app = Litestar(
         [router],
-        dependencies={"database": Provide(lambda: database, sync_to_thread=False)},
+        dependencies={
+            "database": Provide(lambda: database, sync_to_thread=False),
+            "operator": Provide(operators.provide_operator),
+        },
         exception_handlers=exception_handlers,
         request_class=StrictRequest,
         response_class=JsonResponse,
