@@ -151,7 +151,6 @@ class Board:
     def count_refusal(self, sale_id: str, kind: Kind) -> None:
         """Count a claim that was turned away; written down every few seconds."""
         self.refused[sale_id, kind.code] += 1
-        REFUSED.labels(kind.code).inc()
 
     def verdict(self, entry: Entry) -> No | None:
         """Return the refusal that every new claim to this sale gets right now, if there is one."""
@@ -198,6 +197,8 @@ class Board:
             except Unavailable:
                 self.refused.update(counts)
                 raise
+            for (_, code), count in counts.items():
+                REFUSED.labels(code).inc(count)
 
     async def refresh_catalogue(self) -> None:
         """Read anew which sales there are: at once after an operator's change on this process."""

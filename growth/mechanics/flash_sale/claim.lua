@@ -6,14 +6,14 @@
 -- KEYS 5 allowed (set: user_id)
 -- KEYS 6 pace (hash: "s:user_id" | "a:address" -> theoretical arrival, ms)
 -- KEYS 7 winners (list: claim_id, oldest first; only ever grows)
--- ARGV 1.. four for each claim: claim_id, user_id, units, address
+-- ARGV 1 msgpack: an array of [claim_id, user_id, units, address]
 -- REPLY now_ms, units left, then one for each claim: Admission + 16 * seconds to wait (0 unless TOO_MANY or COOLING_DOWN)
 -- ENUM Admission: WON=1 REPLAY=2 SOLD_OUT=3 LIMIT_REACHED=4 NOT_OPEN=5 ENDED=6 PAUSED=7 TOO_MANY=8 COOLING_DOWN=9 NOT_INVITED=10 DRAWING=11 NOT_LOADED=12
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local sale = redis.call('HMGET', KEYS[1], 'state', 'opens_ms', 'closes_ms', 'total', 'taken', 'limit', 'draw',
   'invited_only', 'cool_down', 'shopper_gap_ms', 'shopper_burst', 'address_gap_ms', 'address_burst', 'expires_ms')
-local count = #ARGV / 4
+local asks = cmsgpack.unpack(ARGV[1])
 local reply = {now, 0}
 
 local verdict = 0
@@ -27,7 +27,7 @@ elseif now < tonumber(sale[2]) then
   verdict = 5
 end
 if verdict == 12 then
-  for i = 1, count do reply[i + 2] = 12 end
+  for i = 1, #asks do reply[i + 2] = 12 end
   return reply
 end
 
@@ -74,9 +74,8 @@ local function admit(claim_id, user_id, units, address)
 end
 
 local before = taken
-for i = 1, count do
-  local at = (i - 1) * 4
-  reply[i + 2] = admit(ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4])
+for i, ask in ipairs(asks) do
+  reply[i + 2] = admit(ask[1], ask[2], ask[3], ask[4])
 end
 if taken ~= before then redis.call('HSET', KEYS[1], 'taken', taken) end
 -- The first claim makes keys that must not outlive the sale.

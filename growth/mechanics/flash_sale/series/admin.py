@@ -8,12 +8,12 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.mechanics.flash_sale.model import Instant
 from growth.mechanics.flash_sale.series.model import Series, SeriesDraft, SeriesDryRun, SeriesPage, SeriesStats
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
+    JsonResponse,
     Limit,
     Page,
     PathUuid,
@@ -25,6 +25,7 @@ from growth.plumbing.http import (
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
 from growth.plumbing.operators import act_of, requires
+from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid
@@ -49,7 +50,7 @@ def _answer(series: Series, status: int = 200, *, replayed: bool = False) -> Res
     headers = {"ETag": etag(series.version)}
     if replayed:
         headers[REPLAYED_HEADER] = "true"
-    return Response(series, status_code=status, headers=headers)
+    return JsonResponse(series, status_code=status, headers=headers)
 
 
 @post("", operation_id="admin_series_create", summary="Draft a series", guards=[requires(Role.EDITOR)])
@@ -82,7 +83,7 @@ async def list_series(
 async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]) -> Response[SeriesPage]:
     """With the sales that were skipped. The ETag is the version that PUT asks for in If-Match."""
     found = await series.find(series_id, clock.now())
-    return Response(found, headers={"ETag": etag(found.version)})
+    return JsonResponse(found, headers={"ETag": etag(found.version)})
 
 
 @put("/{series_id:str}", operation_id="admin_series_change", summary="Edit a series", guards=[requires(Role.EDITOR)])
