@@ -1,4 +1,7 @@
-"""The whole application in the test's own process, on real Postgres and Valkey, spoken to over HTTP."""
+"""The whole application in the test's own process, on real Postgres and Valkey, spoken to over HTTP.
+
+Every answer is held to the OpenAPI document, whatever the test is about.
+"""
 
 import asyncio
 import itertools
@@ -8,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from litestar.types import ASGIApp, Message
+from litestar.types import ASGIApp
 from prometheus_client import REGISTRY
 
 from growth.bootstrap import Growth, assembled
@@ -19,6 +22,7 @@ from growth.shop.signatures import sign
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.web import create_app
+from tests.documented import Document
 from tests.shop.telling import SECRET
 
 JSON = dict[str, Any]
@@ -27,6 +31,7 @@ Headers = dict[str, str]
 LIFESPAN_SECONDS = 10.0
 OK = 200
 _numbers = itertools.count(1)
+_documents: list[Document] = []
 
 ENVIRONMENT = {
     "GROWTH_ENVIRONMENT": "development",
@@ -102,7 +107,16 @@ async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> 
         asgi = create_app(growth)
         transport = httpx.ASGITransport(asgi)  # type: ignore[arg-type]
         async with _up(asgi), httpx.AsyncClient(transport=transport, base_url="http://growth.test") as client:
+            if not _documents:
+                _documents.append(Document((await client.get("/openapi.json")).json()))
+            client.event_hooks = {"response": [_hold_to_document]}
             yield RunningApp(growth, asgi, client)
+
+
+async def _hold_to_document(response: httpx.Response) -> None:
+    await response.aread()
+    faults = _documents[0].faults(response)
+    assert not faults, faults
 
 
 def _named(headers: Mapping[str, str]) -> Headers:
@@ -119,13 +133,13 @@ def _forget_metrics() -> None:
 @asynccontextmanager
 async def _up(asgi: ASGIApp) -> AsyncIterator[None]:
     """Drive the lifespan, as a server does; what fails there fails the test."""
-    to_app: asyncio.Queue[Message] = asyncio.Queue()
-    to_server: asyncio.Queue[Message] = asyncio.Queue()
+    to_app: asyncio.Queue[Any] = asyncio.Queue()
+    to_server: asyncio.Queue[Any] = asyncio.Queue()
     scope: Any = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
     running = asyncio.ensure_future(asgi(scope, to_app.get, to_server.put))
 
     async def told(what: str) -> None:
-        await to_app.put({"type": f"lifespan.{what}"})  # type: ignore[typeddict-item]
+        await to_app.put({"type": f"lifespan.{what}"})
         answer = asyncio.ensure_future(to_server.get())
         async with asyncio.timeout(LIFESPAN_SECONDS):
             await asyncio.wait({answer, running}, return_when=asyncio.FIRST_COMPLETED)

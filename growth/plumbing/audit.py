@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.wire import plain
 from growth.vocabulary.actors import Operator
 
 
@@ -71,8 +72,8 @@ async def record(
         operator.name,
         action,
         subject,
-        before,
-        after,
+        plain(before),
+        plain(after),
         reason,
         request_id,
     )

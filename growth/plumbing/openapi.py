@@ -6,10 +6,11 @@ Who may call, which problems a call ends in, the headers it reads, and the words
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
-from textwrap import dedent
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from litestar import Litestar
@@ -272,14 +273,23 @@ def _structs() -> Mapping[tuple[str, frozenset[str]], type[Struct]]:
 
 
 def _field_docs(class_: type) -> Mapping[str, str]:
-    """Return the strings that stand below fields."""
-    body = ast.parse(dedent(inspect.getsource(class_))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for field, told in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, ast.Expr):
-            docs[field.target.id] = inspect.cleandoc(str(ast.literal_eval(told.value)))
-    return docs
+    """Return the strings that stand below the fields of a class of ours."""
+    return _docs_in(class_.__module__).get(class_.__name__, {})
+
+
+@cache
+def _docs_in(module: str) -> Mapping[str, Mapping[str, str]]:
+    """Return, by class and field, the strings that stand below fields."""
+    return {
+        node.name: {
+            field.target.id: inspect.cleandoc(told.value.value)
+            for field, told in pairwise(node.body)
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            if isinstance(told, ast.Expr) and isinstance(told.value, ast.Constant) and isinstance(told.value.value, str)
+        }
+        for node in ast.parse(inspect.getsource(sys.modules[module])).body
+        if isinstance(node, ast.ClassDef)
+    }
 
 
 def _tidied(node: Any, names: Mapping[str, str]) -> Any:

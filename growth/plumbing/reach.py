@@ -7,6 +7,7 @@ both, so a code too many may be found; one is missed only behind a call that no 
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -21,13 +22,13 @@ def kinds_of(function: Callable[..., Any]) -> set[Kind]:
     """Return every kind of refusal that `function`, or anything it leads to, names."""
     found: set[Kind] = set()
     seen: set[FunctionType] = set()
-    waiting: list[tuple[Any, set[type]]] = [(inspect.unwrap(function), _given(function))]
+    waiting: list[tuple[Any, Collection[type]]] = [(inspect.unwrap(function), _given(function))]
     while waiting:
         current, around = waiting.pop()
         if not isinstance(current, FunctionType) or current in seen:
             continue
         seen.add(current)
-        names = set(names_in(current))
+        names = names_in(current)
         for value in _values(names, current):
             found |= _kinds_in(value)
             if not _is_ours(value):
@@ -37,28 +38,34 @@ def kinds_of(function: Callable[..., Any]) -> set[Kind]:
             elif isinstance(value, type):
                 waiting.append((vars(value).get("__init__"), _around(value)))
         for class_ in around:
-            members = [member for name in names if (member := _member(class_, name)) is not None]
+            methods = _methods(class_)
+            members = [methods[name] for name in names & methods.keys()]
             # What a class hands out when it is made (callbacks) is reached with the first of its methods.
             waiting += [(member, _around(class_)) for member in [*members, vars(class_).get("__init__")] if members]
     return found
 
 
-def names_in(function: Callable[..., Any]) -> Iterator[str]:
+@cache
+def names_in(function: Callable[..., Any]) -> frozenset[str]:
     """Return the global names and attributes that a function uses, those of functions within it included."""
+    names: set[str] = set()
     waiting = [inspect.unwrap(function).__code__]
     while waiting:
         code = waiting.pop()
-        yield from code.co_names
+        names |= set(code.co_names)
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return frozenset(names)
 
 
 def _is_ours(value: Any) -> bool:
     return str(getattr(value, "__module__", "")).startswith(OURS)
 
 
-def _member(class_: type, name: str) -> Any:
-    member = inspect.getattr_static(class_, name, None)
-    return member.fget if isinstance(member, property) else member
+@cache
+def _methods(class_: type) -> Mapping[str, Any]:
+    """Return a class' functions and what computes its properties, by name."""
+    members = {name: member for base in reversed(class_.__mro__) for name, member in vars(base).items()}
+    return {name: member.fget if isinstance(member, property) else member for name, member in members.items()}
 
 
 def _values(names: Collection[str], function: FunctionType) -> Iterator[Any]:
@@ -81,14 +88,15 @@ def _given(function: Callable[..., Any]) -> set[type]:
     return {hint for hint in named if isinstance(hint, type) and _is_ours(hint)}
 
 
-def _around(class_: type) -> set[type]:
+@cache
+def _around(class_: type) -> frozenset[type]:
     """Return the class, what it is made with, and what it makes."""
     methods = [method for method in vars(class_).values() if isinstance(method, FunctionType)]
     made = {
         value
         for method in methods
-        for value in _values(set(names_in(method)), method)
+        for value in _values(names_in(method), method)
         if isinstance(value, type) and _is_ours(value) and not issubclass(value, Exception | Struct)
     }
     init = vars(class_).get("__init__")
-    return {class_} | made | (_given(init) if isinstance(init, FunctionType) else set())
+    return frozenset({class_} | made | (_given(init) if isinstance(init, FunctionType) else set()))

@@ -59,7 +59,7 @@ async def test_an_entry_says_who_did_what_to_what_when_and_why(database: Databas
         action="flash_sale.publish",
         subject="sale-1",
         before={"state": "draft"},
-        after={"title": "茶", "opens_at": "2026-11-21T20:00:00Z", "price_fen": 1},
+        after={"title": "茶", "opens_at": "2026-11-21T20:00:00.000Z", "price_fen": 1},
         reason="为什么",
         request_id="request-1",
     )

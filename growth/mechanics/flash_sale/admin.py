@@ -13,6 +13,7 @@ from growth.mechanics.flash_sale.service import DryRun, Sales, Stats
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
+    JsonResponse,
     Limit,
     Page,
     PathUuid,
@@ -32,7 +33,8 @@ from growth.vocabulary.ids import UserId, Uuid
 MAX_INVITED_AT_ONCE = 1_000
 
 StateFilter = Annotated[
-    Literal["draft", "published", "paused", "ended"] | None, QueryParameter(name="state", description="Only sales in this state.")
+    Literal["draft", "published", "paused", "ended"] | None,
+    QueryParameter(name="state", description="Only sales in this state."),
 ]
 SeriesFilter = Annotated[
     str | None, QueryParameter(pattern=r"^[0-9a-f-]{36}$", description="Only the sales of this series.")
@@ -64,7 +66,7 @@ def _answer(sale: Sale, status: int = 200, *, replayed: bool = False) -> Respons
     headers = {"ETag": etag(sale.version)}
     if replayed:
         headers[REPLAYED_HEADER] = "true"
-    return Response(sale, status_code=status, headers=headers)
+    return JsonResponse(sale, status_code=status, headers=headers)
 
 
 @post("", operation_id="admin_flash_sales_create", summary="Draft a sale", guards=[requires(Role.EDITOR)])

@@ -13,7 +13,7 @@ from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import Board
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.model import PageState, SalePage
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
+from growth.plumbing.http import DEFAULT_PAGE, Cursor, JsonResponse, Limit, Page, PathUuid, decode_cursor, page_of
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 
@@ -83,10 +83,10 @@ async def get_sale(
         await board.fresh(sale_id)
     entry = board.entries.get(sale_id)
     if entry is not None and entry.page is not None:
-        return Response(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
+        return JsonResponse(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
     # Published a moment ago on another process, or ended more than a day ago.
     sale = await claims.sale(sale_id)
-    return Response(model.page(sale, sale.units_left, board.now()))
+    return JsonResponse(model.page(sale, sale.units_left, board.now()))
 
 
 router = Router(path="/v1", route_handlers=[list_sales, list_rounds, get_sale], tags=["Flash sale"])

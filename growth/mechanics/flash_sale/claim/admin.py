@@ -13,6 +13,7 @@ from growth.plumbing.http import (
     CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
     Cursor,
+    JsonResponse,
     Limit,
     Page,
     PathUuid,
@@ -70,7 +71,7 @@ async def list_claims(
         body = csv_bytes(columns, [[getattr(claim, column) for column in columns] for claim in found])
         return Response(body, media_type=CSV_MEDIA_TYPE)
     page: Page[Claim] = page_of(found, limit, lambda claim: (claim.claim_id,))
-    return Response(page)
+    return JsonResponse(page)
 
 
 @post(

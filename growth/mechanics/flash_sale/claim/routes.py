@@ -11,7 +11,7 @@ from growth.mechanics.flash_sale.claim.model import ClaimPage, show
 from growth.mechanics.flash_sale.claim.service import Claims, Decided
 from growth.mechanics.flash_sale.draw.service import EntryPage, show_entry
 from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER
-from growth.plumbing.http import Page, PathUuid, idempotency_key
+from growth.plumbing.http import JsonResponse, Page, PathUuid, idempotency_key
 from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
@@ -43,8 +43,8 @@ async def create_claim(
     answer = await claims.claim(sale_id, shopper.user_id, data.units, idempotency_key(request), address)
     if isinstance(answer, Decided):
         headers = {REPLAYED_HEADER: "true"} if answer.replayed else {}
-        return Response(show(answer.claim, answer.at), status_code=201, headers=headers)
-    return Response(show_entry(answer, clock.now()), status_code=202)
+        return JsonResponse(show(answer.claim, answer.at), status_code=201, headers=headers)
+    return JsonResponse(show_entry(answer, clock.now()), status_code=202)
 
 
 @get("/flash-sales/{sale_id:str}/claims", operation_id="claims_of_sale", summary="List my claims in a sale")
