@@ -37,7 +37,7 @@ FROM flash_sale.refunds_required AS owed
 JOIN flash_sale.claims AS claim USING (claim_id)
 WHERE claim.order_id = owed.order_id
   AND claim.state IN ('paid', 'refunded')
-  AND owed.reason IN ('flash_sale.sold_out', 'flash_sale.paid_late');
+  AND owed.reason IN ('flash_sale.sold_out', 'flash_sale.limit_reached', 'flash_sale.paid_late');
 
 -- name: Two live sales of one SKU never overlap
 SELECT one.sale_id, other.sale_id AS other_sale_id, one.sku

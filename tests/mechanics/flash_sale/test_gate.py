@@ -99,7 +99,7 @@ async def test_every_key_of_a_sale_ends_some_time_after_it(stock: Stock, redis: 
     sale = a_sale(protection=Protection(claims_per_minute_per_shopper=60, cool_down_seconds=60))
     await stock.load(sale, 1)
     await ask(stock, sale, "alice")
-    await stock.cool_down(sale.sale_id, {"bob": now() + timedelta(minutes=1)})
+    await stock.cool_down(sale.sale_id, {"bob": now() + timedelta(minutes=1)}, sale.closes_at)
     keys = await redis.keys(f"flash_sale:{{{sale.sale_id}}}:*")
     assert len(keys) == 6
     for key in keys:

@@ -59,7 +59,7 @@ class Keeper:
 
         async def tell() -> None:
             if await self._stock.is_loaded(sale.sale_id):
-                await self._stock.cool_down(sale.sale_id, until)
+                await self._stock.cool_down(sale.sale_id, until, sale.closes_at)
 
         tx.after_commit(tell)
 

@@ -36,6 +36,9 @@ class Settlement:
         if not lines:
             return []
         claims = await store.lock_claims(tx, [str(line.claim_id) for line in lines if _is_uuid(str(line.claim_id))])
+        if len(claims) > 1:
+            # Line by line this would lock stock, lapses, and stock again: a ring with whoever locks in order.
+            await store.lock_stock(tx, list(claims.values()))
         outcomes, seen = [], set[str | None]()
         for line in lines:
             claim = claims.get(str(line.claim_id))
@@ -90,14 +93,16 @@ class Settlement:
             assert sale is not None, "claims are never without their sale"
             if sale.late_payment == "refund":
                 return "flash_sale.paid_late"
-            if not await store.retake(tx, claim, order.order_id, now):
-                return "flash_sale.sold_out"
+            why_not = await store.retake(tx, claim, order.order_id, now)
+            if why_not is not None:
+                return why_not
             late = True
             follow(tx, self._stock, claim.sale_id, [msgspec.structs.replace(claim, state="paid")])
         else:
             paid = await store.pay(tx, claim.claim_id, order.order_id, now)
             assert paid, "the claim is locked, so it is still held"
-        await store.forgive(tx, claim.user_id)
+        if await store.forgive(tx, claim.user_id):
+            await self._let_in_again(tx, claim.user_id, now)
         await emit(
             tx,
             FlashSaleClaimPaid(
@@ -111,6 +116,16 @@ class Settlement:
             ),
         )
         return None
+
+    async def _let_in_again(self, tx: Tx, user_id: str, now: datetime) -> None:
+        """After the commit, end the shopper's wait in every sale that has one."""
+        sales = [sale for sale in await sales_store.visible_sales(tx, now) if sale.protection.cool_down_seconds]
+
+        async def forgive() -> None:
+            for sale in sales:
+                await self._stock.forgive(sale.sale_id, user_id)
+
+        tx.after_commit(forgive)
 
     async def _refund(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> None:
         sale = await sales_store.find_sale(tx, claim.sale_id)

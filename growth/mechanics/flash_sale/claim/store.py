@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason, Wanted
+from growth.mechanics.flash_sale.model import LIMIT_REACHED, SOLD_OUT
 from growth.plumbing.postgres import Reader, Record, Tx
 
 
@@ -87,6 +88,7 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> Win:
             FROM (SELECT coalesce(sum(units), 0)::int AS units, (SELECT count(*) FROM held) AS held FROM won)
                 AS won_units
             WHERE sale_id = $1
+              AND won_units.units > 0
               AND state = 'published'
               AND taken + won_units.units <= units_total
               AND $6 >= opens_at
@@ -363,6 +365,32 @@ async def _put_back(tx: Tx, units: Sequence[tuple[str, str, int]]) -> None:
     )
 
 
+async def lock_stock(tx: Tx, claims: Sequence[Claim]) -> None:
+    """Lock the holdings and sales of several locked claims, for a transaction that goes through them one by one."""
+    await tx.execute(
+        """
+        SELECT
+        FROM flash_sale.holdings AS holding
+        JOIN (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[]) AS told (sale_id, user_id)) AS told
+            USING (sale_id, user_id)
+        ORDER BY holding.sale_id, holding.user_id
+        FOR NO KEY UPDATE OF holding
+        """,
+        [claim.sale_id for claim in claims],
+        [claim.user_id for claim in claims],
+    )
+    await tx.execute(
+        """
+        SELECT
+        FROM flash_sale.sales
+        WHERE sale_id = ANY($1::uuid[])
+        ORDER BY sale_id
+        FOR NO KEY UPDATE
+        """,
+        sorted({claim.sale_id for claim in claims}),
+    )
+
+
 async def bind(tx: Tx, claim_id: str, order_id: str) -> bool:
     """Tie a held claim to the order that means to pay for it; False if it is not held, or another order's."""
     bound: str | None = await tx.fetchval(
@@ -397,12 +425,12 @@ async def pay(tx: Tx, claim_id: str, order_id: str, now: datetime) -> bool:
     return paid is not None
 
 
-class NoneLeft(Exception):
-    """No units are left to take again, or the shopper holds as many as allowed; undoes the savepoint."""
+class _NotTaken(Exception):
+    """Undoes the savepoint; `args` is the code of why."""
 
 
-async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> bool:
-    """Take the units of a released claim again and sell them; False, with nothing changed, if none are left.
+async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> str | None:
+    """Take the units of a released claim again and sell them; return the code of why not, with nothing changed.
 
     Both guards of `win` apply once more: the shopper's limit and the stock.
     """
@@ -421,11 +449,10 @@ async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> bool:
                 order_id,
                 now,
             )
-            if retaken is None:
-                raise NoneLeft  # noqa: TRY301 - undoes the savepoint
-    except NoneLeft:
-        return False
-    return True
+            assert retaken is not None, "the claim is locked, so it is still released"
+    except _NotTaken as why:
+        return str(why)
+    return None
 
 
 async def _take_again(tx: Tx, claim: Claim) -> None:
@@ -443,7 +470,7 @@ async def _take_again(tx: Tx, claim: Claim) -> None:
         claim.units,
     )
     if held is None:
-        raise NoneLeft
+        raise _NotTaken(LIMIT_REACHED.code)
     raised = await tx.fetchval(
         """
         UPDATE flash_sale.sales
@@ -456,7 +483,7 @@ async def _take_again(tx: Tx, claim: Claim) -> None:
         claim.units,
     )
     if raised is None:
-        raise NoneLeft
+        raise _NotTaken(SOLD_OUT.code)
 
 
 async def refund(tx: Tx, claim: Claim, refunded_units: int, *, returns: bool, now: datetime) -> bool:
@@ -532,9 +559,12 @@ async def add_lapses(tx: Tx, lapsed: Mapping[str, int], now: datetime, forgiven_
     return {row["user_id"]: row["lapses"] for row in rows}
 
 
-async def forgive(tx: Tx, user_id: str) -> None:
-    """Clear a shopper's lapsed holds: somebody who pays is no scalper."""
-    await tx.execute("DELETE FROM flash_sale.lapses WHERE user_id = $1", user_id)
+async def forgive(tx: Tx, user_id: str) -> bool:
+    """Clear a shopper's lapsed holds: somebody who pays is no scalper. False if there were none."""
+    forgiven: str | None = await tx.fetchval(
+        "DELETE FROM flash_sale.lapses WHERE user_id = $1 RETURNING user_id", user_id
+    )
+    return forgiven is not None
 
 
 async def recent_lapses(reader: Reader, since: datetime, limit: int) -> list[tuple[str, int, datetime]]:
