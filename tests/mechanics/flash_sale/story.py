@@ -1,0 +1,70 @@
+"""What happens to claims from outside: orders that pay for them, the clock, and what both stores say afterwards."""
+
+from datetime import datetime
+from typing import Any
+
+from growth.mechanics.flash_sale import store as sales_store
+from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.model import Claim
+from growth.plumbing.periodic import Held, Turn
+from growth.plumbing.postgres import Database
+from growth.shop.service import Result
+from growth.vocabulary.clock import now
+from tests.mechanics.flash_sale.conftest import Room
+from tests.shop import telling
+from tests.shop.telling import JSON
+
+
+async def turn_at(database: Database, moment: datetime) -> Turn:
+    """A turn of a worker that holds the lease, at a moment of the test's choice."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO plumbing.leases (name, holder, fence, expires_at)
+            VALUES ('test', 'test', 1, now() + INTERVAL '1 hour')
+            ON CONFLICT (name) DO NOTHING
+            """
+        )
+    return Turn(database, "test", Held("test", 1, moment))
+
+
+def line(claim: Claim, line_id: str = "1", **changes: Any) -> JSON:
+    """A line that pays for this claim."""
+    paying = {"units": claim.units, "amount_fen": claim.units * claim.price_fen, "sku": claim.sku}
+    return telling.line(line_id, **paying | {"claim_id": claim.claim_id} | changes)
+
+
+def placed(claim: Claim, order_id: str = "o1") -> JSON:
+    return telling.placed(order_id, line(claim), user_id=claim.user_id)
+
+
+def paid(claim: Claim, order_id: str = "o1", id_: str | None = None) -> JSON:
+    return telling.paid(order_id, line(claim), user_id=claim.user_id, id_=id_)
+
+
+async def tell(room: Room, *events: JSON) -> list[str]:
+    """What the shop is answered, one for each event, as `outcome code`."""
+    return telling.outcomes(await told(room, *events))
+
+
+async def told(room: Room, *events: JSON) -> list[Result]:
+    return await telling.tell(room.shop, *events, now=now())
+
+
+async def claim_now(room: Room, claim_id: str) -> Claim:
+    return (await store.find_claims(room.database, [claim_id]))[claim_id]
+
+
+async def events_of(database: Database, claim_id: str) -> list[str]:
+    """The names of the events that were emitted about a claim, in their order."""
+    rows = await database.fetch(
+        "SELECT type FROM plumbing.outbox WHERE data ->> 'claim_id' = $1 ORDER BY xid, position", claim_id
+    )
+    return [row["type"].removeprefix("flash_sale.") for row in rows]
+
+
+async def units_in_both(room: Room, sale_id: str) -> tuple[int, int | None]:
+    """Units taken, as Postgres and as Redis counts."""
+    sale = await sales_store.find_sale(room.database, sale_id)
+    assert sale is not None
+    return sale.taken, (await room.stock.glance(sale_id, 0)).taken
