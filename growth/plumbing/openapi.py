@@ -234,8 +234,8 @@ def _lifted(node: Any, schemas: JSON) -> Any:
     if not isinstance(node, dict):
         return node
     lifted = {key: _lifted(value, schemas) for key, value in node.items()}
-    name = str(lifted.get("title"))
-    if "properties" not in lifted or schemas.setdefault(name, lifted) != lifted:
+    name = lifted.get("title", "")
+    if not name or "properties" not in lifted or schemas.setdefault(name, lifted) != lifted:
         return lifted
     return {"$ref": SCHEMAS + name}
 
@@ -247,7 +247,9 @@ def _short(name: str, schema: JSON) -> str:
 
 def _describe(schema: JSON) -> None:
     """Add what the Struct behind a schema says of itself and of its fields."""
-    struct = _structs().get((schema.get("title", ""), frozenset(schema.get("properties", {}))))
+    # `Page[Sale]` is described as `Page`.
+    name = schema.get("title", "").partition("[")[0]
+    struct = _structs().get((name, frozenset(schema.get("properties", {}))))
     if struct is None:
         return
     schema.setdefault("description", inspect.getdoc(struct))

@@ -53,7 +53,7 @@ async def list_claims(
     order_id: OrderFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Response[Any]:
+) -> Response[Page[Claim]]:
     """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
     position = decode_cursor(cursor, tuple[Uuid])
     after = None if position is None else position[0]
@@ -69,9 +69,9 @@ async def list_claims(
     if as_csv:
         columns = Claim.__struct_fields__
         body = csv_bytes(columns, [[getattr(claim, column) for column in columns] for claim in found])
-        return Response(body, media_type=CSV_MEDIA_TYPE)
-    page: Page[Claim] = page_of(found, limit, lambda claim: (claim.claim_id,))
-    return JsonResponse(page)
+        file: Response[Any] = Response(body, media_type=CSV_MEDIA_TYPE)
+        return file
+    return JsonResponse(page_of(found, limit, lambda claim: (claim.claim_id,)))
 
 
 @post(

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
@@ -27,6 +28,7 @@ class ClaimRequest(Struct, frozen=True, forbid_unknown_fields=True):
     "/flash-sales/{sale_id:str}/claims",
     operation_id="claims_create",
     summary="Claim units of an open sale",
+    responses={202: ResponseSpec(EntryPage, description="Accepted", generate_examples=False)},
 )
 async def create_claim(
     sale_id: PathUuid,

@@ -1,0 +1,265 @@
+"""The OpenAPI document is the contract: what it promises is what the page of the contract fixed, and all there is."""
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from jsonschema_rs import Draft202012Validator
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+from growth.vocabulary.actors import Role
+from tests.app import RunningApp, running_app
+from tests.documented import Document
+from tests.world import a_draft
+
+pytestmark = pytest.mark.anyio
+
+JSON = dict[str, Any]
+
+UUID = "0199c0de-0000-7000-8000-000000000001"
+
+SALE = (
+    "sale_id series_id title sku price_fen list_price_fen units_total units_left max_per_shopper state opens_at "
+    "closes_at server_time opens_in_ms closes_in_ms"
+)
+CLAIM = "claim_id sale_id sku units price_fen state held_until server_time"
+PAGE = "items next_cursor"
+DRAFT = "title sku price_fen list_price_fen units_total opens_at closes_at max_per_shopper hold_seconds"
+
+CALLS = {
+    # call: (status, fields of the answer, or of the items of a page)
+    "GET /v1/flash-sales": (200, SALE),
+    "GET /v1/flash-sales/{sale_id}": (200, SALE),
+    "POST /v1/flash-sales/{sale_id}/claims": (201, CLAIM),
+    "GET /v1/flash-sales/{sale_id}/claims": (200, CLAIM),
+    "GET /v1/claims/{claim_id}": (200, CLAIM),
+    "DELETE /v1/claims/{claim_id}": (200, CLAIM),
+    "PUT /v1/flash-sales/{sale_id}/reminder": (204, ""),
+    "DELETE /v1/flash-sales/{sale_id}/reminder": (204, ""),
+    "POST /shop/v1/events": (200, "results"),
+    "POST /admin/v1/flash-sales": (201, f"sale_id version state {DRAFT}"),
+    "GET /admin/v1/flash-sales": (200, f"sale_id version state {DRAFT}"),
+    "GET /admin/v1/flash-sales/{sale_id}": (200, f"sale_id version state {DRAFT}"),
+    "PUT /admin/v1/flash-sales/{sale_id}": (200, f"sale_id version state {DRAFT}"),
+    "POST /admin/v1/flash-sales/{sale_id}/publish": (200, "sale_id version state"),
+    "POST /admin/v1/flash-sales/{sale_id}/pause": (200, "sale_id version state"),
+    "POST /admin/v1/flash-sales/{sale_id}/resume": (200, "sale_id version state"),
+    "POST /admin/v1/flash-sales/{sale_id}/end": (200, "sale_id version state"),
+    "POST /admin/v1/flash-sales/{sale_id}/dry-run": (200, "would code because at"),
+    "GET /admin/v1/flash-sales/{sale_id}/stats": (200, "units_left held paid lapsed refused claims_per_second"),
+    "POST /admin/v1/flash-sale-series": (201, "series_id version state title"),
+    "GET /admin/v1/flash-sale-series": (200, "series_id version state title"),
+    "GET /admin/v1/flash-sale-series/{series_id}": (200, "series_id version state title"),
+    "PUT /admin/v1/flash-sale-series/{series_id}": (200, "series_id version state title"),
+    "POST /admin/v1/flash-sale-series/{series_id}/publish": (200, "series_id version state"),
+    "POST /admin/v1/flash-sale-series/{series_id}/pause": (200, "series_id version state"),
+    "POST /admin/v1/flash-sale-series/{series_id}/resume": (200, "series_id version state"),
+    "POST /admin/v1/flash-sale-series/{series_id}/end": (200, "series_id version state"),
+    "POST /admin/v1/flash-sale-series/{series_id}/dry-run": (200, ""),
+    "GET /admin/v1/flash-sale-series/{series_id}/stats": (200, ""),
+    "GET /admin/v1/claims": (200, "claim_id sale_id user_id state units held_until order_id"),
+    "GET /admin/v1/audit": (200, "at operator action subject before after reason request_id"),
+    "GET /admin/v1/invariants": (200, "violations"),
+}
+
+CODES = {
+    "POST /v1/flash-sales/{sale_id}/claims": (
+        "flash_sale.not_open flash_sale.sold_out flash_sale.ended flash_sale.paused flash_sale.limit_reached "
+        "flash_sale.not_found idempotency.other_content auth.token_missing auth.token_invalid auth.token_expired "
+        "request.invalid request.too_large request.unsupported_type request.too_many unavailable"
+    ),
+    "PUT /admin/v1/flash-sales/{sale_id}": (
+        "flash_sale.version_mismatch request.version_required auth.key_missing auth.key_invalid auth.role_too_low"
+    ),
+    "POST /admin/v1/flash-sales": "idempotency.other_content idempotency.in_progress auth.role_too_low",
+    "POST /shop/v1/events": (
+        "shop.signature_missing shop.signature_invalid shop.timestamp_outside_tolerance request.too_large"
+    ),
+    "GET /v1/claims/{claim_id}": "flash_sale.claim_not_found",
+}
+
+PARAMETERS = {
+    "GET /v1/flash-sales": "state limit cursor",
+    "POST /v1/flash-sales/{sale_id}/claims": "sale_id Idempotency-Key",
+    "POST /admin/v1/flash-sales": "Idempotency-Key",
+    "PUT /admin/v1/flash-sales/{sale_id}": "sale_id If-Match",
+    "POST /admin/v1/flash-sale-series": "Idempotency-Key",
+    "PUT /admin/v1/flash-sale-series/{series_id}": "series_id If-Match",
+    "GET /admin/v1/claims": "state sale_id user_id order_id limit cursor",
+    "GET /admin/v1/audit": "operator action subject since until limit cursor",
+    "POST /shop/v1/events": "webhook-id webhook-timestamp webhook-signature",
+}
+
+NOT_IN_DOCUMENT = {"/openapi.json", "/docs"}
+PROBES = {"/livez", "/readyz"}
+
+CALLERS = {"/v1/": "shopper", "/admin/v1/": "operator", "/shop/v1/": "shop"}
+
+
+@pytest.fixture
+async def app(postgres_dsn: str, redis_url: str) -> AsyncIterator[RunningApp]:
+    async with running_app(postgres_dsn, redis_url) as app:
+        yield app
+
+
+@pytest.fixture
+async def document(app: RunningApp) -> JSON:
+    document: JSON = (await app.client.get("/openapi.json")).json()
+    return document
+
+
+def calls_of(document: JSON) -> dict[str, JSON]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+def resolved(document: JSON, schema: JSON) -> JSON:
+    if "$ref" not in schema:
+        return schema
+    node = document
+    for key in schema["$ref"].removeprefix("#/").split("/"):
+        node = node[key]
+    return node
+
+
+def fields_of(document: JSON, schema: JSON) -> set[str]:
+    """The fields of an answer; of a page, those of its items; of several shapes, those of all."""
+    found = resolved(document, schema)
+    shapes = found.get("oneOf", []) + found.get("anyOf", [])
+    properties = found.get("properties", {})
+    if properties.keys() == set(PAGE.split()):
+        return fields_of(document, properties["items"]["items"])
+    return set(properties).union(*(fields_of(document, shape) for shape in shapes))
+
+
+def codes_of(operation: JSON) -> set[str]:
+    return {
+        code
+        for answer in operation["responses"].values()
+        for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
+    }
+
+
+def nodes_of(node: object) -> Iterator[JSON]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes_of(child)
+
+
+async def test_every_call_of_the_contract_is_there_with_its_fields(document: JSON) -> None:
+    calls = calls_of(document)
+    assert not CALLS.keys() - calls.keys()
+    for call, (status, fields) in CALLS.items():
+        answer = calls[call]["responses"][str(status)]
+        if fields:
+            found = fields_of(document, answer["content"]["application/json"]["schema"])
+            assert set(fields.split()) <= found, call
+
+
+async def test_every_call_takes_the_parameters_of_the_contract(document: JSON) -> None:
+    calls = calls_of(document)
+    for call, names in PARAMETERS.items():
+        assert {parameter["name"] for parameter in calls[call]["parameters"]} == set(names.split()), call
+
+
+async def test_every_call_names_how_it_can_be_refused(document: JSON) -> None:
+    calls = calls_of(document)
+    for call, codes in CODES.items():
+        assert set(codes.split()) <= codes_of(calls[call]), call
+
+
+async def test_a_call_that_only_asks_is_never_refused_for_a_state(document: JSON) -> None:
+    assert [
+        call
+        for call, operation in calls_of(document).items()
+        if call.startswith("GET") and "409" in operation["responses"]
+    ] == []
+
+
+async def test_what_creates_takes_an_idempotency_key_and_what_replaces_asks_for_the_version(document: JSON) -> None:
+    for call, operation in calls_of(document).items():
+        names = {parameter["name"] for parameter in operation.get("parameters", [])}
+        assert ("Idempotency-Key" in names) == ("201" in operation["responses"]), call
+        assert ("If-Match" in names) == call.startswith("PUT /admin"), call
+
+
+async def test_every_call_says_who_may_call_it(document: JSON) -> None:
+    for call, operation in calls_of(document).items():
+        path = call.partition(" ")[2]
+        caller = next((caller for prefix, caller in CALLERS.items() if path.startswith(prefix)), None)
+        assert (caller is None) == (path in PROBES), call
+        assert operation.get("security") == ([{caller: []}] if caller else None), call
+
+
+async def test_nobody_calls_with_another_callers_credentials_or_none(app: RunningApp, document: JSON) -> None:
+    strangers = {
+        "nobody": {},
+        "shopper": app.shopper_headers("u1"),
+        "operator": await app.operator_headers(Role.ADMIN),
+    }
+    for call, operation in calls_of(document).items():
+        method, _, path = call.partition(" ")
+        for stranger, headers in strangers.items():
+            if operation.get("security") not in (None, [{stranger: []}]):
+                body: JSON | None = {} if operation.get("requestBody") else None
+                url = path.replace("{sale_id}", UUID).replace("{claim_id}", UUID).replace("{series_id}", UUID)
+                answer = await app.client.request(method, url, headers=headers, json=body)
+                assert answer.status_code == 401, (call, stranger, answer.text)
+
+
+async def test_every_route_is_in_the_document(app: RunningApp, document: JSON) -> None:
+    asgi: Any = app.asgi
+    while not isinstance(asgi, Litestar):
+        asgi = asgi._app
+    routes = {
+        f"{method} {route.path_format}"
+        for route in asgi.routes
+        if isinstance(route, HTTPRoute) and route.path not in NOT_IN_DOCUMENT
+        for method in set(route.methods) - {"OPTIONS"}
+    }
+    assert routes == calls_of(document).keys()
+    assert all(isinstance(route, HTTPRoute) for route in asgi.routes)
+
+
+async def test_the_document_holds_together(document: JSON) -> None:
+    assert document["openapi"].startswith("3.1")
+    names = [operation["operationId"] for operation in calls_of(document).values()]
+    assert len(names) == len(set(names))
+    for node in nodes_of(document):
+        if isinstance(node.get("$ref"), str):
+            assert resolved(document, node), node
+    for name, schema in document["components"]["schemas"].items():
+        Draft202012Validator({**schema, "components": document["components"]})
+        assert name.replace("_", "").isalnum(), name
+
+
+async def test_every_call_and_every_shape_is_described(document: JSON) -> None:
+    undescribed = [call for call, operation in calls_of(document).items() if not operation.get("summary")]
+    undescribed += [name for name, schema in document["components"]["schemas"].items() if not schema.get("description")]
+    assert undescribed == []
+
+
+async def test_an_answer_that_the_document_does_not_promise_is_caught(app: RunningApp, document: JSON) -> None:
+    page = document["components"]["schemas"]["SalePage"]
+    page["properties"]["units_left"] = {"type": "string"}
+    made = await app.operator("POST", "/admin/v1/flash-sales", msgspec.to_builtins(a_draft()))
+    sale = f"/admin/v1/flash-sales/{made.json()['sale_id']}"
+    await app.operator("POST", f"{sale}/publish")
+    answer = await app.shopper("u1", "GET", "/v1/flash-sales")
+    assert Document(document).faults(answer) == [
+        "flash_sales_list 200 at ['items', 0, 'units_left']: 10 is not of type \"string\""
+    ]
+    del calls_of(document)["GET /v1/flash-sales"]["responses"]["200"]
+    assert Document(document).faults(answer)[0].startswith("flash_sales_list does not answer 200")
+
+
+async def test_a_wrong_parameter_is_named_as_it_was_sent(app: RunningApp) -> None:
+    for path in ("/admin/v1/flash-sales", "/admin/v1/flash-sale-series", "/admin/v1/claims"):
+        answer = await app.operator("GET", f"{path}?state=none")
+        assert answer.json()["errors"][0]["field"] == "state", answer.text
