@@ -78,8 +78,14 @@ async def look(reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str])
             entry.entry_id, entry.sale_id, entry.user_id, entry.units, entry.entered_at, entry.claim_id
         FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS asked (sale_id, user_id, place)
         LEFT JOIN flash_sale.sales AS sale ON sale.sale_id = asked.sale_id
-        LEFT JOIN flash_sale.draw_entries AS entry ON entry.sale_id = asked.sale_id
-                                                  AND entry.user_id = asked.user_id
+        -- One by one by their key: the planner, left to itself, may read the whole table of a sale that has just begun.
+        LEFT JOIN LATERAL (
+            SELECT entry_id, sale_id, user_id, units, entered_at, claim_id
+            FROM flash_sale.draw_entries
+            WHERE sale_id = asked.sale_id
+              AND user_id = asked.user_id
+            LIMIT 1
+        ) AS entry ON TRUE
         ORDER BY asked.place
         """,
         list(sale_ids),
