@@ -63,6 +63,8 @@ class Wanted(Struct, frozen=True):
     units: int
     at: datetime
     """Redis' time of admission."""
+    is_repeat: bool = False
+    """Redis knew the claim before: it may be written already."""
 
 
 def show(claim: Claim, now: datetime) -> ClaimPage:

@@ -261,7 +261,8 @@ class Gate:
         answers: list[NotAdmitted | Handover] = []
         for ask, number in zip(asks, admissions.answers, strict=True):
             if number in {Admission.WON, Admission.REPLAY}:
-                answers.append(Handover(self._write, Wanted(ask.claim_id, ask.user_id, ask.units, at)))
+                wanted = Wanted(ask.claim_id, ask.user_id, ask.units, at, number == Admission.REPLAY)
+                answers.append(Handover(self._write, wanted))
             elif number == Admission.NOT_LOADED:
                 raise Unavailable("the sale was forgotten by Redis as soon as it was loaded")
             else:
@@ -270,7 +271,8 @@ class Gate:
 
     async def _decide(self, wanted: list[Wanted]) -> Sequence[Decided | BaseException]:
         """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
-        unique = list({claim.claim_id: claim for claim in wanted}.values())
+        # Of several sizes under one key, the first is the one that Redis counted.
+        unique = list({claim.claim_id: claim for claim in reversed(wanted)}.values())[::-1]
         decided = await self._commit(unique)
         if decided is None:
             decided = {}
@@ -294,8 +296,8 @@ class Gate:
         except CommitUnknown:
             log.warning("flash_sale.commit_unknown", sale_id=self._sale_id, claims=len(wanted))
         except Unavailable:
-            # Rolled back for certain: the units go back to the gate.
-            await self._give_back(wanted)
+            # Rolled back for certain: the units go back to the gate. Not those of a repeat, which may well be held.
+            await self._give_back([claim for claim in wanted if not claim.is_repeat])
             raise
         # It may have been committed. The same ids again tell: those written are known, the rest is written now. Should
         # this fail too, nothing is given back here; the reconciler looks later, when nobody is in doubt.
