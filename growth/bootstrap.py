@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, Board
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import Keeper
 from growth.mechanics.flash_sale.claim.service import Claims
@@ -88,7 +88,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
 
 
 def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth:
-    stock = Stock(redis)
+    stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
     shop = ShopService(database, [Settlement(stock)], settings.shop_secrets)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)

@@ -76,6 +76,7 @@ class Entry:
     __slots__ = (
         "etag",
         "generation",
+        "last_winner",
         "no",
         "no_until",
         "page",
@@ -94,6 +95,7 @@ class Entry:
         self.winners: set[str] | None = set()
         """Claim ids won so far; None when there are more than are remembered here."""
         self.winners_read = 0
+        self.last_winner = ""
         self.seen_at = float("-inf")
         """When the stock was looked at, on this process' monotonic clock."""
         self.page: SalePage | None = None
@@ -103,14 +105,17 @@ class Entry:
         self.no_until = float("-inf")
 
     def learn_winners(self, glance: Glance) -> None:
-        """Add what is new; a rebuilt sale starts over."""
-        if glance.generation != self.generation:
-            self.generation, self.winners, self.winners_read = glance.generation, set(), 0
-        elif glance.winners_known > MAX_WINNERS:
+        """Add what is new; a sale that was rebuilt, or came back as it was earlier, starts over."""
+        if glance.winners_known > MAX_WINNERS:
             self.winners = None
-        elif self.winners is not None:
-            self.winners.update(glance.winners)
-            self.winners_read += len(glance.winners)
+            return
+        if glance.generation != self.generation or glance.winners_before != self.winners_read or self.winners is None:
+            self.generation, self.winners, self.winners_read, self.last_winner = glance.generation, set(), 0, ""
+            if glance.winners_before:
+                return
+        self.winners.update(glance.winners)
+        self.winners_read += len(glance.winners)
+        self.last_winner = glance.winners[-1] if glance.winners else self.last_winner
 
     def knows_all_winners(self, glance: Glance) -> bool:
         """Say whether a retry of somebody who won can be told from the crowd."""
@@ -243,7 +248,7 @@ class Board:
             async with self._glances:
                 started = time.monotonic()
                 try:
-                    glance = await self._stock.glance(sale.sale_id, entry.winners_read)
+                    glance = await self._stock.glance(sale.sale_id, entry.winners_read, entry.last_winner)
                 except Unavailable:
                     glance = None
         if glance is not None:

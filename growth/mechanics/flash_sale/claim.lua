@@ -1,5 +1,5 @@
 -- claim.lua: admit a batch of claims to one sale, by Redis' clock.
--- KEYS 1 sale (hash: generation, version, state, opens_ms, closes_ms, total, taken, limit, draw, ...)
+-- KEYS 1 sale (hash: generation, version, state, opens_ms, closes_ms, total, taken, limit, draw, back_ms, ...)
 -- KEYS 2 claims (hash: claim_id -> "units|held_ms|user_id")
 -- KEYS 3 shoppers (hash: user_id -> units)
 -- KEYS 4 cooldowns (hash: user_id -> until_ms)
@@ -12,7 +12,8 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local sale = redis.call('HMGET', KEYS[1], 'state', 'opens_ms', 'closes_ms', 'total', 'taken', 'limit', 'draw',
-  'invited_only', 'cool_down', 'shopper_gap_ms', 'shopper_burst', 'address_gap_ms', 'address_burst', 'expires_ms')
+  'invited_only', 'cool_down', 'shopper_gap_ms', 'shopper_burst', 'address_gap_ms', 'address_burst', 'expires_ms',
+  'back_ms')
 local asks = cmsgpack.unpack(ARGV[1])
 local reply = {now, 0}
 
@@ -35,6 +36,8 @@ local total, taken, limit = tonumber(sale[4]), tonumber(sale[5]), tonumber(sale[
 local draw, invited_only, cool_down = sale[7] == '1', sale[8] == '1', sale[9] == '1'
 local shopper_gap, shopper_burst = tonumber(sale[10]), tonumber(sale[11])
 local address_gap, address_burst = tonumber(sale[12]), tonumber(sale[13])
+-- Units that came back into a sold-out sale wait until no process says "sold out" from memory any more.
+local waiting = now < tonumber(sale[15] or 0)
 
 -- GCRA: one number for each caller, the time at which its next attempt would be due at the even pace.
 local function wait_for(who, gap, burst)
@@ -65,7 +68,7 @@ local function admit(claim_id, user_id, units, address)
   if draw then return 11 end
   local mine = tonumber(redis.call('HGET', KEYS[3], user_id) or 0)
   if mine + units > limit then return 4 end
-  if taken + units > total then return 3 end
+  if waiting or taken + units > total then return 3 end
   taken = taken + units
   redis.call('HSET', KEYS[2], claim_id, units .. '|' .. now .. '|' .. user_id)
   redis.call('HSET', KEYS[3], user_id, mine + units)

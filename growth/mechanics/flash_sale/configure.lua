@@ -6,5 +6,12 @@
 local version = redis.call('HGET', KEYS[1], 'version')
 if not version then return -1 end
 if tonumber(version) >= tonumber(ARGV[1]) then return 0 end
+local before = tonumber(redis.call('HGET', KEYS[1], 'total'))
 redis.call('HSET', KEYS[1], 'version', ARGV[1], unpack(ARGV, 2))
+local sale = redis.call('HMGET', KEYS[1], 'total', 'taken', 'back_after_ms')
+local taken = tonumber(sale[2])
+if taken >= before and taken < tonumber(sale[1]) then
+  local time = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 'back_ms', time[1] * 1000 + math.floor(time[2] / 1000) + (sale[3] or 0))
+end
 return 1

@@ -29,8 +29,13 @@ for at = 1, #ARGV, 4 do
   end
 end
 if delta ~= 0 then
-  redis.call('HINCRBY', KEYS[1], 'taken', delta)
-  local expires = redis.call('HGET', KEYS[1], 'expires_ms')
+  local sale = redis.call('HMGET', KEYS[1], 'total', 'expires_ms', 'back_after_ms')
+  local taken = redis.call('HINCRBY', KEYS[1], 'taken', delta)
+  local total, expires = tonumber(sale[1]), sale[2]
+  if taken < total and taken - delta >= total then
+    local time = redis.call('TIME')
+    redis.call('HSET', KEYS[1], 'back_ms', time[1] * 1000 + math.floor(time[2] / 1000) + (sale[3] or 0))
+  end
   for i = 2, 4 do redis.call('PEXPIREAT', KEYS[i], expires) end
 end
 return changed

@@ -72,6 +72,9 @@ class Glance(Struct, frozen=True):
     """None if the sale is not loaded."""
     generation: int
     winners_known: int
+    """How many Redis knows."""
+    winners_before: int
+    """How many of those that the caller knows come before `winners`; 0 if it must start over."""
     winners: Sequence[str]
 
 
@@ -112,8 +115,17 @@ def _fields(sale: Sale) -> list[Argument]:
 class Stock:
     """The gate of every sale. Methods raise `Unavailable` when Redis does not answer: the script may yet have run."""
 
-    def __init__(self, redis: AnyRedis) -> None:
+    def __init__(self, redis: AnyRedis, *, back_after_seconds: float = 0) -> None:
+        """`back_after_seconds`: how long a process may say "sold out" from memory.
+
+        So long do units that come back into a sold-out sale wait. Else somebody could win one at one process, ask again
+        at another, and hear that all are taken.
+        """
         self._redis = redis
+        self._back_after_ms = round(back_after_seconds * 1000)
+
+    def _fields(self, sale: Sale) -> list[Argument]:
+        return [*_fields(sale), "back_after_ms", self._back_after_ms]
 
     @staticmethod
     def _keys(sale_id: str, *names: str) -> list[str]:
@@ -143,7 +155,7 @@ class Stock:
 
     async def configure(self, sale: Sale) -> None:
         """Tell a loaded sale of an edit, a pause, an end; one not loaded learns it when it is."""
-        await self._run(CONFIGURE, self._keys(sale.sale_id, "sale"), [sale.version, *_fields(sale)])
+        await self._run(CONFIGURE, self._keys(sale.sale_id, "sale"), [sale.version, *self._fields(sale)])
 
     async def cool_down(self, sale_id: str, until: Mapping[str, datetime], closes_at: datetime) -> None:
         """Keep shoppers out of one sale for a while."""
@@ -169,17 +181,18 @@ class Stock:
         (key,) = self._keys(sale_id, "sale")
         await self._command("DEL", key)
 
-    async def glance(self, sale_id: str, winners_known: int) -> Glance:
-        """Read stock and winners of one sale."""
+    async def glance(self, sale_id: str, winners_known: int, last_winner: str = "") -> Glance:
+        """Read stock and winners of one sale, past the `winners_known` of which `last_winner` is the last."""
         keys = self._keys(sale_id, "sale", "winners")
-        now_ms, taken, generation, known, *winners = await self._run(
-            GLANCE, keys, [winners_known, MAX_WINNERS_A_GLANCE]
+        now_ms, taken, generation, known, before, *winners = await self._run(
+            GLANCE, keys, [winners_known, MAX_WINNERS_A_GLANCE, last_winner]
         )
         return Glance(
             at=from_milliseconds(now_ms),
             taken=None if taken < 0 else taken,
             generation=generation,
             winners_known=known,
+            winners_before=before,
             winners=[_text(winner) for winner in winners],
         )
 
@@ -255,7 +268,7 @@ class Stock:
                 generation,
                 "version",
                 sale.version,
-                *_fields(sale),
+                *self._fields(sale),
             ],
         )
         return bool(done)
