@@ -3,7 +3,8 @@
 `redis://` and `rediss://` (TLS) name one server; `redis+cluster://` and `rediss+cluster://` name any node of a Cluster.
 """
 
-from typing import TypeAlias
+import asyncio
+from typing import Any, TypeAlias
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
@@ -33,6 +34,24 @@ __all__ = [
 ]
 
 
+class BoundedCluster(RedisCluster):
+    """Waits its turn where the client itself raises as soon as a node's connections are all in use."""
+
+    _turns: asyncio.Semaphore | None = None
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command within the client's bounds. Raises TimeoutError if no connection came free in time."""
+        turns = self._turns
+        if turns is None:
+            turns = self._turns = asyncio.Semaphore(self.connection_kwargs["max_connections"])
+        async with asyncio.timeout(self.connection_kwargs["socket_timeout"]):
+            await turns.acquire()
+        try:
+            return await super().execute_command(*args, **kwargs)
+        finally:
+            turns.release()
+
+
 def connect_redis(url: str, *, max_connections: int, answer_seconds: float) -> AnyRedis:
     """Return a client; it connects when first used.
 
@@ -40,7 +59,7 @@ def connect_redis(url: str, *, max_connections: int, answer_seconds: float) -> A
     """
     scheme, _, rest = url.partition("://")
     if scheme.endswith(CLUSTER_SUFFIX):
-        return RedisCluster.from_url(
+        return BoundedCluster.from_url(
             f"{scheme.removesuffix(CLUSTER_SUFFIX)}://{rest}",
             socket_timeout=answer_seconds,
             socket_connect_timeout=answer_seconds,

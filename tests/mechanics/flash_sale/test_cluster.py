@@ -34,7 +34,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EmbeddedVal
 async def cluster(nodes: list[EmbeddedValkey]) -> AsyncIterator[AnyRedis]:
     await _join(nodes)
     scheme, _, rest = nodes[0].url.partition("://")
-    client = connect_redis(f"{scheme}+cluster://{rest}", max_connections=8, answer_seconds=5)
+    client = connect_redis(f"{scheme}+cluster://{rest}", max_connections=2, answer_seconds=5)
     yield client
     await client.aclose()
 
@@ -69,7 +69,9 @@ def _bytes(info: object) -> bytes:
     return info if isinstance(info, bytes) else str(info).encode()
 
 
-async def test_sales_on_three_nodes_sell_exactly_their_units(cluster: AnyRedis, postgres_dsn: str) -> None:
+async def test_sales_on_three_nodes_sell_exactly_their_units_over_two_connections(
+    cluster: AnyRedis, postgres_dsn: str
+) -> None:
     async with world.stores(postgres_dsn, "redis://127.0.0.1:1/0") as (database, _):
         room = assemble(database, cluster)
         sales = [await world.put_sale(database, sku=f"tea-{n}", units_total=5) for n in range(12)]
