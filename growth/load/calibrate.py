@@ -16,7 +16,7 @@ from growth.vocabulary import clock
 ALONE_SECONDS = 1.5
 TRIAL_SECONDS = 1.5
 FIRST_TRIAL_PER_SECOND = 500.0
-KNEE_P99_US = 250_000
+KNEE_P99_US = 100_000
 """A service that answers slower than this to one in a hundred has not kept up, whatever it answered in the end."""
 BISECTIONS = 3
 OF_ALONE = 0.8
@@ -58,12 +58,12 @@ async def measure_alone(
     """Measure the generator against nothing; the floor is taken at `per_second`, or at a quarter of what it can do."""
     async with nothing(servers_core) as url:
         ceiling = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections))
-        most = ceiling.answered / ceiling.seconds
+        most = ceiling.per_second
         rate = min(per_second or most / 4, most * OF_ALONE)
         floor = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections, per_second=rate))
     return Alone(
         per_second=most,
-        cpu_us=ceiling.generator_cpu_seconds / max(ceiling.answered, 1) * 1e6,
+        cpu_us=ceiling.generator_cpu_seconds / max(ceiling.latencies.count, 1) * 1e6,
         floor_per_second=rate,
         floor=floor.latencies,
     )
@@ -118,4 +118,4 @@ async def _try(generator: Generator, sale_id: str, opens_at: float, rate: float)
         )
     )
     p99_us = played.recording.all.p99_us
-    return Trial(rate, played.answered / played.seconds, played.kept_up and p99_us <= KNEE_P99_US, p99_us)
+    return Trial(rate, played.answered_in_time / played.seconds, played.kept_up and p99_us <= KNEE_P99_US, p99_us)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from growth.load.recorder import Latencies
 from growth.load.report import Phase, PhaseCpu, Step
-from growth.load.units import milliseconds, short
+from growth.load.units import milliseconds, short, unit
 
 WIDTH = 1000
 LEFT, RIGHT, BOTTOM = 70, 20, 38
@@ -199,7 +199,7 @@ def latency_over_time(time: Time, slot_seconds: float, p50_us: Sequence[int], p9
     low, high = decades([*p50_us, *p99_us])
     y = _log(low, high, top + PLOT_HEIGHT, top)
     count = round(math.log10(high / low))
-    parts += _y_ticks(y, [low * 10**n for n in range(count + 1)], lambda v: f"{v / 1000:g} ms")
+    parts += _y_ticks(y, [low * 10**n for n in range(count + 1)], unit)
     # Far more slots than pixels happen only in long runs; there the worst of each bin is what one wants to see.
     width = bin_width(len(p99_us))
     for kind, values in (("p99", p99_us), ("p50", p50_us)):
@@ -226,7 +226,7 @@ def latency_by_outcome(outcomes: Mapping[str, Latencies]) -> str:
     for n in range(round(math.log10(high / low)) + 1):
         at = x(low * 10**n)
         parts.append(_line(at, top - 6, at, bottom, "grid"))
-        parts.append(_text(at, bottom + 17, f"{low * 10**n / 1000:g} ms"))
+        parts.append(_text(at, bottom + 17, unit(low * 10**n)))
     for number, (name, found) in enumerate(outcomes.items()):
         y = top + row * (number + 0.5)
         parts.append(_text(left - 12, y + 4, name.replace("_", " "), "row-name", "end"))
@@ -279,7 +279,7 @@ def staircase(steps: Sequence[Step]) -> str:
     low, high = decades([value for step in steps for value in (step.all.p50_us, step.all.p99_us)])
     y = _log(low, high, top + PLOT_HEIGHT, top)
     count = round(math.log10(high / low))
-    parts = _y_ticks(y, [low * 10**n for n in range(count + 1)], lambda v: f"{v / 1000:g} ms")
+    parts = _y_ticks(y, [low * 10**n for n in range(count + 1)], unit)
     xs = [LEFT + (WIDTH - LEFT - RIGHT) * (number + 0.5) / len(steps) for number in range(len(steps))]
     bottom = top + PLOT_HEIGHT
     parts.append(_line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"))

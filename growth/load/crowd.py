@@ -76,9 +76,7 @@ class Crowd:
         self._dice = dice
         self._key_lead = f"{dice.getrandbits(40):010x}-".encode()
         self._keys = 0
-        self._order = list(range(len(users)))
-        dice.shuffle(self._order)
-        self._turn = 0
+        self._turn = play.first_shopper % len(users)
         self._claim_of_key: dict[bytes, str] = {}
         self._key_of_claim: dict[str, bytes] = {}
         self._live: dict[int, int] = {}
@@ -121,8 +119,8 @@ class Crowd:
         return job or self._fresh(due)
 
     def _fresh(self, due: float) -> Job:
-        shopper = self._order[self._turn]
-        self._turn = (self._turn + 1) % len(self._order)
+        shopper = self._turn
+        self._turn = (shopper + 1) % len(self._users)
         key = self._new_key()
         self._recent.append((shopper, key))
         return self._claim(due, Kind.CLAIM, shopper, key)

@@ -35,6 +35,9 @@ class Engine:
         self.source = source
         self.offered = 0
         self.answered_count = 0
+        self.answered_in_time = 0
+        """Until the schedule ended or was given up; then come the stragglers."""
+        self.played_seconds = 0.0
         self._pool = Pool(endpoint, connections, self)
         self._waiting: deque[Job] = deque()
         self._extra: deque[Job] = deque()
@@ -102,6 +105,7 @@ class Engine:
         pulse = Pulse(self._beat)
         try:
             kept_up = await self._until(end_at, give_up=give_up)
+            self.answered_in_time, self.played_seconds = self.answered_count, monotonic() - start_at
             self._next_due = math.inf
             await self._drain()
         finally:
@@ -159,8 +163,8 @@ class Engine:
 
     # Closed loop.
 
-    async def play_closed(self, seconds: float) -> float:
-        """Keep every connection busy for `seconds`; returns how long it really took."""
+    async def play_closed(self, seconds: float) -> None:
+        """Keep every connection busy for `seconds`."""
         begin = monotonic()
         self._closed_until = begin + seconds
         free, self._pool.free = self._pool.free, deque()
@@ -169,6 +173,5 @@ class Engine:
         while (left := self._closed_until - monotonic()) > 0:
             await asyncio.sleep(min(SWEEP_SECONDS, left))
             self._sweep()
-        took = monotonic() - begin
+        self.answered_in_time, self.played_seconds = self.answered_count, monotonic() - begin
         await self._drain()
-        return took

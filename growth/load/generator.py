@@ -104,7 +104,7 @@ class Generator:
         self._runs += 1
         dice = random.Random(f"{setup.seed}.{self._runs}")
         seconds = play.closed_seconds or total_seconds(play.stretches)
-        endpoint = Endpoint(setup.base_url)
+        endpoint = Endpoint(play.base_url or setup.base_url)
         recorder = Recorder(play.start_at, seconds)
         crowd = Crowd(play, endpoint, recorder, self._users, self._tokens, self._bad_tokens, dice)
         engine = Engine(endpoint, setup.connections, crowd)
@@ -117,7 +117,8 @@ class Generator:
         try:
             await asyncio.sleep(max(0.0, play.start_at - monotonic()))
             if play.closed_seconds:
-                seconds, kept_up = await engine.play_closed(play.closed_seconds), True
+                await engine.play_closed(seconds)
+                kept_up = True
             else:
                 dues = due_offsets(play.stretches, dice)
                 kept_up = await engine.play_open(dues, play.start_at, play.start_at + seconds, give_up=play.give_up)
@@ -129,7 +130,8 @@ class Generator:
         return Played(
             offered=engine.offered,
             answered=engine.answered_count,
-            seconds=seconds,
+            answered_in_time=engine.answered_in_time,
+            seconds=engine.played_seconds,
             kept_up=kept_up,
             recording=recorder.recording(),
             wins=list(crowd.wins.values()),
@@ -201,16 +203,15 @@ async def _hammer(hammer: Hammer) -> Hammered:
     cpu_before = cpu_seconds()
     try:
         if hammer.per_second:
-            took, start_at = hammer.seconds, monotonic()
-            dues = due_offsets([flat(took, hammer.per_second)], random.Random(1))
-            await engine.play_open(dues, start_at, start_at + took)
+            start_at = monotonic()
+            dues = due_offsets([flat(hammer.seconds, hammer.per_second)], random.Random(1))
+            await engine.play_open(dues, start_at, start_at + hammer.seconds)
         else:
-            took = await engine.play_closed(hammer.seconds)
+            await engine.play_closed(hammer.seconds)
     finally:
         await engine.close()
     return Hammered(
-        answered=engine.answered_count,
-        seconds=took,
+        per_second=engine.answered_in_time / engine.played_seconds,
         statuses=nail.statuses,
         latencies=latencies(nail.histogram),
         generator_cpu_seconds=cpu_seconds() - cpu_before,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from growth.load.engine import KEPT_UP
 from growth.load.messages import Books, Play, Played, Win
-from growth.load.service import ClaimSeen, Invariants, Stats
+from growth.load.service import ClaimSeen, Invariants, Stats, Tally
 
 LAPSE_SLACK_SECONDS = 1.0
 """A hold counts from the service's commit, which is earlier than when its winner hears of it, by no more than this."""
@@ -176,11 +176,13 @@ def _own_books(evidence: Evidence) -> Law:
     stats = evidence.stats
     if stats is None or stats.taken is None:
         return Law(sentence, None, "the service tells no figures of the sale")
-    live = stats.taken if stats.held is None or stats.paid is None else stats.held + stats.paid
+    held, paid = stats.held or Tally(0, stats.taken), stats.paid or Tally(0, 0)
     total = evidence.play.units_total
     # A claim whose answer was lost is in their books and not in ours, so ours cannot judge it.
-    agree = stats.taken == live and (stats.taken == total or bool(evidence.books.unknown_claims))
-    return Law(sentence, agree, f"taken {stats.taken:,}, held {stats.held}, paid {stats.paid}, of {total:,} units")
+    agree = stats.taken == held.units + paid.units
+    agree = agree and (stats.taken == total or bool(evidence.books.unknown_claims))
+    detail = f"taken {stats.taken:,}, held {held.units:,}, paid {paid.units:,}, of {total:,} units"
+    return Law(sentence, agree, detail)
 
 
 def _stores(evidence: Evidence) -> Law:
@@ -211,11 +213,14 @@ def _answered(evidence: Evidence) -> Law:
 
 def _kept_up(evidence: Evidence) -> Law:
     played = evidence.played
-    share = played.answered / played.offered if played.offered else 0.0
+    share = played.answered_in_time / played.offered if played.offered else 0.0
     return Law(
         f"The service kept up: at least {KEPT_UP:.0%} of what was due was answered in time",
         played.kept_up,
-        f"{played.offered:,} due, {played.answered:,} answered in the end ({share:.1%})",
+        (
+            f"{played.offered:,} due, {played.answered_in_time:,} answered in time ({share:.1%}), "
+            f"{played.answered:,} in the end"
+        ),
         about_measuring=True,
     )
 

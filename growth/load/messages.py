@@ -58,6 +58,10 @@ class Play(Order, frozen=True, tag="play", kw_only=True):
     """Open loop."""
     closed_seconds: float = 0.0
     """Closed loop, instead of a schedule."""
+    base_url: str = ""
+    """Another server than the one set up for: one to compare with."""
+    first_shopper: int = 0
+    """Who claims first: those before have claimed in an earlier run on the same sale."""
     mix: Mix = Mix()
     mix_before: Mix = Mix(page=0.6, retry=0, over_limit=0, bad_token=0.01)
     """Before the opening."""
@@ -152,6 +156,8 @@ class Played(Report, frozen=True, tag="played", kw_only=True):
 
     offered: int
     answered: int
+    answered_in_time: int
+    """Before the schedule ended; the others came while the generator waited for the last ones."""
     seconds: float
     kept_up: bool
     recording: Recording
@@ -164,8 +170,7 @@ class Played(Report, frozen=True, tag="played", kw_only=True):
 class Hammered(Report, frozen=True, tag="hammered", kw_only=True):
     """What a hammer found."""
 
-    answered: int
-    seconds: float
+    per_second: float
     statuses: dict[int, int]
     latencies: Latencies
     generator_cpu_seconds: float

@@ -34,6 +34,8 @@ class CpuSample(Struct, frozen=True):
 
     at: float
     seconds: dict[str, float]
+    busy_seconds: float = 0.0
+    """Of the whole machine, all cores together: anybody's, the kernel's, and what the hypervisor kept."""
 
 
 def _fields(pid: int) -> list[str]:
@@ -41,6 +43,14 @@ def _fields(pid: int) -> list[str]:
     with contextlib.suppress(OSError):
         return (PROC / str(pid) / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     return []
+
+
+def _busy_seconds() -> float:
+    """Return what all cores together have worked; see proc_stat(5)."""
+    with contextlib.suppress(OSError):
+        user, nice, system, _, _, *rest = (PROC / "stat").read_text(encoding="ascii").split()[1:9]
+        return sum(map(int, (user, nice, system, *rest))) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def available() -> bool:
@@ -92,7 +102,7 @@ class Processes:
         for name, family in self.families().items() if available() else ():
             stats = [fields for pid in family if (fields := _fields(pid))]
             used[name] = sum(int(value) for fields in stats for value in fields[_UTIME : _CSTIME + 1]) * tick
-        return CpuSample(monotonic(), used)
+        return CpuSample(monotonic(), used, _busy_seconds())
 
     def pin(self, cores: set[int]) -> None:
         """Keep every thread of every one of them on `cores`."""
@@ -110,6 +120,13 @@ def used_between(samples: Sequence[CpuSample], begin: float, end: float) -> dict
     names = samples[0].seconds.keys()
     # What ended and was not waited for takes its time along: never less than nothing.
     return {name: max(0.0, _at(samples, name, end) - _at(samples, name, begin)) for name in names}
+
+
+def others_cores(samples: Sequence[CpuSample]) -> float:
+    """Return how many cores were busy with what is not listed, on average from the first to the last sample."""
+    first, last = samples[0], samples[-1]
+    ours = sum(last.seconds.values()) - sum(first.seconds.values())
+    return max(0.0, last.busy_seconds - first.busy_seconds - ours) / max(last.at - first.at, 0.001)
 
 
 def _at(samples: Sequence[CpuSample], name: str, at: float) -> float:

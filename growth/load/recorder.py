@@ -5,6 +5,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from growth.load.histogram import Histogram, percentile_of
+from growth.load.wire import TIMEOUT_SECONDS
 
 SLOT_SECONDS = 0.1
 MAX_SLOTS = 600
@@ -92,8 +93,8 @@ class Recorder:
     def __init__(self, start_at: float, seconds: float) -> None:
         self._start_at = start_at
         self.slot_seconds = max(SLOT_SECONDS, seconds / MAX_SLOTS)
-        # Answers may come a time-out late; what is later still counts in the last slot.
-        self._slots = int(seconds / self.slot_seconds) + 1
+        # Answers may come two time-outs late (waiting for a connection, then for the answer).
+        self._slots = int((seconds + 2 * TIMEOUT_SECONDS) / self.slot_seconds) + 1
         self._offered = [0] * self._slots
         self._came = [[0] * self._slots for _ in Outcome]
         self._spread: list[dict[int, int]] = [{} for _ in range(self._slots)]
@@ -132,13 +133,14 @@ class Recorder:
 
     def recording(self) -> Recording:
         """Return all that was counted."""
-        ordered = [sorted(spread.items()) for spread in self._spread]
+        last = max((slot for slot in range(self._slots) if any(came[slot] for came in self._came)), default=0) + 1
+        ordered = [(sorted(spread.items()), sum(spread.values())) for spread in self._spread[:last]]
         timeline = Timeline(
             slot_seconds=self.slot_seconds,
-            offered=self._offered,
-            outcomes={name: came for name, came in zip(NAMES, self._came, strict=True) if any(came)},
-            p50_us=[percentile_of(s, n, 50) if n else 0 for s, n in zip(ordered, self._offered, strict=True)],
-            p99_us=[percentile_of(s, n, 99) if n else 0 for s, n in zip(ordered, self._offered, strict=True)],
+            offered=self._offered[:last],
+            outcomes={name: came[:last] for name, came in zip(NAMES, self._came, strict=True) if any(came)},
+            p50_us=[percentile_of(counts, total, 50) if total else 0 for counts, total in ordered],
+            p99_us=[percentile_of(counts, total, 99) if total else 0 for counts, total in ordered],
         )
         return Recording(
             timeline=timeline,

@@ -97,6 +97,8 @@ class SpikeReport(Struct, kw_only=True):
     paid: int
     recording: Recording
     cpu: list[PhaseCpu]
+    others_cores: float
+    """Cores that were busy meanwhile with what has no part in this: other programs, the kernel's network."""
     steps: list[Step] = field(default_factory=list)
     laws: list[Law]
 

@@ -96,7 +96,8 @@ def cpu(report: SpikeReport) -> str:
     begin = f"The server's process spent {server:.0f} µs of CPU on a request. " if server is not None else ""
     return (
         f"{begin}Each bar is the CPU time of all processes for 1,000 requests, so 1 ms here is 1 µs a request. "
-        "The generator is part of the picture only to show that it was not the bottleneck."
+        "The generator is part of the picture only to show that it was not the bottleneck. Everything else on this "
+        f"machine, the kernel's network included, kept {report.others_cores:.2f} of {report.machine.cores} cores busy."
     )
 
 

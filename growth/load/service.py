@@ -63,13 +63,19 @@ class SalePlan(Struct, frozen=True, kw_only=True):
     hold_seconds: int = 1800
 
 
+class Tally(Struct):
+    """Claims of one state, and their units."""
+
+    claims: int
+    units: int
+
+
 class Stats(Struct, kw_only=True):
     """What the operator is told of a sale; None where this service does not tell."""
 
-    units_total: int | None = None
     taken: int | None = None
-    held: int | None = None
-    paid: int | None = None
+    held: Tally | None = None
+    paid: Tally | None = None
     stores_agree: bool | None = None
 
 

@@ -14,7 +14,7 @@ from growth.load.conductor import Generator, LoadError
 from growth.load.laws import Evidence, judge
 from growth.load.messages import Mix, Play, Played, Ready, Setup
 from growth.load.plot import RAMP_SECONDS, Plot
-from growth.load.processes import CpuSample, Processes, available, cores, generators_core, used_between
+from growth.load.processes import CpuSample, Processes, available, cores, generators_core, others_cores, used_between
 from growth.load.report import Machine, Phase, PhaseCpu, SpikeOptions, SpikeReport
 from growth.load.screen import Screen
 from growth.load.service import ClaimSeen, SalePlan, Service, Stats, Target
@@ -31,6 +31,8 @@ PREPARING_SECONDS = 1.5
 CPU_EVERY_SECONDS = 0.5
 CPU_PHASE_SECONDS = 1.0
 """CPU times come in steps of 10 ms: phases shorter than this are not told apart."""
+STRAGGLING_SECONDS = 0.3
+"""Answers that come later than this after the end of the schedule are a phase of their own."""
 MAX_CLAIMS_LOOKED_UP = 500
 LOOKED_UP_AT_ONCE = 16
 BOOKS_SECONDS = 5.0
@@ -104,6 +106,10 @@ class _Run:
         played, samples = await self._follow(play, plot)
         end = play.start_at + total_seconds(play.stretches)
         phases = plot.phases(end)
+        timeline = played.recording.timeline
+        over = len(timeline.offered) * timeline.slot_seconds
+        if over > phases[-1].end + STRAGGLING_SECONDS:
+            phases.append(Phase("the last answers", phases[-1].end, over))
         self._screen.stage("Comparing books …")
         evidence = await self._evidence(play, played, plot)
         await self._service.end_sale(play.sale_id)
@@ -128,6 +134,7 @@ class _Run:
             released=sum(win.released for win in played.wins),
             paid=len(plot.paid),
             recording=played.recording,
+            others_cores=others_cores(samples),
             cpu=_cpu(phases, played, samples, start),
             laws=judge(evidence),
         )

@@ -53,7 +53,7 @@ async def climb(
             Step(
                 share_of_knee=share,
                 offered_per_second=rate,
-                answered_per_second=sum(map(sum, recording.timeline.outcomes.values())) / options.step_seconds,
+                answered_per_second=played.answered_in_time / played.seconds,
                 kept_up=played.kept_up,
                 all=recording.all,
                 outcomes=recording.outcomes,

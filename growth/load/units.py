@@ -24,3 +24,8 @@ def short(value: float) -> str:
 def counted(count: int, singular: str, plural: str = "") -> str:
     """Return `1 unit`, `2 units`."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def unit(microseconds: float) -> str:
+    """Return a round latency with its unit, for an axis: `0.1 ms`, `10 s`."""
+    return f"{microseconds / 1e6:g} s" if microseconds >= 1e6 else f"{microseconds / 1000:g} ms"  # noqa: PLR2004

@@ -230,7 +230,7 @@ class FakeService:
         return 200, {
             "units_total": sale.draft["units_total"],
             "taken": sale.live(),
-            "held": states.count("held"),
-            "paid": states.count("paid"),
+            "held": {"claims": states.count("held"), "units": states.count("held")},
+            "paid": {"claims": states.count("paid"), "units": states.count("paid")},
             "stores_agree": not self.lies.stores_differ,
         }

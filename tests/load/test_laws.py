@@ -68,6 +68,7 @@ async def sale_by(service: FakeService, *, lose_claims: bool = False) -> list[La
         played = Played(
             offered=engine.offered,
             answered=engine.answered_count,
+            answered_in_time=engine.answered_in_time,
             seconds=seconds,
             kept_up=kept_up,
             recording=crowd.recorder.recording(),

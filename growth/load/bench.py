@@ -1,0 +1,265 @@
+"""`scripts/bench`: what a claim costs, beside the least that the same server can do. Ratios, with their spread."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import rich_click as click
+from msgspec import Struct, field
+from rich.console import Console
+from rich.table import Table
+
+from growth.load.bench_cases import CONNECTIONS, Bench, Ceiling, Growth, Sales, Window
+from growth.load.bench_rows import HotRow
+from growth.load.bench_stack import Stack, running_stack
+from growth.load.calibrate import Alone, measure_alone
+from growth.load.conductor import Generator, LoadError
+from growth.load.service import Service
+from growth.load.units import short
+
+MORE_SHOPPERS = 1.3
+"""Than holders: the last window goes past the mark."""
+GOALS = (
+    ("won", "bare Litestar POST", 1.6),
+    ("won", "bare ASGI POST", 0.0),
+    ("sold out", "bare ASGI POST", 0.6),
+    ("not open", "bare ASGI POST", 0.6),
+    ("page", "bare ASGI GET", 0.5),
+)
+"""What is measured, beside what, and the ratio of requests a second to reach."""
+BUSY_CORES = 0.4
+FILE_WIDTH = 140
+"""Characters in a line when nobody looks on."""
+WON_CPU_US, HOT_ROW_RATIO, READY_SECONDS, SERVER_MIB, FLAT = 75.0, 20.0, 3.0, 150.0, 1.15
+
+
+class Spread(Struct, frozen=True):
+    """Median, least and most of several runs."""
+
+    middle: float
+    least: float
+    most: float
+
+    def shown(self, digits: int) -> str:
+        """Return `1.72 (1.70 to 1.75)`."""
+        return f"{self.middle:,.{digits}f} ({self.least:,.{digits}f} to {self.most:,.{digits}f})"
+
+
+class Results(Struct, kw_only=True):
+    """All that was measured."""
+
+    alone: Alone
+    ready_seconds: float
+    rounds: list[dict[str, Ceiling]]
+    each_alone: list[float]
+    together: list[float]
+    growth: list[Growth] = field(default_factory=list)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the spread of at least one value."""
+    return Spread(median(values), min(values), max(values))
+
+
+async def bench(runs: int, seconds: float, holders: int, console: Console) -> Results:
+    """Start everything, measure, end everything."""
+    async with running_stack() as stack, Service(stack.target) as service:
+        servers_core, generators_core = stack.pin()
+        run_id = f"bench-{secrets.token_hex(3)}"
+        async with Generator() as generator:
+            measured = Bench(stack, service, generator, run_id)
+            await measured.set_up(generators_core)
+            alone = await measure_alone(generator, CONNECTIONS, servers_core, None)
+            rounds = await _rounds(measured, runs, seconds, console)
+        results = Results(alone=alone, ready_seconds=stack.ready_seconds, rounds=rounds, each_alone=[], together=[])
+        async with HotRow(stack.postgres_dsn) as row:
+            for number in range(runs):
+                console.print(f"Hot row, {number + 1} of {runs} …")
+                results.each_alone.append(await row.each_alone(seconds))
+                results.together.append(await row.together(seconds))
+        if holders:
+            results.growth = await _growth(stack, service, generators_core, run_id, holders, runs, console)
+        return results
+
+
+async def _rounds(measured: Bench, runs: int, seconds: float, console: Console) -> list[dict[str, Ceiling]]:
+    sold_out = await measured.make(1)
+    not_open = await measured.make(1, open_now=False)
+    console.print("Warming up …")
+    await measured.warm_up(Sales("", sold_out, not_open))
+    rounds = []
+    for number in range(runs):
+        console.print(f"Round {number + 1} of {runs} …")
+        won = await measured.make(1_000_000)
+        rounds.append(await measured.round(Sales(won, sold_out, not_open), seconds))
+    return rounds
+
+
+async def _growth(
+    stack: Stack, service: Service, core: int | None, run_id: str, holders: int, runs: int, console: Console
+) -> list[Growth]:
+    found = []
+    async with Generator() as generator:
+        measured = Bench(stack, service, generator, f"{run_id}-g")
+        # A claim in a long window must never meet a shopper who has one.
+        await measured.set_up(core, round(holders * MORE_SHOPPERS) + 50_000)
+        # A million holders take minutes: once is enough, for each window is a figure of its own.
+        for number in range(runs if holders <= 100_000 else 1):  # noqa: PLR2004
+            console.print(f"Growing to {holders:,} holders, {number + 1} …")
+            found.append(await measured.growth(holders))
+    return found
+
+
+def print_results(console: Console, results: Results) -> bool:
+    """Print everything; return whether all goals were reached."""
+    reached = [*_print_ratios(console, results), *_print_singles(console, results)]
+    _print_others(console, results)
+    _print_cpu(console, results)
+    if results.growth:
+        reached.append(_print_growth(console, results.growth))
+    return all(reached)
+
+
+def _verdict(*, reached: bool) -> str:
+    return "[green]reached[/green]" if reached else "[red]missed[/red]"
+
+
+def _print_ratios(console: Console, results: Results) -> list[bool]:
+    table = Table(title="Closed loop, requests a second on one core of the server", title_justify="left")
+    for column in ("measured", "a second", "beside", "a second", "ratio", "goal", "", "ratio by CPU"):
+        table.add_column(column, justify="left" if column in {"measured", "beside", ""} else "right")
+    reached = []
+    for name, beside, goal in GOALS:
+        ours = spread([found[name].per_second for found in results.rounds])
+        theirs = spread([found[beside].per_second for found in results.rounds])
+        ratio = spread([found[name].per_second / found[beside].per_second for found in results.rounds])
+        good = ratio.middle >= goal
+        by_cpu = spread([found[beside].cpu_us["server"] / found[name].cpu_us["server"] for found in results.rounds])
+        row = (name, short(ours.middle), beside, short(theirs.middle), ratio.shown(2), f"{goal:g}" if goal else "")
+        table.add_row(*row, _verdict(reached=good) if goal else "", by_cpu.shown(2))
+        reached.append(good)
+    console.print(table)
+    return reached
+
+
+def _print_others(console: Console, results: Results) -> None:
+    """Say whether the machine had other things to do."""
+    others = spread([ceiling.others_cores for found in results.rounds for ceiling in found.values()])
+    console.print(f"Everything else on the machine kept {others.shown(2)} cores busy, the kernel's network included.")
+    if others.middle > BUSY_CORES:
+        console.print("[yellow]That is a lot: rates have been taken from us, so look at the ratios by CPU.[/yellow]")
+
+
+def _print_singles(console: Console, results: Results) -> list[bool]:
+    cpu = spread([found["won"].cpu_us["server"] for found in results.rounds])
+    hot = spread([many / one for one, many in zip(results.each_alone, results.together, strict=True)])
+    lines = (
+        (f"server CPU of a claim won: {cpu.shown(0)} µs", f"≤ {WON_CPU_US:g}", cpu.middle <= WON_CPU_US),
+        (
+            (
+                f"hot row, coalesced beside a transaction for each: {hot.shown(1)} times "
+                f"({short(median(results.together))} and {short(median(results.each_alone))} claims a second)"
+            ),
+            f"≥ {HOT_ROW_RATIO:g}",
+            hot.middle >= HOT_ROW_RATIO,
+        ),
+        (
+            f"ready {results.ready_seconds:.2f} s after start",
+            f"≤ {READY_SECONDS:g}",
+            results.ready_seconds <= READY_SECONDS,
+        ),
+    )
+    for text, goal, good in lines:
+        console.print(f"{text}; goal {goal}: {_verdict(reached=good)}")
+    return [good for _, _, good in lines]
+
+
+def _print_cpu(console: Console, results: Results) -> None:
+    table = Table(title="CPU µs a request, by process", title_justify="left")
+    names = list(dict.fromkeys(name for found in results.rounds[0].values() for name in found.cpu_us))
+    for column in ("", *names, "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right" if column else "left")
+    for case in results.rounds[0]:
+        runs = [found[case] for found in results.rounds]
+        cells = [_cpu_cell(runs, name) for name in names]
+        latency = [f"{median(us) / 1000:.1f}" for us in ([r.p50_us for r in runs], [r.p99_us for r in runs])]
+        table.add_row(case, *cells, *latency)
+    console.print(table)
+    console.print(
+        f"The generator alone, against a server that says 204: {results.alone.per_second:,.0f} requests a second, "
+        f"{results.alone.cpu_us:.1f} µs each.",
+    )
+
+
+def _cpu_cell(runs: Sequence[Ceiling], name: str) -> str:
+    return spread([run.cpu_us[name] for run in runs]).shown(0) if name in runs[0].cpu_us else ""
+
+
+def _print_growth(console: Console, growths: Sequence[Growth]) -> bool:
+    table = Table(title="A claim as holders grow", title_justify="left")
+    for column in ("holders", "a second", "server µs", "redis µs", "postgres µs"):
+        table.add_column(column, justify="right")
+    firsts, lasts = [], []
+    for growth in growths:
+        for window in _marks(growth):
+            cpu = window.cpu_us
+            cells = [f"{cpu[name]:.0f}" for name in ("server", "redis", "postgres")]
+            table.add_row(
+                f"{short(window.holders_from)} to {short(window.holders_to)}", short(window.per_second), *cells
+            )
+        table.add_section()
+        # The first window also pays for what is done once.
+        firsts.append(_cost(growth.windows[min(1, len(growth.windows) - 1)]))
+        lasts.append(_cost(growth.windows[-1]))
+    console.print(table)
+    ratio = spread([last / first for first, last in zip(firsts, lasts, strict=True)])
+    memory = max(growth.server_mib for growth in growths)
+    flat, light = ratio.middle <= FLAT, memory <= SERVER_MIB
+    console.print(f"CPU of a claim, end beside beginning: {ratio.shown(2)}; goal ≤ {FLAT:g}: {_verdict(reached=flat)}")
+    console.print(f"The api process weighs {memory:.0f} MiB; goal ≤ {SERVER_MIB:g}: {_verdict(reached=light)}")
+    return flat and light
+
+
+def _marks(growth: Growth) -> list[Window]:
+    """Return the windows that reach 10 k, 100 k and so on, and the first and the last."""
+    shown = {0, len(growth.windows) - 1}
+    mark = 1_000
+    while mark <= growth.windows[-1].holders_to:
+        shown.add(next(n for n, window in enumerate(growth.windows) if window.holders_to >= mark))
+        mark *= 10
+    return [growth.windows[number] for number in sorted(shown)]
+
+
+def _cost(window: Window) -> float:
+    return sum(window.cpu_us[name] for name in ("server", "redis", "postgres"))
+
+
+@click.command()
+@click.option("--runs", type=click.IntRange(1, 20), default=3, show_default=True, help="Rounds; three tell the spread.")
+@click.option("--seconds", type=click.FloatRange(0.5, 60), default=3.0, show_default=True, help="Of each measurement.")
+@click.option("--holders", type=click.IntRange(0, 950_000), default=100_000, show_default=True, help="0: not measured.")
+@click.option("--million", is_flag=True, help="Grow to 950,000 holders: takes minutes and a gigabyte.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures.")
+@click.option("--strict", is_flag=True, help="End with exit code 1 if a goal was missed.")
+def main(*, runs: int, seconds: float, holders: int, million: bool, json_path: Path | None, strict: bool) -> None:
+    """Measure what claims cost, beside a bare ASGI app and a bare Litestar handler on the same server."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=FILE_WIDTH)
+    try:
+        results = asyncio.run(bench(runs, seconds, 950_000 if million else holders, console))
+    except LoadError as error:
+        console.print(f"[red]bench:[/red] {error}")
+        sys.exit(2)
+    if json_path is not None:
+        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    if not print_results(console, results) and strict:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

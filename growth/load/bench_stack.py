@@ -1,0 +1,170 @@
+"""What is measured: a service on servers of its own in a scratch folder, and bare servers to compare it with."""
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import aiohttp
+from msgspec import Struct
+
+from growth.embedded import EmbeddedServers
+from growth.load.conductor import LoadError
+from growth.load.processes import Processes, cores
+from growth.load.service import Target
+
+READY_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+class Bare(Struct, frozen=True):
+    """A bare server."""
+
+    url: str
+    pid: int
+
+
+class Stack(Struct, frozen=True, kw_only=True):
+    """Everything that runs."""
+
+    target: Target
+    postgres_dsn: str
+    asgi: Bare
+    litestar: Bare
+    ready_seconds: float
+    """From starting `growth serve` until it was ready."""
+
+    def pin(self) -> tuple[int | None, int | None]:
+        """Give the servers that are compared one core, the stores the others; returns theirs and the generator's."""
+        found = cores()
+        if len(found) == 1:
+            return None, None
+        served = Processes({"server": self.target.pids["serve"], "asgi": self.asgi.pid, "litestar": self.litestar.pid})
+        served.pin({found[0]})
+        others = {name: pid for name, pid in self.target.pids.items() if name != "serve"}
+        # With three cores or more the generator has one for itself; with two it shares with the stores.
+        Processes(others).pin(set(found[1:-1] or found[1:]))
+        return found[0], found[-1]
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-800:]
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+async def _run(*arguments: str, environment: Mapping[str, str]) -> str:
+    """Run a `growth` command to its end; returns what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "growth", *arguments, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    if process.returncode:
+        raise LoadError(f"`growth {' '.join(arguments)}` failed; what it said is above.")
+    return printed.decode().strip()
+
+
+@asynccontextmanager
+async def _running(
+    *arguments: str, environment: Mapping[str, str] | None = None, log: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a Python module until the block ends."""
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=errors.fileno()
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _bare(stack: AsyncExitStack, name: str, folder: Path) -> Bare:
+    log = folder / f"{name}.log"
+    process = await stack.enter_async_context(_running("growth.load.bare", name, log=log))
+    assert process.stdout is not None
+    port = (await process.stdout.readline()).decode().strip()
+    if not port:
+        raise LoadError(f"The bare server {name} did not start: {await asyncio.to_thread(_end_of, log)}")
+    return Bare(f"http://127.0.0.1:{port}", process.pid)
+
+
+async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> float:
+    begin = monotonic()
+    async with aiohttp.ClientSession() as session:
+        while process.returncode is None and monotonic() - begin < READY_SECONDS:
+            try:
+                async with session.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:  # noqa: PLR2004
+                        return monotonic() - begin
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.02)
+    raise LoadError(f"`growth serve` did not become ready: {await asyncio.to_thread(_end_of, log)}")
+
+
+@asynccontextmanager
+async def running_stack() -> AsyncIterator[Stack]:
+    """Start everything in a scratch folder; end it with the block."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="growth-bench-")))
+        servers = await asyncio.to_thread(EmbeddedServers.start, folder / "data")
+        stack.callback(servers.stop)
+        port = _free_port()
+        secret, shop_secret = secrets.token_urlsafe(32), "whsec_" + b64encode(os.urandom(32)).decode()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GROWTH_")} | {
+            "GROWTH_ENVIRONMENT": "production",
+            "GROWTH_HOST": "127.0.0.1",
+            "GROWTH_PORT": str(port),
+            "GROWTH_METRICS_PORT": str(_free_port()),
+            "GROWTH_POSTGRES_DSN": servers.postgres.dsn,
+            "GROWTH_REDIS_URL": servers.valkey.url,
+            "GROWTH_JWT_SECRET": secret,
+            "GROWTH_SHOP_SECRETS": shop_secret,
+            "GROWTH_LOG_LEVEL": "warning",
+        }
+        await _run("migrate", "up", environment=environment)
+        key = await _run("operator", "add", "bench", "--role", "admin", environment=environment)
+        log = folder / "serve.log"
+        serve = await stack.enter_async_context(_running("growth", "serve", environment=environment, log=log))
+        url = f"http://127.0.0.1:{port}"
+        ready_seconds = await _until_ready(url, serve, log)
+        worker = await stack.enter_async_context(
+            _running("growth", "worker", "--metrics-port", "0", environment=environment, log=folder / "worker.log")
+        )
+        yield Stack(
+            target=Target(
+                base_url=url,
+                operator_key=key.split()[-1],
+                jwt_secret=secret,
+                shop_secret=shop_secret,
+                pids={
+                    "serve": serve.pid,
+                    "worker": worker.pid,
+                    "redis": servers.valkey.pid,
+                    "postgres": servers.postgres.pid,
+                },
+            ),
+            postgres_dsn=servers.postgres.dsn,
+            asgi=await _bare(stack, "asgi", folder),
+            litestar=await _bare(stack, "litestar", folder),
+            ready_seconds=ready_seconds,
+        )
