@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -264,4 +263,3 @@ def _add_load() -> None:
 
 
 _add_load()
-signal.signal(signal.SIGPIPE, signal.SIG_DFL)
