@@ -25,6 +25,7 @@ from growth.vocabulary.refusals import Refusal, Unavailable
 T = TypeVar("T")
 
 TOKEN_SECONDS = 7 * 24 * 3600
+COMMAND_STATEMENT_SECONDS = 60.0
 console = Console()
 
 click.rich_click.USE_MARKDOWN = True
@@ -85,7 +86,7 @@ async def _with_database(settings: Settings, work: Callable[[Database], Awaitabl
             settings.postgres_dsn,
             max_connections=1,
             acquire_seconds=settings.postgres_acquire_seconds,
-            statement_seconds=60,
+            statement_seconds=COMMAND_STATEMENT_SECONDS,
         )
     except OSError as error:
         raise Unavailable("Postgres cannot be reached") from error

@@ -28,11 +28,11 @@ from growth.vocabulary import clock
 READY_SECONDS = 20.0
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 0.2
+PROBE_SECONDS = 2.0
 MAX_FAST_DEATHS = 3
 """A process that ends this often within `FAST_DEATH_SECONDS` of its start has a fault that a restart does not mend."""
 FAST_DEATH_SECONDS = 10.0
 TOKEN_SECONDS = 30 * 24 * 3600
-SECRETS = ("jwt_secret", "shop_secret")
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -176,7 +176,7 @@ def _await_ready(port: int, process: Process, stop: Stop) -> None:
     give_up_at = time.monotonic() + READY_SECONDS
     while not stop.asked:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PROBE_SECONDS):
                 if process.running:
                     return
         except (urllib.error.URLError, OSError):

@@ -37,6 +37,14 @@ log = structlog.get_logger("flash_sale.claim")
 MAX_BATCH_CLAIMS = 128
 MAX_QUEUE_CLAIMS = 4_096
 """For each sale: what a process admits in well under a second. More waiting would only be late."""
+MAX_FINDS_AT_ONCE = 64
+MAX_FINDS_WAITING = 1_024
+MAX_ASKED_AT_ONCE = 256
+"""Shoppers whose claims one read asks for."""
+MAX_AGES_AT_ONCE = 512
+MAX_AGES_WAITING = 8_192
+"""Of shoppers never seen by this process, in sales that ask how old an account is."""
+MAX_CLAIMS_SHOWN = 100
 MAX_LIVE_SALES = 1_000
 MAX_REGISTRATIONS_REMEMBERED = 65_536
 
@@ -73,13 +81,13 @@ class Claims:
         self._shop = shop
         self._gates: dict[str, Gate] = {}
         self._sales: Coalescer[str, Sale | None] = Coalescer(
-            "flash_sale.find", self._find_sales, max_batch=64, max_queue=1_024
+            "flash_sale.find", self._find_sales, max_batch=MAX_FINDS_AT_ONCE, max_queue=MAX_FINDS_WAITING
         )
         self._mine: Coalescer[tuple[str, str], list[Claim]] = Coalescer(
-            "flash_sale.live_claims", self._live_claims, max_batch=256, max_queue=4_096
+            "flash_sale.live_claims", self._live_claims, max_batch=MAX_ASKED_AT_ONCE, max_queue=MAX_QUEUE_CLAIMS
         )
         self._registrations: Coalescer[str, datetime | None] = Coalescer(
-            "flash_sale.registered_at", self._registered_at, max_batch=512, max_queue=8_192
+            "flash_sale.registered_at", self._registered_at, max_batch=MAX_AGES_AT_ONCE, max_queue=MAX_AGES_WAITING
         )
         self._registered: dict[str, datetime] = {}
 
@@ -148,7 +156,7 @@ class Claims:
     async def mine(self, sale_id: str, user_id: str) -> list[Claim]:
         """Return a shopper's claims in one sale, of every state. Raises `Refusal` (404) for an unknown sale."""
         await self.sale(sale_id)
-        return await store.page_of_claims(self._database, sale_id=sale_id, user_id=user_id, limit=100)
+        return await store.page_of_claims(self._database, sale_id=sale_id, user_id=user_id, limit=MAX_CLAIMS_SHOWN)
 
     async def find(self, claim_id: str, user_id: str) -> Claim:
         """Return a shopper's claim. Raises `Refusal` (404), alike for what is not there and not theirs."""

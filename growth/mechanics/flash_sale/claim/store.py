@@ -160,22 +160,6 @@ async def lock_claims(tx: Tx, claim_ids: Sequence[str]) -> dict[str, Claim]:
     return {row["claim_id"]: _claim(row) for row in rows}
 
 
-async def lock_claims_of_order(tx: Tx, order_id: str) -> list[Claim]:
-    """Return the claims bound to an order, locked until `tx` ends, in the order of their ids."""
-    rows = await tx.fetch(
-        """
-        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
-            paid_at, ended_at, refunded_units, returned_units
-        FROM flash_sale.claims
-        WHERE order_id = $1
-        ORDER BY claim_id
-        FOR NO KEY UPDATE
-        """,
-        order_id,
-    )
-    return [_claim(row) for row in rows]
-
-
 async def live_claims_of(
     reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str]
 ) -> dict[tuple[str, str], list[Claim]]:
