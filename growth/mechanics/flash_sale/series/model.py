@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, field, structs
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.model import MAX_UNITS, MAX_UNITS_PER_SHOPPER, Draft, Protection
 from growth.mechanics.flash_sale.series.timetable import (
+    DAYS,
     FIRST_DAY,
     LAST_DAY,
     Timetable,
@@ -116,7 +117,7 @@ class PreviewedRound(Struct, frozen=True, kw_only=True):
     opens_at: datetime
     closes_at: datetime
     opens_local: str
-    """The same instant on the wall in the series' zone, with its offset."""
+    """On the wall in the series' zone: `wed 2026-11-25 20:00 +08:00`."""
     closes_local: str
     sales: list[PreviewedSale]
 
@@ -214,5 +215,6 @@ def _faults_of_days(plan: SeriesDraft) -> list[FieldError]:
 
 
 def local(instant: datetime, zone: str) -> str:
-    """Return `2026-11-25T20:00:00+08:00`: an instant on the wall in `zone`."""
-    return instant.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
+    """Return `wed 2026-11-25 20:00 +08:00`: an instant on the wall in `zone`, for people."""
+    wall = instant.astimezone(ZoneInfo(zone))
+    return f"{DAYS[wall.weekday()]} {wall:%Y-%m-%d %H:%M} {wall.isoformat()[-6:]}"

@@ -24,7 +24,7 @@ class Timetable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which rounds there are."""
 
     zone: Annotated[str, Meta(max_length=64, description="A time zone of the IANA database, like Asia/Shanghai.")]
-    days_of_week: Annotated[tuple[Day, ...], Meta(min_length=1, max_length=7)]
+    days_of_week: Annotated[list[Day], Meta(min_length=1, max_length=7)]
     """The days on which rounds open."""
     start_time: Annotated[
         str, Meta(pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="HH:MM on the wall in `zone`.")

@@ -454,8 +454,8 @@ async def test_a_dry_run_shows_the_next_ten_rounds_on_the_wall_and_why_some_woul
     assert shown.at == NOW
     assert [one.opens_at for one in shown.rounds] == [first + n * WEEK for n in range(10)]
     assert (shown.rounds[0].opens_local, shown.rounds[0].closes_local) == (
-        "2026-11-25T23:30:00-05:00",
-        "2026-11-26T00:30:00-05:00",
+        "wed 2026-11-25 23:30 -05:00",
+        "thu 2026-11-26 00:30 -05:00",
     )
     verdicts = [{sale.sku: sale.would for sale in one.sales} for one in shown.rounds]
     assert verdicts[:4] == [
