@@ -73,7 +73,7 @@ async def bench(runs: int, seconds: float, holders: int, console: Console) -> Re
         async with Generator() as generator:
             measured = Bench(stack, service, generator, run_id)
             await measured.set_up(generators_core)
-            alone = await measure_alone(generator, CONNECTIONS, servers_core, None)
+            alone = await measure_alone(generator, CONNECTIONS, servers_core)
             rounds = await _rounds(measured, runs, seconds, console)
         results = Results(alone=alone, ready_seconds=stack.ready_seconds, rounds=rounds, each_alone=[], together=[])
         async with HotRow(stack.postgres_dsn) as row:

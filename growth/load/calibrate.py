@@ -31,9 +31,6 @@ class Alone(Struct, frozen=True):
     """Closed loop."""
     cpu_us: float
     """The generator's CPU for one request."""
-    floor_per_second: float
-    floor: Latencies
-    """Latencies on a schedule at that rate: what is measured here, nobody can be quicker than."""
 
 
 class Trial(Struct, frozen=True):
@@ -52,21 +49,22 @@ class Knee(Struct, frozen=True):
     trials: list[Trial]
 
 
-async def measure_alone(
-    generator: Generator, connections: int, servers_core: int | None, per_second: float | None
-) -> Alone:
-    """Measure the generator against nothing; the floor is taken at `per_second`, or at a quarter of what it can do."""
+async def measure_alone(generator: Generator, connections: int, servers_core: int | None) -> Alone:
+    """Measure what the generator can do against nothing."""
     async with nothing(servers_core) as url:
-        ceiling = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections))
-        most = ceiling.per_second
-        rate = min(per_second or most / 4, most * OF_ALONE)
-        floor = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections, per_second=rate))
-    return Alone(
-        per_second=most,
-        cpu_us=ceiling.generator_cpu_seconds / max(ceiling.latencies.count, 1) * 1e6,
-        floor_per_second=rate,
-        floor=floor.latencies,
-    )
+        found = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections))
+    return Alone(found.per_second, found.generator_cpu_seconds / max(found.latencies.count, 1) * 1e6)
+
+
+async def measure_floor(
+    generator: Generator, connections: int, servers_core: int | None, per_second: float
+) -> Latencies:
+    """Measure the latencies of nothing at the rate of the sale."""
+    async with nothing(servers_core) as url:
+        found = await generator.hammer(
+            Hammer(url=url, seconds=ALONE_SECONDS, connections=connections, per_second=per_second)
+        )
+    return found.latencies
 
 
 async def open_sale(service: Service, plan: SalePlan) -> tuple[str, float]:

@@ -243,7 +243,7 @@ def latency_by_outcome(outcomes: Mapping[str, Latencies]) -> str:
                 f"<title>{escape(name)} {percentile}: {milliseconds(value)} ms</title></circle>"
             )
         parts.append(_line(x(found.max_us), y - 6, x(found.max_us), y + 6, f"span {name}"))
-        parts.append(_text(x(found.max_us) + 8, y + 4, f"max {milliseconds(found.max_us)}", "note", "start"))
+        parts.append(_text(x(found.max_us) + 8, y + 4, f"max {milliseconds(found.max_us)} ms", "note", "start"))
     return _svg(bottom + 26, parts, "latency percentiles by outcome")
 
 

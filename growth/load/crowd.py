@@ -20,6 +20,8 @@ WINNER_PER_SECOND = 8.0
 limits the rate of one shopper."""
 RECENT = 512
 """Losers' requests that may be retried."""
+LAPSE_SLACK_SECONDS = 1.0
+"""A hold counts from the service's commit, which is earlier than when its winner hears of it, by no more than this."""
 MAX_NOTES = 100
 """Violations noted one by one, of each kind."""
 
@@ -79,8 +81,7 @@ class Crowd:
         self._turn = play.first_shopper % len(users)
         self._claim_of_key: dict[bytes, str] = {}
         self._key_of_claim: dict[str, bytes] = {}
-        self._live: dict[int, int] = {}
-        """Units that each shopper holds."""
+        self._won_by: dict[int, list[Win]] = {}
         self._holders: list[Win] = []
         """Winners who were not asked to let go, for retries and for more than they may have."""
         self._last_asked: dict[str, float] = {}
@@ -140,7 +141,7 @@ class Crowd:
             return None
         at = self._dice.randrange(len(self._holders))
         win = self._holders[at]
-        if win.let_go_at:
+        if self._may_be_gone(win, due):
             self._holders[at] = self._holders[-1]
             self._holders.pop()
             return None
@@ -167,7 +168,6 @@ class Crowd:
             due = begin + seconds * number / len(claim_ids)
             # From now on the shopper may win again, for the service may take it back before we hear so.
             win.let_go_at = due
-            self._live[win.shopper] -= win.units
             payload = b"".join(
                 (
                     self._let_go_head,
@@ -196,7 +196,7 @@ class Crowd:
             if outcome is Outcome.SOLD_OUT and not self.first_sold_out_at:
                 self.first_sold_out_at = now
             if job.claim_id and outcome is not Outcome.OTHER:
-                self._hear_forgotten(job)
+                self._hear_forgotten(job, now)
             return outcome
         if status in {200, 201}:
             return self._hear_won(job, answer, now)
@@ -224,16 +224,23 @@ class Crowd:
         self.wins[claim.claim_id] = win
         self.fresh_wins.append(win)
         self._holders.append(win)
-        held = self._live[job.shopper] = self._live.get(job.shopper, 0) + claim.units
+        mine = self._won_by.setdefault(job.shopper, [])
+        mine.append(win)
+        held = sum(other.units for other in mine if not self._may_be_gone(other, now))
         if held > self.play.max_per_shopper:
             _note(self.books.above_limit, win.user_id)
         if now < self.play.opens_at - self.play.early_by:
             _note(self.books.early_wins, claim.claim_id)
         return Outcome.WON
 
-    def _hear_forgotten(self, job: Job) -> None:
-        """A winner's retry was refused. That is fair only if they let go of the claim in the meantime."""
-        if not self.wins[job.claim_id].let_go_at:
+    def _may_be_gone(self, win: Win, now: float) -> bool:
+        """Say whether a claim may have ended: given back, or lapsed. Whether it was paid is not known here."""
+        lapses = self.play.lapse_seconds
+        return bool(win.let_go_at) or (lapses > 0 and now > win.at + lapses - LAPSE_SLACK_SECONDS)
+
+    def _hear_forgotten(self, job: Job, now: float) -> None:
+        """A winner's retry was refused. That is fair only if the claim ended in the meantime."""
+        if not self._may_be_gone(self.wins[job.claim_id], now):
             _note(self.books.forgotten_wins, job.claim_id)
 
     def _hear_bad_token(self, _job: Job, status: int, _answer: bytes, _now: float) -> Outcome:

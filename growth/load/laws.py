@@ -7,12 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from growth.load.crowd import LAPSE_SLACK_SECONDS
 from growth.load.engine import KEPT_UP
 from growth.load.messages import Books, Play, Played, Win
 from growth.load.service import ClaimSeen, Invariants, Stats, Tally
-
-LAPSE_SLACK_SECONDS = 1.0
-"""A hold counts from the service's commit, which is earlier than when its winner hears of it, by no more than this."""
 
 
 class Law(Struct, frozen=True):
@@ -31,9 +29,6 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
     play: Play
     played: Played
-    hold_seconds: float
-    lapsing: bool
-    """Winners who do not pay let their holds lapse instead of giving them back."""
     paid_claims: set[str]
     """Claims whose order was paid, and the service said `applied`."""
     unapplied: list[str]
@@ -42,6 +37,11 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """Claims as the service shows them to their winners, after the run: all of them, or a sample."""
     stats: Stats | None
     invariants: Invariants | None
+
+    @property
+    def lapsing(self) -> bool:
+        """Winners who do not pay let their holds lapse instead of giving them back."""
+        return self.play.lapse_seconds > 0
 
     @property
     def books(self) -> Books:
@@ -70,7 +70,7 @@ def _ends_at(evidence: Evidence) -> Callable[[Win], float]:
     def ends_at(win: Win) -> float:
         if win.let_go_at or not evidence.lapsing or win.claim_id in evidence.paid_claims:
             return win.let_go_at
-        return win.at + evidence.hold_seconds - LAPSE_SLACK_SECONDS
+        return win.at + evidence.play.lapse_seconds - LAPSE_SLACK_SECONDS
 
     return ends_at
 
@@ -100,8 +100,14 @@ def _every_unit(evidence: Evidence) -> Law:
 
 
 def _limit(evidence: Evidence) -> Law:
-    above = evidence.books.above_limit
     most = evidence.play.max_per_shopper
+    # What was paid in the meantime is only known now.
+    live: dict[str, int] = {}
+    for win in evidence.played.wins:
+        claim = evidence.seen.get(win.claim_id)
+        if claim is not None and claim.state in {"held", "paid"}:
+            live[win.user_id] = live.get(win.user_id, 0) + claim.units
+    above = sorted({*evidence.books.above_limit, *(user for user, units in live.items() if units > most)})
     return Law(
         f"No shopper held more than {most}",
         not above,

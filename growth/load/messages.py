@@ -62,6 +62,8 @@ class Play(Order, frozen=True, tag="play", kw_only=True):
     """Another server than the one set up for: one to compare with."""
     first_shopper: int = 0
     """Who claims first: those before have claimed in an earlier run on the same sale."""
+    lapse_seconds: float = 0.0
+    """Holds that are not paid end by themselves after this; 0: not while the sale is played."""
     mix: Mix = Mix()
     mix_before: Mix = Mix(page=0.6, retry=0, over_limit=0, bad_token=0.01)
     """Before the opening."""

@@ -22,6 +22,8 @@ NAMES = {
     "postmaster": "postgres",
 }
 """Other words for the same process."""
+ORDER = ("server", "worker", "redis", "postgres")
+"""In which they are shown; others follow."""
 LAUNCHERS = frozenset({"dev"})
 """They started the others and have no part in what is measured."""
 _UTIME, _CSTIME = 11, 14
@@ -62,12 +64,13 @@ class Processes:
     """The processes of a service, by name."""
 
     def __init__(self, pids: Mapping[str, int | Sequence[int]]) -> None:
-        self._roots: dict[str, list[int]] = {}
+        found: dict[str, list[int]] = {}
         for name, value in pids.items():
-            if name in LAUNCHERS:
-                continue
             listed = [value] if isinstance(value, int) else list(value)
-            self._roots.setdefault(NAMES.get(name, name), []).extend(listed)
+            found.setdefault(NAMES.get(name, name), []).extend(listed)
+        shown = [name for name in ORDER if name in found]
+        shown += [name for name in found if name not in {*ORDER, *LAUNCHERS}]
+        self._roots = {name: found[name] for name in shown}
 
     @property
     def names(self) -> list[str]:

@@ -82,6 +82,8 @@ class SpikeReport(Struct, kw_only=True):
     base_url: str
     rate: float
     alone: Alone
+    floor: Latencies
+    """Of a server that says 204 to the same rate: what is measured here, nobody can be quicker than."""
     knee: Knee | None
     mix: Mix
     phases: list[Phase]

@@ -79,13 +79,17 @@ def over_time(report: SpikeReport) -> str:
     timeline = report.recording.timeline
     worst = max(range(len(timeline.p99_us)), key=timeline.p99_us.__getitem__, default=0)
     at = worst * timeline.slot_seconds - report.opens_at
-    where = "at the opening" if abs(at) < BACKWARDS_SECONDS else f"{abs(at):.1f} s {'after' if at > 0 else 'before'} it"
-    floor = report.alone.floor
+    where = (
+        "at the opening"
+        if abs(at) < BACKWARDS_SECONDS
+        else f"{abs(at):.1f} s {'after' if at > 0 else 'before'} the opening"
+    )
+    floor = report.floor
     return (
         f"Each point is what people who came in that tenth of a second had to wait. The worst was {where}: "
         f"p99 {milliseconds(timeline.p99_us[worst])} ms. The generator itself, against a server that does nothing, has "
         f"p50 {milliseconds(floor.p50_us)} ms and p99 {milliseconds(floor.p99_us)} ms at "
-        f"{report.alone.floor_per_second:,.0f} requests a second: nothing below that can be seen here."
+        f"{report.rate:,.0f} requests a second: nothing below that can be seen here."
     )
 
 

@@ -15,6 +15,7 @@ from growth.load.laws import Evidence, judge
 from growth.load.messages import Mix, Play, Played, Ready, Setup
 from growth.load.plot import RAMP_SECONDS, Plot
 from growth.load.processes import CpuSample, Processes, available, cores, generators_core, others_cores, used_between
+from growth.load.recorder import Latencies
 from growth.load.report import Machine, Phase, PhaseCpu, SpikeOptions, SpikeReport
 from growth.load.screen import Screen
 from growth.load.service import ClaimSeen, SalePlan, Service, Stats, Target
@@ -64,14 +65,15 @@ async def spike(target: Target, options: SpikeOptions, screen: Screen) -> SpikeR
         )
         ready = await generator.set_up(setup)
         servers_core = None if core is None else cores()[0]
-        alone = await calibrate.measure_alone(generator, options.connections, servers_core, options.rate)
+        alone = await calibrate.measure_alone(generator, options.connections, servers_core)
         knee = None
         if options.rate is None or options.steps:
             ceiling = alone.per_second * calibrate.OF_ALONE
             knee = await calibrate.find_knee(service, generator, run_id, ceiling, screen)
         rate = options.rate or (knee.per_second * RATE_OF_KNEE if knee else 0.0)
+        floor = await calibrate.measure_floor(generator, options.connections, servers_core, rate)
         run = _Run(service, generator, processes, options, rate, run_id, screen)
-        report = await run.play(ready, alone, knee)
+        report = await run.play(ready, alone, floor, knee)
         if knee is not None and options.steps:
             report.steps = await steps.climb(service, generator, processes, options, knee.per_second, run_id, screen)
         return report
@@ -96,10 +98,11 @@ class _Run:
         self._options = options
         self._rate = rate
         self._screen = screen
-        self._hold_seconds = RELEASE_HOLD_SECONDS if options.let_go == "release" else LAPSE_HOLD_SECONDS
         self._sku = f"{run_id}-sale"
 
-    async def play(self, ready: Ready, alone: calibrate.Alone, knee: calibrate.Knee | None) -> SpikeReport:
+    async def play(
+        self, ready: Ready, alone: calibrate.Alone, floor: Latencies, knee: calibrate.Knee | None
+    ) -> SpikeReport:
         self._screen.stage("Making the sale …")
         play = await self._make()
         plot = Plot(self._service, self._generator, play, self._options, self._sku)
@@ -121,6 +124,7 @@ class _Run:
             base_url=self._service.target.base_url,
             rate=self._rate,
             alone=alone,
+            floor=floor,
             knee=knee,
             mix=play.mix,
             phases=phases,
@@ -148,7 +152,7 @@ class _Run:
             sku=self._sku,
             units_total=options.units,
             max_per_shopper=options.max_per_shopper,
-            hold_seconds=self._hold_seconds,
+            hold_seconds=RELEASE_HOLD_SECONDS if options.let_go == "release" else LAPSE_HOLD_SECONDS,
         )
         sale_id = await self._service.make_sale(plan, opens_at)
         ahead, wrong_by = await self._service.clock_ahead(sale_id)
@@ -169,6 +173,7 @@ class _Run:
                 Stretch(RAMP_SECONDS, 0.0, self._rate),
                 flat(options.seconds - RAMP_SECONDS, self._rate),
             ],
+            lapse_seconds=LAPSE_HOLD_SECONDS if options.let_go == "lapse" else 0.0,
             mix=Mix(),
         )
 
@@ -202,8 +207,6 @@ class _Run:
         return Evidence(
             play=play,
             played=played,
-            hold_seconds=self._hold_seconds,
-            lapsing=self._options.let_go == "lapse",
             paid_claims=plot.paid,
             unapplied=plot.unapplied,
             seen=seen,

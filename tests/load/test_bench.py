@@ -14,7 +14,6 @@ from growth.load.bench import Results, print_results, spread
 from growth.load.bench_cases import Ceiling, Growth, Window
 from growth.load.bench_rows import HotRow
 from growth.load.calibrate import Alone
-from growth.load.recorder import Latencies
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +63,7 @@ def results(won_per_second: float) -> Results:
     rounds = [quick | {"won": ceiling(won_per_second), "bare Litestar POST": ceiling(10_000)}] * 3
     windows = [Window(n * 1000, n * 1000 + 1000, 1000, {"server": 50, "redis": 5, "postgres": 5}) for n in range(12)]
     return Results(
-        alone=Alone(100_000, 8.0, 10_000, Latencies(1, 1, 1, 1, 1, 1)),
+        alone=Alone(100_000, 8.0),
         ready_seconds=0.5,
         rounds=rounds,
         each_alone=[1000, 1100],
