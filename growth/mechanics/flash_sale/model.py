@@ -16,6 +16,8 @@ from growth.vocabulary.text import Title
 MAX_UNITS = 1_000_000
 MAX_UNITS_PER_SHOPPER = 100
 MAX_WINDOW = timedelta(days=31)
+TIME_TO_DRAW = timedelta(seconds=60)
+"""From the end of entries to the close: the draw waits for clocks, and for another worker should the first have died."""
 MAX_COOL_DOWN_DOUBLINGS = 6
 FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 COOL_DOWN_FORGIVEN_AFTER = timedelta(days=30)
@@ -284,8 +286,9 @@ def faults(draft: Draft) -> list[FieldError]:
         found.append(FieldError("closes_at", "Must be after opens_at"))
     elif draft.closes_at - draft.opens_at > MAX_WINDOW:
         found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
-    elif draft.draw_at is not None and draft.draw_at >= draft.closes_at:
-        found.append(FieldError("protection.draw_seconds", "The draw must end before the sale does"))
+    elif draft.draw_at is not None and draft.closes_at - draft.draw_at < TIME_TO_DRAW:
+        seconds = TIME_TO_DRAW // timedelta(seconds=1)
+        found.append(FieldError("protection.draw_seconds", f"Must end {seconds} s before the sale, or nobody draws"))
     return found
 
 

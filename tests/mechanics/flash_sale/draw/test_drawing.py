@@ -14,7 +14,7 @@ from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.draw import service, store
 from growth.mechanics.flash_sale.draw.model import Wish
 from growth.mechanics.flash_sale.draw.service import Draws, Entry
-from growth.mechanics.flash_sale.model import Protection, Sale
+from growth.mechanics.flash_sale.model import Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.periodic import LeaseLost
 from growth.plumbing.postgres import Database, Tx, connect_postgres
@@ -192,6 +192,15 @@ async def test_what_is_not_to_be_drawn_is_left_alone(room: Room, why: str) -> No
     async with turn.transaction() as tx:
         assert not await room.draws.draw(tx, sale.sale_id, moment)
     assert await sale_now(room.database, sale) == sale
+
+
+async def test_a_sale_leaves_time_to_draw() -> None:
+    hour = timedelta(hours=1)
+    draft = world.a_draft(protection=Protection(draw_seconds=3540))
+    assert draft.closes_at - draft.opens_at == hour
+    assert faults(draft) == []
+    (fault,) = faults(world.a_draft(protection=Protection(draw_seconds=3541)))
+    assert fault.field == "protection.draw_seconds"
 
 
 async def test_a_paused_draw_happens_once_it_is_resumed(room: Room) -> None:
