@@ -17,7 +17,7 @@ MAX_UNITS = 1_000_000
 MAX_UNITS_PER_SHOPPER = 100
 MAX_WINDOW = timedelta(days=31)
 TIME_TO_DRAW = timedelta(seconds=60)
-"""From the end of entries to the close: the draw waits for clocks, and for another worker should the first have died."""
+"""From the end of entries to the close: the draw waits for clocks, and for another worker if the first has died."""
 MAX_COOL_DOWN_DOUBLINGS = 6
 FAR_FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 COOL_DOWN_FORGIVEN_AFTER = timedelta(days=30)
