@@ -16,6 +16,11 @@ from growth.mechanics.flash_sale.reminder.service import Reminders
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.group_buy.board import Board as GroupBoard
+from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
+from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
+from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.identity import Identity
 from growth.plumbing.limits import Limiter
 from growth.plumbing.operators import Operators
@@ -48,6 +53,15 @@ class FlashSale(Struct):
     keeper: Keeper
 
 
+class GroupBuy(Struct):
+    """The room of group buys."""
+
+    board: GroupBoard
+    group_buys: GroupBuys
+    teams: Teams
+    keeper: TeamKeeper
+
+
 class Growth(Struct):
     """Everything that runs in one process."""
 
@@ -59,6 +73,7 @@ class Growth(Struct):
     limits: Limits
     shop: ShopService
     flash_sale: FlashSale
+    group_buy: GroupBuy
 
 
 @asynccontextmanager
@@ -81,6 +96,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         yield growth
     finally:
         await growth.flash_sale.claims.drain()
+        await growth.group_buy.teams.drain()
         await growth.flash_sale.loader.close()
         await growth.identity.close()
         await redis.aclose()
@@ -89,11 +105,12 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
 
 def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth:
     stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
-    shop = ShopService(database, [Settlement(stock)], settings.shop_secrets)
+    shop = ShopService(database, [Settlement(stock), SeatSettlement()], settings.shop_secrets)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
     draws = Draws(database, stock)
     sales = Sales(database, stock, board, loader, shop)
+    group_board = GroupBoard(database, now)
     return Growth(
         settings=settings,
         database=database,
@@ -128,6 +145,12 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             reminders=Reminders(database),
             series=SeriesService(database, stock, sales),
             keeper=Keeper(database, stock, loader),
+        ),
+        group_buy=GroupBuy(
+            board=group_board,
+            group_buys=GroupBuys(database, group_board),
+            teams=Teams(database),
+            keeper=TeamKeeper(),
         ),
     )
 

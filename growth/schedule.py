@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 from growth.bootstrap import Growth
 from growth.mechanics.flash_sale.claim.periodic import END_BATCH, LAPSE_BATCH
+from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
+from growth.mechanics.group_buy.team import periodic as group_buy
 from growth.plumbing import housekeeping
 from growth.plumbing.periodic import Task
 
 
 def schedule(growth: Growth) -> Sequence[Task]:
     """Return every task there is."""
-    sale, house = growth.flash_sale, housekeeping.Housekeeping(growth.database)
+    sale, seats, house = growth.flash_sale, growth.group_buy.keeper, housekeeping.Housekeeping(growth.database)
     return [
         Task("flash_sale.end_lapsed_holds", 1, sale.keeper.end_lapsed_holds, LAPSE_BATCH),
         Task("flash_sale.reconcile", 3, sale.keeper.reconcile),
@@ -19,6 +21,11 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("flash_sale.draw", 1, sale.draws.draw_due),
         Task("flash_sale.remind", 1, sale.reminders.remind_due),
         Task("flash_sale.plan_series", 30, sale.series.plan_due),
+        # Any due team, and the next batch follows at once: batches are bounded by seats too.
+        Task("group_buy.end_due_teams", 1, seats.end_due_teams, 1),
+        Task("group_buy.end_lapsed_holds", 1, seats.end_lapsed_holds, group_buy.LAPSE_BATCH),
+        Task("group_buy.end_closed_campaigns", 2, seats.end_closed_campaigns, group_buy.END_BATCH),
+        Task("group_buy.nudge", 1, nudge, NUDGE_BATCH),
         Task("invariants", 60, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),

@@ -19,10 +19,15 @@ import growth.mechanics.flash_sale.draw.routes as draw_routes
 import growth.mechanics.flash_sale.reminder.routes as reminder_routes
 import growth.mechanics.flash_sale.routes as sale_routes
 import growth.mechanics.flash_sale.series.admin as series_admin
+import growth.mechanics.group_buy.admin as group_buy_admin
+import growth.mechanics.group_buy.routes as group_buy_routes
+import growth.mechanics.group_buy.team.admin as team_admin
+import growth.mechanics.group_buy.team.routes as team_routes
 import growth.plumbing.admin as plumbing_admin
 import growth.shop.routes as shop_routes
 from growth.bootstrap import Growth, stop_task
 from growth.mechanics.flash_sale.turnstile import Turnstile
+from growth.mechanics.group_buy.front import Front
 from growth.plumbing import docs
 from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
 from growth.plumbing.operators import provide_operator
@@ -49,6 +54,10 @@ def routers() -> Sequence[Router]:
         sale_admin.router,
         claim_admin.router,
         series_admin.router,
+        group_buy_routes.router,
+        team_routes.router,
+        group_buy_admin.router,
+        team_admin.router,
         shop_routes.router,
         plumbing_admin.router,
     ]
@@ -135,6 +144,9 @@ def create_app(growth: Growth) -> ASGIApp:
             "draws": given(sale.draws),
             "reminders": given(sale.reminders),
             "series": given(sale.series),
+            "group_board": given(growth.group_buy.board),
+            "group_buys": given(growth.group_buy.group_buys),
+            "teams": given(growth.group_buy.teams),
         },
         before_request=limit,
         exception_handlers=exception_handlers,
@@ -148,7 +160,7 @@ def create_app(growth: Growth) -> ASGIApp:
     )
     litestar.state.operators = growth.operators
     front = Turnstile(
-        litestar,
+        Front(litestar, board=growth.group_buy.board, identity=growth.identity),
         board=sale.board,
         claims=sale.claims,
         identity=growth.identity,

@@ -39,6 +39,9 @@ CREATE TABLE shop.orders (
     CHECK (user_id IS NOT NULL OR (placed_at IS NULL AND paid_at IS NULL))
 ) WITH (fillfactor = 70);
 
+-- Who has ever bought.
+CREATE INDEX orders_paid_by_user ON shop.orders (user_id) WHERE paid_at IS NOT NULL;
+
 -- The lines as paid; as placed until then.
 CREATE TABLE shop.order_lines (
     order_id       text    COLLATE "C" NOT NULL REFERENCES shop.orders,

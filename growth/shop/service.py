@@ -9,7 +9,7 @@ from typing import assert_never
 import structlog
 from msgspec import Raw, Struct
 
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
 from growth.shop.hooks import (
     KnownHook,
@@ -138,6 +138,14 @@ class ShopService:
         for participant in self._participants:
             notes.extend(await participant.settle(tx, order, now))
         return model.answer_of(own, notes)
+
+
+async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str = "") -> frozenset[str]:
+    """Return those of `user_ids` who ever bought: who paid an order, and were not paid back for all of it.
+
+    Participants ask in the transaction of the order that they settle, and leave that one out.
+    """
+    return await store.buyers(reader, user_ids, except_order)
 
 
 async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:

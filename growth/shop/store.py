@@ -351,3 +351,21 @@ async def registered_at(reader: Reader, user_ids: Sequence[str]) -> Mapping[str,
         user_ids,
     )
     return {row["user_id"]: row["registered_at"] for row in rows}
+
+
+async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> frozenset[str]:
+    """Return those who paid an order, `except_order` aside, of which something was not paid back."""
+    rows = await reader.fetch(
+        """
+        SELECT DISTINCT bought.user_id
+        FROM shop.orders AS bought
+        JOIN shop.order_lines AS line USING (order_id)
+        WHERE bought.user_id = ANY ($1::text[])
+          AND bought.paid_at IS NOT NULL
+          AND bought.order_id <> $2
+          AND line.refunded_units < line.units
+        """,
+        user_ids,
+        except_order,
+    )
+    return frozenset(row["user_id"] for row in rows)

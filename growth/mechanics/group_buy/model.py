@@ -1,0 +1,260 @@
+"""What a campaign is, and what is wrong with one: decisions without I/O."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from growth.plumbing.wire import FieldError, Instant
+from growth.vocabulary.ids import GroupBuyId, Sku
+from growth.vocabulary.money import Fen
+from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.text import Title
+
+MAX_UNITS = 1_000_000
+MAX_TEAM_SIZE = 100
+MAX_SEATS_PER_SHOPPER = 100
+MAX_TEAM_HOURS = 168
+MAX_TIERS = 10
+MAX_WINDOW = timedelta(days=92)
+
+NOT_FOUND = Kind("group_buy.not_found", "There is no such group buy.", 404)
+NOT_OPEN = Kind("group_buy.not_open", "The group buy has not opened yet.")
+SOLD_OUT = Kind("group_buy.sold_out", "All units are taken.")
+ENDED = Kind("group_buy.ended", "The group buy has ended.")
+PAUSED = Kind("group_buy.paused", "The group buy is paused.")
+LIMIT_REACHED = Kind("group_buy.limit_reached", "This shopper has as many seats as the group buy allows.")
+WRONG_STATE = Kind("group_buy.wrong_state", "The group buy's state does not allow this.")
+LOCKED_FIELD = Kind("group_buy.locked_field", "The field can no longer be changed.")
+VERSION_MISMATCH = Kind("group_buy.version_mismatch", "Somebody else changed the group buy.", 412)
+
+State = Literal["draft", "published", "paused", "ended"]
+PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
+TeamSize = Annotated[int, Meta(ge=2, le=MAX_TEAM_SIZE)]
+
+
+class Tier(Struct, frozen=True, forbid_unknown_fields=True):
+    """A price that a team reaches with so many paid members."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_TEAM_SIZE)]
+    price_fen: Fen
+
+
+class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about a group buy. A seat is one unit of the SKU."""
+
+    title: Title
+    sku: Sku
+    list_price_fen: Fen
+    """The price of buying alone, shown struck through; at least `price_fen`."""
+    price_fen: Fen
+    """What a seat costs. With tiers, what is paid first: the price of the smallest size."""
+    leader_price_fen: Fen | None = None
+    """What the seat of whoever opens a team costs; the same, if left out."""
+    team_size: TeamSize = 3
+    tiers: Annotated[list[Tier], Meta(max_length=MAX_TIERS)] = []
+    """Sizes that rise and prices that fall; the largest size is `team_size`. What the size reached at the team's end
+    makes cheaper than what was paid is owed back to each member."""
+    team_hours: Annotated[int, Meta(ge=1, le=MAX_TEAM_HOURS)] = 24
+    """How long a team may form; it never outlives `closes_at`."""
+    hold_seconds: Annotated[int, Meta(ge=60, le=3600)] = 900
+    """How long a seat waits for its payment."""
+    units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_SEATS_PER_SHOPPER)] = 1
+    """Seats over the whole campaign; at any time in one forming team only."""
+    opens_at: Instant
+    closes_at: Instant
+    complete_at_least: Annotated[int, Meta(ge=1, le=MAX_TEAM_SIZE)] | None = None
+    """When a team's time is over: complete with so many paid members. If left out, `team_size`; with tiers, the
+    smallest size. Members are never invented."""
+    newcomers_at_least: Annotated[int, Meta(ge=0, le=MAX_TEAM_SIZE)] = 0
+    """So many members must never have bought; judged when they pay."""
+    late_payment: Literal["refund", "open_new_team"] = "refund"
+    """A payment for a seat that was given away meanwhile: pay back, or let the payer lead a new team."""
+    nudge_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 7200
+    """How long before a team's end `group_buy.expiring_soon` is told, but never in the first half of its time."""
+
+    @property
+    def threshold(self) -> int:
+        """Paid members that complete a team when its time is over."""
+        if self.complete_at_least is not None:
+            return self.complete_at_least
+        return self.tiers[0].size if self.tiers else self.team_size
+
+    @property
+    def leader_pays_fen(self) -> int:
+        """The price of the leader's seat."""
+        return self.price_fen if self.leader_price_fen is None else self.leader_price_fen
+
+
+class GroupBuy(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group buy as Postgres knows it."""
+
+    group_buy_id: GroupBuyId
+    state: State
+    version: int
+    taken: int
+    created_at: datetime
+    published_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def units_left(self) -> int:
+        """Units nobody has a seat for."""
+        return self.units_total - self.taken
+
+    def expires_at(self, opened_at: datetime) -> datetime:
+        """Say when a team opened then is over."""
+        return min(opened_at + timedelta(hours=self.team_hours), self.closes_at)
+
+    def nudge_at(self, opened_at: datetime) -> datetime:
+        """Say when members of a team opened then are told that it expires soon."""
+        expires_at = self.expires_at(opened_at)
+        return max(expires_at - timedelta(seconds=self.nudge_lead_seconds), opened_at + (expires_at - opened_at) / 2)
+
+
+class GroupBuyPage(Struct, frozen=True, kw_only=True):
+    """A group buy as shoppers see it."""
+
+    group_buy_id: GroupBuyId
+    title: str
+    sku: str
+    list_price_fen: int
+    price_fen: int
+    leader_price_fen: int
+    team_size: int
+    tiers: list[Tier]
+    complete_at_least: int
+    newcomers_at_least: int
+    team_hours: int
+    units_total: int
+    units_left: int
+    max_per_shopper: int
+    state: PageState
+    opens_at: datetime
+    closes_at: datetime
+    server_time: datetime
+    opens_in_ms: int
+    closes_in_ms: int
+
+
+def page_state(campaign: GroupBuy, now: datetime) -> PageState:
+    """Say what a shopper sees at `now`."""
+    if campaign.state == "ended" or now >= campaign.closes_at:
+        return "ended"
+    if campaign.state == "paused":
+        return "paused"
+    if campaign.state == "draft" or now < campaign.opens_at:
+        return "scheduled"
+    return "sold_out" if campaign.units_left <= 0 else "open"
+
+
+def page(campaign: GroupBuy, now: datetime) -> GroupBuyPage:
+    """Show `campaign` at `now`."""
+    return GroupBuyPage(
+        group_buy_id=campaign.group_buy_id,
+        title=campaign.title,
+        sku=campaign.sku,
+        list_price_fen=campaign.list_price_fen,
+        price_fen=campaign.price_fen,
+        leader_price_fen=campaign.leader_pays_fen,
+        team_size=campaign.team_size,
+        tiers=campaign.tiers,
+        complete_at_least=campaign.threshold,
+        newcomers_at_least=campaign.newcomers_at_least,
+        team_hours=campaign.team_hours,
+        units_total=campaign.units_total,
+        units_left=max(0, campaign.units_left),
+        max_per_shopper=campaign.max_per_shopper,
+        state=page_state(campaign, now),
+        opens_at=campaign.opens_at,
+        closes_at=campaign.closes_at,
+        server_time=now,
+        opens_in_ms=milliseconds_until(campaign.opens_at, now),
+        closes_in_ms=milliseconds_until(campaign.closes_at, now),
+    )
+
+
+def milliseconds_until(instant: datetime, now: datetime) -> int:
+    """Return whole milliseconds from `now` to `instant`, never negative."""
+    return max(0, round((instant - now) / timedelta(milliseconds=1)))
+
+
+def refused_by_campaign(campaign: GroupBuy, now: datetime) -> Kind | None:
+    """Say why nobody gets a seat of this campaign at `now`; None if seats are to be had."""
+    state = page_state(campaign, now)
+    return {"ended": ENDED, "paused": PAUSED, "scheduled": NOT_OPEN, "sold_out": SOLD_OUT}.get(state)
+
+
+def tier_price(campaign: Draft, seats_paid: int) -> int:
+    """Return the price of a seat in a complete team of so many paid members."""
+    reached = [tier.price_fen for tier in campaign.tiers if tier.size <= seats_paid]
+    return min(reached, default=campaign.price_fen)
+
+
+def overpaid_fen(campaign: Draft, seats_paid: int, price_fen: int, paid_fen: int) -> int:
+    """Return what a member who paid `paid_fen` for a seat of `price_fen` is owed when the team is complete."""
+    return min(paid_fen, max(0, price_fen - tier_price(campaign, seats_paid)))
+
+
+def faults(draft: Draft) -> list[FieldError]:
+    """Return what does not fit together in a draft, by field."""
+    found = []
+    if draft.list_price_fen < draft.price_fen:
+        found.append(FieldError("list_price_fen", "Must be at least price_fen"))
+    if draft.leader_price_fen is not None and draft.leader_price_fen > draft.price_fen:
+        found.append(FieldError("leader_price_fen", "Cannot exceed price_fen"))
+    if draft.units_total < draft.team_size:
+        found.append(FieldError("units_total", "Must be enough for one team"))
+    if draft.complete_at_least is not None and draft.complete_at_least > draft.team_size:
+        found.append(FieldError("complete_at_least", "Cannot exceed team_size"))
+    if draft.newcomers_at_least > draft.team_size:
+        found.append(FieldError("newcomers_at_least", "Cannot exceed team_size"))
+    if draft.closes_at <= draft.opens_at:
+        found.append(FieldError("closes_at", "Must be after opens_at"))
+    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
+        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
+    return found + _faults_of_tiers(draft)
+
+
+def _faults_of_tiers(draft: Draft) -> list[FieldError]:
+    if not draft.tiers:
+        return []
+    found = []
+    for index, (tier, after) in enumerate(zip(draft.tiers, draft.tiers[1:], strict=False), start=1):
+        if after.size <= tier.size:
+            found.append(FieldError(f"tiers[{index}].size", "Sizes must rise"))
+        if after.price_fen >= tier.price_fen:
+            found.append(FieldError(f"tiers[{index}].price_fen", "Prices must fall"))
+    if draft.tiers[0].price_fen != draft.price_fen:
+        found.append(FieldError("tiers[0].price_fen", "The smallest size has price_fen: seats are sold for it"))
+    if draft.tiers[-1].size != draft.team_size:
+        found.append(FieldError("tiers", "The largest size must be team_size"))
+    return found
+
+
+CHANGEABLE_ONCE_OPEN = frozenset(
+    {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "late_payment", "nudge_lead_seconds"}
+)
+
+
+def check_edit(campaign: GroupBuy, draft: Draft, now: datetime) -> None:
+    """Refuse edits that would hurt shoppers who already see the campaign.
+
+    Drafts and scheduled campaigns change freely; an open one keeps its prices, sizes and promises, and never drops
+    below what is taken; an ended one is history.
+    """
+    if campaign.state == "ended" or (campaign.state != "draft" and now >= campaign.closes_at):
+        raise Refusal(WRONG_STATE, "An ended group buy cannot be changed.")
+    if campaign.state == "draft":
+        return
+    if now >= campaign.opens_at:
+        for name in Draft.__struct_fields__:
+            if name not in CHANGEABLE_ONCE_OPEN and getattr(campaign, name) != getattr(draft, name):
+                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the group buy has opened.", field=name)
+    if draft.closes_at <= now:
+        raise Refusal(LOCKED_FIELD, "closes_at lies in the past; end the group buy instead.", field="closes_at")
+    if draft.units_total < campaign.taken:
+        raise Refusal(
+            LOCKED_FIELD, f"{campaign.taken} units are taken already.", field="units_total", units_taken=campaign.taken
+        )

@@ -1,0 +1,43 @@
+"""Tells members what hurries."""
+
+from growth.mechanics.group_buy.nudge import store
+from growth.mechanics.group_buy.team import store as teams_store
+from growth.plumbing.outbox import emit
+from growth.plumbing.periodic import Turn
+from growth.vocabulary.events import GroupBuyExpiringSoon, GroupBuyOneSeatLeft
+
+NUDGE_BATCH = 500
+
+
+async def nudge(turn: Turn) -> int:
+    """Tell members, once for each team, that one seat is left, and that time is running out."""
+    async with turn.transaction() as tx:
+        almost = await store.mark_one_seat_left(tx, turn.now, NUDGE_BATCH)
+        soon = await store.mark_expiring_soon(tx, turn.now, NUDGE_BATCH)
+        members = await teams_store.seats_of_teams(tx, sorted({team.team_id for team in [*almost, *soon]}))
+        await emit(
+            tx,
+            *[
+                GroupBuyOneSeatLeft(
+                    at=turn.now,
+                    group_buy_id=team.group_buy_id,
+                    team_id=team.team_id,
+                    user_ids=[seat.user_id for seat in members[team.team_id]],
+                    expires_at=team.expires_at,
+                )
+                for team in almost
+            ],
+            *[
+                GroupBuyExpiringSoon(
+                    at=turn.now,
+                    group_buy_id=team.group_buy_id,
+                    team_id=team.team_id,
+                    user_ids=[seat.user_id for seat in members[team.team_id]],
+                    seats_missing=team.team_size - team.seats_paid,
+                    expires_at=team.expires_at,
+                )
+                for team in soon
+                if team.seats_paid > 0
+            ],
+        )
+    return max(len(almost), len(soon))

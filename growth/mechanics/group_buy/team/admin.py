@@ -1,0 +1,148 @@
+"""Operators' HTTP of teams and seats."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
+
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Struct
+
+from growth.mechanics.group_buy.team.model import Seat, Team
+from growth.mechanics.group_buy.team.service import Teams
+from growth.plumbing.http import (
+    CSV_MEDIA_TYPE,
+    DEFAULT_PAGE,
+    Cursor,
+    Limit,
+    PathUuid,
+    csv_bytes,
+    decode_cursor,
+    page_of,
+)
+from growth.plumbing.operators import act_of, requires
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
+from growth.vocabulary.text import Reason
+
+T = TypeVar("T", bound=Struct)
+
+MAX_CSV_ROWS = 10_000
+
+CampaignFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this group buy.")]
+TeamFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this team.")]
+UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
+OrderFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this order.")]
+TeamStateFilter = Annotated[
+    Literal["forming", "complete", "failed"] | None, QueryParameter(name="state", description="Only in this state.")
+]
+SeatStateFilter = Annotated[
+    Literal["held", "paid", "confirmed", "refund_due", "refunded", "released"] | None,
+    QueryParameter(name="state", description="Only in this state."),
+]
+
+
+class Ending(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an operator ends a team; kept in the audit."""
+
+    reason: Reason
+
+
+def _wants_csv(request: Request[Any, Any, Any]) -> bool:
+    return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
+
+
+def _shown(found: Sequence[T], type_: type[T], limit: int, id_of: Callable[[T], str], *, as_csv: bool) -> Response[Any]:
+    if as_csv:
+        columns = type_.__struct_fields__
+        rows = [[getattr(one, column) for column in columns] for one in found]
+        return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
+    return Response(page_of(found, limit, lambda one: (id_of(one),)))
+
+
+@get("/teams", operation_id="admin_teams_list", summary="List teams", guards=[requires(Role.VIEWER)])
+async def list_teams(
+    request: Request[Any, Any, Any],
+    teams: NamedDependency[Teams],
+    group_buy_id: CampaignFilter = None,
+    only: TeamStateFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Response[Any]:
+    """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    after = None if position is None else position[0]
+    as_csv = _wants_csv(request)
+    found = await teams.page(
+        group_buy_id=group_buy_id, state=only, after=after, limit=MAX_CSV_ROWS if as_csv else limit + 1
+    )
+    return _shown(found, Team, limit, lambda team: team.team_id, as_csv=as_csv)
+
+
+@get("/seats", operation_id="admin_seats_list", summary="List seats", guards=[requires(Role.VIEWER)])
+async def list_seats(
+    request: Request[Any, Any, Any],
+    teams: NamedDependency[Teams],
+    group_buy_id: CampaignFilter = None,
+    team_id: TeamFilter = None,
+    user_id: UserFilter = None,
+    only: SeatStateFilter = None,
+    order_id: OrderFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Response[Any]:
+    """In the order of their ids; `Accept: text/csv` as with teams."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    after = None if position is None else position[0]
+    as_csv = _wants_csv(request)
+    found = await teams.page_of_seats(
+        group_buy_id=group_buy_id,
+        team_id=team_id,
+        user_id=user_id,
+        state=only,
+        order_id=order_id,
+        after=after,
+        limit=MAX_CSV_ROWS if as_csv else limit + 1,
+    )
+    return _shown(found, Seat, limit, lambda seat: seat.seat_id, as_csv=as_csv)
+
+
+@post(
+    "/teams/{team_id:str}/complete",
+    status_code=200,
+    operation_id="admin_teams_complete",
+    summary="Complete a team with those who paid",
+    guards=[requires(Role.EDITOR)],
+)
+async def complete_team(
+    team_id: PathUuid,
+    data: JSONBody[Ending],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    teams: NamedDependency[Teams],
+) -> Team:
+    """Members are never invented; held seats are released. 409 if nobody has paid, or the team is not forming."""
+    return await teams.complete(act_of(request, operator, data.reason), team_id)
+
+
+@post(
+    "/teams/{team_id:str}/fail",
+    status_code=200,
+    operation_id="admin_teams_fail",
+    summary="Fail a team",
+    guards=[requires(Role.EDITOR)],
+)
+async def fail_team(
+    team_id: PathUuid,
+    data: JSONBody[Ending],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    teams: NamedDependency[Teams],
+) -> Team:
+    """Who paid is owed a refund, each told by an event of its own. 409 unless the team is forming."""
+    return await teams.fail(act_of(request, operator, data.reason), team_id)
+
+
+router = Router(
+    path="/admin/v1", route_handlers=[list_teams, list_seats, complete_team, fail_team], tags=["Operators: group buys"]
+)

@@ -1,0 +1,354 @@
+"""Every statement that leaves seats and ends teams."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from growth.mechanics.group_buy.store import put_back
+from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, Team, TeamState
+from growth.mechanics.group_buy.team.store import seat_of, team_of
+from growth.plumbing.postgres import Reader, Tx
+
+
+async def lock_lapsing_teams(tx: Tx, lapsed_before: datetime, seats: int) -> list[str]:
+    """Lock the teams of the `seats` holds that have been over for longest; those at work elsewhere are left to it."""
+    rows = await tx.fetch(
+        """
+        SELECT team_id
+        FROM group_buy.teams
+        WHERE team_id IN (
+            SELECT team_id
+            FROM group_buy.seats
+            WHERE state = 'held'
+              AND held_until < $1
+            ORDER BY held_until
+            LIMIT $2)
+        ORDER BY team_id
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        lapsed_before,
+        seats,
+    )
+    return [row["team_id"] for row in rows]
+
+
+async def release(
+    tx: Tx, seat_ids: Sequence[str], reason: ReleaseReason, now: datetime, user_id: str | None = None
+) -> list[Seat]:
+    """End holds in locked teams; returns those that were held (by `user_id`, if given)."""
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.seats
+        SET state = 'released', release_reason = $2, ended_at = $3
+        WHERE seat_id = ANY ($1::uuid[])
+          AND state = 'held'
+          AND ($4::text IS NULL OR user_id = $4)
+        RETURNING seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
+            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
+        """,
+        list(seat_ids),
+        reason,
+        now,
+        user_id,
+    )
+    return [seat_of(row) for row in rows]
+
+
+async def release_lapsed(tx: Tx, team_ids: Sequence[str], lapsed_before: datetime, now: datetime) -> list[Seat]:
+    """End the holds of locked teams whose time is over."""
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.seats
+        SET state = 'released', release_reason = 'lapsed', ended_at = $3
+        WHERE team_id = ANY ($1::uuid[])
+          AND state = 'held'
+          AND held_until < $2
+        RETURNING seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
+            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
+        """,
+        list(team_ids),
+        lapsed_before,
+        now,
+    )
+    return [seat_of(row) for row in rows]
+
+
+async def count_out(tx: Tx, held: Sequence[Seat], paid: Sequence[Seat]) -> dict[str, Team]:
+    """Lower what forming teams count by seats that have just left, held or paid; returns the teams as they are now."""
+    taken, paid_by, veterans, newcomers_paid = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for seat in [*held, *paid]:
+        taken[seat.team_id] += 1
+        veterans[seat.team_id] += not seat.is_newcomer
+    for seat in paid:
+        paid_by[seat.team_id] += 1
+        newcomers_paid[seat.team_id] += seat.is_newcomer
+    team_ids = sorted(taken)
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.teams AS team
+        SET seats_taken = team.seats_taken - gone.seats,
+            seats_paid = team.seats_paid - gone.paid,
+            veterans_taken = team.veterans_taken - gone.veterans,
+            newcomers_paid = team.newcomers_paid - gone.newcomers_paid
+        FROM unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::int[])
+            AS gone (team_id, seats, paid, veterans, newcomers_paid)
+        WHERE team.team_id = gone.team_id
+          AND team.state = 'forming'
+        RETURNING team.team_id, team.group_buy_id, team.state, team.end_reason, team.opened_at, team.expires_at,
+            team.ended_at, team.team_size, team.complete_at_least, team.newcomers_at_least, team.seats_taken,
+            team.seats_paid, team.veterans_taken, team.newcomers_paid, team.leader_seat_id
+        """,
+        team_ids,
+        [taken[team_id] for team_id in team_ids],
+        [paid_by[team_id] for team_id in team_ids],
+        [veterans[team_id] for team_id in team_ids],
+        [newcomers_paid[team_id] for team_id in team_ids],
+    )
+    assert len(rows) == len(team_ids), "a seat that leaves a team is of a forming one"
+    return {row["team_id"]: team_of(row) for row in rows}
+
+
+async def elect(tx: Tx, team_ids: Sequence[str]) -> list[Seat]:
+    """Let who paid first of those still there lead each locked team; returns the new leaders' seats."""
+    rows = await tx.fetch(
+        """
+        WITH first AS (
+            SELECT DISTINCT ON (team_id) seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen,
+                is_newcomer, state, held_at, held_until, release_reason, order_id, line_id, paid_at, paid_fen,
+                confirmed_at, ended_at
+            FROM group_buy.seats
+            WHERE team_id = ANY ($1::uuid[])
+              AND state = 'paid'
+            ORDER BY team_id, paid_at, seat_id
+        ),
+        elected AS (
+            UPDATE group_buy.teams AS team
+            SET leader_seat_id = first.seat_id
+            FROM first
+            WHERE team.team_id = first.team_id
+              AND team.state = 'forming'
+            RETURNING team.team_id
+        )
+        SELECT first.seat_id, first.team_id, first.group_buy_id, first.user_id, first.nickname, first.sku,
+            first.price_fen, first.is_newcomer, first.state, first.held_at, first.held_until, first.release_reason,
+            first.order_id, first.line_id, first.paid_at, first.paid_fen, first.confirmed_at, first.ended_at
+        FROM first
+        JOIN elected USING (team_id)
+        """,
+        list(team_ids),
+    )
+    return [seat_of(row) for row in rows]
+
+
+async def give_back(tx: Tx, seats: Sequence[Seat]) -> None:
+    """Free the units of seats that take no place any more: holdings first, then campaigns, each in one order."""
+    if not seats:
+        return
+    gone = sorted(Counter((seat.group_buy_id, seat.user_id) for seat in seats).items())
+    await tx.execute(
+        """
+        WITH gone AS MATERIALIZED (
+            SELECT *
+            FROM unnest($1::uuid[], $2::text[], $3::int[]) AS gone (group_buy_id, user_id, seats)
+        ),
+        locked AS MATERIALIZED (
+            SELECT holding.group_buy_id, holding.user_id
+            FROM group_buy.holdings AS holding
+            JOIN gone USING (group_buy_id, user_id)
+            ORDER BY holding.group_buy_id, holding.user_id
+            FOR NO KEY UPDATE OF holding
+        )
+        UPDATE group_buy.holdings AS holding
+        SET seats = holding.seats - gone.seats
+        FROM gone
+        JOIN locked USING (group_buy_id, user_id)
+        WHERE holding.group_buy_id = gone.group_buy_id
+          AND holding.user_id = gone.user_id
+        """,
+        [group_buy_id for (group_buy_id, _), _ in gone],
+        [user_id for (_, user_id), _ in gone],
+        [count for _, count in gone],
+    )
+    await put_back(tx, dict(Counter(seat.group_buy_id for seat in seats)))
+
+
+async def complete_full(tx: Tx, team_ids: Iterable[str], now: datetime) -> list[Team]:
+    """Complete those of the locked teams in which every seat is paid."""
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.teams
+        SET state = 'complete', end_reason = 'full', ended_at = $2
+        WHERE team_id = ANY ($1::uuid[])
+          AND state = 'forming'
+          AND seats_paid = team_size
+        RETURNING team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
+            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
+            leader_seat_id
+        """,
+        list(team_ids),
+        now,
+    )
+    return [team_of(row) for row in rows]
+
+
+async def end_teams(tx: Tx, team_ids: Sequence[str], state: TeamState, reason: EndReason, now: datetime) -> list[Team]:
+    """End forming teams, with those who paid or without anybody; returns those that were forming."""
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.teams
+        SET state = $2,
+            end_reason = $3,
+            ended_at = $4,
+            seats_taken = CASE $2 WHEN 'complete' THEN seats_paid ELSE 0 END,
+            seats_paid = CASE $2 WHEN 'complete' THEN seats_paid ELSE 0 END,
+            veterans_taken = CASE $2 WHEN 'complete' THEN seats_paid - newcomers_paid ELSE 0 END,
+            newcomers_paid = CASE $2 WHEN 'complete' THEN newcomers_paid ELSE 0 END
+        WHERE team_id = ANY ($1::uuid[])
+          AND state = 'forming'
+          AND ($2 = 'failed' OR seats_paid > 0)
+        RETURNING team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
+            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
+            leader_seat_id
+        """,
+        list(team_ids),
+        state,
+        reason,
+        now,
+    )
+    return [team_of(row) for row in rows]
+
+
+async def lock_due_teams(tx: Tx, expired_before: datetime, teams: int, seats: int) -> list[str]:
+    """Lock teams whose time is over, at most so many with about so many seats; those at work elsewhere come later."""
+    rows = await tx.fetch(
+        """
+        SELECT team_id
+        FROM group_buy.teams
+        WHERE team_id IN (
+            SELECT team_id
+            FROM (
+                SELECT team_id, seats_taken, sum(seats_taken) OVER (ORDER BY expires_at, team_id) AS seats
+                FROM (
+                    SELECT team_id, seats_taken, expires_at
+                    FROM group_buy.teams
+                    WHERE state = 'forming'
+                      AND expires_at <= $1
+                    ORDER BY expires_at
+                    LIMIT $2
+                ) AS oldest
+            ) AS counted
+            WHERE counted.seats - counted.seats_taken < $3)
+          AND state = 'forming'
+        ORDER BY team_id
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        expired_before,
+        teams,
+        seats,
+    )
+    return [row["team_id"] for row in rows]
+
+
+async def end_due_teams(tx: Tx, team_ids: Sequence[str], now: datetime) -> list[Team]:
+    """End locked teams: complete if as many as the threshold asks have paid, newcomers among them; else failed.
+
+    A statement of its own, after the lock: only so does it see a payment that the lock waited for or came after.
+    """
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.teams AS team
+        SET state = CASE WHEN judged.enough THEN 'complete' ELSE 'failed' END,
+            end_reason = CASE WHEN judged.enough THEN 'threshold' ELSE 'expired' END,
+            ended_at = $2,
+            seats_taken = CASE WHEN judged.enough THEN team.seats_paid ELSE 0 END,
+            seats_paid = CASE WHEN judged.enough THEN team.seats_paid ELSE 0 END,
+            veterans_taken = CASE WHEN judged.enough THEN team.seats_paid - team.newcomers_paid ELSE 0 END,
+            newcomers_paid = CASE WHEN judged.enough THEN team.newcomers_paid ELSE 0 END
+        FROM (
+            SELECT team_id, seats_paid >= complete_at_least AND newcomers_paid >= newcomers_at_least AS enough
+            FROM group_buy.teams
+            WHERE team_id = ANY ($1::uuid[])
+        ) AS judged
+        WHERE team.team_id = judged.team_id
+          AND team.state = 'forming'
+        RETURNING team.team_id, team.group_buy_id, team.state, team.end_reason, team.opened_at, team.expires_at,
+            team.ended_at, team.team_size, team.complete_at_least, team.newcomers_at_least, team.seats_taken,
+            team.seats_paid, team.veterans_taken, team.newcomers_paid, team.leader_seat_id
+        """,
+        list(team_ids),
+        now,
+    )
+    return [team_of(row) for row in rows]
+
+
+async def end_seats(tx: Tx, teams: Sequence[Team], now: datetime) -> list[Seat]:
+    """Bring the live seats of teams that have just ended to their end: confirmed, owed a refund, or released."""
+    rows = await tx.fetch(
+        """
+        UPDATE group_buy.seats AS seat
+        SET state = CASE
+                WHEN seat.state = 'held' THEN 'released'
+                WHEN ended.state = 'complete' THEN 'confirmed'
+                ELSE 'refund_due'
+            END,
+            release_reason = CASE WHEN seat.state = 'held' THEN 'team_' || ended.state END,
+            confirmed_at = CASE WHEN seat.state = 'paid' AND ended.state = 'complete' THEN $3::timestamptz END,
+            ended_at = CASE WHEN seat.state = 'held' THEN $3::timestamptz END
+        FROM unnest($1::uuid[], $2::text[]) AS ended (team_id, state)
+        WHERE seat.team_id = ended.team_id
+          AND seat.state IN ('held', 'paid')
+        RETURNING seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku,
+            seat.price_fen, seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason,
+            seat.order_id, seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
+        """,
+        [team.team_id for team in teams],
+        [team.state for team in teams],
+        now,
+    )
+    return [seat_of(row) for row in rows]
+
+
+class Owed(Struct, frozen=True):
+    """What must be paid back of one order line."""
+
+    order_id: str
+    line_id: str
+    seat_id: str
+    reason: str
+    amount_fen: int
+
+
+async def require_refunds(tx: Tx, owed: Sequence[Owed], now: datetime) -> set[tuple[str, str]]:
+    """Note what must be paid back; returns the order lines of which that was not known."""
+    if not owed:
+        return set()
+    rows = await tx.fetch(
+        """
+        INSERT INTO group_buy.refunds_required (order_id, line_id, seat_id, reason, amount_fen, at)
+        SELECT order_id, line_id, seat_id, reason, amount_fen, $6
+        FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::bigint[])
+            AS owed (order_id, line_id, seat_id, reason, amount_fen)
+        ORDER BY order_id, line_id
+        ON CONFLICT (order_id, line_id) DO NOTHING
+        RETURNING order_id, line_id
+        """,
+        [one.order_id for one in owed],
+        [one.line_id for one in owed],
+        [one.seat_id for one in owed],
+        [one.reason for one in owed],
+        [one.amount_fen for one in owed],
+        now,
+    )
+    return {(row["order_id"], row["line_id"]) for row in rows}
+
+
+async def refund_reason(reader: Reader, order_id: str, line_id: str) -> tuple[str, int] | None:
+    """Return why an order line had to be paid back, and how much of it, if it had."""
+    row = await reader.fetchrow(
+        "SELECT reason, amount_fen FROM group_buy.refunds_required WHERE order_id = $1 AND line_id = $2",
+        order_id,
+        line_id,
+    )
+    return None if row is None else (row["reason"], row["amount_fen"])

@@ -1,0 +1,202 @@
+"""What the shop's orders make of seats: bound, paid, given back, refunded, or owed back to the shopper, once."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from growth.mechanics.group_buy import store as campaigns_store
+from growth.mechanics.group_buy.team import store as teams_store
+from growth.mechanics.group_buy.team.ending import store as ending
+from growth.mechanics.group_buy.team.ending.service import (
+    OVERPAID,
+    TEAM_FAILED,
+    after_ending,
+    after_leaving,
+    refund_required,
+)
+from growth.mechanics.group_buy.team.ending.store import Owed
+from growth.mechanics.group_buy.team.model import Seat
+from growth.mechanics.group_buy.team.payment import store
+from growth.mechanics.group_buy.team.payment.store import Payment
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Tx
+from growth.shop.model import LineOutcome, Order, OrderLine, Outcome
+from growth.shop.service import has_bought
+from growth.vocabulary.events import GroupBuySeatPaid, GroupBuySeatRefunded, GroupBuyTeamOpened
+from growth.vocabulary.ids import UUID_PATTERN, derived_id
+from growth.vocabulary.refusals import Unavailable
+
+PAID_LATE = "group_buy.paid_late"
+NEWCOMERS_ONLY = "group_buy.newcomers_only"
+OF_OTHER_ORDER = "group_buy.seat_of_other_order"
+NOT_HELD = "group_buy.seat_not_held"
+
+PAID_FOR = frozenset({"paid", "confirmed", "refund_due", "refunded"})
+"""States of a seat that an order has paid for."""
+
+_is_uuid = re.compile(UUID_PATTERN).match
+
+
+class Settlement:
+    """Takes part in orders: brings seats to what the facts of an order say, in whatever order those arrived.
+
+    The facts are read in one order: placed, closed unless paid, paid, refunded; and only then is a team looked at
+    whether it is full. So `closed` after `paid` changes nothing, a refund heard before its payment waits for it, and
+    who is paid back in the same breath completes no team.
+    """
+
+    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+        """Settle the lines that pay for seats."""
+        lines = [line for line in order.lines if line.seat_id is not None]
+        if not lines:
+            return []
+        seat_ids = sorted({str(line.seat_id) for line in lines if _is_uuid(str(line.seat_id))})
+        teams = await teams_store.lock_teams_of_seats(tx, seat_ids)
+        outcomes: list[LineOutcome] = []
+        seen = set[str]()
+        for line in lines:
+            seat_id = str(line.seat_id)
+            # Read under the lock, and anew for each line: the one before may have ended this one's team.
+            seat = (await teams_store.find_seats(tx, [seat_id])).get(seat_id) if seat_id in seat_ids else None
+            if seat is not None and seat.team_id not in teams:
+                raise Unavailable("the seat has just moved to another team")
+            outcomes.append(await self._line(tx, order, line, seat, now, again=seat_id in seen))
+            seen.add(seat_id)
+        await after_ending(tx, await ending.complete_full(tx, teams, now), now)
+        return outcomes
+
+    async def _line(
+        self, tx: Tx, order: Order, line: OrderLine, seat: Seat | None, now: datetime, *, again: bool
+    ) -> LineOutcome:
+        if seat is None:
+            return LineOutcome(line.line_id, Outcome.REJECTED, "group_buy.seat_not_found")
+        wrong = "group_buy.seat_of_other_line" if again else _mismatch(order, line, seat)
+        if order.paid_at is None:
+            if wrong:
+                return LineOutcome(line.line_id, Outcome.REJECTED, wrong)
+            return await self._unpaid(tx, order, line, seat, now)
+        if wrong:
+            return await self._owe(tx, order, line, seat, wrong, now)
+        return await self._paid(tx, order, line, seat, now)
+
+    async def _unpaid(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, now: datetime) -> LineOutcome:
+        if seat.order_id != order.order_id and not await store.bind(tx, seat.seat_id, order.order_id):
+            code = OF_OTHER_ORDER if seat.order_id else NOT_HELD
+            return LineOutcome(line.line_id, Outcome.REJECTED, code, f"The seat is {seat.state}.")
+        if order.closed_at is not None:
+            released = await ending.release(tx, [seat.seat_id], "order_closed", now)
+            await after_leaving(tx, now, held=released)
+        elif seat.state != "held":
+            return LineOutcome(line.line_id, Outcome.REJECTED, NOT_HELD, f"The seat is {seat.state}.")
+        return LineOutcome(line.line_id, Outcome.APPLIED)
+
+    async def _paid(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, now: datetime) -> LineOutcome:
+        if not _is_paid_by(seat, order, line):
+            known = await ending.refund_reason(tx, order.order_id, line.line_id)
+            why = known[0] if known else await self._sell(tx, order, line, seat, now)
+            if why is not None:
+                return await self._owe(tx, order, line, seat, why, now)
+            # It may have moved to a team of its own.
+            seat = (await teams_store.find_seats(tx, [seat.seat_id]))[seat.seat_id]
+        if line.is_refunded:
+            await self._refund(tx, order, seat, now)
+            return LineOutcome(line.line_id, Outcome.APPLIED)
+        if seat.state == "refund_due":
+            return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, TEAM_FAILED)
+        owed = await ending.refund_reason(tx, order.order_id, line.line_id)
+        if owed is not None and owed[1] > line.refunded_fen:
+            # Applied, not refund_required: that word is for whole lines.
+            return LineOutcome(line.line_id, Outcome.APPLIED, OVERPAID, f"Pay back {owed[1]} fen of it.")
+        return LineOutcome(line.line_id, Outcome.APPLIED)
+
+    async def _sell(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, now: datetime) -> str | None:
+        """Note that the order paid for the seat; return why not, if not."""
+        if seat.state in PAID_FOR:
+            return OF_OTHER_ORDER
+        bought = await has_bought(tx, [seat.user_id], order.order_id)
+        payment = Payment(order.order_id, line.line_id, line.amount_fen, seat.user_id not in bought)
+        if seat.state == "held":
+            if not await store.pay(tx, seat, payment, now):
+                released = await ending.release(tx, [seat.seat_id], "newcomers_only", now)
+                await after_leaving(tx, now, held=released)
+                return NEWCOMERS_ONLY
+            late = False
+        elif await store.take_again(tx, seat, payment, now) or await self._new_team(tx, line, seat, payment, now):
+            late = True
+        else:
+            return PAID_LATE
+        team_id = (await teams_store.find_seats(tx, [seat.seat_id]))[seat.seat_id].team_id
+        await emit(
+            tx,
+            GroupBuySeatPaid(
+                at=now,
+                group_buy_id=seat.group_buy_id,
+                team_id=team_id,
+                seat_id=seat.seat_id,
+                user_id=seat.user_id,
+                order_id=order.order_id,
+                late=late,
+            ),
+        )
+        return None
+
+    async def _new_team(self, tx: Tx, line: OrderLine, seat: Seat, payment: Payment, now: datetime) -> bool:
+        """Let who paid late lead a team, if the campaign says so and still lets teams be opened."""
+        campaign = (await campaigns_store.find_campaigns(tx, [seat.group_buy_id]))[seat.group_buy_id]
+        if campaign.late_payment != "open_new_team" or line.is_refunded or now >= campaign.closes_at:
+            return False
+        team_id = derived_id(seat.team_id, "late", seat.seat_id, payment.order_id)
+        if not await store.take_in_new_team(tx, seat, campaign, team_id, payment, now):
+            return False
+        await emit(
+            tx,
+            GroupBuyTeamOpened(
+                at=now,
+                group_buy_id=seat.group_buy_id,
+                team_id=team_id,
+                user_id=seat.user_id,
+                team_size=campaign.team_size,
+                expires_at=campaign.expires_at(now),
+            ),
+        )
+        return True
+
+    async def _refund(self, tx: Tx, order: Order, seat: Seat, now: datetime) -> None:
+        if not await store.refund(tx, seat, now):
+            return
+        await emit(
+            tx,
+            GroupBuySeatRefunded(
+                at=now,
+                group_buy_id=seat.group_buy_id,
+                team_id=seat.team_id,
+                seat_id=seat.seat_id,
+                user_id=seat.user_id,
+                order_id=order.order_id,
+            ),
+        )
+        if seat.state == "paid":
+            await after_leaving(tx, now, paid=[seat])
+
+    async def _owe(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, why: str, now: datetime) -> LineOutcome:
+        """Say that the line must be paid back, for as long as it was not; tell of it once."""
+        if line.is_refunded:
+            return LineOutcome(line.line_id, Outcome.APPLIED, why)
+        owed = Owed(order.order_id, line.line_id, seat.seat_id, why, line.amount_fen - line.refunded_fen)
+        if await ending.require_refunds(tx, [owed], now):
+            await emit(tx, refund_required(seat, owed, now, order.user_id))
+        return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
+
+
+def _is_paid_by(seat: Seat, order: Order, line: OrderLine) -> bool:
+    return seat.state in PAID_FOR and seat.order_id == order.order_id and seat.line_id == line.line_id
+
+
+def _mismatch(order: Order, line: OrderLine, seat: Seat) -> str | None:
+    if order.user_id != seat.user_id:
+        return "group_buy.seat_of_other_shopper"
+    if line.sku != seat.sku:
+        return "group_buy.other_sku"
+    if line.units != 1:
+        return "group_buy.other_units"
+    return None

@@ -1,0 +1,48 @@
+"""What the clock does to teams, seats and campaigns."""
+
+from datetime import timedelta
+
+from growth.mechanics.group_buy import store as campaigns_store
+from growth.mechanics.group_buy.service import ended
+from growth.mechanics.group_buy.team.ending import store
+from growth.mechanics.group_buy.team.ending.service import after_ending, after_leaving
+from growth.plumbing.outbox import emit
+from growth.plumbing.periodic import Turn
+
+LAPSE_BATCH = 500
+"""Holds ended in one transaction, about."""
+EXPIRE_BATCH_TEAMS = 1_000
+EXPIRE_BATCH_SEATS = 4_000
+"""Teams ended in one transaction, and their seats: a few hundred milliseconds, of which joins of the same campaign wait
+for the last few."""
+END_BATCH = 100
+GRACE = timedelta(seconds=2)
+"""A payment that left before the end of a hold has this long to arrive."""
+
+
+class Keeper:
+    """Keeps teams, seats and campaigns in step with the clock. Time is Postgres' here as it is at joining."""
+
+    async def end_due_teams(self, turn: Turn) -> int:
+        """End teams whose time is over, set by set: complete where the threshold is reached, else failed."""
+        async with turn.transaction() as tx:
+            due = await store.lock_due_teams(tx, turn.now, EXPIRE_BATCH_TEAMS, EXPIRE_BATCH_SEATS)
+            if due:
+                await after_ending(tx, await store.end_due_teams(tx, due, turn.now), turn.now)
+        return len(due)
+
+    async def end_lapsed_holds(self, turn: Turn) -> int:
+        """End holds whose time is over; their seats are free again."""
+        async with turn.transaction() as tx:
+            lapsed_before = turn.now - GRACE
+            team_ids = await store.lock_lapsing_teams(tx, lapsed_before, LAPSE_BATCH)
+            lapsed = await store.release_lapsed(tx, team_ids, lapsed_before, turn.now) if team_ids else []
+            await after_leaving(tx, turn.now, held=lapsed)
+        return len(lapsed)
+
+    async def end_closed_campaigns(self, turn: Turn) -> int:
+        """End campaigns whose window has closed."""
+        async with turn.transaction() as tx:
+            closed = await campaigns_store.end_closed_campaigns(tx, turn.now, END_BATCH)
+            await emit(tx, *[ended(campaign, turn.now) for campaign in closed])
+        return len(closed)

@@ -1,0 +1,110 @@
+"""Shoppers' HTTP of teams and seats."""
+
+from typing import Any
+
+from litestar import Request, Response, Router, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Struct
+
+from growth.mechanics.group_buy.board import Board
+from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamPage, show_seat, show_team
+from growth.mechanics.group_buy.team.service import Seated, Teams
+from growth.plumbing.http import PathUuid, idempotency_key
+from growth.plumbing.idempotency import REPLAYED_HEADER
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Shopper
+from growth.vocabulary.refusals import Refusal
+from growth.vocabulary.text import Name
+
+
+class SeatRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who takes a seat."""
+
+    nickname: Name | None = None
+    """Shown to others as its first character and a star; no more of it is kept."""
+
+
+class OpenedTeam(Struct, frozen=True):
+    """A team just opened, and its leader's seat."""
+
+    team: TeamPage
+    seat: SeatPage
+
+
+def _headers(seated: Seated) -> dict[str, str]:
+    return {REPLAYED_HEADER: "true"} if seated.replayed else {}
+
+
+@post("/group-buys/{group_buy_id:str}/teams", operation_id="teams_open", summary="Open a team")
+async def open_team(
+    group_buy_id: PathUuid,
+    data: JSONBody[SeatRequest],
+    request: Request[Any, Any, Any],
+    shopper: NamedDependency[Shopper],
+    group_board: NamedDependency[Board],
+    teams: NamedDependency[Teams],
+) -> Response[OpenedTeam]:
+    """201: the leader's seat is held until `held_until`; pay before that, and share the team.
+
+    Send an Idempotency-Key and repeat the call with it after a time-out or a 503: the same key is the same team.
+    """
+    seated = await teams.open(group_buy_id, shopper.user_id, data.nickname, idempotency_key(request))
+    shown = show_team(seated.team, [seated.seat], seated.at)
+    if seated.replayed:
+        entry = await group_board.team(seated.seat.team_id)
+        assert entry is not None, "a seat is never without its team"
+        shown = entry.page
+    answer = OpenedTeam(shown, show_seat(seated.seat, seated.at))
+    return Response(answer, status_code=201, headers=_headers(seated))
+
+
+@get("/teams/{team_id:str}", operation_id="teams_get", summary="Get a team")
+async def get_team(
+    team_id: PathUuid,
+    shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
+    group_board: NamedDependency[Board],
+) -> Response[TeamPage]:
+    """The page to share: whoever has its id sees it. From memory, at most 300 ms old, with an ETag."""
+    entry = await group_board.team(team_id)
+    if entry is None:
+        raise Refusal(TEAM_NOT_FOUND)
+    return Response(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
+
+
+@post("/teams/{team_id:str}/seats", operation_id="seats_take", summary="Take a seat in a team")
+async def take_seat(
+    team_id: PathUuid,
+    data: JSONBody[SeatRequest],
+    request: Request[Any, Any, Any],
+    shopper: NamedDependency[Shopper],
+    group_board: NamedDependency[Board],
+    teams: NamedDependency[Teams],
+) -> Response[SeatPage]:
+    """201: the seat is held until `held_until`; pay before that. Retries as with opening."""
+    seated = await teams.join(team_id, shopper.user_id, data.nickname, idempotency_key(request))
+    group_board.forget_team(team_id)
+    return Response(show_seat(seated.seat, seated.at), status_code=201, headers=_headers(seated))
+
+
+@get("/seats/{seat_id:str}", operation_id="seats_get", summary="Get one of my seats")
+async def get_seat(seat_id: PathUuid, shopper: NamedDependency[Shopper], teams: NamedDependency[Teams]) -> SeatPage:
+    """404 for what is not there and for what is somebody else's, alike."""
+    return show_seat(await teams.find(seat_id, shopper.user_id), clock.now())
+
+
+@delete("/seats/{seat_id:str}", status_code=200, operation_id="seats_leave", summary="Give a held seat back")
+async def leave_seat(
+    seat_id: PathUuid,
+    shopper: NamedDependency[Shopper],
+    group_board: NamedDependency[Board],
+    teams: NamedDependency[Teams],
+) -> SeatPage:
+    """The seat is free at once. Again: the same answer. 409 once the seat is paid: ask the shop for a refund then."""
+    now = clock.now()
+    seat = await teams.give_back(seat_id, shopper.user_id, now)
+    group_board.forget_team(seat.team_id)
+    return show_seat(seat, now)
+
+
+router = Router(path="/v1", route_handlers=[open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buy"])

@@ -1,0 +1,403 @@
+"""Seats: who asks at the same time is decided in one transaction, each team under its lock; and who leaves."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+from msgspec import Struct
+from prometheus_client import Counter
+
+from growth.mechanics.group_buy import model as campaigns
+from growth.mechanics.group_buy import store as campaigns_store
+from growth.mechanics.group_buy.model import GroupBuy
+from growth.mechanics.group_buy.team import store
+from growth.mechanics.group_buy.team.ending import store as ending
+from growth.mechanics.group_buy.team.ending.service import after_ending, after_leaving
+from growth.mechanics.group_buy.team.listing import store as listing
+from growth.mechanics.group_buy.team.model import (
+    NOBODY_PAID,
+    NOT_FORMING,
+    SEAT_NOT_FOUND,
+    SEAT_NOT_HELD,
+    TEAM_NOT_FOUND,
+    Ask,
+    Seat,
+    Standing,
+    Team,
+    TeamCard,
+    mask,
+    open_team,
+    refusal_of,
+)
+from growth.mechanics.group_buy.team.store import Taken
+from growth.plumbing import audit
+from growth.plumbing.audit import Act
+from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.idempotency import OTHER_CONTENT
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
+from growth.shop.service import has_bought
+from growth.vocabulary.events import Event, GroupBuySeatHeld, GroupBuyTeamOpened
+from growth.vocabulary.ids import child_id, derived_id
+from growth.vocabulary.refusals import Kind, Refusal
+
+log = structlog.get_logger("group_buy.team")
+
+MAX_BATCH_ASKS = 128
+MAX_QUEUE_ASKS = 4_096
+"""What a process seats in well under a second. More waiting would only be late."""
+
+SEATED = Counter("growth_group_buy_seated_total", "Seats given to shoppers")
+REFUSED = Counter("growth_group_buy_refused", "Seats refused, by reason", ["reason"])
+
+
+class Seated(Struct, frozen=True):
+    """A seat that Postgres has, and what is known of its team."""
+
+    seat: Seat
+    team: Team
+    at: datetime
+    replayed: bool
+    """It had been given before, under the same Idempotency-Key."""
+
+
+class Seen(Struct, frozen=True):
+    """What a transaction sees of all that a batch of asks is about, its teams locked."""
+
+    now: datetime
+    """Postgres' time."""
+    teams: Mapping[str, Team]
+    seats: Mapping[str, Seat]
+    """Of asks that were answered before."""
+    campaigns: Mapping[str, GroupBuy]
+    standings: Mapping[tuple[str, str], Standing]
+
+
+class Teams:
+    """Everything shoppers and operators do with teams and seats."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seats: Coalescer[Ask, Seated] = Coalescer(
+            "group_buy.seats", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
+        )
+
+    async def drain(self) -> None:
+        """Wait until everyone who asked has an answer."""
+        await self._seats.drain()
+
+    async def open(self, group_buy_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
+        """Open a team and hold its leader's seat; when this returns, it is committed.
+
+        The same `key` (Idempotency-Key) names the same team and seat for as long as they exist. Raises `Refusal` with
+        the reason, and `Unavailable` when Postgres does not answer: asking again with the same key is safe.
+        """
+        if key:
+            team_id, seat_id = derived_id(group_buy_id, "team", user_id, key), derived_id(group_buy_id, user_id, key)
+        else:
+            team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
+        return await self._ask(Ask(seat_id, team_id, user_id, mask(nickname), group_buy_id))
+
+    async def join(self, team_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
+        """Hold a seat in a team; as `open` otherwise."""
+        seat_id = seat_id_of(team_id, user_id, key) if key else child_id(team_id)
+        return await self._ask(Ask(seat_id, team_id, user_id, mask(nickname)))
+
+    async def _ask(self, ask: Ask) -> Seated:
+        try:
+            seated = await self._seats(ask)
+        except Refusal as refusal:
+            REFUSED.labels(refusal.kind.code).inc()
+            raise
+        if seated.seat.nickname != ask.nickname:
+            raise Refusal(OTHER_CONTENT)
+        SEATED.inc()
+        return seated
+
+    # --- a batch of asks ----------------------------------------------------------------------------------------------
+
+    async def _decide(self, asks: list[Ask]) -> Sequence[Seated | BaseException]:
+        """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
+        unique = list({ask.seat_id: ask for ask in asks}.values())
+        decided = await self._commit(unique)
+        if decided is None:
+            decided = {}
+            for ask in unique:
+                alone = await self._commit([ask])
+                # Refused by a guard that did not show when looked at: whoever was quicker is known on a second look.
+                decided |= alone or await self._commit([ask]) or {ask.seat_id: Refusal(campaigns.SOLD_OUT)}
+        answers: list[Seated | BaseException] = []
+        told: set[str] = set()
+        for ask in asks:
+            answer = decided[ask.seat_id]
+            if ask.seat_id in told and isinstance(answer, Seated):
+                answer = msgspec.structs.replace(answer, replayed=True)
+            told.add(ask.seat_id)
+            answers.append(answer)
+        return answers
+
+    async def _commit(self, asks: Sequence[Ask]) -> dict[str, Seated | BaseException] | None:
+        """Seat a batch; None if the guards do not let in all whom the look at it let pass; then nothing was written."""
+        try:
+            return await self._seat(asks)
+        except CommitUnknown:
+            # It may have been committed. The same ids again tell: those written are known, the rest is written now.
+            log.warning("group_buy.commit_unknown", seats=len(asks))
+        return await self._seat(asks)
+
+    async def _seat(self, asks: Sequence[Ask]) -> dict[str, Seated | BaseException] | None:
+        try:
+            async with self._database.transaction() as tx:
+                seen = await _look(tx, asks)
+                answers, taken = judge(asks, seen)
+                if taken.seats:
+                    if not await store.take(tx, taken, seen.now):
+                        raise _Incomplete  # noqa: TRY301 - rolls the transaction back
+                    await emit(tx, *_told(taken, seen.now))
+        except _Incomplete:
+            return None
+        return answers
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def find(self, seat_id: str, user_id: str) -> Seat:
+        """Return a shopper's seat. Raises `Refusal` (404), alike for what is not there and not theirs."""
+        seat = (await store.find_seats(self._database, [seat_id])).get(seat_id)
+        if seat is None or seat.user_id != user_id:
+            raise Refusal(SEAT_NOT_FOUND)
+        return seat
+
+    async def joinable(self, group_buy_id: str, after: tuple[int, datetime, str] | None, limit: int) -> list[TeamCard]:
+        """Return teams with a free seat: fewest missing first, then soonest to expire."""
+        return await listing.joinable_teams(self._database, group_buy_id, after, limit)
+
+    async def page(self, *, group_buy_id: str | None, state: str | None, after: str | None, limit: int) -> list[Team]:
+        """Return operators' teams in the order of their ids."""
+        return await listing.page_of_teams(
+            self._database, group_buy_id=group_buy_id, state=state, after=after, limit=limit
+        )
+
+    async def page_of_seats(
+        self,
+        *,
+        group_buy_id: str | None,
+        team_id: str | None,
+        user_id: str | None,
+        state: str | None,
+        order_id: str | None,
+        after: str | None,
+        limit: int,
+    ) -> list[Seat]:
+        """Return operators' seats in the order of their ids."""
+        return await listing.page_of_seats(
+            self._database,
+            group_buy_id=group_buy_id,
+            team_id=team_id,
+            user_id=user_id,
+            state=state,
+            order_id=order_id,
+            after=after,
+            limit=limit,
+        )
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    async def give_back(self, seat_id: str, user_id: str, now: datetime) -> Seat:
+        """Release a shopper's held seat; one already released stays so. Raises `Refusal` for a paid one."""
+        async with self._database.transaction() as tx:
+            await store.lock_teams_of_seats(tx, [seat_id])
+            released = await ending.release(tx, [seat_id], "shopper", now, user_id)
+            await after_leaving(tx, now, held=released)
+        if released:
+            return released[0]
+        seat = await self.find(seat_id, user_id)
+        if seat.state != "released":
+            raise Refusal(SEAT_NOT_HELD, f"This seat is {seat.state}.", state=seat.state)
+        return seat
+
+    async def complete(self, act: Act, team_id: str) -> Team:
+        """Complete a forming team with those who paid. Raises `Refusal` 404, and 409 if nobody has."""
+        async with self._database.transaction() as tx:
+            before = await _lock_forming(tx, team_id)
+            if before.seats_paid == 0:
+                raise Refusal(NOBODY_PAID)
+            (after,) = await ending.end_teams(tx, [team_id], "complete", "operator", act.now)
+            await self._ended(tx, act, "complete_team", before, after)
+        return after
+
+    async def fail(self, act: Act, team_id: str) -> Team:
+        """Fail a forming team; who paid is owed a refund. Raises `Refusal` 404 and 409."""
+        async with self._database.transaction() as tx:
+            before = await _lock_forming(tx, team_id)
+            (after,) = await ending.end_teams(tx, [team_id], "failed", "operator", act.now)
+            await self._ended(tx, act, "fail_team", before, after)
+        return after
+
+    async def _ended(self, tx: Tx, act: Act, action: str, before: Team, after: Team) -> None:
+        await audit.record(
+            tx,
+            act.operator,
+            f"group_buy.{action}",
+            before.team_id,
+            before=before,
+            after=after,
+            reason=act.reason,
+            request_id=act.request_id,
+            now=act.now,
+        )
+        await after_ending(tx, [after], act.now)
+
+
+class _Incomplete(Exception):
+    """Rolls back a batch that its guards do not let in whole."""
+
+
+def seat_id_of(team_id: str, user_id: str, key: str) -> str:
+    """Return the id of the seat that a shopper asked for in a team under an Idempotency-Key."""
+    return derived_id(team_id, user_id, key)
+
+
+async def _lock_forming(tx: Tx, team_id: str) -> Team:
+    team = (await store.lock_teams(tx, [team_id])).get(team_id)
+    if team is None:
+        raise Refusal(TEAM_NOT_FOUND)
+    if team.state != "forming":
+        raise Refusal(NOT_FORMING, f"The team is {team.state}.", state=team.state)
+    return team
+
+
+async def _look(tx: Tx, asks: Sequence[Ask]) -> Seen:
+    """Lock the teams of a batch, and read what there is to know, as it is under the locks."""
+    teams = await store.lock_teams(tx, [ask.team_id for ask in asks])
+    now = await store.time(tx)
+    seats = await store.find_seats(tx, [ask.seat_id for ask in asks])
+    pairs = [(group_buy_id, ask.user_id) for ask in asks if (group_buy_id := _campaign_of(ask, teams)) is not None]
+    found = await campaigns_store.find_campaigns(tx, sorted({group_buy_id for group_buy_id, _ in pairs}))
+    return Seen(now=now, teams=teams, seats=seats, campaigns=found, standings=await standings(tx, pairs, found))
+
+
+async def standings(
+    reader: Reader, pairs: Sequence[tuple[str, str]], found: Mapping[str, GroupBuy]
+) -> dict[tuple[str, str], Standing]:
+    """Return what pairs of campaign and shopper have; whether they ever bought is asked where it matters."""
+    known = await store.standings(reader, pairs)
+    choosy = {group_buy_id for group_buy_id, campaign in found.items() if campaign.newcomers_at_least}
+    asked = sorted({user_id for group_buy_id, user_id in pairs if group_buy_id in choosy})
+    buyers = await has_bought(reader, asked) if asked else frozenset()
+    return {
+        pair: msgspec.structs.replace(standing, is_newcomer=pair[1] not in buyers) for pair, standing in known.items()
+    }
+
+
+def _campaign_of(ask: Ask, teams: Mapping[str, Team]) -> str | None:
+    if ask.group_buy_id is not None:
+        return ask.group_buy_id
+    team = teams.get(ask.team_id)
+    return None if team is None else team.group_buy_id
+
+
+def judge(asks: Sequence[Ask], seen: Seen) -> tuple[dict[str, Seated | BaseException], Taken]:
+    """Say what each ask gets, one after the other, and what is to be written for those that get a seat.
+
+    What is seen of teams is locked and therefore true; the rest may have changed, and `store.take` guards it.
+    """
+    answers: dict[str, Seated | BaseException] = {}
+    teams, standings = dict(seen.teams), dict(seen.standings)
+    found = dict(seen.campaigns)
+    seats: list[Seat] = []
+    opened: list[Team] = []
+    for ask in asks:
+        known = seen.seats.get(ask.seat_id)
+        if known is not None:
+            # Its own row: what the key named may have moved on.
+            answers[ask.seat_id] = Seated(known, seen.teams[ask.team_id], seen.now, replayed=True)
+            continue
+        group_buy_id = _campaign_of(ask, teams)
+        campaign = None if group_buy_id is None else found.get(group_buy_id)
+        if campaign is None or campaign.state == "draft":
+            answers[ask.seat_id] = Refusal(TEAM_NOT_FOUND if ask.group_buy_id is None else campaigns.NOT_FOUND)
+            continue
+        pair = (campaign.group_buy_id, ask.user_id)
+        standing = standings[pair]
+        team = teams[ask.team_id] if ask.group_buy_id is None else None
+        kind = refusal_of(campaign, team, standing, seen.now)
+        if kind is not None:
+            answers[ask.seat_id] = refused(kind, campaign, seen.now)
+            continue
+        if team is None:
+            team = open_team(campaign, ask, standing, seen.now)
+            opened.append(team)
+        else:
+            team = msgspec.structs.replace(
+                team,
+                seats_taken=team.seats_taken + 1,
+                veterans_taken=team.veterans_taken + (not standing.is_newcomer),
+            )
+        teams[team.team_id] = team
+        standings[pair] = msgspec.structs.replace(standing, seats=standing.seats + 1, is_live=True)
+        found[campaign.group_buy_id] = msgspec.structs.replace(campaign, taken=campaign.taken + 1)
+        seat = _held(campaign, team, ask, standing, seen.now)
+        seats.append(seat)
+        answers[ask.seat_id] = Seated(seat, team, seen.now, replayed=False)
+    nudges = [found[team.group_buy_id].nudge_at(seen.now) for team in opened]
+    return answers, Taken(seats, opened, nudges)
+
+
+def _held(campaign: GroupBuy, team: Team, ask: Ask, standing: Standing, now: datetime) -> Seat:
+    return Seat(
+        seat_id=ask.seat_id,
+        team_id=team.team_id,
+        group_buy_id=campaign.group_buy_id,
+        user_id=ask.user_id,
+        nickname=ask.nickname,
+        sku=campaign.sku,
+        price_fen=campaign.leader_pays_fen if ask.group_buy_id is not None else campaign.price_fen,
+        is_newcomer=standing.is_newcomer,
+        state="held",
+        held_at=now,
+        held_until=min(now + timedelta(seconds=campaign.hold_seconds), team.expires_at),
+    )
+
+
+def refused(kind: Kind, campaign: GroupBuy, now: datetime) -> Refusal:
+    """Return (to be raised or told) a refusal with what helps to understand it."""
+    refusal = Refusal(kind, server_time=now)
+    if kind is campaigns.NOT_OPEN:
+        refusal.members |= {
+            "opens_at": campaign.opens_at,
+            "opens_in_ms": campaigns.milliseconds_until(campaign.opens_at, now),
+        }
+    elif kind is campaigns.LIMIT_REACHED:
+        refusal.members["max_per_shopper"] = campaign.max_per_shopper
+    return refusal
+
+
+def _told(taken: Taken, now: datetime) -> list[Event]:
+    leaders = {team.leader_seat_id: team for team in taken.new_teams}
+    events: list[Event] = []
+    for seat in taken.seats:
+        team = leaders.get(seat.seat_id)
+        if team is not None:
+            events.append(
+                GroupBuyTeamOpened(
+                    at=now,
+                    group_buy_id=seat.group_buy_id,
+                    team_id=seat.team_id,
+                    user_id=seat.user_id,
+                    team_size=team.team_size,
+                    expires_at=team.expires_at,
+                )
+            )
+        events.append(
+            GroupBuySeatHeld(
+                at=now,
+                group_buy_id=seat.group_buy_id,
+                team_id=seat.team_id,
+                seat_id=seat.seat_id,
+                user_id=seat.user_id,
+                held_until=seat.held_until,
+                is_leader=team is not None,
+            )
+        )
+    return events
