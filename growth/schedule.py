@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from growth.bootstrap import Growth
 from growth.mechanics.flash_sale.claim.periodic import END_BATCH, LAPSE_BATCH
+from growth.mechanics.flash_sale.draw import service as draw
+from growth.mechanics.flash_sale.reminder import service as reminder
 from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.team import periodic as group_buy
 from growth.plumbing import housekeeping
@@ -21,6 +23,8 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("flash_sale.draw", 1, sale.draws.draw_due),
         Task("flash_sale.remind", 1, sale.reminders.remind_due),
         Task("flash_sale.plan_series", 30, sale.series.plan_due),
+        Task("flash_sale.forget_entries", 600, sale.draws.forget_old_entries, draw.FORGET_BATCH),
+        Task("flash_sale.forget_reminders", 600, sale.reminders.forget_old_reminders, reminder.FORGET_BATCH),
         # Any due team, and the next batch follows at once: batches are bounded by seats too.
         Task("group_buy.end_due_teams", 1, seats.end_due_teams, 1),
         Task("group_buy.end_lapsed_holds", 1, seats.end_lapsed_holds, group_buy.LAPSE_BATCH),

@@ -15,6 +15,7 @@ from litestar.types import ASGIApp
 import growth.mechanics.flash_sale.admin as sale_admin
 import growth.mechanics.flash_sale.claim.admin as claim_admin
 import growth.mechanics.flash_sale.claim.routes as claim_routes
+import growth.mechanics.flash_sale.draw.admin as draw_admin
 import growth.mechanics.flash_sale.draw.routes as draw_routes
 import growth.mechanics.flash_sale.reminder.routes as reminder_routes
 import growth.mechanics.flash_sale.routes as sale_routes
@@ -54,6 +55,7 @@ def routers() -> Sequence[Router]:
         sale_admin.router,
         claim_admin.router,
         series_admin.router,
+        draw_admin.router,
         group_buy_routes.router,
         team_routes.router,
         group_buy_admin.router,

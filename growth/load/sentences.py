@@ -5,7 +5,6 @@ from growth.load.report import SpikeReport, Step
 from growth.load.units import counted, duration, milliseconds
 
 BACKWARDS_SECONDS = 0.5
-MOST_WORDS = 3
 
 
 def headline(report: SpikeReport) -> str:

@@ -42,6 +42,8 @@ MAX_EARLY_SECONDS = 30
 MIN_REFRESH_SECONDS = 30
 MIN_RETRY_SECONDS = 2
 """While no key is known at all, so that a slow start of the other side is not felt for longer."""
+KEYS_AWAITED_SECONDS = 5
+"""After so long callers come back when no key was ever fetched."""
 MAX_KEYS_AGE_SECONDS = 600
 MAX_FETCH_SECONDS = 5
 MAX_KEYS_BYTES = 256 * 1024
@@ -269,7 +271,7 @@ class _PublicKeys:
             key = self._keys.get((key_id, algorithm))
         if key is None:
             if self._document is None:
-                raise Unavailable("the keys of shoppers' tokens cannot be fetched", retry_after_seconds=5)
+                raise Unavailable("the keys of shoppers' tokens cannot be fetched", KEYS_AWAITED_SECONDS)
             raise Refusal(TOKEN_INVALID)
         return key
 

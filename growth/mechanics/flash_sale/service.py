@@ -29,6 +29,7 @@ from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
 TEMPO_SECONDS = 60
+RECENT_SECONDS = 10
 
 
 class DryRun(Struct, frozen=True, kw_only=True):
@@ -286,7 +287,7 @@ class Sales:
             return StateCount(sum(claims for claims, _ in found), sum(units for _, units in found))
 
         tempo = await store.tempo_of(self._database, sale_id, TEMPO_SECONDS)
-        last_ten = sum(claims for second, claims in tempo if second > now - timedelta(seconds=10))
+        recent = sum(claims for second, claims in tempo if second > now - timedelta(seconds=RECENT_SECONDS))
         loaded, agree = await self._compare(sale_id)
         return Stats(
             sale_id=sale_id,
@@ -300,7 +301,7 @@ class Sales:
             lapsed=count("lapsed"),
             given_back=count("shopper", "order_closed", "operator"),
             refused=await store.refusals_of(self._database, sale_id),
-            claims_per_second=last_ten / 10,
+            claims_per_second=recent / RECENT_SECONDS,
             busiest_second_claims=max((claims for _, claims in tempo), default=0),
             sold_out_at=sale.sold_out_at,
             sold_out_after_ms=(
