@@ -85,7 +85,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=0, le=10_000, description="prepared statements kept; 0 behind a pooler that shares connections")
     ] = 256
     postgres_acquire_seconds: Annotated[Seconds, Meta(description="the wait for a connection, in seconds")] = 2.0
-    postgres_statement_seconds: Annotated[Seconds, Meta(description="the wait for one statement, in seconds")] = 10.0
+    postgres_statement_seconds: Annotated[Seconds, Meta(description="the wait for one statement, in seconds")] = 5.0
     redis_max_connections: Annotated[int, Meta(ge=1, le=1000, description="connections of one process")] = 16
     redis_answer_seconds: Annotated[Seconds, Meta(description="the wait for one answer, in seconds")] = 1.0
 
@@ -106,7 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     operator_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one operator at once")] = 100
     # Carriers put thousands of shoppers behind one address: no limit unless the merchant knows better.
     address_requests_per_second: Annotated[PerSecond, Meta(description="one address' share; 0 for no limit")] = 0
-    address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 1000
+    address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 10.0
 
     @property
     def is_production(self) -> bool:

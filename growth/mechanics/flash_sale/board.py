@@ -47,7 +47,7 @@ WARM = timedelta(seconds=60)
 LOOKED_AT_AFTER_CLOSE = timedelta(hours=2)
 """Holds made in the last second may live an hour; after that nobody returns."""
 MAX_GLANCES_AT_ONCE = 16
-MAX_WINNERS = 100_000
+MAX_WINNERS = 20_000
 """Winners remembered for each sale. Beyond, the crowd's retries are asked about in Redis instead of here."""
 REQUEST_ID_MARK = "request-id-goes-here"
 
@@ -185,6 +185,9 @@ class Board:
                     await self.write_refusals()
             except Unavailable as error:
                 log.warning("flash_sale.board_is_stale", why=error.what)
+            except Exception:
+                # A bug must not end the task that everybody's page depends on.
+                log.exception("flash_sale.board_failed")
             try:
                 async with asyncio.timeout(REFRESH_SECONDS):
                     await stop.wait()

@@ -212,6 +212,12 @@ class Stock:
             if int(cursor) == 0:
                 return
 
+    async def units_of(self, sale_id: str, claim_ids: Sequence[str]) -> list[int]:
+        """Return the units each claim occupies as Redis knows it, 0 for one it does not."""
+        (key,) = self._keys(sale_id, "claims")
+        found = await self._command("HMGET", key, *claim_ids)
+        return [0 if value is None else int(_text(value).partition("|")[0]) for value in found]
+
     async def is_loaded(self, sale_id: str) -> bool:
         """Say whether Redis knows the sale."""
         (key,) = self._keys(sale_id, "sale")

@@ -7,7 +7,7 @@ compares claim by claim and corrects single claims; no count is ever written ove
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 
 import structlog
@@ -34,7 +34,9 @@ LOAD_WAIT_SECONDS = 2.0
 """How long others wait for a rebuild before they answer 503."""
 LOAD_POLL_SECONDS = 0.02
 GRACE = timedelta(seconds=15)
-"""Claims younger than this may still be on their way from Redis to Postgres: above every wait on that way together."""
+"""Claims younger than this may still be on their way from Redis to Postgres. One that takes longer still is no harm:
+Postgres has the last word, and Redis is told of it with the next look."""
+MAX_DIFFERENCES = 10_000
 SUSPECT_PAUSE_SECONDS = 1.0
 MAX_SUSPECTS = 100
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -120,40 +122,54 @@ class Loader:
     async def differences(self, sale_id: str, older_than: datetime) -> list[Occupied]:
         """Return what Redis must be told to agree with Postgres on claims made before `older_than`.
 
-        Redis is read first: a claim that Postgres does not know by then, and that is old, never got there.
+        At most `MAX_DIFFERENCES`: more of them are told the next time.
         """
-        in_redis = {c.claim_id: c async for page in self._stock.known_claims(sale_id) for c in page}
-        in_postgres: dict[str, Occupied] = {}
+        found: list[Occupied] = []
+        async for wrong in self._compare(sale_id, older_than):
+            found += wrong
+            if len(found) >= MAX_DIFFERENCES:
+                break
+        return found
+
+    async def _compare(self, sale_id: str, older_than: datetime) -> AsyncIterator[list[Occupied]]:
+        """Yield corrections page by page; neither side is ever held in memory whole."""
+        # What Redis knows is read first: a claim that Postgres does not know by then, and that is old, never got there.
+        async for page in self._stock.known_claims(sale_id):
+            known = await store.find_claims(self._database, [claim.claim_id for claim in page])
+            yield [
+                Occupied(claim.claim_id, claim.user_id, 0, claim.held_at)
+                for claim in page
+                if claim.held_at < older_than
+                and (claim.claim_id not in known or known[claim.claim_id].occupied_units == 0)
+            ]
         last_id = FIRST_ID
-        while page := await store.occupying_after(self._database, sale_id, last_id, PAGE):
-            last_id = page[-1].claim_id
-            in_postgres |= {claim.claim_id: claim for claim in occupied(page)}
-        wrong = [
-            claim
-            for claim_id, claim in in_postgres.items()
-            if claim_id not in in_redis or in_redis[claim_id].units != claim.units
-        ]
-        wrong += [
-            Occupied(claim.claim_id, claim.user_id, 0, claim.held_at)
-            for claim_id, claim in in_redis.items()
-            if claim_id not in in_postgres and claim.held_at < older_than
-        ]
-        return wrong
+        while claims := await store.occupying_after(self._database, sale_id, last_id, PAGE):
+            last_id = claims[-1].claim_id
+            in_redis = await self._stock.units_of(sale_id, [claim.claim_id for claim in claims])
+            doubtful = [
+                claim.claim_id for claim, units in zip(claims, in_redis, strict=True) if units != claim.occupied_units
+            ]
+            if doubtful:
+                # Some were given back since the page was read: what they occupy now is what Redis is told.
+                again = await store.find_claims(self._database, doubtful)
+                yield occupied(claim for claim in again.values() if claim.occupied_units)
 
     async def reconcile(self, sale_id: str, now: datetime) -> int:
         """Bring Redis to what Postgres says, claim by claim; return how many were corrected."""
         if not await self._stock.is_loaded(sale_id):
             return 0
-        wrong = await self.differences(sale_id, now - GRACE)
-        for start in range(0, len(wrong), PAGE):
-            await self._stock.settle(sale_id, wrong[start : start + PAGE])
-        if wrong:
-            back = sum(claim.units == 0 for claim in wrong)
-            MENDED.labels("given_back").inc(back)
-            MENDED.labels("taken").inc(len(wrong) - back)
-            log.warning("flash_sale.mended", sale_id=sale_id, given_back=back, taken=len(wrong) - back)
+        changed = {"given_back": 0, "taken": 0}
+        async for wrong in self._compare(sale_id, now - GRACE):
+            if wrong:
+                how = "taken" if wrong[0].units else "given_back"
+                changed[how] += await self._stock.settle(sale_id, wrong)
+        mended = sum(changed.values())
+        if mended:
+            for how, count in changed.items():
+                MENDED.labels(how).inc(count)
+            log.warning("flash_sale.mended", sale_id=sale_id, **changed)
         await self._check_sums(sale_id)
-        return len(wrong)
+        return mended
 
     async def _check_sums(self, sale_id: str) -> None:
         """Forget a sale in Redis whose own keys disagree (some were evicted or deleted): it is rebuilt when next asked.
