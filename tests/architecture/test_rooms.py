@@ -1,0 +1,168 @@
+"""Rooms: the same furniture everywhere, floors that import only what lies below, edges that ask the service."""
+
+import ast
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+
+import pytest
+
+from tests.architecture.source import HOUSE, ROOT, Module, imports, modules, path_of
+
+FURNITURE = {"__init__.py", "model.py", "store.py", "service.py", "routes.py", "admin.py", "invariants.sql"}
+
+SHARED_NOUNS: Mapping[str, str] = {
+    "periodic.py": "what the clock does to the room",
+    "settlement.py": "what orders do to the room",
+}
+
+NOUNS: Mapping[str, str] = {
+    # A room's own nouns, each with what it is. A file of another name is a noun that was not thought about.
+    "shop/hooks.py": "what the shop tells, as Structs",
+    "shop/signatures.py": "Standard Webhooks, both ways",
+    "mechanics/flash_sale/board.py": "what this process remembers of the sales",
+    "mechanics/flash_sale/stock.py": "the face of Redis",
+    "mechanics/flash_sale/tempo.py": "a listener's count of claims won in each second",
+    "mechanics/flash_sale/turnstile.py": "the short cut in front of the routes",
+    "mechanics/flash_sale/claim/loading.py": "rebuilds Redis from Postgres",
+    "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
+}
+
+ROOM_FLOORS = ("shop", "rewards", "mechanics", "listeners")
+
+FLOORS = ({"vocabulary"}, {"plumbing"}, {"rewards", "shop"}, {"mechanics"}, {"listeners"}, {"console"})
+"""From the ground up. What is on none of them is the roof, which may import everything."""
+
+
+def is_in_room(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return parts[0] in ROOM_FLOORS and path != f"{parts[0]}/__init__.py"
+
+
+def strange_furniture(paths: Iterable[str]) -> list[str]:
+    return [
+        path
+        for path in paths
+        if is_in_room(path)
+        and PurePosixPath(path).name not in FURNITURE | SHARED_NOUNS.keys()
+        and PurePosixPath(path).suffix != ".lua"
+        and path not in NOUNS
+    ]
+
+
+def rooms_without_a_word(modules: Iterable[Module]) -> list[str]:
+    """A room's `__init__.py` says what the room is, and does nothing."""
+    faults = []
+    for module in modules:
+        if module.file == "__init__.py" and module.path != "__init__.py":
+            is_docstring_only = len(module.tree.body) == 1 and ast.get_docstring(module.tree) is not None
+            if not is_docstring_only and is_in_room(module.path):
+                faults.append(module.path)
+    return faults
+
+
+def floor_of(name: str) -> int:
+    first = name.removeprefix("growth.").partition(".")[0]
+    return next((number for number, rooms in enumerate(FLOORS) if first in rooms), len(FLOORS))
+
+
+def upward_imports(modules: Iterable[Module]) -> list[str]:
+    return [
+        f"{module.name} imports {name}"
+        for module in modules
+        for name in imports(module)
+        if name.startswith("growth.") and floor_of(module.name) < floor_of(name)
+    ]
+
+
+def mechanic_of(name: str) -> str | None:
+    parts = name.split(".")
+    return parts[2] if len(parts) > 2 and parts[:2] == ["growth", "mechanics"] else None
+
+
+def sideways_imports(modules: Iterable[Module]) -> list[str]:
+    return [
+        f"{module.name} imports {name}"
+        for module in modules
+        for name in imports(module)
+        if (ours := mechanic_of(module.name)) and (theirs := mechanic_of(name)) and ours != theirs
+    ]
+
+
+def edges_past_the_service(modules: Iterable[Module]) -> list[str]:
+    """routes and admin call the service; the service calls the store; a store calls nobody in the room."""
+    faults = []
+    for module in modules:
+        last = {name.rpartition(".")[2] for name in imports(module) if name.startswith("growth.")}
+        if module.file in {"routes.py", "admin.py"} and is_in_room(module.path) and "store" in last:
+            faults.append(f"{module.path} imports a store")
+        if module.file == "store.py" and last & {"service", "routes", "admin"}:
+            faults.append(f"{module.path} imports what stands above it")
+    return faults
+
+
+def test_rooms_have_the_usual_furniture() -> None:
+    files = [path_of(path) for path in HOUSE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert strange_furniture(files) == []
+    assert [path for path in NOUNS if path not in files] == []
+
+
+@pytest.mark.parametrize("path", ["shop/utils.py", "mechanics/tea/helpers.py", "mechanics/tea/pot/stores.py"])
+def test_other_furniture_is_seen(path: str) -> None:
+    assert strange_furniture([path]) == [path]
+
+
+def test_rooms_say_what_they_are() -> None:
+    assert rooms_without_a_word(modules()) == []
+
+
+@pytest.mark.parametrize("text", ["", "import os\n", '"""Tea."""\nX = 1\n', "X = 1\n"])
+def test_a_room_that_says_nothing_or_does_something_is_seen(text: str) -> None:
+    module = Module("mechanics/tea/__init__.py", text)
+    assert rooms_without_a_word([module]) == [module.path]
+
+
+def test_floors_import_only_what_lies_below() -> None:
+    assert upward_imports(modules()) == []
+    assert sideways_imports(modules()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "imported"),
+    [
+        ("vocabulary/tea.py", "growth.plumbing.postgres"),
+        ("plumbing/tea.py", "growth.shop.service"),
+        ("shop/service.py", "growth.mechanics.flash_sale.service"),
+        ("mechanics/tea/service.py", "growth.bootstrap"),
+        ("plumbing/tea.py", "growth.settings"),
+    ],
+)
+def test_an_import_upwards_is_seen(path: str, imported: str) -> None:
+    assert upward_imports([Module(path, f"import {imported}\n")])
+
+
+def test_an_import_of_another_mechanic_is_seen() -> None:
+    module = Module("mechanics/tea/service.py", "from growth.mechanics.flash_sale import store\n")
+    assert sideways_imports([module])
+
+
+def test_edges_ask_the_service() -> None:
+    assert edges_past_the_service(modules()) == []
+
+
+def test_an_edge_past_the_service_is_seen() -> None:
+    assert edges_past_the_service([Module("mechanics/tea/routes.py", "from growth.mechanics.tea import store\n")])
+    assert edges_past_the_service([Module("mechanics/tea/store.py", "from growth.mechanics.tea.service import X\n")])
+
+
+def test_import_linter_holds_the_same_floors() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract for contract in contracts if contract["type"] == "layers")
+    assert layers["exhaustive"] is True
+    # The first is the roof.
+    told = [set(layer.replace("(", "").replace(")", "").replace(":", "|").split("|")) for layer in layers["layers"][1:]]
+    assert [{name.strip() for name in layer} for layer in reversed(told)] == [set(floor) for floor in FLOORS]
+    assert {contract["type"] for contract in contracts} >= {"layers", "independence", "forbidden"}
+    assert "lint-imports" in (ROOT / "scripts" / "test").read_text(encoding="utf-8")
