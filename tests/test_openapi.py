@@ -1,5 +1,6 @@
 """The OpenAPI document is the contract: what it promises is what the page of the contract fixed, and all there is."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ SALE = (
     "closes_at server_time opens_in_ms closes_in_ms"
 )
 CLAIM = "claim_id sale_id sku units price_fen state held_until server_time"
+TEAM = "team_id group_buy_id state team_size seats_paid seats_held seats_missing expires_at server_time members"
+SEAT = "seat_id team_id price_fen state held_until"
 PAGE = "items next_cursor"
 DRAFT = "title sku price_fen list_price_fen units_total opens_at closes_at max_per_shopper hold_seconds"
 
@@ -38,6 +41,14 @@ CALLS = {
     "DELETE /v1/claims/{claim_id}": (200, CLAIM),
     "PUT /v1/flash-sales/{sale_id}/reminder": (204, ""),
     "DELETE /v1/flash-sales/{sale_id}/reminder": (204, ""),
+    "GET /v1/group-buys": (200, "group_buy_id title sku price_fen team_size state opens_at closes_at server_time"),
+    "GET /v1/group-buys/{group_buy_id}": (200, "group_buy_id title sku price_fen team_size state server_time"),
+    "GET /v1/group-buys/{group_buy_id}/teams": (200, "team_id seats_missing expires_at"),
+    "POST /v1/group-buys/{group_buy_id}/teams": (201, "team seat"),
+    "GET /v1/teams/{team_id}": (200, TEAM),
+    "POST /v1/teams/{team_id}/seats": (201, SEAT),
+    "GET /v1/seats/{seat_id}": (200, SEAT),
+    "DELETE /v1/seats/{seat_id}": (200, SEAT),
     "POST /shop/v1/events": (200, "results"),
     "POST /admin/v1/flash-sales": (201, f"sale_id version state {DRAFT}"),
     "GET /admin/v1/flash-sales": (200, f"sale_id version state {DRAFT}"),
@@ -59,6 +70,18 @@ CALLS = {
     "POST /admin/v1/flash-sale-series/{series_id}/end": (200, "series_id version state"),
     "POST /admin/v1/flash-sale-series/{series_id}/dry-run": (200, ""),
     "GET /admin/v1/flash-sale-series/{series_id}/stats": (200, ""),
+    "POST /admin/v1/group-buys": (201, "group_buy_id version state team_size"),
+    "GET /admin/v1/group-buys": (200, "group_buy_id version state team_size"),
+    "GET /admin/v1/group-buys/{group_buy_id}": (200, "group_buy_id version state team_size"),
+    "PUT /admin/v1/group-buys/{group_buy_id}": (200, "group_buy_id version state team_size"),
+    "POST /admin/v1/group-buys/{group_buy_id}/publish": (200, "group_buy_id version state"),
+    "POST /admin/v1/group-buys/{group_buy_id}/pause": (200, "group_buy_id version state"),
+    "POST /admin/v1/group-buys/{group_buy_id}/resume": (200, "group_buy_id version state"),
+    "POST /admin/v1/group-buys/{group_buy_id}/end": (200, "group_buy_id version state"),
+    "POST /admin/v1/group-buys/{group_buy_id}/dry-run": (200, "would code because at"),
+    "GET /admin/v1/group-buys/{group_buy_id}/stats": (200, ""),
+    "GET /admin/v1/teams": (200, "team_id group_buy_id state"),
+    "GET /admin/v1/seats": (200, "seat_id team_id user_id state"),
     "GET /admin/v1/claims": (200, "claim_id sale_id user_id state units held_until order_id"),
     "GET /admin/v1/audit": (200, "at operator action subject before after reason request_id"),
     "GET /admin/v1/invariants": (200, "violations"),
@@ -78,6 +101,9 @@ CODES = {
         "shop.signature_missing shop.signature_invalid shop.timestamp_outside_tolerance request.too_large"
     ),
     "GET /v1/claims/{claim_id}": "flash_sale.claim_not_found",
+    "POST /v1/teams/{team_id}/seats": (
+        "group_buy.team_full group_buy.team_ended group_buy.already_in_team group_buy.newcomers_only"
+    ),
 }
 
 PARAMETERS = {
@@ -208,7 +234,7 @@ async def test_nobody_calls_with_another_callers_credentials_or_none(app: Runnin
         for stranger, headers in strangers.items():
             if operation.get("security") not in (None, [{stranger: []}]):
                 body: JSON | None = {} if operation.get("requestBody") else None
-                url = path.replace("{sale_id}", UUID).replace("{claim_id}", UUID).replace("{series_id}", UUID)
+                url = re.sub(r"\{\w+\}", UUID, path)
                 answer = await app.client.request(method, url, headers=headers, json=body)
                 assert answer.status_code == 401, (call, stranger, answer.text)
 

@@ -7,7 +7,7 @@ import ast
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
 from itertools import pairwise
@@ -138,7 +138,7 @@ def _handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
 
 
 def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, method: str) -> None:
-    used = set(names_in(handler.fn))
+    used = _used(handler.fn)
     parameters = operation.setdefault("parameters", [])
     if not operation.get("description") and (told := inspect.getdoc(handler.fn)):
         operation["description"] = told
@@ -161,6 +161,14 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
             operation["security"] = [{caller: []}]
             _add_problems(operation, kinds | _kinds(operation, handler, role, asks=method == "get" or DRY_RUN in path))
             break
+
+
+def _used(function: Callable[..., Any]) -> set[str]:
+    """Return the names that a handler uses, itself or by helpers that stand beside it."""
+    scope = inspect.unwrap(function).__globals__
+    helpers = [helper for name in names_in(function) if inspect.isfunction(helper := scope.get(name))]
+    beside = [helper for helper in helpers if helper.__module__ == function.__module__]
+    return set(names_in(function)).union(*map(names_in, beside))
 
 
 def _kinds(operation: JSON, handler: HTTPRouteHandler, role: Role | None, *, asks: bool) -> set[Kind]:

@@ -13,6 +13,7 @@ from growth.mechanics.group_buy.service import DryRun, GroupBuys, Stats
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
+    JsonResponse,
     Limit,
     Page,
     PathUuid,
@@ -49,7 +50,7 @@ def _answer(campaign: GroupBuy, status: int = 200, *, replayed: bool = False) ->
     headers = {"ETag": etag(campaign.version)}
     if replayed:
         headers[REPLAYED_HEADER] = "true"
-    return Response(campaign, status_code=status, headers=headers)
+    return JsonResponse(campaign, status_code=status, headers=headers)
 
 
 @post("", operation_id="admin_group_buys_create", summary="Draft a group buy", guards=[requires(Role.EDITOR)])

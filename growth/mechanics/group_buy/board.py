@@ -30,6 +30,12 @@ MAX_TEAMS = 10_000
 """Teams remembered; of more, those first looked at are forgotten first."""
 MAX_SEATS_KNOWN = 500
 """Seats there ever were in a team, above which retries are always asked about in Postgres."""
+MAX_TEAMS_AT_ONCE = 128
+MAX_TEAMS_WAITING = 4_096
+"""For one read of teams."""
+MAX_PAGES_AT_ONCE = 4_096
+MAX_PAGES_WAITING = 8_192
+"""For the one read of all campaigns."""
 REQUEST_ID_MARK = "request-id-goes-here"
 
 
@@ -78,10 +84,10 @@ class Board:
         self._pages: dict[str, GroupBuyPage] = {}
         self._pages_at = float("-inf")
         self._read_teams: Coalescer[str, TeamEntry | None] = Coalescer(
-            "group_buy.teams", self._look_at_teams, max_batch=128, max_queue=4_096
+            "group_buy.teams", self._look_at_teams, max_batch=MAX_TEAMS_AT_ONCE, max_queue=MAX_TEAMS_WAITING
         )
         self._read_pages: Coalescer[None, None] = Coalescer(
-            "group_buy.campaigns", self._look_at_campaigns, max_batch=4_096, max_queue=8_192
+            "group_buy.campaigns", self._look_at_campaigns, max_batch=MAX_PAGES_AT_ONCE, max_queue=MAX_PAGES_WAITING
         )
 
     async def visible(self) -> Sequence[GroupBuyPage]:

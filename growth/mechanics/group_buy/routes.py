@@ -10,10 +10,7 @@ from growth.mechanics.group_buy import model
 from growth.mechanics.group_buy.board import Board
 from growth.mechanics.group_buy.model import GroupBuyPage, PageState
 from growth.mechanics.group_buy.service import GroupBuys
-from growth.mechanics.group_buy.team.model import TeamCard
-from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
-from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
@@ -61,25 +58,4 @@ async def get_group_buy(
     return model.page(campaign, clock.now())
 
 
-@get("/group-buys/{group_buy_id:str}/teams", operation_id="teams_joinable", summary="List teams one can join")
-async def list_teams(
-    group_buy_id: PathUuid,
-    shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    group_board: NamedDependency[Board],
-    teams: NamedDependency[Teams],
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
-) -> Page[TeamCard]:
-    """Fewest seats missing first, then soonest to expire. Nicknames are masked."""
-    position = decode_cursor(cursor, tuple[int, Instant, Uuid])
-    if await group_board.campaign(group_buy_id) is None:
-        raise Refusal(model.NOT_FOUND)
-    found = await teams.joinable(group_buy_id, position, limit + 1)
-    return page_of(found, limit, _card_place)
-
-
-def _card_place(card: TeamCard) -> tuple[int, str, str]:
-    return (card.seats_missing, card.expires_at.isoformat(), card.team_id)
-
-
-router = Router(path="/v1", route_handlers=[list_group_buys, get_group_buy, list_teams], tags=["Group buy"])
+router = Router(path="/v1", route_handlers=[list_group_buys, get_group_buy], tags=["Group buy"])

@@ -14,7 +14,9 @@ from growth.plumbing.http import (
     CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
     Cursor,
+    JsonResponse,
     Limit,
+    Page,
     PathUuid,
     csv_bytes,
     decode_cursor,
@@ -57,7 +59,7 @@ def _shown(found: Sequence[T], type_: type[T], limit: int, id_of: Callable[[T], 
         columns = type_.__struct_fields__
         rows = [[getattr(one, column) for column in columns] for one in found]
         return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
-    return Response(page_of(found, limit, lambda one: (id_of(one),)))
+    return JsonResponse(page_of(found, limit, lambda one: (id_of(one),)))
 
 
 @get("/teams", operation_id="admin_teams_list", summary="List teams", guards=[requires(Role.VIEWER)])
@@ -68,7 +70,7 @@ async def list_teams(
     only: TeamStateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Response[Any]:
+) -> Response[Page[Team]]:
     """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
     position = decode_cursor(cursor, tuple[Uuid])
     after = None if position is None else position[0]
@@ -90,7 +92,7 @@ async def list_seats(
     order_id: OrderFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Response[Any]:
+) -> Response[Page[Seat]]:
     """In the order of their ids; `Accept: text/csv` as with teams."""
     position = decode_cursor(cursor, tuple[Uuid])
     after = None if position is None else position[0]

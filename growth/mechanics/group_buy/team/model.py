@@ -47,11 +47,6 @@ class Team(Struct, frozen=True, kw_only=True):
     newcomers_paid: int
     leader_seat_id: SeatId
 
-    @property
-    def veterans_at_most(self) -> int:
-        """Seats that shoppers who bought before may have."""
-        return self.team_size - self.newcomers_at_least
-
 
 class Seat(Struct, frozen=True, kw_only=True):
     """A seat as Postgres knows it."""

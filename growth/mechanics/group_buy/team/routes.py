@@ -8,12 +8,25 @@ from litestar.params import JSONBody
 from msgspec import Struct
 
 from growth.mechanics.group_buy.board import Board
-from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamPage, show_seat, show_team
+from growth.mechanics.group_buy.model import NOT_FOUND
+from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamCard, TeamPage, show_seat, show_team
 from growth.mechanics.group_buy.team.service import Seated, Teams
-from growth.plumbing.http import PathUuid, idempotency_key
+from growth.plumbing.http import (
+    DEFAULT_PAGE,
+    Cursor,
+    JsonResponse,
+    Limit,
+    Page,
+    PathUuid,
+    decode_cursor,
+    idempotency_key,
+    page_of,
+)
 from growth.plumbing.idempotency import REPLAYED_HEADER
+from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
+from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.text import Name
 
@@ -36,6 +49,27 @@ def _headers(seated: Seated) -> dict[str, str]:
     return {REPLAYED_HEADER: "true"} if seated.replayed else {}
 
 
+@get("/group-buys/{group_buy_id:str}/teams", operation_id="teams_joinable", summary="List teams one can join")
+async def list_teams(
+    group_buy_id: PathUuid,
+    shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
+    group_board: NamedDependency[Board],
+    teams: NamedDependency[Teams],
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[TeamCard]:
+    """Fewest seats missing first, then soonest to expire. Nicknames are masked."""
+    position = decode_cursor(cursor, tuple[int, Instant, Uuid])
+    if await group_board.campaign(group_buy_id) is None:
+        raise Refusal(NOT_FOUND)
+    found = await teams.joinable(group_buy_id, position, limit + 1)
+    return page_of(found, limit, _card_place)
+
+
+def _card_place(card: TeamCard) -> tuple[int, str, str]:
+    return (card.seats_missing, card.expires_at.isoformat(), card.team_id)
+
+
 @post("/group-buys/{group_buy_id:str}/teams", operation_id="teams_open", summary="Open a team")
 async def open_team(
     group_buy_id: PathUuid,
@@ -56,7 +90,7 @@ async def open_team(
         assert entry is not None, "a seat is never without its team"
         shown = entry.page
     answer = OpenedTeam(shown, show_seat(seated.seat, seated.at))
-    return Response(answer, status_code=201, headers=_headers(seated))
+    return JsonResponse(answer, status_code=201, headers=_headers(seated))
 
 
 @get("/teams/{team_id:str}", operation_id="teams_get", summary="Get a team")
@@ -69,7 +103,7 @@ async def get_team(
     entry = await group_board.team(team_id)
     if entry is None:
         raise Refusal(TEAM_NOT_FOUND)
-    return Response(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
+    return JsonResponse(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
 
 
 @post("/teams/{team_id:str}/seats", operation_id="seats_take", summary="Take a seat in a team")
@@ -84,7 +118,7 @@ async def take_seat(
     """201: the seat is held until `held_until`; pay before that. Retries as with opening."""
     seated = await teams.join(team_id, shopper.user_id, data.nickname, idempotency_key(request))
     group_board.forget_team(team_id)
-    return Response(show_seat(seated.seat, seated.at), status_code=201, headers=_headers(seated))
+    return JsonResponse(show_seat(seated.seat, seated.at), status_code=201, headers=_headers(seated))
 
 
 @get("/seats/{seat_id:str}", operation_id="seats_get", summary="Get one of my seats")
@@ -107,4 +141,7 @@ async def leave_seat(
     return show_seat(seat, now)
 
 
-router = Router(path="/v1", route_handlers=[open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buy"])
+# Both methods of `/teams` stand here: Litestar adds OPTIONS to a path once in each router.
+router = Router(
+    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buy"]
+)
