@@ -134,7 +134,8 @@ class Sales:
             if after.state in {"published", "paused"}:
                 await self._refuse_overlap(tx, after)
             await self._audit(tx, act, "change", before, after)
-            self._tell_redis(tx, after)
+            if after.state != "draft":
+                self._tell_redis(tx, after)
         return after
 
     async def publish(self, act: Act, sale_id: str) -> Sale:
@@ -201,7 +202,8 @@ class Sales:
         if sale is None:
             raise Refusal(model.WRONG_STATE, f"Cannot {action} a sale that is {before.state}.", state=before.state)
         await self._audit(tx, act, action, before, sale)
-        self._tell_redis(tx, sale)
+        if before.state != "draft":
+            self._tell_redis(tx, sale)
         return sale
 
     async def _lock(self, tx: Tx, sale_id: str) -> Sale:
