@@ -96,6 +96,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         yield growth
     finally:
         await growth.flash_sale.claims.drain()
+        await growth.flash_sale.draws.drain()
         await growth.group_buy.teams.drain()
         await growth.flash_sale.loader.close()
         await growth.identity.close()
