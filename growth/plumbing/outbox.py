@@ -8,6 +8,7 @@ writes and stays open, anywhere on the same Postgres server, holds back what beg
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -56,6 +57,14 @@ class Subscription(Struct, frozen=True):
     """Writes what follows from the events, in the transaction that moves the cursor. It never commits."""
 
 
+class _Row(Struct, frozen=True):
+    event_id: str
+    type: str | int | None
+    subject: str
+    at: datetime
+    data: Event
+
+
 class UnknownEvent(Exception):
     """An event of a newer release. Its subscriber waits for a process that knows it, rather than lose it."""
 
@@ -67,15 +76,17 @@ async def emit(tx: Tx, *events: Event) -> None:
     await tx.execute(
         """
         INSERT INTO plumbing.outbox (event_id, type, subject, at, data)
-        SELECT event.event_id::uuid, event.type, event.subject, event.at, event.data::json
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])
-             AS event (event_id, type, subject, at, data)
+        SELECT event.event_id, event.type, event.subject, event.at, event.data
+        FROM json_to_recordset($1::json)
+             AS event (event_id uuid, type text, subject text, at timestamptz, data json)
         """,
-        ids.new_ids(events[0].at, len(events)),
-        [event.__struct_config__.tag for event in events],
-        [event.subject for event in events],
-        [event.at for event in events],
-        [_encode(event).decode() for event in events],
+        # One argument: the driver looks at each item of an array in Python.
+        _encode(
+            [
+                _Row(event_id, event.__struct_config__.tag, event.subject, event.at, event)
+                for event_id, event in zip(ids.new_ids(events[0].at, len(events)), events, strict=True)
+            ]
+        ).decode(),
     )
 
 

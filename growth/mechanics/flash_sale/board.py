@@ -92,10 +92,10 @@ class Entry:
         self.sale = sale
         self.taken = sale.taken
         self.generation = 0
-        self.winners: set[str] | None = set()
+        self.winners: set[bytes] | None = set()
         """Claim ids won so far; None when there are more than are remembered here."""
         self.winners_read = 0
-        self.last_winner = ""
+        self.last_winner = b""
         self.seen_at = float("-inf")
         """When the stock was looked at, on this process' monotonic clock."""
         self.page: SalePage | None = None
@@ -110,7 +110,7 @@ class Entry:
             self.winners = None
             return
         if glance.generation != self.generation or glance.winners_before != self.winners_read or self.winners is None:
-            self.generation, self.winners, self.winners_read, self.last_winner = glance.generation, set(), 0, ""
+            self.generation, self.winners, self.winners_read, self.last_winner = glance.generation, set(), 0, b""
             if glance.winners_before:
                 return
         self.winners.update(glance.winners)
@@ -251,7 +251,12 @@ class Board:
             async with self._glances:
                 started = time.monotonic()
                 try:
-                    glance = await self._stock.glance(sale.sale_id, entry.winners_read, entry.last_winner)
+                    glance = await self._stock.glance(
+                        sale.sale_id,
+                        entry.winners_read,
+                        entry.last_winner,
+                        want_winners=entry.winners is not None,
+                    )
                 except Unavailable:
                     glance = None
         if glance is not None:

@@ -13,5 +13,7 @@ if not sale[1] then return {now, -1, 0, 0, 0} end
 -- A Redis that came back with an older list may have filled it up with others since: the length alone tells nothing.
 local from = tonumber(ARGV[1])
 if from > 0 and redis.call('LINDEX', KEYS[2], from - 1) ~= ARGV[3] then from = 0 end
-return {now, tonumber(sale[1]), tonumber(sale[2]), redis.call('LLEN', KEYS[2]), from,
+local known = redis.call('LLEN', KEYS[2])
+if ARGV[2] == '0' then return {now, tonumber(sale[1]), tonumber(sale[2]), known, from} end
+return {now, tonumber(sale[1]), tonumber(sale[2]), known, from,
   unpack(redis.call('LRANGE', KEYS[2], from, from + ARGV[2] - 1))}

@@ -75,7 +75,8 @@ class Glance(Struct, frozen=True):
     """How many Redis knows."""
     winners_before: int
     """How many of those that the caller knows come before `winners`; 0 if it must start over."""
-    winners: Sequence[str]
+    winners: Sequence[bytes]
+    """Claim ids, as they came: a crowd's worth, most of which nobody asks for."""
 
 
 def admission_of(answer: int) -> tuple[Admission, int]:
@@ -181,11 +182,13 @@ class Stock:
         (key,) = self._keys(sale_id, "sale")
         await self._command("DEL", key)
 
-    async def glance(self, sale_id: str, winners_known: int, last_winner: str = "") -> Glance:
+    async def glance(
+        self, sale_id: str, winners_known: int, last_winner: bytes = b"", *, want_winners: bool = True
+    ) -> Glance:
         """Read stock and winners of one sale, past the `winners_known` of which `last_winner` is the last."""
         keys = self._keys(sale_id, "sale", "winners")
         now_ms, taken, generation, known, before, *winners = await self._run(
-            GLANCE, keys, [winners_known, MAX_WINNERS_A_GLANCE, last_winner]
+            GLANCE, keys, [winners_known, MAX_WINNERS_A_GLANCE if want_winners else 0, last_winner]
         )
         return Glance(
             at=from_milliseconds(now_ms),
@@ -193,7 +196,7 @@ class Stock:
             generation=generation,
             winners_known=known,
             winners_before=before,
-            winners=[_text(winner) for winner in winners],
+            winners=winners,
         )
 
     async def known_claims(self, sale_id: str) -> AsyncIterator[list[Occupied]]:

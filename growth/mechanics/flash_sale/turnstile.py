@@ -160,7 +160,7 @@ class Turnstile:
         key = asked.key.decode() if asked.keys else None
         no = self._board.verdict(entry)
         if no is not None and (
-            key is None or entry.winners is None or derived_id(sale.sale_id, user_id, key) not in entry.winners
+            key is None or entry.winners is None or derived_id(sale.sale_id, user_id, key).encode() not in entry.winners
         ):
             self._board.count_refusal(sale.sale_id, no.kind)
             return await _send(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))

@@ -47,7 +47,7 @@ async def entry_of(board: Board, sale: Sale) -> Entry:
 
 def refuses(board: Board, entry: Entry, claim_id: str) -> bool:
     """Whether the turnstile would turn this claim away from memory."""
-    return board.verdict(entry) is not None and entry.winners is not None and claim_id not in entry.winners
+    return board.verdict(entry) is not None and entry.winners is not None and claim_id.encode() not in entry.winners
 
 
 async def test_a_unit_that_came_back_waits_until_nobody_says_sold_out_from_memory(room: Room) -> None:
@@ -59,7 +59,7 @@ async def test_a_unit_that_came_back_waits_until_nobody_says_sold_out_from_memor
     assert admission is Admission.SOLD_OUT
     assert refuses(room.board, elsewhere, claim_id)
     # So long has passed, and what other processes remember with it.
-    await room.redis.hincrby(f"flash_sale:{{{sale.sale_id}}}:sale", "back_ms", -MAX_AGE_SECONDS * 1000)  # type: ignore[misc]
+    await room.redis.hincrby(f"flash_sale:{{{sale.sale_id}}}:sale", "back_ms", -MAX_AGE_SECONDS * 1000)
     assert (await claim(stock, sale, "bob"))[0] is Admission.WON
 
 
@@ -94,11 +94,11 @@ async def test_winners_of_a_redis_that_came_back_older_and_filled_up_again_are_k
     await room.stock.load(sale, 1)
     before = [await claim(room.stock, sale, f"a{n}") for n in range(3)]
     entry = await entry_of(room.board, sale)
-    assert entry.winners == {claim_id for _, claim_id in before}
+    assert entry.winners == {claim_id.encode() for _, claim_id in before}
     # The same generation without its claims, then more of them than the board has read.
     await room.redis.flushall()
     await room.stock.load(sale, 1)
     after = [await claim(room.stock, sale, f"b{n}") for n in range(4)]
     entry = await entry_of(room.board, sale)
-    assert entry.winners == {claim_id for _, claim_id in after}
+    assert entry.winners == {claim_id.encode() for _, claim_id in after}
     assert not any(refuses(room.board, entry, claim_id) for _, claim_id in after)
