@@ -32,6 +32,7 @@ GOALS = (
 )
 """What is measured, beside what, and the ratio of requests a second to reach."""
 BUSY_CORES = 0.4
+STORES = ("server", "worker", "redis", "postgres")
 FILE_WIDTH = 140
 """Characters in a line when nobody looks on."""
 WON_CPU_US, HOT_ROW_RATIO, READY_SECONDS, SERVER_MIB, FLAT = 75.0, 20.0, 3.0, 150.0, 1.15
@@ -96,6 +97,8 @@ async def _rounds(measured: Bench, runs: int, seconds: float, console: Console) 
         console.print(f"Round {number + 1} of {runs} …")
         won = await measured.make(1_000_000)
         rounds.append(await measured.round(Sales(won, sold_out, not_open), seconds))
+        # A sale that is over must not cost those that follow.
+        await measured.end(won)
     return rounds
 
 
@@ -200,42 +203,51 @@ def _cpu_cell(runs: Sequence[Ceiling], name: str) -> str:
 
 
 def _print_growth(console: Console, growths: Sequence[Growth]) -> bool:
-    table = Table(title="A claim as holders grow", title_justify="left")
-    for column in ("holders", "a second", "server µs", "redis µs", "postgres µs"):
+    table = Table(title="A claim as holders grow, CPU µs", title_justify="left")
+    for column in ("holders", "a second", *STORES, "all"):
         table.add_column(column, justify="right")
-    firsts, lasts = [], []
     for growth in growths:
-        for window in _marks(growth):
-            cpu = window.cpu_us
-            cells = [f"{cpu[name]:.0f}" for name in ("server", "redis", "postgres")]
-            table.add_row(
-                f"{short(window.holders_from)} to {short(window.holders_to)}", short(window.per_second), *cells
-            )
+        for fifth in _fifths(growth):
+            holders = f"{short(fifth[0].holders_from)} to {short(fifth[-1].holders_to)}"
+            cells = [f"{_cost(fifth, [name]):.0f}" for name in STORES]
+            table.add_row(holders, short(_per_second(fifth)), *cells, f"{_cost(fifth, STORES):.0f}")
         table.add_section()
-        # The first window also pays for what is done once.
-        firsts.append(_cost(growth.windows[min(1, len(growth.windows) - 1)]))
-        lasts.append(_cost(growth.windows[-1]))
     console.print(table)
-    ratio = spread([last / first for first, last in zip(firsts, lasts, strict=True)])
+    for name in STORES:
+        console.print(f"{name}, last fifth beside first: {_grown(growths, [name]).shown(2)}")
+    ratio = _grown(growths, STORES)
     memory = max(growth.server_mib for growth in growths)
     flat, light = ratio.middle <= FLAT, memory <= SERVER_MIB
-    console.print(f"CPU of a claim, end beside beginning: {ratio.shown(2)}; goal ≤ {FLAT:g}: {_verdict(reached=flat)}")
+    console.print(f"All together, last fifth beside first: {ratio.shown(2)}; goal ≤ {FLAT:g}: {_verdict(reached=flat)}")
     console.print(f"The api process weighs {memory:.0f} MiB; goal ≤ {SERVER_MIB:g}: {_verdict(reached=light)}")
     return flat and light
 
 
-def _marks(growth: Growth) -> list[Window]:
-    """Return the windows that reach 10 k, 100 k and so on, and the first and the last."""
-    shown = {0, len(growth.windows) - 1}
-    mark = 1_000
-    while mark <= growth.windows[-1].holders_to:
-        shown.add(next(n for n, window in enumerate(growth.windows) if window.holders_to >= mark))
-        mark *= 10
-    return [growth.windows[number] for number in sorted(shown)]
+def _fifths(growth: Growth) -> list[list[Window]]:
+    """Return the windows in five parts of as many holders; what runs every few seconds evens out in each."""
+    share = growth.windows[-1].holders_to / 5
+    parts: list[list[Window]] = [[] for _ in range(5)]
+    for window in growth.windows:
+        parts[min(int((window.holders_from + window.holders_to) / 2 / share), 4)].append(window)
+    return [part for part in parts if part]
 
 
-def _cost(window: Window) -> float:
-    return sum(window.cpu_us[name] for name in ("server", "redis", "postgres"))
+def _cost(windows: Sequence[Window], names: Sequence[str]) -> float:
+    """Return the CPU of a claim in several windows, µs."""
+    claims = sum(window.holders_to - window.holders_from for window in windows)
+    used = sum(window.cpu_us[name] * (window.holders_to - window.holders_from) for window in windows for name in names)
+    return used / claims
+
+
+def _per_second(windows: Sequence[Window]) -> float:
+    seconds = sum((window.holders_to - window.holders_from) / window.per_second for window in windows)
+    return (windows[-1].holders_to - windows[0].holders_from) / seconds
+
+
+def _grown(growths: Sequence[Growth], names: Sequence[str]) -> Spread:
+    """Return how the cost in the last fifth stands to that in the first."""
+    parts = [_fifths(growth) for growth in growths]
+    return spread([_cost(fifths[-1], names) / max(_cost(fifths[0], names), 0.001) for fifths in parts])
 
 
 @click.command()

@@ -99,6 +99,10 @@ class Bench:
         await asyncio.sleep(max(0.0, opens_at - monotonic()))
         return sale_id
 
+    async def end(self, sale_id: str) -> None:
+        """End a sale that is not needed any more."""
+        await self._service.end_sale(sale_id)
+
     def closed(self, sale_id: str, seconds: float, mix: Mix = ONLY_CLAIMS, url: str = "", first: int = 0) -> Play:
         """Return a closed loop on a sale, at our service or at a bare one."""
         return Play(
@@ -180,6 +184,7 @@ class Bench:
             now = held + found.answered
             windows.append(Window(held, now, found.per_second, found.cpu_us))
             held = now
+        await self.end(sale_id)
         return Growth(windows, resident_mib(self._stack.target.pids["serve"]))
 
 

@@ -61,7 +61,10 @@ def results(won_per_second: float) -> Results:
 
     quick = {name: ceiling(20_000) for name in ("sold out", "not open", "page", "bare ASGI POST", "bare ASGI GET")}
     rounds = [quick | {"won": ceiling(won_per_second), "bare Litestar POST": ceiling(10_000)}] * 3
-    windows = [Window(n * 1000, n * 1000 + 1000, 1000, {"server": 50, "redis": 5, "postgres": 5}) for n in range(12)]
+    windows = [
+        Window(n * 1000, n * 1000 + 1000, 1000, {"server": 50, "worker": 1, "redis": 5, "postgres": 5})
+        for n in range(12)
+    ]
     return Results(
         alone=Alone(100_000, 8.0),
         ready_seconds=0.5,
