@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import uvicorn
@@ -14,6 +16,7 @@ from growth.worker import run_worker
 
 log = structlog.get_logger("serving")
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 4_096
 """Connections the kernel keeps while the process is busy."""
 MAX_CONNECTIONS = 20_000
@@ -22,11 +25,27 @@ DRAIN_SECONDS = 20
 """For requests under way at SIGTERM. A balancer's grace period must be longer."""
 
 
+class Server(uvicorn.Server):
+    """Ends by returning.
+
+    uvicorn raises the signal that ended it once more: that would end the process before claims whose shoppers have
+    hung up are written, and before connections are closed.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGTERM and SIGINT; a second SIGINT does not wait for requests under way."""
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
 async def serve_api(settings: Settings) -> None:
     """Answer HTTP until SIGTERM or SIGINT; then finish what is under way."""
     async with assembled(settings) as growth:
         metrics = await serve_metrics(settings.metrics_port) if settings.metrics_port else None
-        server = uvicorn.Server(
+        server = Server(
             uvicorn.Config(
                 create_app(growth),
                 host=settings.host,
@@ -56,7 +75,7 @@ async def serve_worker(settings: Settings, metrics_port: int) -> None:
     """Work until SIGTERM or SIGINT; a task under way ends or is rolled back."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with assembled(settings) as growth:
         metrics = await serve_metrics(metrics_port) if metrics_port else None
