@@ -17,7 +17,8 @@ from growth.plumbing.redis import OUTSIDE_FAILING, AnyRedis, unavailable
 from growth.vocabulary.clock import from_milliseconds, to_milliseconds
 
 KEYS_KEPT_AFTER_CLOSE = timedelta(days=2)
-LOAD_LOCK_MILLISECONDS = 10_000
+LOAD_LOCK_MILLISECONDS = 2_000
+"""Kept page by page; so long does a sale stand still when the process that rebuilds it dies."""
 GATHERED_KEPT_MILLISECONDS = 120_000
 SCAN_COUNT = 1_000
 MAX_WINNERS_A_GLANCE = 5_000
