@@ -50,7 +50,7 @@ def derived_id(parent_id: str, *parts: str) -> str:
     Asking twice gives the same id, which makes an insert under it happen once, with nothing stored beside; and the ids
     of one parent lie together in an index.
     """
-    # The whole parent: its time alone is shared by all that were made in the same millisecond, as sales of one round are.
+    # The whole parent: its time alone is shared by all made in the same millisecond, as the sales of one round are.
     # A length before each part, so that ("ab", "c") and ("a", "bc") differ.
     text = "".join([f"{len(part)}:{part}" for part in (parent_id, *parts)])
     return _spell(parent_id[:8] + parent_id[9:13], blake2b(text.encode(), digest_size=10).hexdigest(), "8")
