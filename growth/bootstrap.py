@@ -10,7 +10,7 @@ from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, Board
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import Keeper
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.claim.settlement import Settlement
+from growth.mechanics.flash_sale.claim.settlement.service import Settlement
 from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.reminder.service import Reminders
 from growth.mechanics.flash_sale.series.service import SeriesService

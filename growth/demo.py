@@ -67,7 +67,7 @@ def _series(now: datetime) -> SeriesDraft:
     return SeriesDraft(
         title="Wednesday at eight",
         zone="Asia/Shanghai",
-        days_of_week=("wed",),
+        days_of_week=["wed"],
         start_time="20:00",
         duration_minutes=60,
         from_day=now.date(),

@@ -24,6 +24,8 @@ NOUNS: Mapping[str, str] = {
     "mechanics/flash_sale/stock.py": "the face of Redis",
     "mechanics/flash_sale/tempo.py": "a listener's count of claims won in each second",
     "mechanics/flash_sale/turnstile.py": "the short cut in front of the routes",
+    "mechanics/flash_sale/claim/aftermath.py": "who is told when claims end or change",
+    "mechanics/flash_sale/claim/gate.py": "one sale's way in",
     "mechanics/flash_sale/claim/loading.py": "rebuilds Redis from Postgres",
     "mechanics/group_buy/board.py": "what this process remembers of campaigns and teams",
     "mechanics/group_buy/front.py": "the short cut in front of the routes",

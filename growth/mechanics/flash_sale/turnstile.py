@@ -14,8 +14,9 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.board import Board, Entry
+from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.claim.routes import ClaimRequest
-from growth.mechanics.flash_sale.claim.service import Claims, Decided
+from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.draw.service import show_entry
 from growth.plumbing.http import Network, client_address
 from growth.plumbing.identity import Identity

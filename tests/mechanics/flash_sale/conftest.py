@@ -6,10 +6,11 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import Keeper
-from growth.mechanics.flash_sale.claim.service import Claims, Decided
-from growth.mechanics.flash_sale.claim.settlement import Settlement
+from growth.mechanics.flash_sale.claim.service import Claims
+from growth.mechanics.flash_sale.claim.settlement.service import Settlement
 from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock

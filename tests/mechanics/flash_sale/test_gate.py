@@ -140,7 +140,7 @@ hours = st.sampled_from([-2, -1, 1, 2])
     cooling=st.sampled_from([None, -1, 1]),
     draw=st.booleans(),
 )
-async def test_the_gate_and_the_model_agree(  # noqa: PLR0913, PLR0917 - the dimensions of a decision
+async def test_the_gate_and_the_model_agree(
     stock: Stock,
     *,
     state: str,

@@ -8,9 +8,9 @@ import structlog
 
 from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.aftermath import after_release
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import Claim
-from growth.mechanics.flash_sale.claim.service import after_release
 from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale, cooling_until
 from growth.mechanics.flash_sale.service import ended
 from growth.mechanics.flash_sale.stock import Stock

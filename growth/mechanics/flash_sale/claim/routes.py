@@ -8,8 +8,9 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.claim.model import ClaimPage, show
-from growth.mechanics.flash_sale.claim.service import Claims, Decided
+from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.draw.service import EntryPage, show_entry
 from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER
 from growth.plumbing.http import JsonResponse, Page, PathUuid, idempotency_key

@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from growth.mechanics.flash_sale.claim.service import Decided
+from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.model import Draft
 from growth.mechanics.flash_sale.stock import Ask
 from growth.plumbing.audit import Act

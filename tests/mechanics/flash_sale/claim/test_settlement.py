@@ -11,6 +11,7 @@ import pytest
 
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.settlement import store as settlement_store
 from growth.mechanics.flash_sale.model import Protection
 from growth.plumbing.audit import Act
 from growth.plumbing.postgres import Tx
@@ -614,4 +615,4 @@ async def test_without_the_guard_on_stock_late_money_would_oversell(room: Room) 
 
     with pytest.raises(Exception, match="violates check constraint"):
         async with room.database.transaction() as tx:
-            await store.retake(Unguarded(tx), claim, "o1", now())  # type: ignore[arg-type]
+            await settlement_store.retake(Unguarded(tx), claim, "o1", now())  # type: ignore[arg-type]

@@ -7,9 +7,10 @@ from datetime import datetime
 import msgspec
 
 from growth.mechanics.flash_sale import store as sales_store
-from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim import store as claims_store
+from growth.mechanics.flash_sale.claim.aftermath import after_release, follow
 from growth.mechanics.flash_sale.claim.model import Claim
-from growth.mechanics.flash_sale.claim.service import after_release, follow
+from growth.mechanics.flash_sale.claim.settlement import store
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
@@ -35,10 +36,12 @@ class Settlement:
         lines = [line for line in order.lines if line.claim_id is not None]
         if not lines:
             return []
-        claims = await store.lock_claims(tx, [str(line.claim_id) for line in lines if _is_uuid(str(line.claim_id))])
+        claims = await claims_store.lock_claims(
+            tx, [str(line.claim_id) for line in lines if _is_uuid(str(line.claim_id))]
+        )
         if len(claims) > 1:
             # Line by line this would lock stock, lapses, and stock again: a ring with whoever locks in order.
-            await store.lock_stock(tx, list(claims.values()))
+            await claims_store.lock_stock(tx, list(claims.values()))
         outcomes, seen = [], set[str | None]()
         for line in lines:
             claim = claims.get(str(line.claim_id))
@@ -65,7 +68,7 @@ class Settlement:
             code = "flash_sale.claim_of_other_order" if claim.order_id else "flash_sale.claim_not_held"
             return LineOutcome(line.line_id, Outcome.REJECTED, code, f"The claim is {claim.state}.")
         if order.closed_at is not None:
-            released = await store.release(tx, [claim.claim_id], "order_closed", now)
+            released = await claims_store.release(tx, [claim.claim_id], "order_closed", now)
             await after_release(tx, self._stock, released, "order_closed", now)
         elif claim.state != "held":
             return LineOutcome(
@@ -101,7 +104,7 @@ class Settlement:
         else:
             paid = await store.pay(tx, claim.claim_id, order.order_id, now)
             assert paid, "the claim is locked, so it is still held"
-        if await store.forgive(tx, claim.user_id):
+        if await claims_store.forgive(tx, claim.user_id):
             await self._let_in_again(tx, claim.user_id, now)
         await emit(
             tx,

@@ -1,0 +1,40 @@
+"""What follows when claims end or change: others are told in the same transaction, Redis after it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from growth.mechanics.flash_sale.claim.loading import occupied
+from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Tx
+from growth.vocabulary.events import FlashSaleClaimReleased
+
+
+async def after_release(tx: Tx, stock: Stock, claims: Sequence[Claim], reason: ReleaseReason, now: datetime) -> None:
+    """Tell of claims just released in `tx`; Redis follows the commit."""
+    await emit(
+        tx,
+        *[
+            FlashSaleClaimReleased(
+                at=now,
+                sale_id=claim.sale_id,
+                claim_id=claim.claim_id,
+                user_id=claim.user_id,
+                units=claim.units,
+                reason=reason,
+            )
+            for claim in claims
+        ],
+    )
+    for sale_id in {claim.sale_id for claim in claims}:
+        follow(tx, stock, sale_id, [claim for claim in claims if claim.sale_id == sale_id])
+
+
+def follow(tx: Tx, stock: Stock, sale_id: str, claims: Sequence[Claim]) -> None:
+    """After the commit, bring Redis to what `claims` of one sale occupy."""
+
+    async def settle() -> None:
+        await stock.settle(sale_id, occupied(claims))
+
+    tx.after_commit(settle)

@@ -1,0 +1,154 @@
+"""Every statement by which orders change claims. Locks: claims (taken by the caller), holdings, the sale."""
+
+from datetime import datetime
+
+from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.store import put_back
+from growth.mechanics.flash_sale.model import LIMIT_REACHED, SOLD_OUT
+from growth.plumbing.postgres import Reader, Tx
+
+
+class _NotTaken(Exception):
+    """Undoes the savepoint; `args` is the code of why."""
+
+
+async def bind(tx: Tx, claim_id: str, order_id: str) -> bool:
+    """Tie a held claim to the order that means to pay for it; False if it is not held, or another order's."""
+    bound: str | None = await tx.fetchval(
+        """
+        UPDATE flash_sale.claims
+        SET order_id = $2
+        WHERE claim_id = $1
+          AND state = 'held'
+          AND (order_id IS NULL OR order_id = $2)
+        RETURNING claim_id
+        """,
+        claim_id,
+        order_id,
+    )
+    return bound is not None
+
+
+async def pay(tx: Tx, claim_id: str, order_id: str, now: datetime) -> bool:
+    """Sell a held claim to the order that paid; False if it is not held."""
+    paid: str | None = await tx.fetchval(
+        """
+        UPDATE flash_sale.claims
+        SET state = 'paid', order_id = $2, paid_at = $3
+        WHERE claim_id = $1
+          AND state = 'held'
+        RETURNING claim_id
+        """,
+        claim_id,
+        order_id,
+        now,
+    )
+    return paid is not None
+
+
+async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> str | None:
+    """Take the units of a released claim again and sell them; return the code of why not, with nothing changed.
+
+    Both guards of `win` apply once more: the shopper's limit and the stock.
+    """
+    try:
+        async with tx.savepoint():
+            await _take_again(tx, claim)
+            retaken = await tx.fetchval(
+                """
+                UPDATE flash_sale.claims
+                SET state = 'paid', release_reason = NULL, order_id = $2, paid_at = $3, ended_at = NULL
+                WHERE claim_id = $1
+                  AND state = 'released'
+                RETURNING claim_id
+                """,
+                claim.claim_id,
+                order_id,
+                now,
+            )
+            assert retaken is not None, "the claim is locked, so it is still released"
+    except _NotTaken as why:
+        return str(why)
+    return None
+
+
+async def _take_again(tx: Tx, claim: Claim) -> None:
+    held = await tx.fetchval(
+        """
+        UPDATE flash_sale.holdings
+        SET units = units + $3
+        WHERE sale_id = $1
+          AND user_id = $2
+          AND units + $3 <= (SELECT max_per_shopper FROM flash_sale.sales WHERE sale_id = $1)
+        RETURNING user_id
+        """,
+        claim.sale_id,
+        claim.user_id,
+        claim.units,
+    )
+    if held is None:
+        raise _NotTaken(LIMIT_REACHED.code)
+    raised = await tx.fetchval(
+        """
+        UPDATE flash_sale.sales
+        SET taken = taken + $2
+        WHERE sale_id = $1
+          AND taken + $2 <= units_total
+        RETURNING sale_id
+        """,
+        claim.sale_id,
+        claim.units,
+    )
+    if raised is None:
+        raise _NotTaken(SOLD_OUT.code)
+
+
+async def refund(tx: Tx, claim: Claim, refunded_units: int, *, returns: bool, now: datetime) -> bool:
+    """Bring a paid claim to `refunded_units` in all; False if it already was there."""
+    returned_units = refunded_units if returns else 0
+    changed: str | None = await tx.fetchval(
+        """
+        UPDATE flash_sale.claims
+        SET refunded_units = $2,
+            returned_units = greatest(returned_units, $3),
+            state = CASE WHEN $2 = units THEN 'refunded' ELSE 'paid' END,
+            ended_at = CASE WHEN $2 = units THEN $4::timestamptz END
+        WHERE claim_id = $1
+          AND state = 'paid'
+          AND refunded_units < $2
+        RETURNING claim_id
+        """,
+        claim.claim_id,
+        refunded_units,
+        returned_units,
+        now,
+    )
+    if changed is not None and returned_units > claim.returned_units:
+        await put_back(tx, [(claim.sale_id, claim.user_id, returned_units - claim.returned_units)])
+    return changed is not None
+
+
+async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, reason: str, now: datetime) -> bool:
+    """Note that an order line must be paid back; False if that was said before."""
+    noted: str | None = await tx.fetchval(
+        """
+        INSERT INTO flash_sale.refunds_required (order_id, line_id, claim_id, reason, at)
+        VALUES ($2, $3, $1, $4, $5)
+        ON CONFLICT (order_id, line_id) DO NOTHING
+        RETURNING line_id
+        """,
+        claim_id,
+        order_id,
+        line_id,
+        reason,
+        now,
+    )
+    return noted is not None
+
+
+async def refund_reason(reader: Reader, order_id: str, line_id: str) -> str | None:
+    """Return why an order line had to be paid back, if it had."""
+    reason: str | None = await reader.fetchval(
+        "SELECT reason FROM flash_sale.refunds_required WHERE order_id = $1 AND line_id = $2", order_id, line_id
+    )
+    return reason
