@@ -30,7 +30,7 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("group_buy.end_lapsed_holds", 1, seats.end_lapsed_holds, group_buy.LAPSE_BATCH),
         Task("group_buy.end_closed_campaigns", 2, seats.end_closed_campaigns, group_buy.END_BATCH),
         Task("group_buy.nudge", 1, nudge, NUDGE_BATCH),
-        Task("invariants", 60, house.check_invariants),
+        Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),
         Task("idempotency.prune", 60, house.prune_idempotency, housekeeping.IDEMPOTENCY_BATCH),

@@ -243,14 +243,6 @@ class Stock:
         if _text(await self._command("GET", key) or "") == token:
             await self._command("DEL", key)
 
-    async def off_by(self, sale_id: str) -> int:
-        """Return units counted as taken less those that known claims occupy: 0 when the keys agree."""
-        (key,) = self._keys(sale_id, "sale")
-        units = 0
-        async for page in self.known_claims(sale_id):
-            units += sum(claim.units for claim in page)
-        return int(await self._command("HGET", key, "taken") or 0) - units
-
     async def gather_claims(self, sale_id: str, generation: int, claims: Iterable[Occupied]) -> None:
         """Lay a page of claims beside the live keys, for `load` to put in place."""
         keys = self._keys(sale_id, f"claims:{generation}", f"shoppers:{generation}", f"winners:{generation}")

@@ -6,6 +6,7 @@ from typing import Any
 from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.periodic import Held, Turn
 from growth.plumbing.postgres import Database
 from growth.shop.service import Result
@@ -68,3 +69,9 @@ async def units_in_both(room: Room, sale_id: str) -> tuple[int, int | None]:
     sale = await sales_store.find_sale(room.database, sale_id)
     assert sale is not None
     return sale.taken, (await room.stock.glance(sale_id, 0)).taken
+
+
+async def off_by(stock: Stock, sale_id: str) -> int:
+    """Units that Redis counts as taken less those that the claims it knows occupy: 0 when its keys agree."""
+    units = sum([claim.units async for page in stock.known_claims(sale_id) for claim in page])
+    return ((await stock.glance(sale_id, 0)).taken or 0) - units

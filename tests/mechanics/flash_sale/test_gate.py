@@ -14,6 +14,7 @@ from growth.plumbing.redis import AnyRedis, connect_redis
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id, new_id
 from growth.vocabulary.refusals import Unavailable
+from tests.mechanics.flash_sale.story import off_by
 from tests.world import a_sale
 
 
@@ -66,7 +67,7 @@ async def test_giving_back_twice_gives_back_once(stock: Stock) -> None:
     assert await stock.settle(sale.sale_id, [gone]) == 1
     assert await stock.settle(sale.sale_id, [gone]) == 0
     assert (await stock.glance(sale.sale_id, 0)).taken == 1
-    assert await stock.off_by(sale.sale_id) == 0
+    assert await off_by(stock, sale.sale_id) == 0
 
 
 async def test_an_older_edit_never_replaces_a_newer_one(stock: Stock) -> None:
@@ -186,4 +187,4 @@ async def test_the_gate_and_the_model_agree(
     await stock.load(sale, 1)
     standing = Standing(units=mine, cooling_until=cooling_until, invited=invited)
     assert await ask(stock, sale, "alice", units) is model.admit(sale, standing, units, moment)
-    assert await stock.off_by(sale.sale_id) == 0
+    assert await off_by(stock, sale.sale_id) == 0

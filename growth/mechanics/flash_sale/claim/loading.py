@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 
 import structlog
+from msgspec import Struct
 from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
@@ -78,7 +79,7 @@ class Loader:
         claims, last_id = 0, FIRST_ID
         while page := await store.occupying_after(self._database, sale_id, last_id, PAGE):
             last_id, claims = page[-1].claim_id, claims + len(page)
-            await self._stock.gather_claims(sale_id, generation, occupied(page))
+            await self._stock.gather_claims(sale_id, generation, page)
             await self._stock.keep_load_lock(sale_id, token)
         await self._gather_rules(sale, generation)
         await self._stock.load(sale, generation)
@@ -131,35 +132,38 @@ class Loader:
                 break
         return found
 
-    async def _compare(self, sale_id: str, older_than: datetime) -> AsyncIterator[list[Occupied]]:
-        """Yield corrections page by page; neither side is ever held in memory whole."""
+    async def _compare(
+        self, sale_id: str, older_than: datetime, seen: "Seen | None" = None
+    ) -> AsyncIterator[list[Occupied]]:
+        """Yield corrections page by page; neither side is ever held in memory whole. `seen` learns what Redis has."""
         # What Redis knows is read first: a claim that Postgres does not know by then, and that is old, never got there.
         async for page in self._stock.known_claims(sale_id):
-            known = await store.find_claims(self._database, [claim.claim_id for claim in page])
+            if seen is not None:
+                seen.units += sum(claim.units for claim in page)
+            known = await store.occupying(self._database, [claim.claim_id for claim in page])
             yield [
                 Occupied(claim.claim_id, claim.user_id, 0, claim.held_at)
                 for claim in page
-                if claim.held_at < older_than
-                and (claim.claim_id not in known or known[claim.claim_id].occupied_units == 0)
+                if claim.claim_id not in known and claim.held_at < older_than
             ]
         last_id = FIRST_ID
         while claims := await store.occupying_after(self._database, sale_id, last_id, PAGE):
             last_id = claims[-1].claim_id
             in_redis = await self._stock.units_of(sale_id, [claim.claim_id for claim in claims])
-            doubtful = [
-                claim.claim_id for claim, units in zip(claims, in_redis, strict=True) if units != claim.occupied_units
-            ]
+            doubtful = [claim.claim_id for claim, units in zip(claims, in_redis, strict=True) if units != claim.units]
             if doubtful:
                 # Some were given back since the page was read: what they occupy now is what Redis is told.
-                again = await store.find_claims(self._database, doubtful)
-                yield occupied(claim for claim in again.values() if claim.occupied_units)
+                again = await store.occupying(self._database, doubtful)
+                yield list(again.values())
 
     async def reconcile(self, sale_id: str, now: datetime) -> int:
         """Bring Redis to what Postgres says, claim by claim; return how many were corrected."""
         if not await self._stock.is_loaded(sale_id):
             return 0
         changed = {"given_back": 0, "taken": 0}
-        async for wrong in self._compare(sale_id, now - GRACE):
+        seen = Seen()
+        before = (await self._stock.glance(sale_id, 0, want_winners=False)).taken
+        async for wrong in self._compare(sale_id, now - GRACE, seen):
             if wrong:
                 how = "taken" if wrong[0].units else "given_back"
                 changed[how] += await self._stock.settle(sale_id, wrong)
@@ -168,15 +172,15 @@ class Loader:
             for how, count in changed.items():
                 MENDED.labels(how).inc(count)
             log.warning("flash_sale.mended", sale_id=sale_id, **changed)
-        await self._check_sums(sale_id)
+        elif before == (await self._stock.glance(sale_id, 0, want_winners=False)).taken and before is not None:
+            await self._check_sums(sale_id, before - seen.units)
         return mended
 
-    async def _check_sums(self, sale_id: str) -> None:
+    async def _check_sums(self, sale_id: str, off_by: int) -> None:
         """Forget a sale in Redis whose own keys disagree (some were evicted or deleted): it is rebuilt when next asked.
 
         Claims come and go while they are read, so only a difference that stands still twice counts.
         """
-        off_by = await self._stock.off_by(sale_id)
         if off_by and self._unsteady.get(sale_id) == off_by:
             log.error("flash_sale.keys_disagree", sale_id=sale_id, off_by=off_by)
             await self._stock.forget(sale_id)
@@ -185,6 +189,12 @@ class Loader:
             self._unsteady[sale_id] = off_by
         else:
             self._unsteady.pop(sale_id, None)
+
+
+class Seen(Struct):
+    """What a comparison saw in Redis."""
+
+    units: int = 0
 
 
 def occupied(claims: Iterable[Claim]) -> list[Occupied]:

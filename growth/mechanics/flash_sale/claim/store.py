@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason, Wanted
+from growth.mechanics.flash_sale.stock import Occupied
 from growth.plumbing.postgres import Reader, Record, Tx
 
 _encode = msgspec.json.Encoder().encode
@@ -219,12 +220,11 @@ async def page_of_claims(
     return [_claim(row) for row in rows]
 
 
-async def occupying_after(reader: Reader, sale_id: str, after: str, limit: int) -> list[Claim]:
+async def occupying_after(reader: Reader, sale_id: str, after: str, limit: int) -> list[Occupied]:
     """Return a page of the claims that occupy units of a sale, in the order of their ids, past `after`."""
     rows = await reader.fetch(
         """
-        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
-            paid_at, ended_at, refunded_units, returned_units
+        SELECT claim_id, user_id, units - returned_units AS occupied, held_at
         FROM flash_sale.claims
         WHERE sale_id = $1
           AND state <> 'released'
@@ -237,7 +237,22 @@ async def occupying_after(reader: Reader, sale_id: str, after: str, limit: int) 
         after,
         limit,
     )
-    return [_claim(row) for row in rows]
+    return [Occupied(*row) for row in rows]
+
+
+async def occupying(reader: Reader, claim_ids: Sequence[str]) -> dict[str, Occupied]:
+    """Return those of `claim_ids` that occupy units."""
+    rows = await reader.fetch(
+        """
+        SELECT claim_id, user_id, units - returned_units AS occupied, held_at
+        FROM flash_sale.claims
+        WHERE claim_id = ANY($1::text[]::uuid[])
+          AND state <> 'released'
+          AND units > returned_units
+        """,
+        claim_ids,
+    )
+    return {row["claim_id"]: Occupied(*row) for row in rows}
 
 
 async def release(

@@ -186,7 +186,7 @@ class Draws:
         last_id = FIRST_ID
         while page := await claims_store.occupying_after(self._database, sale.sale_id, last_id, WIN_BATCH):
             last_id = page[-1].claim_id
-            await self._stock.settle(sale.sale_id, [_occupied(claim) for claim in page])
+            await self._stock.settle(sale.sale_id, page)
         await self._stock.configure(sale)
 
     async def draw_due(self, turn: Turn) -> int:

@@ -14,6 +14,7 @@ from growth.vocabulary.ids import child_id, new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.mechanics.flash_sale.conftest import Room, assemble
+from tests.mechanics.flash_sale.story import off_by
 
 
 async def outcomes(*claims: object) -> dict[str, int]:
@@ -119,7 +120,7 @@ async def test_a_gate_that_remembers_too_little_is_overruled_and_mended(room: Ro
     assert got == {"flash_sale.sold_out": 10}
     await room.loader.reconcile(sale.sale_id, now())
     assert await units_in_both(room, sale.sale_id) == (3, 3)
-    assert await room.stock.off_by(sale.sale_id) == 0
+    assert await off_by(room.stock, sale.sale_id) == 0
 
 
 async def test_a_batch_with_one_shopper_too_many_lets_all_others_in(room: Room) -> None:

@@ -17,7 +17,7 @@ from growth.vocabulary.ids import derived_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.story import paid, tell, turn_at, units_in_both
+from tests.mechanics.flash_sale.story import off_by, paid, tell, turn_at, units_in_both
 
 
 async def sold_out_events(room: Room) -> int:
@@ -59,7 +59,7 @@ async def test_of_two_sizes_under_one_key_at_once_the_first_counts_in_both_store
     said = Counter(f"{answer.claim.units} units" if isinstance(answer, Decided) else str(answer) for answer in got)
     assert said == {"1 units": 2, "idempotency.other_content": 4}
     assert await units_in_both(room, sale.sale_id) == (2, 2)
-    assert await room.stock.off_by(sale.sale_id) == 0
+    assert await off_by(room.stock, sale.sale_id) == 0
     assert not await room.loader.differences(sale.sale_id, now() + timedelta(minutes=1))
 
 

@@ -38,7 +38,7 @@ from tests.mechanics.flash_sale.draw.drawing import (
     untouched,
     winners,
 )
-from tests.mechanics.flash_sale.story import claim_now, turn_at, units_in_both
+from tests.mechanics.flash_sale.story import claim_now, off_by, turn_at, units_in_both
 
 pytestmark = pytest.mark.anyio
 
@@ -150,7 +150,7 @@ async def test_what_is_left_is_open_to_all_but_winners_have_theirs(room: Room) -
     await asyncio.gather(room.claim(sale.sale_id, "bob"), room.claim(sale.sale_id, "carol"))
     assert await refusal(room.claim(sale.sale_id, "dan")) == "flash_sale.sold_out"
     assert await units_in_both(room, sale.sale_id) == (4, 4)
-    assert await room.stock.off_by(sale.sale_id) == 0
+    assert await off_by(room.stock, sale.sale_id) == 0
 
 
 async def test_no_key_of_a_shopper_is_that_of_a_draw(room: Room) -> None:
