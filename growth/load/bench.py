@@ -240,8 +240,10 @@ def _cost(windows: Sequence[Window], names: Sequence[str]) -> float:
 
 
 def _per_second(windows: Sequence[Window]) -> float:
-    seconds = sum((window.holders_to - window.holders_from) / window.per_second for window in windows)
-    return (windows[-1].holders_to - windows[0].holders_from) / seconds
+    # A window in which the machine stood still tells no rate.
+    told = [window for window in windows if window.per_second]
+    seconds = sum((window.holders_to - window.holders_from) / window.per_second for window in told)
+    return sum(window.holders_to - window.holders_from for window in told) / seconds if told else 0.0
 
 
 def _grown(growths: Sequence[Growth], names: Sequence[str]) -> Spread:
