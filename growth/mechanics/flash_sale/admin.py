@@ -28,7 +28,7 @@ from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UserId, Uuid
+from growth.vocabulary.ids import UUID_PATTERN, UserId, Uuid
 
 MAX_INVITED_AT_ONCE = 1_000
 
@@ -36,9 +36,7 @@ StateFilter = Annotated[
     Literal["draft", "published", "paused", "ended"] | None,
     QueryParameter(name="state", description="Only sales in this state."),
 ]
-SeriesFilter = Annotated[
-    str | None, QueryParameter(pattern=r"^[0-9a-f-]{36}$", description="Only the sales of this series.")
-]
+SeriesFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only the sales of this series.")]
 
 
 class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):

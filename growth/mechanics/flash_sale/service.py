@@ -147,9 +147,12 @@ class Sales:
 
     async def publish_in(self, tx: Tx, act: Act, sale_id: str) -> Sale:
         """Publish within a transaction of the caller's."""
-        before = await self.find_in(tx, sale_id)
-        await store.lock_sku(tx, before.sku)
+        sku = (await self.find_in(tx, sale_id)).sku
+        await store.lock_sku(tx, sku)
         before = await self._lock(tx, sale_id)
+        if before.sku != sku:
+            # The lock is on another SKU than it has now, and locks are taken before the sale's.
+            raise Refusal(model.WRONG_STATE, "Its SKU was changed a moment ago; look at it again.", state=before.state)
         if before.closes_at <= act.now:
             raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
         sale = await self._step(tx, act, before, ("draft",), "published", "publish")
