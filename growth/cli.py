@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import rich_click as click
 import uvloop
 from rich.console import Console
@@ -18,6 +21,7 @@ from growth.plumbing.migrate import MigrationError, migrate_up, migration_status
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.plumbing.telemetry import configure_logging
 from growth.settings import Settings, SettingsError, load_settings, redacted, variables
+from growth.shop.signatures import sign
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -31,7 +35,7 @@ console = Console()
 click.rich_click.USE_MARKDOWN = True
 click.rich_click.COMMAND_GROUPS = {
     "growth": [
-        {"name": "Try it", "commands": ["dev", "demo", "token", "load"]},
+        {"name": "Try it", "commands": ["dev", "demo", "token", "hook", "load"]},
         {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
         {"name": "Look after it", "commands": ["operator", "invariants"]},
     ]
@@ -184,25 +188,50 @@ def operator_revoke(name: str) -> None:
     console.print(f"{name} is revoked.")
 
 
+def _dev_json(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--dev-json",
+        type=click.Path(exists=True, path_type=Path),
+        help="Sign for the running `growth dev` of this folder, instead of what the environment names.",
+    )(command)
+
+
+def _dev_facts(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = msgspec.json.decode((path / "dev.json" if path.is_dir() else path).read_bytes())
+    return facts
+
+
 @cli.command()
 @click.argument("user_id")
-@click.option(
-    "--seconds", type=click.IntRange(1), default=TOKEN_SECONDS, show_default=True, help="How long it is good."
-)
-def token(user_id: str, seconds: int) -> None:
+@click.option("--seconds", type=click.IntRange(1), default=TOKEN_SECONDS, show_default=True, help="How long it lasts.")
+@_dev_json
+def token(user_id: str, seconds: int, dev_json: Path | None) -> None:
     """Print a shopper's token, for development. Needs an HS algorithm: other keys are not ours to sign with."""
-    settings = _settings()
-    if settings.jwt_secret is None:
-        raise click.UsageError(
-            "Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL); only GROWTH_JWT_SECRET can sign."
+    if dev_json:
+        identity = Identity(algorithms=["HS256"], secret=_dev_facts(dev_json)["jwt_secret"])
+    else:
+        settings = _settings()
+        if settings.jwt_secret is None:
+            raise click.UsageError("Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL): only a secret can sign.")
+        identity = Identity(
+            algorithms=settings.jwt_algorithms,
+            secret=settings.jwt_secret,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
         )
-    identity = Identity(
-        algorithms=settings.jwt_algorithms,
-        secret=settings.jwt_secret,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-    )
     click.echo(identity.sign(user_id, now=clock.now(), lifetime_seconds=seconds))
+
+
+@cli.command()
+@click.argument("body")
+@_dev_json
+def hook(body: str, dev_json: Path | None) -> None:
+    """Sign a BODY as the shop does, for curl: growth hook BODY | curl -K - URL/shop/v1/events."""
+    secret = _dev_facts(dev_json)["shop_secret"] if dev_json else _settings().shop_secrets[0]
+    headers = sign(secret, f"hook-{secrets.token_hex(8)}", clock.now(), body.encode())
+    for name, value in {**headers, "content-type": "application/json"}.items():
+        click.echo(f'header = "{name}: {value}"')
+    click.echo("data = " + msgspec.json.encode(body).decode())
 
 
 @cli.command()

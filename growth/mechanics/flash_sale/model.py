@@ -137,7 +137,7 @@ def page_state(sale: Sale, units_left: int, now: datetime) -> PageState:
         return "ended"
     if sale.state == "paused":
         return "paused"
-    if now < sale.opens_at:
+    if sale.state == "draft" or now < sale.opens_at:
         return "scheduled"
     return "sold_out" if units_left <= 0 else "open"
 
