@@ -106,7 +106,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     operator_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one operator at once")] = 100
     # Carriers put thousands of shoppers behind one address: no limit unless the merchant knows better.
     address_requests_per_second: Annotated[PerSecond, Meta(description="one address' share; 0 for no limit")] = 0
-    address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 10.0
+    address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 1000
 
     @property
     def is_production(self) -> bool:
