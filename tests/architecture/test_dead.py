@@ -15,6 +15,7 @@ FOR_OTHERS: Mapping[str, str] = {
     "render": "Litestar calls it",
     "receive_router": "Litestar calls it",
     "collect": "prometheus_client calls it",
+    "capture_signals": "uvicorn calls it",
     "thaw": "tests that freeze a server",
     "supervise": "tests that kill a server",
 }
