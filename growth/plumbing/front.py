@@ -15,19 +15,22 @@ Headers = list[tuple[bytes, bytes]]
 class Asked:
     """The headers that matter to a front, read in one pass."""
 
-    __slots__ = ("content_type", "etag", "key", "keys", "token")
+    __slots__ = ("content_type", "etag", "key", "keys", "token", "tokens", "types")
 
     def __init__(self, scope: Scope) -> None:
         self.token = self.key = self.content_type = self.etag = b""
-        self.keys = 0
+        self.keys = self.tokens = self.types = 0
         for name, value in scope["headers"]:
             if name == b"authorization":
-                self.token = b"" if self.token or value[:7] != b"Bearer " else value[7:]
+                # Of two neither counts, whatever they are: the routes refuse them.
+                self.token = value[7:] if not self.tokens and value[:7] == b"Bearer " else b""
+                self.tokens += 1
             elif name == b"idempotency-key":
                 self.key = value
                 self.keys += 1
             elif name == b"content-type":
                 self.content_type = value
+                self.types += 1
             elif name == b"if-none-match":
                 self.etag = value
 
@@ -36,6 +39,7 @@ class Asked:
         """Say whether a POST with these headers needs no further look: JSON, a key of letters, digits, dashes."""
         return (
             self.content_type == b"application/json"
+            and self.types == 1
             and self.keys <= 1
             and len(self.key) <= MAX_PLAIN_KEY_BYTES
             and (not self.keys or self.key.replace(b"-", b"a").isalnum())

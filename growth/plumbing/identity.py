@@ -13,7 +13,7 @@ import asyncio
 import re
 import time
 from base64 import urlsafe_b64encode
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -74,12 +74,14 @@ _claims = msgspec.json.Decoder(_Claims)
 
 def bearer_token(scope: Scope | Mapping[str, Any]) -> bytes:
     """Return the token of `Authorization: Bearer ...`. Raises `Refusal` 401 without one, or with two."""
-    found = b""
+    found: bytes | None = None
     for name, value in scope["headers"]:
         if name == b"authorization":
-            if found:
+            if found is not None:
+                # Also after an empty one: somebody in between may have read the other.
                 raise Refusal(TOKEN_INVALID)
             found = value
+    found = found or b""
     if found[: len(_SCHEME)].lower() != _SCHEME:
         raise Refusal(TOKEN_MISSING)
     return found[len(_SCHEME) :].strip(b" ")
@@ -235,7 +237,12 @@ class Identity:
 
 def _unbase64(text: bytes) -> bytes:
     """Decode base64url without padding. Raises ValueError for anything else, so that one token has one spelling."""
-    return a2b_base64(text.translate(_URL_SAFE) + b"=" * (-len(text) % 4), strict_mode=True)
+    standard = text.translate(_URL_SAFE)
+    raw = a2b_base64(standard + b"=" * (-len(text) % 4), strict_mode=True)
+    # Padding that was sent, and spare bits of the last character, decode all the same.
+    if b2a_base64(raw, newline=False).rstrip(b"=") != standard:
+        raise ValueError("not the one spelling")
+    return raw
 
 
 def _shared_keys(secret: bytes, algorithms: Sequence[str]) -> dict[str, jwt.PyJWK]:

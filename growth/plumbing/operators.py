@@ -150,11 +150,14 @@ class Operators:
 def requires(role: Role) -> Guard:
     """Return a guard that lets operators of `role` or above through, and remembers who it was for the handler.
 
-    Raises `Refusal`: 401 without a good key, 403 below `role`.
+    Raises `Refusal`: 401 without a good key or with two, 403 below `role`.
     """
 
     async def guard(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]
-        scheme, _, key = connection.headers.get("authorization", "").partition(" ")
+        sent = connection.headers.getall("authorization", [])
+        if len(sent) > 1:
+            raise Refusal(KEY_INVALID, "One Authorization header only.")
+        scheme, _, key = "".join(sent).partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Refusal(KEY_MISSING)
         operators: Operators = connection.app.state.operators

@@ -18,6 +18,7 @@ from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.claim.routes import ClaimRequest
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.draw.service import show_entry
+from growth.plumbing.front import Asked, Headers, again, answer
 from growth.plumbing.http import Network, client_address
 from growth.plumbing.identity import Identity
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
@@ -33,7 +34,6 @@ CLAIMS_LENGTH = PAGE_LENGTH + len(CLAIMS)
 PAGE_TEMPLATE = "/v1/flash-sales/{sale_id}"
 CLAIMS_TEMPLATE = "/v1/flash-sales/{sale_id}/claims"
 MAX_PLAIN_BODY_BYTES = 64
-MAX_PLAIN_KEY_BYTES = 128
 MAX_TIMES_REMEMBERED = 1_024
 
 _JSON = (b"content-type", b"application/json")
@@ -44,8 +44,6 @@ _REPLAYED = (b"idempotent-replayed", b"true")
 _decode = msgspec.json.Decoder(ClaimRequest).decode
 _encode = msgspec.json.Encoder().encode
 _time = lru_cache(MAX_TIMES_REMEMBERED)(rfc3339)
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class ClaimAnswer(Struct, frozen=True):
@@ -60,36 +58,6 @@ class ClaimAnswer(Struct, frozen=True):
     held_until: str
     release_reason: str | None
     server_time: str
-
-
-class Asked:
-    """The headers that matter here, read in one pass."""
-
-    __slots__ = ("content_type", "etag", "key", "keys", "token")
-
-    def __init__(self, scope: Scope) -> None:
-        self.token = self.key = self.content_type = self.etag = b""
-        self.keys = 0
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                self.token = b"" if self.token or value[:7] != b"Bearer " else value[7:]
-            elif name == b"idempotency-key":
-                self.key = value
-                self.keys += 1
-            elif name == b"content-type":
-                self.content_type = value
-            elif name == b"if-none-match":
-                self.etag = value
-
-    @property
-    def is_plain(self) -> bool:
-        """Say whether a claim with these headers needs no further look."""
-        return (
-            self.content_type == b"application/json"
-            and self.keys <= 1
-            and len(self.key) <= MAX_PLAIN_KEY_BYTES
-            and (not self.keys or (self.key.isalnum() or self.key.replace(b"-", b"a").isalnum()))
-        )
 
 
 class Turnstile:
@@ -139,9 +107,9 @@ class Turnstile:
             return False
         headers = [_JSON, _NO_CACHE, (b"etag", entry.etag)]
         if asked.etag == entry.etag:
-            await _send(send, 304, headers[1:], b"")
+            await answer(send, 304, headers[1:], b"")
         else:
-            await _send(send, 200, headers, entry.page_body)
+            await answer(send, 200, headers, entry.page_body)
         return True
 
     async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,7 +123,7 @@ class Turnstile:
         if message["type"] == "http.request" and not message.get("more_body") and len(body) <= MAX_PLAIN_BODY_BYTES:
             wanted = _plain(body)
         if wanted is None:
-            return await self._app(scope, _again(message, receive), send)
+            return await self._app(scope, again(message, receive), send)
         request_id = str(scope["state"].get("request_id", ""))
         sale = entry.sale
         key = asked.key.decode() if asked.keys else None
@@ -164,16 +132,16 @@ class Turnstile:
             key is None or entry.winners is None or derived_id(sale.sale_id, user_id, key).encode() not in entry.winners
         ):
             self._board.count_refusal(sale.sale_id, no.kind)
-            return await _send(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
+            return await answer(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
         address = client_address(scope, self._trusted_proxies) if sale.protection.claims_per_minute_per_address else ""
-        status, headers, answer = await self._decide(entry, user_id, wanted.units, key, address, request_id)
-        return await _send(send, status, headers, answer)
+        status, headers, told = await self._decide(entry, user_id, wanted.units, key, address, request_id)
+        return await answer(send, status, headers, told)
 
     async def _decide(
         self, entry: Entry, user_id: str, units: int, key: str | None, address: str, request_id: str
     ) -> tuple[int, Headers, bytes]:
         try:
-            answer = await self._claims.claim(entry.sale.sale_id, user_id, units, key, address)
+            decided = await self._claims.claim(entry.sale.sale_id, user_id, units, key, address)
         except Refusal as refusal:
             headers = [_PROBLEM, _NO_STORE]
             wait = refusal.members.get("retry_after_seconds")
@@ -184,9 +152,9 @@ class Turnstile:
             headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
             detail = "Try again after Retry-After, with the same Idempotency-Key"
             return UNAVAILABLE.status, headers, _problem(UNAVAILABLE, detail, request_id, {})
-        if not isinstance(answer, Decided):
-            return 202, [_JSON, _NO_STORE], json_bytes(show_entry(answer, self._board.now()))
-        claim = answer.claim
+        if not isinstance(decided, Decided):
+            return 202, [_JSON, _NO_STORE], json_bytes(show_entry(decided, self._board.now()))
+        claim = decided.claim
         shown = ClaimAnswer(
             claim.claim_id,
             claim.sale_id,
@@ -196,9 +164,9 @@ class Turnstile:
             claim.state,
             _time(claim.held_until),
             claim.release_reason,
-            _time(answer.at),
+            _time(decided.at),
         )
-        return 201, [_JSON, _NO_STORE, _REPLAYED] if answer.replayed else [_JSON, _NO_STORE], _encode(shown)
+        return 201, [_JSON, _NO_STORE, _REPLAYED] if decided.replayed else [_JSON, _NO_STORE], _encode(shown)
 
 
 def _plain(body: bytes) -> ClaimRequest | None:
@@ -213,19 +181,3 @@ def _plain(body: bytes) -> ClaimRequest | None:
 
 def _problem(kind: Kind, detail: str, request_id: str, members: dict[str, object]) -> bytes:
     return problem_bytes(kind, detail, request_id, members)
-
-
-def _again(message: Any, receive: Receive) -> Receive:
-    """Give back the message that was read, then go on."""
-    waiting = [message]
-
-    async def receive_again() -> Any:
-        return waiting.pop() if waiting else await receive()
-
-    return receive_again
-
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
