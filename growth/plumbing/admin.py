@@ -1,6 +1,6 @@
 """Operators' HTTP of the plumbing: what was done, and whether everything holds."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar import Router, get
@@ -41,6 +41,17 @@ class InvariantsReport(Struct, frozen=True):
     violations: list[Violation]
 
 
+def _in_utc(name: str, instant: datetime | None) -> datetime | None:
+    if instant is None:
+        return None
+    if instant.tzinfo is None:
+        raise invalid(FieldError(name, "Needs a zone, like 2026-11-21T12:00:00Z"))
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise invalid(FieldError(name, "Beyond the times that can be told in every zone")) from None
+
+
 @get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
 async def list_audit(
     database: NamedDependency[Database],
@@ -54,10 +65,9 @@ async def list_audit(
 ) -> Page[AuditEntry]:
     """Newest first."""
     position = decode_cursor(cursor, tuple[int])
-    for name, instant in (("since", since), ("until", until)):
-        if instant is not None and instant.tzinfo is None:
-            raise invalid(FieldError(name, "Needs a zone, like 2026-11-21T12:00:00Z"))
-    filters = AuditFilter(operator=who, action=action, subject=subject, since=since, until=until)
+    filters = AuditFilter(
+        operator=who, action=action, subject=subject, since=_in_utc("since", since), until=_in_utc("until", until)
+    )
     entries = await audit.page(
         database, filters, before_entry=None if position is None else position[0], limit=limit + 1
     )

@@ -1,14 +1,14 @@
 """Shoppers' HTTP of teams and seats."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from growth.mechanics.group_buy.board import Board
-from growth.mechanics.group_buy.model import NOT_FOUND
+from growth.mechanics.group_buy.model import MAX_TEAM_SIZE, NOT_FOUND
 from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamCard, TeamPage, show_seat, show_team
 from growth.mechanics.group_buy.team.service import Seated, Teams
 from growth.plumbing.http import (
@@ -29,6 +29,9 @@ from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.text import Name
+
+SeatsMissing = Annotated[int, Meta(ge=0, le=MAX_TEAM_SIZE)]
+"""Part of a cursor: a forged one must not hand the store a number that no column holds."""
 
 
 class SeatRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +62,7 @@ async def list_teams(
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[TeamCard]:
     """Fewest seats missing first, then soonest to expire. Nicknames are masked."""
-    position = decode_cursor(cursor, tuple[int, Instant, Uuid])
+    position = decode_cursor(cursor, tuple[SeatsMissing, Instant, Uuid])
     if await group_board.campaign(group_buy_id) is None:
         raise Refusal(NOT_FOUND)
     found = await teams.joinable(group_buy_id, position, limit + 1)
