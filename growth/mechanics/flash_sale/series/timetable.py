@@ -23,7 +23,14 @@ MAX_MINUTES = 7 * 24 * 60
 class Timetable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which rounds there are."""
 
-    zone: Annotated[str, Meta(max_length=64, description="A time zone of the IANA database, like Asia/Shanghai.")]
+    zone: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            pattern=r"^[A-Za-z0-9_+/-]+$(?!\n)",
+            description="A time zone of the IANA database, like Asia/Shanghai.",
+        ),
+    ]
     days_of_week: Annotated[list[Day], Meta(min_length=1, max_length=7)]
     """The days on which rounds open."""
     start_time: Annotated[
