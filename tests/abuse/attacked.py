@@ -1,0 +1,234 @@
+"""A house under attack: what is in it, who asks, and proof that an attack left nothing behind."""
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import msgspec
+
+from growth.shop.signatures import sign
+from growth.vocabulary.actors import Role
+from growth.vocabulary.clock import now, rfc3339
+from tests.app import ENVIRONMENT, JSON, RunningApp, running_app
+from tests.shop.telling import SECRET
+from tests.world import a_draft
+
+PROBLEM = "application/problem+json"
+NOBODYS_ID = "0199c0de-0000-7000-8000-000000000001"
+
+VICTIM, ATTACKER = "victim", "attacker"
+
+PLAIN = "application/json"
+"""What the short cuts in front of the routes take."""
+BYPASSING = 'application/json; charset="utf-8"'
+"""The same, in a form that only the ordinary routes read."""
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Call:
+    """One call of the OpenAPI document."""
+
+    def __init__(self, method: str, path: str, operation: JSON) -> None:
+        self.method, self.path, self.operation = method, path, operation
+        self.name: str = operation["operationId"]
+        security = operation.get("security")
+        self.caller: str | None = next(iter(security[0])) if security else None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it needs more than a viewer."""
+        return self.method != "GET" and not self.path.endswith("/dry-run")
+
+
+class Attacked:
+    """A running application with a sale, a team, and a victim who holds a claim and a seat."""
+
+    def __init__(self, app: RunningApp, document: JSON) -> None:
+        self.app = app
+        self.document = document
+        self.ids: dict[str, str] = {}
+        self.secrets = [ENVIRONMENT["GROWTH_JWT_SECRET"], SECRET, SECRET.removeprefix("whsec_")]
+        self.editor = self.viewer = ""
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call there is."""
+        return [
+            Call(method.upper(), path, operation)
+            for path, operations in self.document["paths"].items()
+            for method, operation in operations.items()
+        ]
+
+    def calls_with_json(self) -> list[Call]:
+        """The calls of shoppers and operators that take a body."""
+        return [call for call in self.calls if "requestBody" in call.operation and call.caller != "shop"]
+
+    def url(self, call: Call, **ids: str) -> str:
+        """The path with the ids of what is really there."""
+        return re.sub(r"\{(\w+)\}", lambda match: (self.ids | ids)[match[1]], call.path)
+
+    def token(self, user_id: str = ATTACKER) -> str:
+        token = self.app.growth.identity.sign(user_id, now=now(), lifetime_seconds=3600)
+        self.secrets.append(token)
+        return token
+
+    def credential(self, call: Call) -> str:
+        """What such a call is rightly made with."""
+        return self.editor if call.caller == "operator" else self.token()
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        token: str | None = None,
+        content: bytes | None = None,
+        content_type: str | None = PLAIN,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> httpx.Response:
+        """Ask with exactly these headers and this body."""
+        sent: RawHeaders = [(b"host", b"growth.test"), *headers]
+        if token is not None:
+            sent.append((b"authorization", b"Bearer " + token.encode()))
+        if content is not None:
+            sent.append((b"content-length", b"%d" % len(content)))
+            if content_type is not None:
+                sent.append((b"content-type", content_type.encode("latin-1")))
+        request = httpx.Request(method, f"http://growth.test{url}", headers=sent, content=content)
+        return await self.app.client.send(request)
+
+    async def ask_call(self, call: Call, **how: Any) -> httpx.Response:
+        """Make this call at what is really there, with an empty object where it takes a body."""
+        if "requestBody" in call.operation:
+            how = {"content": b"{}"} | how
+        return await self.ask(call.method, self.url(call), **how)
+
+    async def hook(self, raw: bytes, *, secret: str = SECRET, **changes: str | None) -> httpx.Response:
+        """Send a signed hook; `changes` replaces headers (`_` for `-`), or takes them away."""
+        plain: dict[str, str | None] = {**sign(secret, "hook-of-attacker", now(), raw), "content-type": PLAIN}
+        plain |= {name.replace("_", "-"): value for name, value in changes.items()}
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in plain.items() if value is not None]
+        return await self.app.client.post("/shop/v1/events", content=raw, headers=headers)
+
+    async def stored(self) -> dict[str, int]:
+        """How many rows every table has, and what is left of what is for sale."""
+        database = self.app.growth.database
+        tables = await database.fetch(
+            """
+            SELECT format('%I.%I', n.nspname, c.relname) AS name
+            FROM pg_catalog.pg_class AS c
+            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE n.nspname IN ('plumbing', 'shop', 'flash_sale', 'group_buy')
+              AND c.relkind IN ('r', 'p')
+              AND NOT c.relispartition
+            ORDER BY 1
+            """
+        )
+        counted = [f'(SELECT count(*) FROM {table["name"]}) AS "{table["name"]}"' for table in tables]
+        row = await database.fetchrow(f"SELECT {', '.join(counted)}")
+        assert row is not None
+        assert {"plumbing.audit", "plumbing.outbox", "plumbing.idempotency", "flash_sale.claims"} <= set(row.keys())
+        return {**row, "keys in Redis": sorted(await self.app.growth.redis.keys())}
+
+    def leaks(self, text: str) -> list[str]:
+        """The secrets, keys and tokens in a text."""
+        return [secret for secret in self.secrets if secret and secret in text]
+
+
+def refused(answer: httpx.Response, *statuses: int, code: str | None = None, field: str | None = None) -> JSON:
+    """Hold an answer to how a "no" looks."""
+    told = f"{answer.request.method} {answer.request.url} {answer.status_code} {answer.text[:400]}"
+    assert answer.status_code in statuses, told
+    assert answer.headers["content-type"] == PROBLEM, told
+    problem: JSON = answer.json()
+    assert re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)?", problem["code"]), told
+    assert problem["status"] == answer.status_code
+    assert problem["request_id"] == answer.headers["x-request-id"], told
+    assert "Traceback" not in answer.text
+    assert code in (None, problem["code"]), told
+    if field is not None:
+        assert [error["field"] for error in problem["errors"]] == [field], told
+    return problem
+
+
+def _resolved(document: JSON, schema: JSON) -> JSON:
+    if "$ref" not in schema:
+        return schema
+    node = document
+    for key in schema["$ref"].removeprefix("#/").split("/"):
+        node = node[key]
+    return _resolved(document, node)
+
+
+def fields_of(document: JSON, schema: JSON) -> Iterator[tuple[str, str, JSON]]:
+    """Every field of a body that is no object: its path, a body with %s in its place, its schema."""
+    schema = _resolved(document, schema)
+    for choice in schema.get("anyOf", []) + schema.get("oneOf", []):
+        yield from fields_of(document, choice)
+    for name, member in schema.get("properties", {}).items():
+        for path, body, leaf in fields_of(document, member):
+            yield f"{name}{path}" if path[:1] in ("", "[") else f"{name}.{path}", f'{{"{name}": {body}}}', leaf
+    if "items" in schema:
+        for path, body, leaf in fields_of(document, schema["items"]):
+            yield f"[0].{path}" if path[:1] not in ("", "[") else f"[0]{path}", f"[{body}]", leaf
+    if schema.get("type") in ("integer", "string", "boolean", "number"):
+        yield "", "%s", schema
+
+
+def body_schema(call: Call) -> JSON:
+    """The schema of the body of a call."""
+    schema: JSON = call.operation["requestBody"]["content"][PLAIN]["schema"]
+    return schema
+
+
+@asynccontextmanager
+async def attacked(postgres_dsn: str, redis_url: str, **environment: str) -> AsyncIterator[Attacked]:
+    """Start the application, and put into it what attackers are after."""
+    async with running_app(postgres_dsn, redis_url, **environment) as app:
+        house = Attacked(app, (await app.client.get("/openapi.json")).json())
+        house.editor = (await app.operator_headers(Role.EDITOR))["authorization"].removeprefix("Bearer ")
+        house.viewer = (await app.operator_headers(Role.VIEWER))["authorization"].removeprefix("Bearer ")
+        house.secrets += [house.editor, house.viewer]
+        sale = await _published(app, "flash-sales", msgspec.to_builtins(a_draft(opens_at=now() - timedelta(minutes=1))))
+        later = await _published(
+            app, "flash-sales", msgspec.to_builtins(a_draft(sku="later", opens_at=now() + timedelta(hours=9)))
+        )
+        opens_at, closes_at = rfc3339(now() - timedelta(minutes=1)), rfc3339(now() + timedelta(days=2))
+        campaign = {"title": "Tea for three", "sku": "tea", "list_price_fen": 10000, "price_fen": 5000}
+        campaign |= {"team_size": 3, "units_total": 300, "opens_at": opens_at, "closes_at": closes_at}
+        group_buy = await _published(app, "group-buys", campaign)
+        series = await app.operator("POST", "/admin/v1/flash-sale-series", _series())
+        assert series.status_code == 201, series.text
+        claim = await app.shopper(VICTIM, "POST", f"/v1/flash-sales/{sale}/claims", {}, idempotency_key="victims-key")
+        team = await app.shopper(VICTIM, "POST", f"/v1/group-buys/{group_buy}/teams", {"nickname": "张三"})
+        house.ids = {
+            "sale_id": sale,
+            "later_sale_id": later,
+            "series_id": series.json()["series_id"],
+            "group_buy_id": group_buy,
+            "claim_id": claim.json()["claim_id"],
+            "team_id": team.json()["team"]["team_id"],
+            "seat_id": team.json()["seat"]["seat_id"],
+        }
+        # The gate remembers a sale once somebody has asked for it: not yet, here.
+        await app.shopper(VICTIM, "POST", f"/v1/flash-sales/{later}/claims", {})
+        yield house
+
+
+async def _published(app: RunningApp, rooms: str, draft: JSON) -> str:
+    made = await app.operator("POST", f"/admin/v1/{rooms}", draft)
+    assert made.status_code == 201, made.text
+    (name,) = [name for name in ("sale_id", "group_buy_id") if name in made.json()]
+    made_id: str = made.json()[name]
+    assert (await app.operator("POST", f"/admin/v1/{rooms}/{made_id}/publish")).status_code == 200
+    return made_id
+
+
+def _series() -> JSON:
+    item = {"title": "Tea at noon", "sku": "noon", "price_fen": 100, "list_price_fen": 9900, "units_total": 10}
+    times = {"zone": "Asia/Shanghai", "days_of_week": ["mon"], "start_time": "12:00", "duration_minutes": 30}
+    return {"title": "Noon", "items": [item], "from_day": "2026-11-23", **times}
