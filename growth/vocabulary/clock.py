@@ -23,4 +23,5 @@ def to_milliseconds(instant: datetime) -> int:
 
 def rfc3339(instant: datetime) -> str:
     """Return `2026-11-21T12:00:00.000Z`: UTC, milliseconds, as every answer shows time."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
+    # Not strftime: it writes the year 344 with three digits.
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
