@@ -107,7 +107,7 @@ class Attacked:
             how = {"content": b"{}"} | how
         return await self.ask(call.method, self.url(call), **how)
 
-    async def hook(self, raw: bytes, *, secret: str = SECRET, **changes: str | None) -> httpx.Response:
+    async def hook(self, raw: bytes, secret: str = SECRET, /, **changes: str | None) -> httpx.Response:
         """Send a signed hook; `changes` replaces headers (`_` for `-`), or takes them away."""
         plain: dict[str, str | None] = {**sign(secret, "hook-of-attacker", now(), raw), "content-type": PLAIN}
         plain |= {name.replace("_", "-"): value for name, value in changes.items()}

@@ -182,7 +182,12 @@ async def test_a_sale_that_is_not_open_is_closed_to_scripts_too(house: Attacked,
     url = f"/v1/flash-sales/{house.ids['later_sale_id']}/claims"
     for key in ("a", "b"):
         headers = [(b"idempotency-key", key.encode())]
-        how = {"content": b"{}", "content_type": content_type, "token": house.token(), "headers": headers}
+        how: dict[str, Any] = {
+            "content": b"{}",
+            "content_type": content_type,
+            "token": house.token(),
+            "headers": headers,
+        }
         refused(await house.ask("POST", url, **how), 409, code="flash_sale.not_open")
 
 
@@ -211,7 +216,7 @@ async def test_no_hook_is_taken_that_the_shop_did_not_sign_now(house: Attacked, 
 
 
 async def test_no_hook_is_taken_with_another_secret_or_body(house: Attacked) -> None:
-    refused(await house.hook(b"[]", secret="whsec_" + "AAAA" * 8), 401, code="shop.signature_invalid")
+    refused(await house.hook(b"[]", "whsec_" + "AAAA" * 8), 401, code="shop.signature_invalid")
     signature = (await house.hook(b"[]")).request.headers["webhook-signature"]
     refused(await house.hook(b"[ ]", webhook_signature=signature), 401, code="shop.signature_invalid")
 

@@ -2,6 +2,7 @@
 
 import re
 from base64 import urlsafe_b64encode
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -265,7 +266,7 @@ async def test_a_false_idempotency_key_is_named(house: Attacked, false: str, con
         f"/v1/teams/{house.ids['team_id']}/seats",
     ]
     for url in places:
-        how = {"content": b"{}", "content_type": content_type, "headers": headers}
+        how: dict[str, Any] = {"content": b"{}", "content_type": content_type, "headers": headers}
         refused(await house.ask("POST", url, token=house.token(), **how), 400, field="Idempotency-Key")
 
 
@@ -273,7 +274,7 @@ async def test_a_false_idempotency_key_is_named(house: Attacked, false: str, con
 async def test_somebody_elses_key_does_not_give_their_claim_away(house: Attacked, content_type: str) -> None:
     """The sale that has not opened refuses whoever asks; only the victim's claim is a replay, and only theirs."""
     headers: RawHeaders = [(b"idempotency-key", b"victims-key")]
-    how = {"content": b"{}", "content_type": content_type, "headers": headers}
+    how: dict[str, Any] = {"content": b"{}", "content_type": content_type, "headers": headers}
     url = f"/v1/flash-sales/{house.ids['sale_id']}/claims"
     replay = await house.ask("POST", url, token=house.token("victim"), **how)
     assert (replay.status_code, replay.headers["idempotent-replayed"]) == (201, "true"), replay.text
