@@ -37,6 +37,9 @@ LOAD_POLL_SECONDS = 0.02
 GRACE = timedelta(seconds=15)
 """Claims younger than this may still be on their way from Redis to Postgres. One that takes longer still is no harm:
 Postgres has the last word, and Redis is told of it with the next look."""
+SECOND_LOOK_SECONDS = 1.0
+"""Before an old claim that Postgres does not know is given back, it is asked about once more: when a store was out of
+reach for longer than the grace, what waited for it arrives just now."""
 MAX_DIFFERENCES = 10_000
 SUSPECT_PAUSE_SECONDS = 1.0
 MAX_SUSPECTS = 100
@@ -135,11 +138,12 @@ class Loader:
     async def _compare(
         self, sale_id: str, older_than: datetime, seen: "Seen | None" = None
     ) -> AsyncIterator[list[Occupied]]:
-        """Yield corrections page by page; neither side is ever held in memory whole. `seen` learns what Redis has."""
+        """Yield corrections page by page; neither side is ever held in memory whole. `seen` learns what there is."""
         # What Redis knows is read first: a claim that Postgres does not know by then, and that is old, never got there.
         async for page in self._stock.known_claims(sale_id):
             if seen is not None:
                 seen.units += sum(claim.units for claim in page)
+                seen.claims += len(page)
             known = await store.occupying(self._database, [claim.claim_id for claim in page])
             yield [
                 Occupied(claim.claim_id, claim.user_id, 0, claim.held_at)
@@ -149,6 +153,8 @@ class Loader:
         last_id = FIRST_ID
         while claims := await store.occupying_after(self._database, sale_id, last_id, PAGE):
             last_id = claims[-1].claim_id
+            if seen is not None:
+                seen.claims += len(claims)
             in_redis = await self._stock.units_of(sale_id, [claim.claim_id for claim in claims])
             doubtful = [claim.claim_id for claim, units in zip(claims, in_redis, strict=True) if units != claim.units]
             if doubtful:
@@ -156,17 +162,23 @@ class Loader:
                 again = await store.occupying(self._database, doubtful)
                 yield list(again.values())
 
-    async def reconcile(self, sale_id: str, now: datetime) -> int:
-        """Bring Redis to what Postgres says, claim by claim; return how many were corrected."""
+    async def reconcile(self, sale_id: str, now: datetime) -> "Reconciled":
+        """Bring Redis to what Postgres says, claim by claim."""
         if not await self._stock.is_loaded(sale_id):
-            return 0
+            return Reconciled(0, 0)
         changed = {"given_back": 0, "taken": 0}
-        seen = Seen()
+        seen, unknown = Seen(), list[Occupied]()
         before = (await self._stock.glance(sale_id, 0, want_winners=False)).taken
         async for wrong in self._compare(sale_id, now - GRACE, seen):
-            if wrong:
-                how = "taken" if wrong[0].units else "given_back"
-                changed[how] += await self._stock.settle(sale_id, wrong)
+            if wrong and wrong[0].units:
+                changed["taken"] += await self._stock.settle(sale_id, wrong)
+            elif len(unknown) < MAX_DIFFERENCES:
+                unknown += wrong
+        if unknown:
+            await self._wait_for_late_claims()
+            known = await store.occupying(self._database, [claim.claim_id for claim in unknown])
+            stranded = [claim for claim in unknown if claim.claim_id not in known]
+            changed["given_back"] += await self._stock.settle(sale_id, stranded)
         mended = sum(changed.values())
         if mended:
             for how, count in changed.items():
@@ -174,7 +186,10 @@ class Loader:
             log.warning("flash_sale.mended", sale_id=sale_id, **changed)
         elif before == (await self._stock.glance(sale_id, 0, want_winners=False)).taken and before is not None:
             await self._check_sums(sale_id, before - seen.units)
-        return mended
+        return Reconciled(mended, seen.claims)
+
+    async def _wait_for_late_claims(self) -> None:
+        await asyncio.sleep(SECOND_LOOK_SECONDS)
 
     async def _check_sums(self, sale_id: str, off_by: int) -> None:
         """Forget a sale in Redis whose own keys disagree (some were evicted or deleted): it is rebuilt when next asked.
@@ -191,10 +206,21 @@ class Loader:
             self._unsteady.pop(sale_id, None)
 
 
+class Reconciled(Struct, frozen=True):
+    """What became of a comparison."""
+
+    mended: int
+    """Claims that were corrected."""
+    compared: int
+    """Claims that were looked at, of both sides together."""
+
+
 class Seen(Struct):
-    """What a comparison saw in Redis."""
+    """What a comparison saw: units in Redis, and how many claims."""
 
     units: int = 0
+    claims: int = 0
+    """Of both sides."""
 
 
 def occupied(claims: Iterable[Claim]) -> list[Occupied]:

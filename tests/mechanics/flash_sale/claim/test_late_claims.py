@@ -1,0 +1,44 @@
+"""A claim that takes longer from Redis to Postgres than the grace is not given back while it arrives."""
+
+from datetime import timedelta
+
+import pytest
+
+from growth.mechanics.flash_sale.claim import loading, store
+from growth.mechanics.flash_sale.claim.model import Wanted
+from growth.mechanics.flash_sale.stock import Ask
+from growth.vocabulary.clock import now
+from growth.vocabulary.ids import child_id
+from tests import world
+from tests.mechanics.flash_sale.conftest import Room
+
+
+@pytest.fixture(autouse=True)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres was out of reach for longer."""
+    monkeypatch.setattr(loading, "GRACE", timedelta(0))
+
+
+async def test_what_arrives_between_two_looks_stays(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    sale = await world.put_sale(room.database)
+    await room.loader.load(sale.sale_id)
+    late, stranded = (Ask(child_id(sale.sale_id), user_id, 1) for user_id in ("alice", "bob"))
+    at = (await room.stock.claim(sale.sale_id, [late, stranded])).at
+
+    async def arrives() -> None:
+        async with room.database.transaction() as tx:
+            assert (await store.win(tx, sale.sale_id, [Wanted(late.claim_id, "alice", 1, at)])).complete
+
+    monkeypatch.setattr(room.loader, "_wait_for_late_claims", arrives)
+    assert (await room.loader.reconcile(sale.sale_id, now() + timedelta(seconds=1))).mended == 1
+    known = [claim.claim_id async for page in room.stock.known_claims(sale.sale_id) for claim in page]
+    assert known == [late.claim_id]
+
+
+async def test_what_nobody_ever_writes_is_given_back(room: Room) -> None:
+    sale = await world.put_sale(room.database)
+    await room.loader.load(sale.sale_id)
+    await room.stock.claim(sale.sale_id, [Ask(child_id(sale.sale_id), "alice", 1)])
+    done = await room.loader.reconcile(sale.sale_id, now() + timedelta(seconds=1))
+    assert (done.mended, done.compared) == (1, 1)
+    assert (await room.stock.glance(sale.sale_id, 0)).taken == 0
