@@ -39,7 +39,10 @@ log = structlog.get_logger("flash_sale.board")
 MAX_AGE_SECONDS = 0.3
 """Nothing older is shown or used to say no."""
 REFRESH_SECONDS = 0.15
-CATALOGUE_SECONDS = 0.5
+CATALOGUE_SECONDS = 5.0
+"""All sales are read anew as often as this, and with the next refresh after one of them changed."""
+SPARED_SECONDS = 0.5
+"""How long a Postgres that did not answer is not asked again."""
 REFUSALS_WRITTEN_SECONDS = 5.0
 ENDED_SHOWN = timedelta(days=1)
 WARM = timedelta(seconds=60)
@@ -93,7 +96,7 @@ class Entry:
         self.taken = sale.taken
         self.generation = 0
         self.winners: set[bytes] | None = set()
-        """Claim ids won so far; None when there are more than are remembered here."""
+        """Shoppers who won so far; None when there are more than are remembered here."""
         self.winners_read = 0
         self.last_winner = b""
         self.seen_at = float("-inf")
@@ -132,6 +135,8 @@ class Board:
         self.entries: dict[str, Entry] = {}
         self.refused: Counter[tuple[str, str]] = Counter()
         self._catalogue_at = float("-inf")
+        self._mark = 0
+        self._spared_until = float("-inf")
         self._refusals_at = 0.0
         self._ahead = 0.0
         """Redis' clock less this process' monotonic clock, seconds."""
@@ -144,7 +149,7 @@ class Board:
         return from_milliseconds(round((time.monotonic() + self._ahead) * 1000))
 
     def sale(self, sale_id: str) -> Sale | None:
-        """Return what operators decided about a visible sale, at most half a second ago."""
+        """Return what operators decided about a visible sale, at most `MAX_AGE_SECONDS` ago."""
         entry = self.entries.get(sale_id)
         return None if entry is None else entry.sale
 
@@ -214,22 +219,29 @@ class Board:
         await self._read_catalogue()
 
     async def _refresh(self) -> None:
+        started = time.monotonic()
         try:
             try:
-                await self._read_catalogue()
+                if started >= self._spared_until:
+                    await self._read_catalogue()
             except Unavailable:
                 # Sales stay as they were read last; Redis still tells their stock.
                 if not self.entries:
                     raise
-            await asyncio.gather(*[self._look(entry) for entry in list(self.entries.values())])
+                started = time.monotonic()
+                self._spared_until = started + SPARED_SECONDS
+            await asyncio.gather(*[self._look(entry, started) for entry in list(self.entries.values())])
         finally:
             self._refreshing = None
 
     async def _read_catalogue(self) -> None:
         started = time.monotonic()
-        if started - self._catalogue_at < CATALOGUE_SECONDS:
+        ended_after = self._clock() - ENDED_SHOWN
+        # The mark first: what changes after it is read once more, with the next one.
+        mark = await store.mark_of_visible(self._database, ended_after)
+        if mark == self._mark and started - self._catalogue_at < CATALOGUE_SECONDS:
             return
-        sales = await store.visible_sales(self._database, self._clock() - ENDED_SHOWN)
+        sales = await store.visible_sales(self._database, ended_after)
         kept: dict[str, Entry] = {}
         for sale in sales:
             entry = self.entries.get(sale.sale_id) or Entry(sale)
@@ -240,9 +252,9 @@ class Board:
                 with suppress(KeyError):
                     UNITS.remove(gone, what)
         self.entries = kept
-        self._catalogue_at = started
+        self._catalogue_at, self._mark = started, mark
 
-    async def _look(self, entry: Entry) -> None:
+    async def _look(self, entry: Entry, seen_at: float) -> None:
         sale = entry.sale
         now = self.now()
         glance: Glance | None = None
@@ -265,7 +277,7 @@ class Board:
             entry.learn_winners(glance)
             now = self.now()
         entry.taken = sale.taken if glance is None or glance.taken is None else glance.taken
-        self._write(entry, glance, now, started)
+        self._write(entry, glance, now, seen_at)
 
     def _write(self, entry: Entry, glance: Glance | None, now: datetime, seen_at: float) -> None:
         """Lay out the page and the refusal, ready to send."""

@@ -99,6 +99,20 @@ async def visible_sales(reader: Reader, ended_after: datetime) -> list[Sale]:
     return [_sale(row) for row in rows]
 
 
+async def mark_of_visible(reader: Reader, ended_after: datetime) -> int:
+    """Return a number that is another one as soon as one of the visible sales is: cheap to ask again and again."""
+    mark: int = await reader.fetchval(
+        """
+        SELECT coalesce(sum(hashtextextended(sale_id::text, version)), 0)
+        FROM flash_sale.sales
+        WHERE state IN ('published', 'paused')
+           OR (state = 'ended' AND closes_at > $1)
+        """,
+        ended_after,
+    )
+    return int(mark)
+
+
 async def page_of_sales(
     reader: Reader, *, state: str | None, series_id: str | None, before: str | None, limit: int
 ) -> list[Sale]:
