@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import REGISTRY
 
 from growth.bootstrap import Growth, assembled
@@ -105,12 +105,36 @@ async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> 
     async with assembled(settings) as growth:
         _forget_metrics()
         asgi = create_app(growth)
-        transport = httpx.ASGITransport(asgi)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(_in_one_piece(asgi))  # type: ignore[arg-type]
         async with _up(asgi), httpx.AsyncClient(transport=transport, base_url="http://growth.test") as client:
             if not _documents:
                 _documents.append(Document((await client.get("/openapi.json")).json()))
             client.event_hooks = {"response": [_hold_to_document]}
             yield RunningApp(growth, asgi, client)
+
+
+def _in_one_piece(asgi: ASGIApp) -> ASGIApp:
+    """Hand over a body as a server does that read it whole: httpx always ends it with one more, empty message."""
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        pieces: list[bytes] = []
+        is_read = False
+
+        async def receive_whole() -> Any:
+            nonlocal is_read
+            if is_read:
+                return await receive()
+            more = True
+            while more:
+                message: Any = await receive()
+                pieces.append(message.get("body", b""))
+                more = message.get("more_body", False)
+            is_read = True
+            return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
+
+        await asgi(scope, receive_whole, send)
+
+    return served
 
 
 async def _hold_to_document(response: httpx.Response) -> None:

@@ -151,6 +151,13 @@ def etag(version: int) -> str:
     return f'"{version}"'
 
 
+def is_not_modified(request: AnyRequest, etag: str) -> bool:
+    """Say whether If-None-Match names `etag` (RFC 9110, section 13.1.2): by weak comparison, and `*` names any."""
+    asked = ",".join(request.headers.getall("if-none-match", []))
+    named = {one.strip().removeprefix("W/") for one in asked.split(",")}
+    return not named.isdisjoint({"*", etag.removeprefix("W/")})
+
+
 def idempotency_key(request: AnyRequest) -> str | None:
     """Return the Idempotency-Key, if any: 1 to 128 visible ASCII characters, else `Refusal` 400."""
     keys = request.headers.getall("idempotency-key", [])

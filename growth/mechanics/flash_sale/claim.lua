@@ -5,10 +5,10 @@
 -- KEYS 4 cooldowns (hash: user_id -> until_ms)
 -- KEYS 5 allowed (set: user_id)
 -- KEYS 6 pace (hash: "s:user_id" | "a:address" -> theoretical arrival, ms)
--- KEYS 7 winners (list: claim_id, oldest first; only ever grows)
--- ARGV 1 msgpack: an array of [claim_id, user_id, units, address]
+-- KEYS 7 winners (list: user_id, oldest first; only ever grows)
+-- ARGV 1 msgpack: an array of [claim_id, user_id, units, address, is the account too new]
 -- REPLY now_ms, units left, then one for each claim: Admission + 16 * seconds to wait (0 unless TOO_MANY or COOLING_DOWN)
--- ENUM Admission: WON=1 REPLAY=2 SOLD_OUT=3 LIMIT_REACHED=4 NOT_OPEN=5 ENDED=6 PAUSED=7 TOO_MANY=8 COOLING_DOWN=9 NOT_INVITED=10 DRAWING=11 NOT_LOADED=12
+-- ENUM Admission: WON=1 REPLAY=2 SOLD_OUT=3 LIMIT_REACHED=4 NOT_OPEN=5 ENDED=6 PAUSED=7 TOO_MANY=8 COOLING_DOWN=9 NOT_INVITED=10 DRAWING=11 NOT_LOADED=12 ACCOUNT_TOO_NEW=13
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local sale = redis.call('HMGET', KEYS[1], 'state', 'opens_ms', 'closes_ms', 'total', 'taken', 'limit', 'draw',
@@ -49,9 +49,12 @@ local function wait_for(who, gap, burst)
   return 0
 end
 
-local function admit(claim_id, user_id, units, address)
+local function admit(claim_id, user_id, units, address, is_new)
   if redis.call('HEXISTS', KEYS[2], claim_id) == 1 then return 2 end
   if verdict ~= 0 then return verdict end
+  local mine = tonumber(redis.call('HGET', KEYS[3], user_id) or 0)
+  if mine == 0 and (waiting or taken >= total) then return 3 end
+  if is_new then return 13 end
   if invited_only and redis.call('SISMEMBER', KEYS[5], user_id) == 0 then return 10 end
   if shopper_gap > 0 then
     local wait = wait_for('s:' .. user_id, shopper_gap, shopper_burst)
@@ -66,19 +69,18 @@ local function admit(claim_id, user_id, units, address)
     if left > 0 then return 9 + 16 * math.ceil(left / 1000) end
   end
   if draw then return 11 end
-  local mine = tonumber(redis.call('HGET', KEYS[3], user_id) or 0)
   if mine + units > limit then return 4 end
   if waiting or taken + units > total then return 3 end
   taken = taken + units
   redis.call('HSET', KEYS[2], claim_id, units .. '|' .. now .. '|' .. user_id)
   redis.call('HSET', KEYS[3], user_id, mine + units)
-  redis.call('RPUSH', KEYS[7], claim_id)
+  redis.call('RPUSH', KEYS[7], user_id)
   return 1
 end
 
 local before = taken
 for i, ask in ipairs(asks) do
-  reply[i + 2] = admit(ask[1], ask[2], ask[3], ask[4])
+  reply[i + 2] = admit(ask[1], ask[2], ask[3], ask[4], ask[5])
 end
 if taken ~= before then redis.call('HSET', KEYS[1], 'taken', taken) end
 -- The first claim makes keys that must not outlive the sale.

@@ -8,7 +8,7 @@
 for at = 2, #ARGV, 4 do
   redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 2] .. '|' .. ARGV[at + 3] .. '|' .. ARGV[at + 1])
   redis.call('HINCRBY', KEYS[2], ARGV[at + 1], ARGV[at + 2])
-  redis.call('RPUSH', KEYS[3], ARGV[at])
+  redis.call('RPUSH', KEYS[3], ARGV[at + 1])
 end
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
 return (#ARGV - 1) / 4

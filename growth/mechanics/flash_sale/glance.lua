@@ -1,6 +1,6 @@
 -- glance.lua: what the board shows of one sale, and Redis' clock.
 -- KEYS 1 sale (hash)
--- KEYS 2 winners (list: claim_id, oldest first)
+-- KEYS 2 winners (list: user_id, oldest first)
 -- ARGV 1 how many winners the caller knows
 -- ARGV 2 how many more it wants at most
 -- ARGV 3 the last one it knows, or ''

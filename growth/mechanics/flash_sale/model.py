@@ -185,6 +185,7 @@ class Admission(IntEnum):
     NOT_INVITED = 10
     DRAWING = 11
     NOT_LOADED = 12
+    ACCOUNT_TOO_NEW = 13
 
 
 REFUSED_AS: dict[Admission, Kind] = {
@@ -197,6 +198,7 @@ REFUSED_AS: dict[Admission, Kind] = {
     Admission.COOLING_DOWN: COOLING_DOWN,
     Admission.NOT_INVITED: NOT_INVITED,
     Admission.DRAWING: DRAWING,
+    Admission.ACCOUNT_TOO_NEW: ACCOUNT_TOO_NEW,
 }
 
 
@@ -208,19 +210,21 @@ class Standing(Struct, frozen=True, kw_only=True):
     cooling_until: datetime | None = None
     invited: bool = True
     registered_at: datetime | None = None
+    is_new: bool = False
+    """The account is younger than the sale asks for."""
 
 
 def admit(sale: Sale, standing: Standing, units: int, now: datetime) -> Admission:  # noqa: PLR0911 - one for each no
     """Decide one claim, in the order in which `claim.lua` decides it (a test holds the two together).
 
+    The sale comes first, then the shopper: what everybody hears who holds nothing, the turnstile says without asking.
     Attempts a minute are left out: they depend on the attempts before.
     """
-    if sale.state == "ended" or now >= sale.closes_at:
-        return Admission.ENDED
-    if sale.state == "paused":
-        return Admission.PAUSED
-    if sale.state == "draft" or now < sale.opens_at:
-        return Admission.NOT_OPEN
+    no = _no_of_sale(sale, standing.units, now)
+    if no is not None:
+        return no
+    if standing.is_new:
+        return Admission.ACCOUNT_TOO_NEW
     if sale.protection.allow_list_only and not standing.invited:
         return Admission.NOT_INVITED
     if standing.cooling_until is not None and now < standing.cooling_until:
@@ -234,10 +238,18 @@ def admit(sale: Sale, standing: Standing, units: int, now: datetime) -> Admissio
     return Admission.WON
 
 
+def _no_of_sale(sale: Sale, held_units: int, now: datetime) -> Admission | None:
+    if sale.state == "ended" or now >= sale.closes_at:
+        return Admission.ENDED
+    if sale.state == "paused":
+        return Admission.PAUSED
+    if sale.state == "draft" or now < sale.opens_at:
+        return Admission.NOT_OPEN
+    return Admission.SOLD_OUT if held_units == 0 and sale.taken >= sale.units_total else None
+
+
 def refusal_of(sale: Sale, standing: Standing, units: int, now: datetime) -> Kind | None:
     """Return what one claim would be refused as, or None if it would win."""
-    if account_too_new(sale, standing.registered_at, now):
-        return ACCOUNT_TOO_NEW
     return REFUSED_AS.get(admit(sale, standing, units, now))
 
 

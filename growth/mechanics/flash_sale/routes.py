@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Response, Router, get
+from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
@@ -13,7 +13,17 @@ from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import Board
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.model import PageState, SalePage
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, JsonResponse, Limit, Page, PathUuid, decode_cursor, page_of
+from growth.plumbing.http import (
+    DEFAULT_PAGE,
+    Cursor,
+    JsonResponse,
+    Limit,
+    Page,
+    PathUuid,
+    decode_cursor,
+    is_not_modified,
+    page_of,
+)
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 
@@ -74,6 +84,7 @@ def _round(sale: SalePage) -> tuple[datetime, datetime, str, str]:
 @get("/flash-sales/{sale_id:str}", operation_id="flash_sales_get", summary="Get one flash sale")
 async def get_sale(
     sale_id: PathUuid,
+    request: Request[Any, Any, Any],
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
     board: NamedDependency[Board],
     claims: NamedDependency[Claims],
@@ -83,7 +94,11 @@ async def get_sale(
         await board.fresh(sale_id)
     entry = board.entries.get(sale_id)
     if entry is not None and entry.page is not None:
-        return JsonResponse(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
+        tag = entry.etag.decode()
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if is_not_modified(request, tag):
+            return JsonResponse(b"", status_code=304, headers=headers)
+        return JsonResponse(entry.page, headers=headers)
     # Published a moment ago on another process, or ended more than a day ago.
     sale = await claims.sale(sale_id)
     return JsonResponse(model.page(sale, sale.units_left, board.now()))

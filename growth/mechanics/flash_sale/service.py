@@ -271,7 +271,13 @@ class Sales:
         if seconds is not None and (lapses := await claims_store.lapses_of(self._database, user_id)) is not None:
             cooling_until = model.cooling_until(seconds, *lapses)
         invited = await store.is_allowed(self._database, sale_id, user_id)
-        standing = model.Standing(units=held, cooling_until=cooling_until, invited=invited, registered_at=registered)
+        standing = model.Standing(
+            units=held,
+            cooling_until=cooling_until,
+            invited=invited,
+            registered_at=registered,
+            is_new=model.account_too_new(sale, registered, at),
+        )
         kind = model.refusal_of(sale, standing, units, at)
         would = {None: "win", model.DRAWING: "enter_draw"}.get(kind, "refuse")
         return DryRun(

@@ -2,7 +2,7 @@
 -- KEYS 1 sale (hash)
 -- KEYS 2 claims (hash: claim_id -> "units|held_ms|user_id")
 -- KEYS 3 shoppers (hash: user_id -> units)
--- KEYS 4 winners (list: claim_id)
+-- KEYS 4 winners (list: user_id)
 -- ARGV 1.. four for each claim: claim_id, user_id, units, held_ms
 -- REPLY how many claims changed, or -1 if the sale is not loaded
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
@@ -21,7 +21,7 @@ for at = 1, #ARGV, 4 do
       redis.call('HDEL', KEYS[2], claim_id)
     else
       redis.call('HSET', KEYS[2], claim_id, units .. '|' .. ARGV[at + 3] .. '|' .. user_id)
-      if before == 0 then redis.call('RPUSH', KEYS[4], claim_id) end
+      if before == 0 then redis.call('RPUSH', KEYS[4], user_id) end
     end
     if redis.call('HINCRBY', KEYS[3], user_id, units - before) <= 0 then
       redis.call('HDEL', KEYS[3], user_id)

@@ -45,6 +45,8 @@ class Ask(Struct, frozen=True, array_like=True):
     user_id: str
     units: int
     address: str = ""
+    is_new: bool = False
+    """The account is younger than the sale asks for."""
 
 
 class Admissions(Struct, frozen=True):

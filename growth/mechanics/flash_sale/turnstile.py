@@ -24,7 +24,6 @@ from growth.plumbing.identity import Identity
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
 from growth.plumbing.wire import json_bytes
 from growth.vocabulary.clock import rfc3339
-from growth.vocabulary.ids import derived_id
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
 PREFIX = "/v1/flash-sales/"
@@ -105,6 +104,8 @@ class Turnstile:
         asked = Asked(scope)
         if await self._known(asked.token) is None:
             return False
+        if asked.etag and (b"," in asked.etag or not asked.etag.startswith(b'W/"')):
+            return False
         headers = [_JSON, _NO_CACHE, (b"etag", entry.etag)]
         if asked.etag == entry.etag:
             await answer(send, 304, headers[1:], b"")
@@ -128,9 +129,8 @@ class Turnstile:
         sale = entry.sale
         key = asked.key.decode() if asked.keys else None
         no = self._board.verdict(entry)
-        if no is not None and (
-            key is None or entry.winners is None or derived_id(sale.sale_id, user_id, key).encode() not in entry.winners
-        ):
+        # Who has won is asked about at the gate: a retry is told of its claim, another try of the limit.
+        if no is not None and (entry.winners is None or user_id.encode() not in entry.winners):
             self._board.count_refusal(sale.sale_id, no.kind)
             return await answer(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
         address = client_address(scope, self._trusted_proxies) if sale.protection.claims_per_minute_per_address else ""

@@ -45,9 +45,9 @@ async def create_claim(
     """
     answer = await claims.claim(sale_id, shopper.user_id, data.units, idempotency_key(request), address)
     if isinstance(answer, Decided):
-        headers = {REPLAYED_HEADER: "true"} if answer.replayed else {}
+        headers = {"Cache-Control": "no-store"} | ({REPLAYED_HEADER: "true"} if answer.replayed else {})
         return JsonResponse(show(answer.claim, answer.at), status_code=201, headers=headers)
-    return JsonResponse(show_entry(answer, clock.now()), status_code=202)
+    return JsonResponse(show_entry(answer, clock.now()), status_code=202, headers={"Cache-Control": "no-store"})
 
 
 @get("/flash-sales/{sale_id:str}/claims", operation_id="claims_of_sale", summary="List my claims in a sale")

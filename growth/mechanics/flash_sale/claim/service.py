@@ -81,12 +81,12 @@ class Claims:
         reason, and `Unavailable` when a store does not answer: asking again with the same key is safe.
         """
         sale = await self.sale(sale_id)
+        is_new = False
         if sale.protection.minimum_account_age_seconds is not None:
             registered_at = self._registered.get(user_id) or await self._registrations(user_id)
-            if sales.account_too_new(sale, registered_at, self._board.now()):
-                raise self._refused(sale, sales.ACCOUNT_TOO_NEW)
+            is_new = sales.account_too_new(sale, registered_at, self._board.now())
         claim_id = derived_id(sale_id, user_id, key) if key else child_id(sale_id)
-        answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address))
+        answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if isinstance(answer, Decided):
             if answer.claim.units != units:
                 raise Refusal(OTHER_CONTENT)
