@@ -7,6 +7,7 @@ from msgspec import Struct
 from growth.bootstrap import Growth, assembled
 from growth.mechanics.flash_sale.model import Draft, Sale
 from growth.mechanics.flash_sale.series.model import Item, SeriesDraft
+from growth.mechanics.group_buy.model import Draft as GroupBuyDraft
 from growth.plumbing import operators
 from growth.plumbing.audit import Act
 from growth.settings import Settings
@@ -25,6 +26,7 @@ class DemoShop(Struct, frozen=True):
     open_sale_id: str
     soon_sale_id: str
     series_id: str
+    group_buy_id: str
 
     def told(self) -> str:
         """Say it to a person."""
@@ -32,7 +34,8 @@ class DemoShop(Struct, frozen=True):
             f"operator key  {self.operator_key}\n"
             f"open now      flash sale {self.open_sale_id} (100 units at ¥1)\n"
             f"opens soon    flash sale {self.soon_sale_id} (50 units at ¥9.90, in {OPENS_IN.seconds} s)\n"
-            f"each week     series {self.series_id} (Wednesdays 20:00, 100 units at ¥1)"
+            f"each week     series {self.series_id} (Wednesdays 20:00, 100 units at ¥1)\n"
+            f"in teams      group buy {self.group_buy_id} (three people, half the price)"
         )
 
 
@@ -48,7 +51,9 @@ async def put_demo_shop(settings: Settings) -> DemoShop:
         soon_sale = await _publish(growth, act, _draft("Teapot at dawn", "demo-teapot", 990, soon, soon + OPEN_FOR))
         series = await growth.flash_sale.series.create(act, _series(now), None, b"")
         await growth.flash_sale.series.publish(act, series.answer.series_id)
-    return DemoShop(key, open_sale.sale_id, soon_sale.sale_id, series.answer.series_id)
+        group_buy = await growth.group_buy.group_buys.create(act, _group_buy(now), None, b"")
+        await growth.group_buy.group_buys.publish(act, group_buy.answer.group_buy_id)
+    return DemoShop(key, open_sale.sale_id, soon_sale.sale_id, series.answer.series_id, group_buy.answer.group_buy_id)
 
 
 def _draft(title: str, sku: str, price_fen: int, opens_at: datetime, closes_at: datetime) -> Draft:
@@ -60,6 +65,18 @@ def _draft(title: str, sku: str, price_fen: int, opens_at: datetime, closes_at: 
         units_total=100 if price_fen == 100 else 50,  # noqa: PLR2004 - one yuan
         opens_at=opens_at,
         closes_at=closes_at,
+    )
+
+
+def _group_buy(now: datetime) -> GroupBuyDraft:
+    return GroupBuyDraft(
+        title="Tea for three",
+        sku="demo-tea-for-three",
+        list_price_fen=9900,
+        price_fen=4950,
+        units_total=300,
+        opens_at=now,
+        closes_at=now + OPEN_FOR,
     )
 
 
@@ -96,6 +113,9 @@ async def _end_old(growth: Growth, act: Act) -> None:
     for old in await sale.sales.page(state="published", series_id=None, before=None, limit=100):
         if old.sku.startswith("demo-"):
             await sale.sales.end(act, old.sale_id)
+    for group_buy in await growth.group_buy.group_buys.page(state="published", before=None, limit=100):
+        if group_buy.sku.startswith("demo-"):
+            await growth.group_buy.group_buys.end(act, group_buy.group_buy_id)
 
 
 async def _operator(growth: Growth, now: datetime) -> str:

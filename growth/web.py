@@ -162,7 +162,7 @@ def create_app(growth: Growth) -> ASGIApp:
     )
     litestar.state.operators = growth.operators
     front = Turnstile(
-        Front(litestar, board=growth.group_buy.board, identity=growth.identity),
+        Front(litestar, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),
         board=sale.board,
         claims=sale.claims,
         identity=growth.identity,

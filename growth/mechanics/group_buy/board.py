@@ -36,6 +36,8 @@ MAX_TEAMS_WAITING = 4_096
 MAX_PAGES_AT_ONCE = 4_096
 MAX_PAGES_WAITING = 8_192
 """For the one read of all campaigns."""
+NO_TO_ALL = (TEAM_FULL, TEAM_ENDED)
+"""Refusals that everybody new gets."""
 REQUEST_ID_MARK = "request-id-goes-here"
 
 

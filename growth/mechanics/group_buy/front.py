@@ -1,21 +1,28 @@
-"""The front: a team's page from memory, and the crowd at a full or ended team turned away, before any routing.
+"""The front: a team's page from memory, the crowd at a full or ended team turned away, plain joins straight to seats.
 
-A page that is shared in a chat is polled by all who got it. Whatever is not of the plain form, and every team that this
-process has not yet been asked for, goes on to the ordinary routes, which answer the same.
+A page that is shared in a chat is polled by all who got it, and many of them press the button at once. This is a short
+cut, never another way: whatever is not exactly of the plain form (an odd body, a token not yet seen to be good), and
+the page of a team that this process has not been asked for, goes on to the ordinary routes, which answer the same.
 """
 
+import re
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 
-from growth.mechanics.group_buy.board import Board, TeamEntry
+from growth.mechanics.group_buy.board import NO_TO_ALL, Board, No
 from growth.mechanics.group_buy.team.routes import SeatRequest
-from growth.mechanics.group_buy.team.service import REFUSED, seat_id_of
+from growth.mechanics.group_buy.team.service import Seated, Teams, count_refusal, seat_id_of
 from growth.plumbing.front import Asked, Headers, again, answer
 from growth.plumbing.identity import Identity
-from growth.plumbing.problems import MEDIA_TYPE
-from growth.plumbing.wire import decode_json
+from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 PREFIX = "/v1/teams/"
@@ -25,19 +32,40 @@ SEATS_LENGTH = PAGE_LENGTH + len(SEATS)
 PAGE_TEMPLATE = "/v1/teams/{team_id}"
 SEATS_TEMPLATE = "/v1/teams/{team_id}/seats"
 MAX_PLAIN_BODY_BYTES = 512
+MAX_TIMES_REMEMBERED = 1_024
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", MEDIA_TYPE.encode())
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_CACHE = (b"cache-control", b"private, no-cache")
+_REPLAYED = (b"idempotent-replayed", b"true")
+_is_uuid = re.compile(UUID_PATTERN).match
+_decode = msgspec.json.Decoder(SeatRequest).decode
+_encode = msgspec.json.Encoder().encode
+_time = lru_cache(MAX_TIMES_REMEMBERED)(rfc3339)
+
+
+class SeatAnswer(Struct, frozen=True):
+    """`SeatPage` with its times already written: seats of one batch share them."""
+
+    seat_id: str
+    team_id: str
+    group_buy_id: str
+    sku: str
+    price_fen: int
+    state: str
+    held_until: str
+    release_reason: str | None
+    server_time: str
 
 
 class Front:
     """The ASGI middleware. `app` is everything else."""
 
-    def __init__(self, app: ASGIApp, *, board: Board, identity: Identity) -> None:
+    def __init__(self, app: ASGIApp, *, board: Board, teams: Teams, identity: Identity) -> None:
         self._app = app
         self._board = board
+        self._teams = teams
         self._identity = identity
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,34 +114,81 @@ class Front:
         return True
 
     async def _seat(self, team_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        entry = self._board.teams.get(team_id)
-        if entry is None or entry.no is None or not entry.is_fresh:
-            return await self._app(scope, receive, send)
         asked = Asked(scope)
         user_id = await self._known(asked.token) if asked.is_plain else None
-        if user_id is None or _may_have_a_seat(entry, team_id, user_id, asked):
+        if user_id is None or not _is_uuid(team_id):
             return await self._app(scope, receive, send)
         message: Any = await receive()
-        if message["type"] != "http.request" or message.get("more_body") or not _is_plain(message.get("body", b"")):
+        wanted = None
+        if message["type"] == "http.request" and not message.get("more_body"):
+            wanted = _plain(message.get("body", b""))
+        if wanted is None:
             return await self._app(scope, again(message, receive), send)
         scope["path_template"] = SEATS_TEMPLATE
-        REFUSED.labels(entry.no.kind.code).inc()
-        body = entry.no.body(str(scope["state"].get("request_id", "")).encode())
-        return await answer(send, entry.no.kind.status, [_PROBLEM, _NO_STORE], body)
+        request_id = str(scope["state"].get("request_id", ""))
+        key = asked.key.decode() if asked.keys else None
+        try:
+            no = await self._no(team_id, user_id, key)
+            if no is not None:
+                count_refusal(no.kind)
+                return await answer(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
+            seated = await self._teams.join(team_id, user_id, wanted.nickname, key)
+        except Refusal as refusal:
+            if refusal.kind in NO_TO_ALL:
+                await self._learn(team_id)
+            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
+            return await answer(send, refusal.kind.status, [_PROBLEM, _NO_STORE], body)
+        except Unavailable as error:
+            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
+            detail = "Try again after Retry-After, with the same Idempotency-Key"
+            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+        self._board.forget_team(team_id)
+        return await answer(
+            send, 201, [_JSON, _NO_STORE, _REPLAYED] if seated.replayed else [_JSON, _NO_STORE], _shown(seated)
+        )
+
+    async def _no(self, team_id: str, user_id: str, key: str | None) -> No | None:
+        """Return what the crowd at a team is told, unless this may be the retry of somebody who got a seat."""
+        entry = self._board.teams.get(team_id)
+        if entry is not None and entry.no is not None and not entry.is_fresh:
+            entry = await self._board.team(team_id)
+        if entry is None or entry.no is None:
+            return None
+        if key is not None and (entry.seat_ids is None or seat_id_of(team_id, user_id, key) in entry.seat_ids):
+            return None
+        return entry.no
+
+    async def _learn(self, team_id: str) -> None:
+        """Have the team on the board: who comes next is told from memory."""
+        with suppress(Unavailable):
+            await self._board.team(team_id)
 
 
-def _may_have_a_seat(entry: TeamEntry, team_id: str, user_id: str, asked: Asked) -> bool:
-    """Say whether this may be the retry of somebody who got a seat: who did must never hear no."""
-    if not asked.keys:
-        return False
-    return entry.seat_ids is None or seat_id_of(team_id, user_id, asked.key.decode()) in entry.seat_ids
+def _plain(body: bytes) -> SeatRequest | None:
+    """Return what a short body asks for; None for one that the ordinary route must look at.
 
-
-def _is_plain(body: bytes) -> bool:
-    if len(body) > MAX_PLAIN_BODY_BYTES:
-        return False
+    One key, one text and no escapes: nothing is left that msgspec alone would let pass.
+    """
+    if len(body) > MAX_PLAIN_BODY_BYTES or body.count(b'"') not in {0, 4} or b"\\" in body:
+        return None
     try:
-        decode_json(body, SeatRequest)
-    except Refusal:
-        return False
-    return True
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _shown(seated: Seated) -> bytes:
+    seat = seated.seat
+    return _encode(
+        SeatAnswer(
+            seat.seat_id,
+            seat.team_id,
+            seat.group_buy_id,
+            seat.sku,
+            seat.price_fen,
+            seat.state,
+            _time(seat.held_until),
+            seat.release_reason,
+            _time(seated.at),
+        )
+    )

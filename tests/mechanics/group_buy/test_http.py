@@ -247,7 +247,8 @@ async def test_prices_and_sizes_are_fixed_once_open(app: RunningApp) -> None:
     made = (await app.operator("POST", "/admin/v1/group-buys", body)).json()
     path = f"/admin/v1/group-buys/{made['group_buy_id']}"
     await app.operator("POST", f"{path}/publish")
-    for changes in ({"price_fen": 4000}, {"team_size": 4}, {"complete_at_least": 2}, {"tiers": []}):
+    edits: tuple[JSON, ...] = ({"price_fen": 4000}, {"team_size": 4}, {"complete_at_least": 2}, {"tiers": []})
+    for changes in edits:
         answer = await app.operator("PUT", path, body | changes, if_match='"2"')
         if changes == {"tiers": []}:
             assert answer.status_code == 200  # nothing changes

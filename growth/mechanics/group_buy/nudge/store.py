@@ -46,6 +46,7 @@ async def mark_expiring_soon(tx: Tx, now: datetime, limit: int) -> list[Team]:
             WHERE state = 'forming'
               AND expiring_soon_at IS NULL
               AND nudge_at <= $1
+              AND expires_at > $1
             ORDER BY nudge_at
             LIMIT $2
             FOR NO KEY UPDATE SKIP LOCKED)

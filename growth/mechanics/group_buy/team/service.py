@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 
 import msgspec
 import structlog
@@ -108,7 +109,7 @@ class Teams:
         try:
             seated = await self._seats(ask)
         except Refusal as refusal:
-            REFUSED.labels(refusal.kind.code).inc()
+            count_refusal(refusal.kind)
             raise
         if seated.seat.nickname != ask.nickname:
             raise Refusal(OTHER_CONTENT)
@@ -247,6 +248,16 @@ class Teams:
             now=act.now,
         )
         await after_ending(tx, [after], act.now)
+
+
+@cache
+def _refused_as(code: str) -> Counter:
+    return REFUSED.labels(code)
+
+
+def count_refusal(kind: Kind) -> None:
+    """Count a wish that was not granted."""
+    _refused_as(kind.code).inc()
 
 
 class _Incomplete(Exception):

@@ -10,6 +10,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
 from growth.mechanics.group_buy.team.model import Seat, Standing, Team
 from growth.plumbing.postgres import Reader, Record, Tx
 
@@ -45,17 +46,27 @@ async def find_teams(reader: Reader, team_ids: Sequence[str]) -> dict[str, Team]
 
 
 async def seats_of_teams(reader: Reader, team_ids: Sequence[str]) -> dict[str, list[Seat]]:
-    """Return the seats that take a place in teams, by team."""
+    """Return the seats that take a place in teams, by team.
+
+    Team by team, by a limit that is never reached: see `ending.store.end_seats`.
+    """
     rows = await reader.fetch(
         """
-        SELECT seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
-            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
-        FROM group_buy.seats
-        WHERE team_id = ANY ($1::uuid[])
-          AND occupies
-        ORDER BY team_id, held_at
+        SELECT seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku, seat.price_fen,
+            seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason, seat.order_id,
+            seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
+        FROM unnest($1::uuid[]) AS asked (team_id)
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM group_buy.seats AS mine
+            WHERE mine.team_id = asked.team_id
+              AND mine.occupies
+            ORDER BY mine.held_at
+            LIMIT $2
+        ) AS seat
         """,
         list(team_ids),
+        MAX_TEAM_SIZE,
     )
     found: dict[str, list[Seat]] = {team_id: [] for team_id in team_ids}
     for row in rows:
@@ -67,10 +78,15 @@ async def seat_ids_of_teams(reader: Reader, team_ids: Sequence[str], limit: int)
     """Return the ids of all seats there ever were in teams, at most `limit` of each."""
     rows = await reader.fetch(
         """
-        SELECT team_id, (array_agg(seat_id))[1:$2] AS seat_ids
-        FROM group_buy.seats
-        WHERE team_id = ANY ($1::uuid[])
-        GROUP BY team_id
+        SELECT asked.team_id, array_agg(seat.seat_id) AS seat_ids
+        FROM unnest($1::uuid[]) AS asked (team_id)
+        CROSS JOIN LATERAL (
+            SELECT mine.seat_id
+            FROM group_buy.seats AS mine
+            WHERE mine.team_id = asked.team_id
+            LIMIT $2
+        ) AS seat
+        GROUP BY asked.team_id
         """,
         list(team_ids),
         limit,
@@ -106,10 +122,21 @@ async def standings(reader: Reader, pairs: Iterable[tuple[str, str]]) -> dict[tu
         SELECT asked.group_buy_id, asked.user_id, coalesce(holding.seats, 0) AS seats,
             live.seat_id IS NOT NULL AS is_live
         FROM unnest($1::uuid[], $2::text[]) AS asked (group_buy_id, user_id)
-        LEFT JOIN group_buy.holdings AS holding USING (group_buy_id, user_id)
-        LEFT JOIN group_buy.seats AS live ON live.group_buy_id = asked.group_buy_id
-                                         AND live.user_id = asked.user_id
-                                         AND live.state IN ('held', 'paid')
+        LEFT JOIN LATERAL (
+            SELECT mine.seats
+            FROM group_buy.holdings AS mine
+            WHERE mine.group_buy_id = asked.group_buy_id
+              AND mine.user_id = asked.user_id
+            LIMIT 1
+        ) AS holding ON TRUE
+        LEFT JOIN LATERAL (
+            SELECT mine.seat_id
+            FROM group_buy.seats AS mine
+            WHERE mine.group_buy_id = asked.group_buy_id
+              AND mine.user_id = asked.user_id
+              AND mine.state IN ('held', 'paid')
+            LIMIT 1
+        ) AS live ON TRUE
         """,
         [group_buy_id for group_buy_id, _ in asked],
         [user_id for _, user_id in asked],

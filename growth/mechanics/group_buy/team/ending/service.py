@@ -11,7 +11,7 @@ from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.model import GroupBuy, overpaid_fen
 from growth.mechanics.group_buy.team.ending import store
 from growth.mechanics.group_buy.team.ending.store import Owed
-from growth.mechanics.group_buy.team.model import Seat, Team
+from growth.mechanics.group_buy.team.model import Seat, Team, TeamState
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
 from growth.vocabulary.events import (
@@ -25,6 +25,7 @@ from growth.vocabulary.events import (
 
 TEAM_FAILED = "group_buy.team_failed"
 OVERPAID = "group_buy.overpaid"
+ENDED: tuple[TeamState, ...] = ("complete", "failed")
 
 
 async def after_leaving(tx: Tx, now: datetime, *, held: Sequence[Seat] = (), paid: Sequence[Seat] = ()) -> None:
@@ -55,7 +56,10 @@ async def after_ending(tx: Tx, teams: Sequence[Team], now: datetime, *, also_lef
 
     Everything that others may wait for (holdings, campaigns) is locked last.
     """
-    seats = await store.end_seats(tx, teams, now) if teams else []
+    seats: list[Seat] = []
+    for state in ENDED:
+        if team_ids := [team.team_id for team in teams if team.state == state]:
+            seats += await store.end_seats(tx, team_ids, state, now)
     by_team: dict[str, list[Seat]] = defaultdict(list)
     for seat in seats:
         by_team[seat.team_id].append(seat)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
 from growth.mechanics.group_buy.store import put_back
 from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, Team, TeamState
 from growth.mechanics.group_buy.team.store import seat_of, team_of
@@ -25,6 +26,8 @@ async def lock_lapsing_teams(tx: Tx, lapsed_before: datetime, seats: int) -> lis
               AND held_until < $1
             ORDER BY held_until
             LIMIT $2)
+          -- Else its seats end with it.
+          AND expires_at > $1
         ORDER BY team_id
         FOR NO KEY UPDATE SKIP LOCKED
         """,
@@ -60,17 +63,27 @@ async def release_lapsed(tx: Tx, team_ids: Sequence[str], lapsed_before: datetim
     """End the holds of locked teams whose time is over."""
     rows = await tx.fetch(
         """
-        UPDATE group_buy.seats
+        UPDATE group_buy.seats AS seat
         SET state = 'released', release_reason = 'lapsed', ended_at = $3
-        WHERE team_id = ANY ($1::uuid[])
-          AND state = 'held'
-          AND held_until < $2
-        RETURNING seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
-            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
+        FROM unnest($1::uuid[]) AS locked (team_id)
+        CROSS JOIN LATERAL (
+            SELECT mine.seat_id
+            FROM group_buy.seats AS mine
+            WHERE mine.team_id = locked.team_id
+              AND mine.state = 'held'
+              AND mine.held_until < $2
+            LIMIT $4
+        ) AS lapsed
+        WHERE seat.seat_id = lapsed.seat_id
+          AND seat.state = 'held'
+        RETURNING seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku,
+            seat.price_fen, seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason,
+            seat.order_id, seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
         """,
         list(team_ids),
         lapsed_before,
         now,
+        MAX_TEAM_SIZE,
     )
     return [seat_of(row) for row in rows]
 
@@ -147,25 +160,15 @@ async def give_back(tx: Tx, seats: Sequence[Seat]) -> None:
     if not seats:
         return
     gone = sorted(Counter((seat.group_buy_id, seat.user_id) for seat in seats).items())
+    # As an upsert that always finds its row: by its key, in this order, whatever Postgres believes of the table.
     await tx.execute(
         """
-        WITH gone AS MATERIALIZED (
-            SELECT *
-            FROM unnest($1::uuid[], $2::text[], $3::int[]) AS gone (group_buy_id, user_id, seats)
-        ),
-        locked AS MATERIALIZED (
-            SELECT holding.group_buy_id, holding.user_id
-            FROM group_buy.holdings AS holding
-            JOIN gone USING (group_buy_id, user_id)
-            ORDER BY holding.group_buy_id, holding.user_id
-            FOR NO KEY UPDATE OF holding
-        )
-        UPDATE group_buy.holdings AS holding
-        SET seats = holding.seats - gone.seats
-        FROM gone
-        JOIN locked USING (group_buy_id, user_id)
-        WHERE holding.group_buy_id = gone.group_buy_id
-          AND holding.user_id = gone.user_id
+        INSERT INTO group_buy.holdings AS holding (group_buy_id, user_id, seats)
+        SELECT gone.group_buy_id, gone.user_id, gone.seats
+        FROM unnest($1::uuid[], $2::text[], $3::int[]) AS gone (group_buy_id, user_id, seats)
+        ORDER BY gone.group_buy_id, gone.user_id
+        ON CONFLICT (group_buy_id, user_id) DO UPDATE
+        SET seats = holding.seats - excluded.seats
         """,
         [group_buy_id for (group_buy_id, _), _ in gone],
         [user_id for (_, user_id), _ in gone],
@@ -283,29 +286,41 @@ async def end_due_teams(tx: Tx, team_ids: Sequence[str], now: datetime) -> list[
     return [team_of(row) for row in rows]
 
 
-async def end_seats(tx: Tx, teams: Sequence[Team], now: datetime) -> list[Seat]:
-    """Bring the live seats of teams that have just ended to their end: confirmed, owed a refund, or released."""
+async def end_seats(tx: Tx, team_ids: Sequence[str], state: TeamState, now: datetime) -> list[Seat]:
+    """Bring the live seats of teams that have just ended so to their end: confirmed, owed a refund, or released.
+
+    Team by team, by a limit that is never reached: Postgres then never thinks of reading all seats, whatever it
+    believes to know of how many a team has.
+    """
     rows = await tx.fetch(
         """
         UPDATE group_buy.seats AS seat
         SET state = CASE
                 WHEN seat.state = 'held' THEN 'released'
-                WHEN ended.state = 'complete' THEN 'confirmed'
+                WHEN $2 = 'complete' THEN 'confirmed'
                 ELSE 'refund_due'
             END,
-            release_reason = CASE WHEN seat.state = 'held' THEN 'team_' || ended.state END,
-            confirmed_at = CASE WHEN seat.state = 'paid' AND ended.state = 'complete' THEN $3::timestamptz END,
+            release_reason = CASE WHEN seat.state = 'held' THEN 'team_' || $2::text END,
+            confirmed_at = CASE WHEN seat.state = 'paid' AND $2 = 'complete' THEN $3::timestamptz END,
             ended_at = CASE WHEN seat.state = 'held' THEN $3::timestamptz END
-        FROM unnest($1::uuid[], $2::text[]) AS ended (team_id, state)
-        WHERE seat.team_id = ended.team_id
+        FROM unnest($1::uuid[]) AS ended (team_id)
+        CROSS JOIN LATERAL (
+            SELECT mine.seat_id
+            FROM group_buy.seats AS mine
+            WHERE mine.team_id = ended.team_id
+              AND mine.state IN ('held', 'paid')
+            LIMIT $4
+        ) AS live
+        WHERE seat.seat_id = live.seat_id
           AND seat.state IN ('held', 'paid')
         RETURNING seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku,
             seat.price_fen, seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason,
             seat.order_id, seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
         """,
-        [team.team_id for team in teams],
-        [team.state for team in teams],
+        list(team_ids),
+        state,
         now,
+        MAX_TEAM_SIZE,
     )
     return [seat_of(row) for row in rows]
 
