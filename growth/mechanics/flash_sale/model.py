@@ -283,8 +283,9 @@ def account_too_new(sale: Sale, registered_at: datetime | None, now: datetime) -
 
 
 def cooling_until(cool_down_seconds: int, lapses: int, last_lapsed_at: datetime) -> datetime:
-    """Say when a shopper with `lapses` lapsed holds may claim again: the wait doubles with each."""
-    return last_lapsed_at + timedelta(seconds=cool_down_seconds * 2 ** min(lapses - 1, MAX_COOL_DOWN_DOUBLINGS))
+    """Say when a shopper with `lapses` lapsed holds may claim again: the wait doubles with each, until forgiven."""
+    wait = timedelta(seconds=cool_down_seconds * 2 ** min(lapses - 1, MAX_COOL_DOWN_DOUBLINGS))
+    return last_lapsed_at + min(wait, COOL_DOWN_FORGIVEN_AFTER)
 
 
 def faults(draft: Draft) -> list[FieldError]:

@@ -115,6 +115,20 @@ async def test_the_wait_doubles_with_each_hold_that_lapses_up_to_64_fold(room: R
         await room.sales.end(Act(Operator("test", Role.EDITOR), now()), sale.sale_id)
 
 
+@pytest.mark.parametrize(("days", "would"), [(29, "refuse"), (31, "win")])
+async def test_no_wait_is_longer_than_lapses_are_remembered(room: Room, days: int, would: str) -> None:
+    sale = await world.put_sale(room.database, protection=Protection(cool_down_seconds=86_400))
+    await room.database.fetch(
+        "INSERT INTO flash_sale.lapses (user_id, lapses, last_lapsed_at) VALUES ('alice', 9, $1)",
+        now() - timedelta(days=days),
+    )
+    assert (await room.sales.dry_run(sale.sale_id, "alice", 1, now())).would == would
+    if would == "win":
+        assert (await room.claim(sale.sale_id, "alice")).claim.state == "held"
+    else:
+        assert await wait_of(room, sale, "alice") > 80_000
+
+
 async def test_what_a_shopper_gave_back_is_no_lapse(room: Room) -> None:
     sale = await world.put_sale(room.database, protection=Protection(cool_down_seconds=600))
     mine = (await room.claim(sale.sale_id, "alice")).claim
