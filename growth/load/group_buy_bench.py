@@ -39,6 +39,10 @@ EXPIRING_IN = timedelta(seconds=20)
 JOINS_PER_SECOND = 100
 MAX_EXPIRY_SECONDS = 120
 LOOK_SECONDS = 0.25
+WATCHING, JOINING = 2, 4
+"""Connections."""
+WAIT_SECONDS = 30.0
+SEED_SECONDS = 300.0
 
 
 class Cost(Struct, frozen=True):
@@ -245,7 +249,9 @@ async def _seed(database: Database, group_buy_id: str, teams: int, expires_at: d
 async def expiry(stack: Stack, shop: Shop, teams: Teams, count: int = EXPIRING_TEAMS) -> Expired:
     """Let `count` teams expire at one moment, of a campaign that goes on, and wait for the worker to end them all."""
     group_buy_id = await shop.campaign(3)
-    database = await connect_postgres(stack.postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=300)
+    database = await connect_postgres(
+        stack.postgres_dsn, max_connections=WATCHING, acquire_seconds=WAIT_SECONDS, statement_seconds=SEED_SECONDS
+    )
     expires_at = clock.now() + EXPIRING_IN
     await _seed(database, group_buy_id, count, expires_at)
     await asyncio.sleep(max(0.0, (expires_at - clock.now()).total_seconds()))
@@ -333,7 +339,7 @@ async def measure() -> str:
     async with running_stack() as stack, aiohttp.ClientSession() as session:
         stack.pin()
         database = await connect_postgres(
-            stack.postgres_dsn, max_connections=4, acquire_seconds=10, statement_seconds=30
+            stack.postgres_dsn, max_connections=JOINING, acquire_seconds=WAIT_SECONDS, statement_seconds=WAIT_SECONDS
         )
         shop, teams = Shop(stack, session), Teams(database)
         costs = [] if "--expiry" in sys.argv else await ceilings(stack, shop, teams)
