@@ -38,7 +38,7 @@ log = structlog.get_logger("flash_sale.board")
 
 MAX_AGE_SECONDS = 0.3
 """Nothing older is shown or used to say no."""
-REFRESH_SECONDS = 0.15
+REFRESH_SECONDS = 0.1
 CATALOGUE_SECONDS = 5.0
 """All sales are read anew as often as this, and with the next refresh after one of them changed."""
 SPARED_SECONDS = 0.5

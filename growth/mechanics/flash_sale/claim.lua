@@ -1,6 +1,6 @@
 -- claim.lua: admit a batch of claims to one sale, by Redis' clock.
 -- KEYS 1 sale (hash: generation, version, state, opens_ms, closes_ms, total, taken, limit, draw, back_ms, ...)
--- KEYS 2 claims (hash: claim_id -> "units|held_ms|user_id")
+-- KEYS 2 claims (hash: claim_id -> "units|asked_ms|user_id": when it was last asked for)
 -- KEYS 3 shoppers (hash: user_id -> units)
 -- KEYS 4 cooldowns (hash: user_id -> until_ms)
 -- KEYS 5 allowed (set: user_id)
@@ -50,7 +50,12 @@ local function wait_for(who, gap, burst)
 end
 
 local function admit(claim_id, user_id, units, address, is_new)
-  if redis.call('HEXISTS', KEYS[2], claim_id) == 1 then return 2 end
+  local known = redis.call('HGET', KEYS[2], claim_id)
+  if known then
+    -- Asked for again: whoever was admitted before can no longer give it up.
+    redis.call('HSET', KEYS[2], claim_id, (string.gsub(known, '|%d+|', '|' .. now .. '|', 1)))
+    return 2
+  end
   if verdict ~= 0 then return verdict end
   local mine = tonumber(redis.call('HGET', KEYS[3], user_id) or 0)
   if mine == 0 and (waiting or taken >= total) then return 3 end

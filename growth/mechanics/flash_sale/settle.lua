@@ -1,9 +1,10 @@
 -- settle.lua: bring claims to the units that Postgres says they occupy; 0 forgets a claim. Twice is harmless.
+-- -1 gives a claim up: forgets it unless it was asked for again since the time given, by somebody who may have it now.
 -- KEYS 1 sale (hash)
--- KEYS 2 claims (hash: claim_id -> "units|held_ms|user_id")
+-- KEYS 2 claims (hash: claim_id -> "units|asked_ms|user_id")
 -- KEYS 3 shoppers (hash: user_id -> units)
 -- KEYS 4 winners (list: user_id)
--- ARGV 1.. four for each claim: claim_id, user_id, units, held_ms
+-- ARGV 1.. four for each claim: claim_id, user_id, units, asked_ms
 -- REPLY how many claims changed, or -1 if the sale is not loaded
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local changed, delta = 0, 0
@@ -13,6 +14,9 @@ for at = 1, #ARGV, 4 do
   local before = 0
   if known then
     before = tonumber(string.match(known, '^%d+'))
+  end
+  if units < 0 then
+    units = (known and string.match(known, '|(%d+)|') == ARGV[at + 3]) and 0 or before
   end
   if before ~= units then
     changed = changed + 1

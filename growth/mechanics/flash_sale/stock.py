@@ -21,6 +21,7 @@ LOAD_LOCK_MILLISECONDS = 2_000
 """Kept page by page; so long does a sale stand still when the process that rebuilds it dies."""
 GATHERED_KEPT_MILLISECONDS = 120_000
 SCAN_COUNT = 1_000
+EPOCH = from_milliseconds(0)
 MAX_WINNERS_A_GLANCE = 5_000
 WAIT_UNIT = 16
 """Replies of `claim.lua` carry the seconds to wait above the lowest four bits."""
@@ -100,7 +101,8 @@ def _fields(sale: Sale) -> list[Argument]:
     address_gap, address_burst = _pace(sale.protection.claims_per_minute_per_address)
     fields: dict[str, Argument] = {
         "state": sale.state,
-        "opens_ms": to_milliseconds(sale.opens_at),
+        # Rounded up: Redis must not open a fraction of a millisecond before Postgres does.
+        "opens_ms": -((EPOCH - sale.opens_at) // timedelta(milliseconds=1)),
         "closes_ms": to_milliseconds(sale.closes_at),
         "total": sale.units_total,
         "limit": sale.max_per_shopper,
@@ -156,6 +158,13 @@ class Stock:
             return 0
         (changed,) = await self._run(SETTLE, self._keys(sale_id, "sale", "claims", "shoppers", "winners"), args)
         return max(0, int(changed))
+
+    async def give_up(self, sale_id: str, claims: Iterable[Occupied]) -> int:
+        """Forget claims that were asked for at `held_at` and not since; return how many.
+
+        Somebody who has asked for the same claim again, here or at another process, may have been given it by now.
+        """
+        return await self.settle(sale_id, [msgspec.structs.replace(claim, units=-1) for claim in claims])
 
     async def configure(self, sale: Sale) -> None:
         """Tell a loaded sale of an edit, a pause, an end; one not loaded learns it when it is."""

@@ -5,6 +5,7 @@ takes plain claims straight to the gate. It is a short cut, never another way: w
 (another header, an odd body, a token not yet seen to be good) goes on to the ordinary routes, which answer the same.
 """
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -82,11 +83,18 @@ class Turnstile:
                     return await self._claim(entry, scope, receive, send)
             elif len(path) == PAGE_LENGTH and scope["method"] == "GET":
                 entry = self._board.entries.get(path[len(PREFIX) :])
-                if entry is not None and self._board.is_fresh(entry):
+                if entry is not None and await self._freshened(entry):
                     scope["path_template"] = PAGE_TEMPLATE
                     if await self._page(entry, scope, send):
                         return None
         return await self._app(scope, receive, send)
+
+    async def _freshened(self, entry: Entry) -> bool:
+        """Wait for the refresh that everybody waits for, rather than send a crowd through the routes to wait there."""
+        if not self._board.is_fresh(entry):
+            with suppress(Unavailable):
+                await self._board.fresh(entry.sale.sale_id)
+        return self._board.is_fresh(entry)
 
     async def _known(self, token: bytes) -> str | None:
         """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""

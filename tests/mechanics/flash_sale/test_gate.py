@@ -11,7 +11,7 @@ from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.model import Admission, Protection, Sale, Standing
 from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
 from growth.plumbing.redis import AnyRedis, connect_redis
-from growth.vocabulary.clock import now
+from growth.vocabulary.clock import from_milliseconds, now
 from growth.vocabulary.ids import child_id, new_id
 from growth.vocabulary.refusals import Unavailable
 from tests.mechanics.flash_sale.story import off_by
@@ -188,3 +188,11 @@ async def test_the_gate_and_the_model_agree(
     standing = Standing(units=mine, cooling_until=cooling_until, invited=invited)
     assert await ask(stock, sale, "alice", units) is model.admit(sale, standing, units, moment)
     assert await off_by(stock, sale.sale_id) == 0
+
+
+async def test_the_gate_never_opens_before_the_ledger_does(stock: Stock, redis: AnyRedis) -> None:
+    opens_at = now().replace(microsecond=123_001)
+    sale = a_sale(opens_at=opens_at)
+    await stock.load(sale, 1)
+    opens_ms = int(await redis.hget(f"flash_sale:{{{sale.sale_id}}}:sale", "opens_ms"))  # type: ignore[misc,arg-type]
+    assert timedelta(0) <= from_milliseconds(opens_ms) - opens_at < timedelta(milliseconds=1)

@@ -151,7 +151,7 @@ class Gate:
             if (claim := known.get(ask.claim_id)) is not None and claim.occupied_units != ask.units
         ]
         if wrong:
-            await self._settle(wrong)
+            await self._tell(self._stock.settle(self._sale_id, wrong))
 
     async def _turn_away(self, claim: Wanted) -> Refusal:
         """Say why Postgres refused what Redis let in, take it back there, and have the two compared."""
@@ -166,14 +166,15 @@ class Gate:
         return Refusal(sales.REFUSED_AS.get(admission, sales.SOLD_OUT))
 
     async def _give_back(self, claims: Sequence[Wanted]) -> None:
-        await self._settle([Occupied(claim.claim_id, claim.user_id, 0, claim.at) for claim in claims])
+        given_up = [Occupied(claim.claim_id, claim.user_id, 0, claim.at) for claim in claims]
+        await self._tell(self._stock.give_up(self._sale_id, given_up))
 
-    async def _settle(self, claims: Sequence[Occupied]) -> None:
+    async def _tell(self, told: Awaitable[int]) -> None:
         try:
-            await self._stock.settle(self._sale_id, claims)
+            await told
         except Unavailable as error:
             # Redis is gone as well; what it forgets or remembers wrongly, the reconciler mends.
-            log.warning("flash_sale.not_given_back", sale_id=self._sale_id, claims=len(claims), why=error.what)
+            log.warning("flash_sale.redis_not_told", sale_id=self._sale_id, why=error.what)
 
 
 class _Incomplete(Exception):

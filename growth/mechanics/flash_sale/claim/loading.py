@@ -66,7 +66,9 @@ class Loader:
         while not await self._stock.is_loaded(sale_id):
             if await self._stock.lock_for_load(sale_id, token):
                 try:
-                    await self._rebuild(sale_id, token)
+                    # Another may have just done it: a second time would forget who was admitted since.
+                    if not await self._stock.is_loaded(sale_id):
+                        await self._rebuild(sale_id, token)
                 finally:
                     await self._stock.unlock_load(sale_id, token)
                 return
@@ -178,7 +180,7 @@ class Loader:
             await self._wait_for_late_claims()
             known = await store.occupying(self._database, [claim.claim_id for claim in unknown])
             stranded = [claim for claim in unknown if claim.claim_id not in known]
-            changed["given_back"] += await self._stock.settle(sale_id, stranded)
+            changed["given_back"] += await self._stock.give_up(sale_id, stranded)
         mended = sum(changed.values())
         if mended:
             for how, count in changed.items():
