@@ -1,6 +1,6 @@
 """The gate of one sale: claims of this process go to Redis in batches, winners to Postgres in batches."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from datetime import datetime, timedelta
 
 import structlog

@@ -6,11 +6,11 @@ import pytest
 
 from growth.mechanics.flash_sale.claim import loading, store
 from growth.mechanics.flash_sale.claim.model import Wanted
-from growth.mechanics.flash_sale.stock import Ask
+from growth.mechanics.flash_sale.stock import Ask, Occupied
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from tests import world
-from tests.mechanics.flash_sale.conftest import Room
+from tests.mechanics.flash_sale.conftest import Room, assemble
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +42,47 @@ async def test_what_nobody_ever_writes_is_given_back(room: Room) -> None:
     done = await room.loader.reconcile(sale.sale_id, now() + timedelta(seconds=1))
     assert (done.mended, done.compared) == (1, 1)
     assert (await room.stock.glance(sale.sale_id, 0)).taken == 0
+
+
+async def asked_twice(room: Room) -> tuple[str, Occupied, Occupied]:
+    """A claim that one process has on its way to Postgres, and another too: its shopper had waited long enough."""
+    sale = await world.put_sale(room.database)
+    await room.loader.load(sale.sale_id)
+    ask = Ask(child_id(sale.sale_id), "alice", 1)
+    first = (await room.stock.claim(sale.sale_id, [ask])).at
+    while (second := (await room.stock.claim(sale.sale_id, [ask])).at) == first:
+        pass  # within the same millisecond
+    return sale.sale_id, Occupied(ask.claim_id, "alice", 0, first), Occupied(ask.claim_id, "alice", 0, second)
+
+
+async def test_a_process_gives_up_no_claim_that_another_was_asked_for_since(room: Room) -> None:
+    sale_id, first, second = await asked_twice(room)
+    assert await room.stock.give_up(sale_id, [first]) == 0
+    assert (await room.stock.glance(sale_id, 0)).taken == 1
+    assert await room.stock.give_up(sale_id, [second]) == 1
+    assert await room.stock.give_up(sale_id, [second]) == 0
+    assert (await room.stock.glance(sale_id, 0)).taken == 0
+
+
+async def test_without_looking_at_when_it_was_asked_for_a_claim_is_lost_to_redis(room: Room) -> None:
+    sale_id, first, _ = await asked_twice(room)
+    assert await room.stock.settle(sale_id, [first]) == 1
+    assert (await room.stock.glance(sale_id, 0)).taken == 0
+
+
+async def test_a_sale_that_another_process_has_just_rebuilt_is_not_rebuilt_again(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sale = await world.put_sale(room.database)
+    elsewhere = assemble(room.database, room.redis)
+    mine = Ask(child_id(sale.sale_id), "alice", 1)
+    lock = room.stock.lock_for_load
+
+    async def too_late(sale_id: str, token: str) -> bool:
+        await elsewhere.loader.load(sale_id)
+        await elsewhere.stock.claim(sale_id, [mine])
+        return await lock(sale_id, token)
+
+    monkeypatch.setattr(room.stock, "lock_for_load", too_late)
+    await room.loader.load(sale.sale_id)
+    assert (await room.stock.glance(sale.sale_id, 0)).taken == 1
