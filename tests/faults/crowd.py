@@ -80,6 +80,10 @@ class Shares(Struct, frozen=True):
     """Pay when the hold has lapsed."""
     leave: float = 0.1
     """Of all shoppers: ask once, and never come back if there is no answer."""
+    ask_again: float = 0.4
+    """Of those who won: ask once more with the same key."""
+    grab: float = 0.15
+    """Of all shoppers: ask a second time, under another key, for as much as anybody may have."""
 
 
 class Crowd:
@@ -144,6 +148,12 @@ class Crowd:
         """Wait until every shopper has got an answer to everything."""
         await asyncio.gather(*self._shopping)
 
+    async def forget(self) -> None:
+        """One more shopper claims, if there is something to be had, and lets the hold lapse."""
+        answer = await self.newcomer()
+        if answer.status == CREATED:
+            self.forgotten.add(answer.body["claim_id"])
+
     async def has_won(self, claims: int) -> None:
         """Wait until so many claims were acknowledged."""
         async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
@@ -179,12 +189,12 @@ class Crowd:
         await asyncio.sleep(self._over_seconds * n / self._shoppers)
         units = 1 + (dice.random() < 0.3)
         answer = await self.claim(user_id, units, "first", patient=dice.random() >= self._shares.leave)
-        if dice.random() < 0.15:
-            await self.claim(user_id, 2, "greedy")
+        if dice.random() < self._shares.grab:
+            await self.claim(user_id, 2, "grab")
         if answer.status != CREATED:
             return
         claim_id = answer.body["claim_id"]
-        if dice.random() < 0.4:
+        if dice.random() < self._shares.ask_again:
             await self._ask_again(user_id, units, claim_id)
         await self._go_on(dice.random(), Acknowledged(claim_id, user_id, units))
 

@@ -17,10 +17,13 @@ from tests.faults.laws import broken_laws, differing, drop_check_on_taken, told_
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 STOCK = "growth.mechanics.flash_sale.stock:Stock"
-RECONCILE = "growth.mechanics.flash_sale.claim.loading:Loader.reconcile"
+NO_RECONCILER = [
+    "growth.mechanics.flash_sale.claim.periodic:Keeper.reconcile",
+    "growth.mechanics.flash_sale.claim.loading:Loader._look_into",
+]
 WIN = "growth.mechanics.flash_sale.claim.store:win"
 GRACE_SECONDS = float(SHORT.get("grace_seconds", 15))
-NOBODY_COMES_BACK = Shares(pay=0, give_back=0, forget=0, pay_late=0, leave=1)
+NOBODY_COMES_BACK = Shares(pay=0, give_back=0, forget=0, pay_late=0, leave=1, ask_again=0, grab=0)
 UNITS = 20
 MORE = 10
 
@@ -32,8 +35,8 @@ async def house(anyio_backend: Any, mortal_servers: EmbeddedServers) -> AsyncIte
 
 
 async def test_without_the_reconciler_units_admitted_by_a_process_that_died_stay_stranded(house: House) -> None:
-    blind = faults(does_nothing=[RECONCILE])
-    dying = faults(death=Death(f"{STOCK}.claim", "after", nth=5), does_nothing=[RECONCILE])
+    blind = faults(does_nothing=NO_RECONCILER)
+    dying = faults(death=Death(f"{STOCK}.claim", "after", nth=5), does_nothing=NO_RECONCILER)
     house.add_apis(blind)
     (blind_worker,) = house.add_workers(blind)
     doomed = house.process("serve", dying)

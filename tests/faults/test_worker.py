@@ -14,7 +14,7 @@ from growth.embedded import EmbeddedServers
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.vocabulary.clock import now
 from tests.faults import houses
-from tests.faults.crowd import Crowd, Shares
+from tests.faults.crowd import Crowd
 from tests.faults.houses import AS_SHIPPED, MEND_SECONDS, House, Process, faults, until
 from tests.faults.launcher import Death
 from tests.faults.laws import Watch, judge, uncounted
@@ -50,9 +50,11 @@ STEPS: dict[str, dict[str, Death]] = {
 DRAWS = 4
 """Two of the workers above draw one sale each before they die: there is one to draw for each of them, and more."""
 ENTRIES, UNITS = 40, 15
+UNITS_TO_FORGET = 1_000
+"""More than can be claimed, one after the other, while workers die."""
 REMINDERS = 1_200
 """More than two batches."""
-DEATH_SECONDS = 120.0 if AS_SHIPPED else 40.0
+DEATH_SECONDS = 180.0 if AS_SHIPPED else 60.0
 """Six workers die one after the other, each of them when the lease of the one before has ended."""
 
 
@@ -79,16 +81,15 @@ async def all_dead(doomed: dict[str, Process]) -> None:
 
 
 async def holds_lapse(house: House, doomed: dict[str, Process]) -> None:
-    crowd = Crowd(
-        house,
-        await house.put_sale(units_total=60),
-        shoppers=200,
-        over_seconds=12.0,
-        shares=Shares(pay=0.1, give_back=0.0, forget=0.7, pay_late=0.1, leave=0.0),
-    )
+    """Holds lapse all the while, so that whoever leads has work."""
+    crowd = Crowd(house, await house.put_sale(units_total=UNITS_TO_FORGET), shoppers=20)
     watch = Watch(house, crowd.sale.sale_id)
     async with crowd.shopping(), watch.watching():
-        await all_dead(doomed)
+        deaths = asyncio.create_task(all_dead(doomed))
+        while not deaths.done():
+            await crowd.forget()
+            await asyncio.wait([deaths], timeout=0.1)
+        await deaths
         over_at = time.monotonic()
         house.add_workers(faults(tasks=["flash_sale.end_lapsed_holds", "flash_sale.reconcile"]))
         await crowd.gone()
