@@ -11,7 +11,7 @@ from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.stock import Ask, Occupied
 from growth.plumbing.outbox import emit
 from growth.vocabulary.clock import now
-from growth.vocabulary.events import FlashSaleClaimHeld
+from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld
 from growth.vocabulary.ids import child_id
 from tests import world
 from tests.faults.crowd import Acknowledged, Paid

@@ -11,7 +11,7 @@ from growth.plumbing import idempotency
 from growth.plumbing.idempotency import KEPT_HOURS, Once, fingerprint, once
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
-from growth.vocabulary.events import FlashSalePaused
+from growth.vocabulary.events.flash_sale import FlashSalePaused
 from growth.vocabulary.refusals import Kind, Refusal
 from tests.plumbing.postgres_proxy import PostgresProxy
 

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from growth.plumbing import outbox, outbox_upkeep, partitions
 from growth.plumbing.outbox import Envelope, Subscription, UnknownEvent, deliver, emit, types_of
 from growth.plumbing.postgres import Database, Reader, Tx
-from growth.vocabulary.events import (
-    Event,
+from growth.vocabulary.events import Event
+from growth.vocabulary.events.flash_sale import (
     FlashSaleClaimEvent,
     FlashSaleClaimHeld,
     FlashSaleEnded,

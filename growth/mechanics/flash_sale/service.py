@@ -18,13 +18,8 @@ from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import invalid
 from growth.shop.service import ShopService
-from growth.vocabulary.events import (
-    Event,
-    FlashSaleEnded,
-    FlashSalePaused,
-    FlashSalePublished,
-    FlashSaleResumed,
-)
+from growth.vocabulary.events import Event
+from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 

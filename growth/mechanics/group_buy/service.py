@@ -18,7 +18,8 @@ from growth.plumbing.idempotency import Once, once
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import invalid
-from growth.vocabulary.events import Event, GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
+from growth.vocabulary.events import Event
+from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Kind, Refusal
 

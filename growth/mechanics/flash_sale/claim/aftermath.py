@@ -8,7 +8,7 @@ from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
-from growth.vocabulary.events import FlashSaleClaimReleased
+from growth.vocabulary.events.flash_sale import FlashSaleClaimReleased
 
 
 async def after_release(tx: Tx, stock: Stock, claims: Sequence[Claim], reason: ReleaseReason, now: datetime) -> None:

@@ -16,11 +16,8 @@ from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
 from growth.plumbing.coalesce import Coalescer, Handover
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database
-from growth.vocabulary.events import (
-    Event,
-    FlashSaleClaimHeld,
-    FlashSaleSoldOut,
-)
+from growth.vocabulary.events import Event
+from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 log = structlog.get_logger("flash_sale.claim")

@@ -29,7 +29,7 @@ from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.outbox import emit
 from growth.plumbing.periodic import LeaseLost, Turn
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
-from growth.vocabulary.events import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
+from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 __all__ = ["Draws", "Entry", "EntryPage", "show_entry"]

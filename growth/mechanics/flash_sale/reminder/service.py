@@ -8,7 +8,7 @@ from growth.mechanics.flash_sale.reminder.model import MAX_WAITING, TOO_MANY_REM
 from growth.plumbing.outbox import emit
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database
-from growth.vocabulary.events import FlashSaleReminderDue
+from growth.vocabulary.events.flash_sale import FlashSaleReminderDue
 from growth.vocabulary.refusals import Refusal
 
 REMIND_BATCH = 500

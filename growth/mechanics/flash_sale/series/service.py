@@ -39,7 +39,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import FieldError, invalid
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import to_milliseconds
-from growth.vocabulary.events import FlashSalePaused, FlashSaleResumed
+from growth.vocabulary.events.flash_sale import FlashSalePaused, FlashSaleResumed
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 

@@ -39,7 +39,8 @@ from growth.plumbing.idempotency import OTHER_CONTENT
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
 from growth.shop.service import has_bought
-from growth.vocabulary.events import Event, GroupBuySeatHeld, GroupBuyTeamOpened
+from growth.vocabulary.events import Event
+from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
 

@@ -15,7 +15,7 @@ from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
 from growth.shop.model import LineOutcome, Order, OrderLine, Outcome
-from growth.vocabulary.events import FlashSaleClaimPaid, FlashSaleClaimRefunded, FlashSaleRefundRequired
+from growth.vocabulary.events.flash_sale import FlashSaleClaimPaid, FlashSaleClaimRefunded, FlashSaleRefundRequired
 from growth.vocabulary.ids import UUID_PATTERN
 
 _is_uuid = re.compile(UUID_PATTERN).match

@@ -14,8 +14,8 @@ from growth.mechanics.group_buy.team.ending.store import Owed
 from growth.mechanics.group_buy.team.model import Seat, Team, TeamState
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
-from growth.vocabulary.events import (
-    Event,
+from growth.vocabulary.events import Event
+from growth.vocabulary.events.group_buy import (
     GroupBuyLeaderChanged,
     GroupBuyRefundRequired,
     GroupBuySeatReleased,

@@ -22,7 +22,7 @@ from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
 from growth.shop.model import LineOutcome, Order, OrderLine, Outcome
 from growth.shop.service import has_bought
-from growth.vocabulary.events import GroupBuySeatPaid, GroupBuySeatRefunded, GroupBuyTeamOpened
+from growth.vocabulary.events.group_buy import GroupBuySeatPaid, GroupBuySeatRefunded, GroupBuyTeamOpened
 from growth.vocabulary.ids import UUID_PATTERN, derived_id
 from growth.vocabulary.refusals import Unavailable
 

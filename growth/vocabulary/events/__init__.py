@@ -1,0 +1,9 @@
+"""Events: what happened, in the past tense, told to whoever listens. The one catalogue of all that the service emits.
+
+An event's tag is its name, `room.what_happened`. Fields only grow: last year's listener still reads this year's.
+"""
+
+from growth.vocabulary.events import flash_sale, group_buy
+from growth.vocabulary.events.base import Event
+
+__all__ = ["Event", "flash_sale", "group_buy"]
