@@ -12,7 +12,7 @@ ENTRY_FILES = {"routes.py", "admin.py", "cli.py", "worker.py", "bootstrap.py", "
 MAY_ASK: Mapping[str, str] = {
     "vocabulary/clock.py": "it is the clock",
     "plumbing/operators.py": "`act_of` is what an admin route begins with",
-    "demo.py": "a program of its own",
+    "demo/": "a program of its own",
     "dev.py": "a program of its own",
     "load/": "a program of its own",
 }

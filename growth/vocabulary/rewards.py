@@ -1,0 +1,59 @@
+"""What a shopper can be given: one tagged union, the same in every campaign, entry and event."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from growth.vocabulary.ids import Uuid
+from growth.vocabulary.money import Fen
+
+MAX_POINTS = 1_000_000
+"""Of one grant."""
+MAX_CARDS = 31
+"""Of one grant."""
+MAX_VALID_DAYS = 3_660
+
+
+class _Reward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """Base of all rewards."""
+
+
+class PointsReward(_Reward, frozen=True, tag="points"):
+    """Points to spend in the shop."""
+
+    points: Annotated[int, Meta(ge=1, le=MAX_POINTS, description="Whole points.")]
+    valid_days: Annotated[int, Meta(ge=1, le=MAX_VALID_DAYS)] | None = None
+    """Days until these points expire; never, if left out."""
+
+
+class CouponReward(_Reward, frozen=True, tag="coupon"):
+    """A coupon of a published template."""
+
+    template_id: Uuid
+
+
+class GrowthReward(_Reward, frozen=True, tag="growth"):
+    """Growth value: what membership levels count."""
+
+    growth: Annotated[int, Meta(ge=1, le=MAX_POINTS, description="Whole units of growth value.")]
+
+
+class CommissionReward(_Reward, frozen=True, tag="commission"):
+    """Money to withdraw."""
+
+    amount_fen: Annotated[Fen, Meta(ge=1)]
+
+
+class MakeUpCardReward(_Reward, frozen=True, tag="make_up_card"):
+    """Cards that repair a day without a check-in."""
+
+    cards: Annotated[int, Meta(ge=1, le=MAX_CARDS)] = 1
+
+
+class FreezeCardReward(_Reward, frozen=True, tag="freeze_card"):
+    """Cards that are used up by themselves on a day without a check-in, and keep the streak."""
+
+    cards: Annotated[int, Meta(ge=1, le=MAX_CARDS)] = 1
+
+
+Reward = PointsReward | CouponReward | GrowthReward | CommissionReward | MakeUpCardReward | FreezeCardReward
