@@ -14,6 +14,7 @@ FURNITURE = {"__init__.py", "model.py", "store.py", "service.py", "routes.py", "
 SHARED_NOUNS: Mapping[str, str] = {
     "periodic.py": "what the clock does to the room",
     "settlement.py": "what orders do to the room",
+    "shopper.py": "what the room knows of one shopper: told, erased, merged",
 }
 
 NOUNS: Mapping[str, str] = {
