@@ -23,8 +23,9 @@ from growth.shop.hooks import (
     ShopperRegistered,
     Unreadable,
 )
-from growth.shop.model import ALREADY_KNOWN, APPLIED, NO_LISTENER, Answer, Known, LineOutcome, OrderParticipant, Outcome
+from growth.shop.model import ALREADY_KNOWN, APPLIED, NO_LISTENER, Answer, Known, OrderParticipant
 from growth.shop.signatures import Verifier
+from growth.vocabulary.orders import LineOutcome, Outcome
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("shop")

@@ -7,7 +7,8 @@ import msgspec
 
 from growth.plumbing.postgres import Reader, Tx
 from growth.shop.hooks import KnownHook, LineTold, PaidData, PlacedData, RefundedData, RegisteredData
-from growth.shop.model import Answer, Known, LineOutcome, Order, OrderLine, Outcome
+from growth.shop.model import Answer, Known
+from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 
 
 async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime) -> tuple[bytes, Answer] | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from growth.plumbing.invariants import violations
 from growth.plumbing.postgres import Database, Tx
-from growth.shop.model import LineOutcome, Order
 from growth.shop.service import Result, ShopService
 from growth.shop.signatures import sign
+from growth.vocabulary.orders import LineOutcome, Order
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECRET = "whsec_" + b64encode(b"a toy secret of thirty-two bytes").decode()

@@ -6,8 +6,8 @@ import pytest
 
 from growth.plumbing.postgres import CommitUnknown, Database, Tx, connect_postgres
 from growth.shop import service as shop_service
-from growth.shop.model import LineOutcome, Order
 from growth.shop.service import ShopService
+from growth.vocabulary.orders import LineOutcome, Order
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 from tests.plumbing.postgres_proxy import PostgresProxy
 from tests.shop.hooking import Shop, refused

@@ -9,10 +9,10 @@ import pytest
 
 from growth.plumbing.postgres import Database, Tx
 from growth.shop import hooks
-from growth.shop.model import LineOutcome, Order, Outcome
 from growth.shop.service import ShopService
 from growth.shop.signatures import sign
 from growth.vocabulary import clock
+from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from tests.shop.hooking import PATH, Shop, app_of, nothing_is_stored, refused
 from tests.shop.telling import (
     CLAIM_ID,

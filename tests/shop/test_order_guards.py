@@ -10,8 +10,9 @@ import pytest
 from growth.plumbing.postgres import Database, Tx
 from growth.shop import store
 from growth.shop.hooks import RefundedData
-from growth.shop.model import Known, LineOutcome, Order
+from growth.shop.model import Known
 from growth.shop.service import ShopService
+from growth.vocabulary.orders import LineOutcome, Order
 from tests.shop.telling import (
     NOON,
     SECRET,

@@ -10,8 +10,8 @@ import pytest
 
 from growth.plumbing.postgres import Database, Tx
 from growth.shop import store
-from growth.shop.model import LineOutcome, Order, Outcome
 from growth.shop.service import ShopService
+from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from tests.shop.telling import (
     JSON,
     SECRET,

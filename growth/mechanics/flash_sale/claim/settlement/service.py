@@ -14,9 +14,9 @@ from growth.mechanics.flash_sale.claim.settlement import store
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
-from growth.shop.model import LineOutcome, Order, OrderLine, Outcome
 from growth.vocabulary.events.flash_sale import FlashSaleClaimPaid, FlashSaleClaimRefunded, FlashSaleRefundRequired
 from growth.vocabulary.ids import UUID_PATTERN
+from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 
 _is_uuid = re.compile(UUID_PATTERN).match
 

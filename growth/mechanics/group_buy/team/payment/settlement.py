@@ -20,10 +20,10 @@ from growth.mechanics.group_buy.team.payment import store
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
-from growth.shop.model import LineOutcome, Order, OrderLine, Outcome
 from growth.shop.service import has_bought
 from growth.vocabulary.events.group_buy import GroupBuySeatPaid, GroupBuySeatRefunded, GroupBuyTeamOpened
 from growth.vocabulary.ids import UUID_PATTERN, derived_id
+from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 from growth.vocabulary.refusals import Unavailable
 
 PAID_LATE = "group_buy.paid_late"
