@@ -21,6 +21,7 @@ NOUNS: Mapping[str, str] = {
     # A room's own nouns, each with what it is. A file of another name is a noun that was not thought about.
     "shop/hooks.py": "what the shop tells, as Structs",
     "shop/signatures.py": "Standard Webhooks, both ways",
+    "rewards/compliance.py": "what platforms and law forbid a campaign to reward",
     "mechanics/flash_sale/board.py": "what this process remembers of the sales",
     "mechanics/flash_sale/stock.py": "the face of Redis",
     "mechanics/flash_sale/tempo.py": "a listener's count of claims won in each second",
