@@ -1,0 +1,112 @@
+"""Events of the merchant's order system, as its signed hooks told them: each fact once, whoever told it how often.
+
+`at` is when this service learned of it; the time of the fact itself stands beside it. Of one order they come in the
+order in which its facts became known, and nothing that needs the payment comes before it: a refund, or a receipt, that
+the shop told too early follows its order's `shop.order_paid`.
+"""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from growth.vocabulary.events.base import Event
+
+
+class ShopOrderLine(Struct, frozen=True, kw_only=True):
+    """One line of an order, as it was placed or paid."""
+
+    line_id: str
+    sku: str
+    units: int
+    amount_fen: int
+    """For all units together."""
+    claim_id: str | None = None
+    """The flash-sale claim that the line pays for."""
+    seat_id: str | None = None
+    """The group-buy seat that the line pays for."""
+    coupon_id: str | None = None
+
+
+class ShopRefundLine(Struct, frozen=True, kw_only=True):
+    """How much of one line a refund paid back: units, money, or both. All refunds of a line never exceed it."""
+
+    line_id: str
+    sku: str
+    units: int
+    amount_fen: int
+
+
+class ShopOrderEvent(Event, frozen=True, kw_only=True):
+    """Base of what happens to one order."""
+
+    order_id: str
+
+    @property
+    def subject(self) -> str:
+        """The order."""
+        return self.order_id
+
+
+class ShopOrderPlaced(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_placed"):
+    """An order was placed. May come after `shop.order_paid`, if the shop told them so."""
+
+    user_id: str
+    placed_at: datetime
+    lines: list[ShopOrderLine]
+
+
+class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_paid"):
+    """An order was paid."""
+
+    user_id: str
+    paid_at: datetime
+    paid_fen: int
+    """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
+    lines: list[ShopOrderLine]
+    is_first_order: bool
+    """No other order of this shopper was known to be paid, refunded since or not. True once for each shopper."""
+
+
+class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_received"):
+    """The shopper has the goods of a paid order."""
+
+    user_id: str
+    received_at: datetime
+
+
+class ShopOrderRefunded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_refunded"):
+    """Part of a paid order, or all of it, was paid back. Once for each refund of which something counts."""
+
+    user_id: str
+    refund_id: str
+    """Unique within its order."""
+    refunded_at: datetime
+    lines: list[ShopRefundLine]
+    """As far as the order goes: of a refund that was told before the payment, what exceeds a line is left out."""
+    is_whole: bool
+    """With this refund nothing of the order is left: of every line, all units or all money. True once at most."""
+
+
+class ShopOrderClosed(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_closed"):
+    """An order was given up without payment, as far as the shop knew: it may have been paid all the same."""
+
+    user_id: str | None
+    """None for an order that was not heard of before."""
+    closed_at: datetime
+
+
+class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_registered"):
+    """Somebody became a shopper. Once for each; told again with an earlier time, only what the shop's room knows changes.
+
+    From which device and address stays with the shop's room: `shop.service.registration` tells those who must know.
+    """
+
+    user_id: str
+    registered_at: datetime
+    source: str | None
+    """Where the shopper came from, in the shop's own words."""
+
+    @property
+    def subject(self) -> str:
+        """The shopper."""
+        return self.user_id
