@@ -7,7 +7,16 @@ from typing import Protocol
 from msgspec import Struct
 
 from growth.plumbing.postgres import Tx
-from growth.shop.hooks import RefundedData
+from growth.shop.hooks import LineTold, PaidData, PlacedData, RefundedData
+from growth.vocabulary.events.shop import (
+    ShopOrderEvent,
+    ShopOrderLine,
+    ShopOrderPaid,
+    ShopOrderPlaced,
+    ShopOrderReceived,
+    ShopOrderRefunded,
+    ShopRefundLine,
+)
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 
 
@@ -44,6 +53,24 @@ class Known(Struct, frozen=True, kw_only=True):
     paid_content: bytes | None = None
     is_closed: bool = False
     is_received: bool = False
+
+
+class Refund(Struct, frozen=True):
+    """One refund as it was told, which may be of more than the order turned out to have."""
+
+    refund_id: str
+    refunded_at: datetime
+    lines: list[tuple[str, int, int]]
+    """`line_id`, units, fen."""
+
+
+class Registration(Struct, frozen=True):
+    """What the shop told of one shopper's registration."""
+
+    registered_at: datetime
+    source: str | None
+    device_id: str | None
+    address: str | None
 
 
 APPLIED = Answer(Outcome.APPLIED)
@@ -114,3 +141,116 @@ def answer_of(own: Answer, lines: Sequence[LineOutcome]) -> Answer:
             if line.outcome is worst:
                 return Answer(worst, line.code, line.detail, tuple(lines))
     return Answer(own.outcome, own.code, own.detail, tuple(lines))
+
+
+def _event_lines(lines: Sequence[LineTold]) -> list[ShopOrderLine]:
+    return [
+        ShopOrderLine(
+            line_id=line.line_id,
+            sku=line.sku,
+            units=line.units,
+            amount_fen=line.amount_fen,
+            claim_id=line.claim_id,
+            seat_id=line.seat_id,
+            coupon_id=line.coupon_id,
+        )
+        for line in lines
+    ]
+
+
+def placed_event(placed: PlacedData, now: datetime) -> ShopOrderPlaced:
+    """Return the event of an order placed."""
+    return ShopOrderPlaced(
+        at=now,
+        order_id=placed.order_id,
+        user_id=placed.user_id,
+        placed_at=placed.placed_at,
+        lines=_event_lines(placed.lines),
+    )
+
+
+def paid_events(
+    paid: PaidData, refunds: Sequence[Refund], received_at: datetime | None, *, is_first_order: bool, now: datetime
+) -> list[ShopOrderEvent]:
+    """Return the event of an order paid, and those of what was told before its time: `refunds`, and the receipt."""
+    lines = _event_lines(paid.lines)
+    events: list[ShopOrderEvent] = [
+        ShopOrderPaid(
+            at=now,
+            order_id=paid.order_id,
+            user_id=paid.user_id,
+            paid_at=paid.paid_at,
+            paid_fen=paid.paid_fen,
+            lines=lines,
+            is_first_order=is_first_order,
+        )
+    ]
+    left = {line.line_id: _Left(line.sku, line.units, line.amount_fen) for line in paid.lines}
+    events.extend(
+        event for refund in refunds if (event := _refund_event(paid.order_id, paid.user_id, refund, left, now))
+    )
+    if received_at is not None:
+        events.append(received_event(paid.order_id, paid.user_id, received_at, now))
+    return events
+
+
+def refunded_event(order: Order, refund: Refund, now: datetime) -> ShopOrderRefunded | None:
+    """Return the event of a refund, told after the payment and counted in `order`."""
+    told = {line_id: (units, amount_fen) for line_id, units, amount_fen in refund.lines}
+    left = {}
+    for line in order.lines:
+        units, amount_fen = told.get(line.line_id, (0, 0))
+        left[line.line_id] = _Left(
+            line.sku, line.units, line.amount_fen, line.refunded_units - units, line.refunded_fen - amount_fen
+        )
+    assert order.user_id is not None
+    return _refund_event(order.order_id, order.user_id, refund, left, now)
+
+
+def received_event(order_id: str, user_id: str, received_at: datetime, now: datetime) -> ShopOrderReceived:
+    """Return the event of a paid order received."""
+    return ShopOrderReceived(at=now, order_id=order_id, user_id=user_id, received_at=received_at)
+
+
+class _Left(Struct):
+    """A line of a paid order while its refunds are counted."""
+
+    sku: str
+    units: int
+    amount_fen: int
+    refunded_units: int = 0
+    refunded_fen: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it is left."""
+        return self.refunded_units == self.units or 0 < self.amount_fen == self.refunded_fen
+
+
+def _refund_event(
+    order_id: str, user_id: str, refund: Refund, left: Mapping[str, _Left], now: datetime
+) -> ShopOrderRefunded | None:
+    """Count a refund as far as the lines go, and return its event; None if nothing of it counts."""
+    was_whole = all(line.is_whole for line in left.values())
+    lines: list[ShopRefundLine] = []
+    for line_id, told_units, told_fen in refund.lines:
+        line = left.get(line_id)
+        if line is None:
+            continue
+        units = min(told_units, line.units - line.refunded_units)
+        amount_fen = min(told_fen, line.amount_fen - line.refunded_fen)
+        if units or amount_fen:
+            line.refunded_units += units
+            line.refunded_fen += amount_fen
+            lines.append(ShopRefundLine(line_id=line_id, sku=line.sku, units=units, amount_fen=amount_fen))
+    if not lines:
+        return None
+    return ShopOrderRefunded(
+        at=now,
+        order_id=order_id,
+        user_id=user_id,
+        refund_id=refund.refund_id,
+        refunded_at=refund.refunded_at,
+        lines=lines,
+        is_whole=not was_whole and all(line.is_whole for line in left.values()),
+    )

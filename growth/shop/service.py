@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 from msgspec import Raw, Struct
 
+from growth.plumbing import outbox
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
 from growth.shop.hooks import (
@@ -20,12 +21,23 @@ from growth.shop.hooks import (
     OrderReceived,
     OrderRefunded,
     OtherHook,
+    RegisteredData,
     ShopperRegistered,
     Unreadable,
 )
-from growth.shop.model import ALREADY_KNOWN, APPLIED, NO_LISTENER, Answer, Known, OrderParticipant
+from growth.shop.model import (
+    ALREADY_KNOWN,
+    APPLIED,
+    NO_LISTENER,
+    Answer,
+    Known,
+    OrderParticipant,
+    Refund,
+    Registration,
+)
 from growth.shop.signatures import Verifier
-from growth.vocabulary.orders import LineOutcome, Outcome
+from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent, ShopShopperRegistered
+from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("shop")
@@ -97,10 +109,11 @@ class ShopService:
         said = hooks.content(hook)
         try:
             async with self._turn(), self._database.transaction() as tx:
+                await store.take_turn(tx, subject)
                 if taken := await store.begin_event(tx, hook, subject, said, now):
                     return model.judge_first_answer(said, *taken)
                 if isinstance(hook, ShopperRegistered):
-                    answer = APPLIED if await store.register(tx, hook.data) else ALREADY_KNOWN
+                    answer = await _register(tx, hook.data, now)
                 else:
                     answer = await self._settle(tx, hook, said, now)
                 await store.end_event(tx, hook, answer)
@@ -135,6 +148,8 @@ class ShopService:
             notes.extend(model.refund_notes(await store.refunds_beyond(tx, order_id)))
         order = await store.read_order(tx, order_id)
         assert order is not None
+        if own is APPLIED:
+            await outbox.emit(tx, *await _events(tx, hook, order, now))
         # Also after what was already known: whoever came to take part since then catches up.
         for participant in self._participants:
             notes.extend(await participant.settle(tx, order, now))
@@ -147,6 +162,42 @@ async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str 
     Participants ask in the transaction of the order that they settle, and leave that one out.
     """
     return await store.buyers(reader, user_ids, except_order)
+
+
+async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:
+    """Return when and from where each shopper registered; those the shop never told of are missing."""
+    return await store.registration(reader, user_ids)
+
+
+async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:
+    if await store.register(tx, data):
+        event = ShopShopperRegistered(
+            at=now, user_id=data.user_id, registered_at=data.registered_at, source=data.source
+        )
+        await outbox.emit(tx, event)
+        return APPLIED
+    return APPLIED if await store.reregister(tx, data) else ALREADY_KNOWN
+
+
+async def _events(tx: Tx, hook: OrderHook, order: Order, now: datetime) -> Sequence[ShopOrderEvent]:
+    """Return the events of a fact that is new to `order`: what needs the payment waits until that is known."""
+    match hook:
+        case OrderPlaced(data=placed):
+            return [model.placed_event(placed, now)]
+        case OrderPaid(data=paid):
+            is_first = await store.is_first_order(tx, paid.user_id, paid.order_id)
+            refunds = await store.refunds(tx, paid.order_id)
+            return model.paid_events(paid, refunds, order.received_at, is_first_order=is_first, now=now)
+        case OrderClosed():
+            return [ShopOrderClosed(at=now, order_id=order.order_id, user_id=order.user_id, closed_at=hook.time)]
+        case OrderReceived() if order.is_paid and order.user_id is not None:
+            return [model.received_event(order.order_id, order.user_id, hook.time, now)]
+        case OrderRefunded(data=data) if order.is_paid:
+            lines = [(line.line_id, line.units, line.amount_fen) for line in data.lines]
+            event = model.refunded_event(order, Refund(data.refund_id, hook.time, lines), now)
+            return [event] if event else []
+        case _:
+            return []
 
 
 async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:

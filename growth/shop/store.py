@@ -7,8 +7,17 @@ import msgspec
 
 from growth.plumbing.postgres import Reader, Tx
 from growth.shop.hooks import KnownHook, LineTold, PaidData, PlacedData, RefundedData, RegisteredData
-from growth.shop.model import Answer, Known
+from growth.shop.model import Answer, Known, Refund, Registration
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
+
+
+async def take_turn(tx: Tx, subject: str) -> None:
+    """Wait for other transactions on the same order or shopper; others wait for this one.
+
+    Before anything is written: a transaction's place in the outbox is that of its first write, and what is told of one
+    order must be read in the order in which it became known.
+    """
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('shop.turn:' || $1, 0))", subject)
 
 
 async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime) -> tuple[bytes, Answer] | None:
@@ -166,6 +175,26 @@ async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
     )
 
 
+async def is_first_order(tx: Tx, user_id: str, order_id: str) -> bool:
+    """Say whether the shopper is known to have paid no other order; others of theirs wait for this transaction."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('shop.first_order:' || $1, 0))", user_id)
+    # A statement of its own: it sees what was committed while the lock was waited for.
+    is_first: bool = await tx.fetchval(
+        """
+        SELECT NOT EXISTS (
+            SELECT
+            FROM shop.orders
+            WHERE user_id = $1
+              AND paid_at IS NOT NULL
+              AND order_id <> $2
+        )
+        """,
+        user_id,
+        order_id,
+    )
+    return is_first
+
+
 async def close(tx: Tx, order_id: str, closed_at: datetime) -> None:
     """Add that the order was closed; told several times, the earliest counts."""
     await tx.execute(
@@ -261,6 +290,25 @@ async def redate_refund(tx: Tx, data: RefundedData, refunded_at: datetime) -> No
     )
 
 
+async def refunds(tx: Tx, order_id: str) -> Sequence[Refund]:
+    """Return what was told of refunds of the order, earliest first."""
+    rows = await tx.fetch(
+        """
+        SELECT refund_id, refund.refunded_at, line.line_id, line.units, line.amount_fen
+        FROM shop.refunds AS refund
+        JOIN shop.refund_lines AS line USING (order_id, refund_id)
+        WHERE refund.order_id = $1
+        ORDER BY refund.refunded_at, refund_id, line.line_id
+        """,
+        order_id,
+    )
+    told: dict[str, Refund] = {}
+    for row in rows:
+        refund = told.setdefault(row["refund_id"], Refund(row["refund_id"], row["refunded_at"], []))
+        refund.lines.append((row["line_id"], row["units"], row["amount_fen"]))
+    return list(told.values())
+
+
 async def refunds_beyond(tx: Tx, order_id: str) -> Mapping[str, bool]:
     """Return the lines of which more was refunded than they have, and for each whether the order has it at all."""
     rows = await tx.fetch(
@@ -308,28 +356,33 @@ async def read_order(reader: Reader, order_id: str) -> Order | None:
 
 
 async def register(tx: Tx, data: RegisteredData) -> bool:
-    """Keep a shopper; of several tellings the earliest. Return whether this one is kept."""
+    """Keep a shopper who was not known. Return whether this is so."""
+    is_new = await tx.fetchval(
+        """
+        INSERT INTO shop.shoppers (user_id, registered_at, source, device_id, address)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (user_id) DO NOTHING
+        RETURNING true
+        """,
+        data.user_id,
+        data.registered_at,
+        data.source,
+        data.device_id,
+        data.address,
+    )
+    return bool(is_new)
+
+
+async def reregister(tx: Tx, data: RegisteredData) -> bool:
+    """Keep another telling of a known shopper if it is the earliest. Return whether it is."""
     is_kept = await tx.fetchval(
         """
-        INSERT INTO shop.shoppers AS known (user_id, registered_at, source, device_id, address)
-        VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (user_id) DO UPDATE
-        SET registered_at = EXCLUDED.registered_at,
-            source = EXCLUDED.source,
-            device_id = EXCLUDED.device_id,
-            address = EXCLUDED.address
-        -- The rest decides where two tell of the same instant, so that the order of arrival does not.
-        WHERE (
-            EXCLUDED.registered_at,
-            coalesce(EXCLUDED.source, ''),
-            coalesce(EXCLUDED.device_id, ''),
-            coalesce(EXCLUDED.address, '')
-        ) < (
-            known.registered_at,
-            coalesce(known.source, ''),
-            coalesce(known.device_id, ''),
-            coalesce(known.address, '')
-        )
+        UPDATE shop.shoppers
+        SET registered_at = $2, source = $3, device_id = $4, address = $5
+        WHERE user_id = $1
+          -- The rest decides where two tell of the same instant, so that the order of arrival does not.
+          AND ($2, coalesce($3, ''), coalesce($4, ''), coalesce($5, ''))
+            < (registered_at, coalesce(source, ''), coalesce(device_id, ''), coalesce(address, ''))
         RETURNING true
         """,
         data.user_id,
@@ -339,6 +392,22 @@ async def register(tx: Tx, data: RegisteredData) -> bool:
         data.address,
     )
     return bool(is_kept)
+
+
+async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:
+    """Return all that the shop told of each shopper's registration; those it never told of are missing."""
+    rows = await reader.fetch(
+        """
+        SELECT user_id, registered_at, source, device_id, address
+        FROM shop.shoppers
+        WHERE user_id = ANY ($1::text[])
+        """,
+        user_ids,
+    )
+    return {
+        row["user_id"]: Registration(row["registered_at"], row["source"], row["device_id"], row["address"])
+        for row in rows
+    }
 
 
 async def registered_at(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, datetime]:

@@ -96,7 +96,7 @@ class ShopOrderClosed(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order
 
 
 class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_registered"):
-    """Somebody became a shopper. Once for each; told again with an earlier time, only what the shop's room knows changes.
+    """Somebody became a shopper. Once for each: told again with an earlier time, the shop's room alone takes note.
 
     From which device and address stays with the shop's room: `shop.service.registration` tells those who must know.
     """
