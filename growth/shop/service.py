@@ -35,6 +35,7 @@ from growth.shop.model import (
     Refund,
     Registration,
 )
+from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
 from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent, ShopShopperRegistered
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
@@ -95,7 +96,7 @@ class ShopService:
 
     async def registered_at(self, user_ids: Sequence[str]) -> Mapping[str, datetime]:
         """Return when each shopper registered with the shop; those it never told of are missing."""
-        return await store.registered_at(self._database, user_ids)
+        return await shoppers.registered_at(self._database, user_ids)
 
     async def _take(self, raw: Raw, now: datetime) -> Result:
         hook = hooks.read_event(raw)
@@ -166,17 +167,17 @@ async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str 
 
 async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:
     """Return when and from where each shopper registered; those the shop never told of are missing."""
-    return await store.registration(reader, user_ids)
+    return await shoppers.registration(reader, user_ids)
 
 
 async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:
-    if await store.register(tx, data):
+    if await shoppers.register(tx, data):
         event = ShopShopperRegistered(
             at=now, user_id=data.user_id, registered_at=data.registered_at, source=data.source
         )
         await outbox.emit(tx, event)
         return APPLIED
-    return APPLIED if await store.reregister(tx, data) else ALREADY_KNOWN
+    return APPLIED if await shoppers.reregister(tx, data) else ALREADY_KNOWN
 
 
 async def _events(tx: Tx, hook: OrderHook, order: Order, now: datetime) -> Sequence[ShopOrderEvent]:

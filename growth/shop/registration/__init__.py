@@ -1,0 +1,1 @@
+"""When, and from where, the shop registered its shoppers: of several tellings the earliest."""
