@@ -1,0 +1,149 @@
+"""Moves what shoppers hold. Whatever is asked here happens in the caller's transaction, and happens once."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import structlog
+
+from growth.plumbing.periodic import Turn
+from growth.plumbing.postgres import Database, Reader, Tx
+from growth.rewards.ledger import store
+from growth.rewards.ledger.lot import store as lots
+from growth.rewards.ledger.model import (
+    HOUSE,
+    INSUFFICIENT,
+    Balance,
+    Currency,
+    Entry,
+    Liabilities,
+    Points,
+    Resolution,
+    Transfer,
+)
+from growth.vocabulary.ids import derived_id
+from growth.vocabulary.refusals import Refusal
+
+log = structlog.get_logger("ledger")
+
+EXPIRE_BATCH = 1_000
+"""Shoppers whose points are looked at in one transaction."""
+FOLD_BATCH = 5_000
+"""Moves of the house folded in one transaction."""
+
+
+async def transfer(tx: Tx, transfers: Sequence[Transfer], now: datetime) -> frozenset[str]:
+    """Move what was not moved before; return those ids. One round trip, two more where points are spent.
+
+    Raises `Refusal` `ledger.insufficient` if a shopper has not enough; the transaction must be given up then.
+    """
+    if not transfers:
+        return frozenset()
+    _check(transfers)
+    spending = [one for one in transfers if one.currency is Currency.POINTS and not one.debit.startswith(HOUSE)]
+    if spending:
+        owners = sorted({one.debit for one in spending})
+        await lots.lock_accounts(tx, owners)
+        await lots.expire(tx, owners, now)
+    moved = await store.move(tx, transfers, now)
+    if not moved.is_covered:
+        raise Refusal(INSUFFICIENT)
+    spent = [one for one in spending if one.transfer_id in moved.fresh]
+    if spent:
+        await lots.use_up(tx, spent)
+    return moved.fresh
+
+
+async def post(tx: Tx, amounts: Mapping[str, int | None], now: datetime) -> frozenset[str]:
+    """Post pending transfers, whole (None) or in part (the rest goes back); return the ids of those that ended now.
+
+    Those that had ended before, by `post` or `void`, stay as they are.
+    """
+    assert all(amount is None or amount > 0 for amount in amounts.values())
+    return await _resolve(tx, [Resolution(pending_id, amount) for pending_id, amount in amounts.items()], now)
+
+
+async def void(tx: Tx, pending_ids: Sequence[str], now: datetime) -> frozenset[str]:
+    """Give pending transfers up; return the ids of those that ended now."""
+    return await _resolve(tx, [Resolution(pending_id, 0) for pending_id in pending_ids], now)
+
+
+async def balances(reader: Reader, owner: str) -> Mapping[Currency, Balance]:
+    """Return what a shopper has, every currency."""
+    return {currency: Balance() for currency in Currency} | dict(await store.balances(reader, owner))
+
+
+async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
+    """Return a shopper's history, newest first; `before` is the position of the last entry seen."""
+    return await store.entries(reader, owner, currency, before, limit)
+
+
+async def points(reader: Reader, owner: str, now: datetime) -> Points:
+    """Return the points of a shopper as they are at `now`: what is over does not count, moved away or not."""
+    available = (await balances(reader, owner))[Currency.POINTS].available
+    if available > 0:
+        available -= await lots.over(reader, owner, now)
+    return Points(
+        points=max(available, 0),
+        owed=max(-available, 0),
+        expiring=await lots.expiring(reader, owner, now),
+        server_time=now,
+    )
+
+
+class Ledger:
+    """What the routes and the clock ask of the ledger."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def points(self, user_id: str, now: datetime) -> Points:
+        """Return the points of a shopper."""
+        return await points(self._database, user_id, now)
+
+    async def balances(self, user_id: str) -> Mapping[Currency, Balance]:
+        """Return everything a shopper has."""
+        return await balances(self._database, user_id)
+
+    async def entries(self, user_id: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
+        """Return a shopper's history, newest first."""
+        return await entries(self._database, user_id, currency, before, limit)
+
+    async def liabilities(self, now: datetime) -> Liabilities:
+        """Return what the house owes its shoppers."""
+        return Liabilities(
+            currencies=await store.liabilities(self._database),
+            expiring=await lots.expiring_by_month(self._database, now),
+            at=now,
+        )
+
+    async def expire_due(self, turn: Turn) -> int:
+        """Move points that are over to the house, a batch of shoppers at a time; return how many shoppers."""
+        async with turn.transaction() as tx:
+            owners = await lots.lock_due(tx, turn.now, EXPIRE_BATCH)
+            if not owners:
+                return 0
+            ended = await lots.expire(tx, owners, turn.now)
+        log.info("ledger.points_expired", shoppers=len(owners), lots=ended)
+        return len(owners)
+
+    async def fold_house(self, turn: Turn) -> int:
+        """Fold the house's moves into its accounts; return how many."""
+        async with turn.transaction() as tx:
+            return await store.fold_house(tx, FOLD_BATCH)
+
+
+async def _resolve(tx: Tx, resolutions: Sequence[Resolution], now: datetime) -> frozenset[str]:
+    if not resolutions:
+        return frozenset()
+    return await store.resolve(tx, [(derived_id(one.pending_id, "end"), one) for one in resolutions], now)
+
+
+def _check(transfers: Sequence[Transfer]) -> None:
+    """Hold the caller to what one statement can do."""
+    debited = {(one.debit, one.currency) for one in transfers if not one.debit.startswith(HOUSE)}
+    credited = {(one.credit, one.currency) for one in transfers}
+    assert not debited & credited, "a shopper gives and gets the same currency in one batch"
+    for one in transfers:
+        assert one.amount > 0, one
+        assert not (one.pending and one.currency is Currency.POINTS), "points are spent at once"
+        assert one.expires_at is None or one.currency is Currency.POINTS, "only points end"
