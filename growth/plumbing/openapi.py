@@ -3,14 +3,11 @@
 Who may call, which problems a call ends in, the headers it reads, and the words beside the fields of our Structs.
 """
 
-import ast
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 from litestar import Litestar
@@ -19,6 +16,8 @@ from litestar.routes import HTTPRoute
 from msgspec import Struct
 
 from growth.plumbing import identity, operators, problems
+from growth.plumbing.catalogue import document_webhooks
+from growth.plumbing.field_docs import field_docs
 from growth.plumbing.http import CSV_MEDIA_TYPE, TOO_LARGE, UNSUPPORTED_TYPE, csv_bytes, idempotency_key, if_match
 from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.plumbing.reach import kinds_of, names_in
@@ -120,6 +119,7 @@ def complete(document: JSON, app: Litestar) -> JSON:
     components |= {"securitySchemes": SECURITY, "headers": HEADERS, "examples": _examples(document["paths"])}
     schemas = components.setdefault("schemas", {})
     document["paths"] = _lifted(document["paths"], schemas)
+    document["webhooks"] = document_webhooks(schemas)
     for schema in schemas.values():
         _describe(schema)
     schemas["Problem"] = PROBLEM
@@ -265,7 +265,7 @@ def _describe(schema: JSON) -> None:
         schema["additionalProperties"] = False
     for base in reversed(struct.__mro__):
         if base.__module__.startswith("growth."):
-            for field, told in _field_docs(base).items():
+            for field, told in field_docs(base).items():
                 schema["properties"][field]["description"] = told
 
 
@@ -280,26 +280,6 @@ def _structs() -> Mapping[tuple[str, frozenset[str]], type[Struct]]:
         if struct.__module__.startswith("growth."):
             found[struct.__name__, frozenset(struct.__struct_encode_fields__)] = struct
     return found
-
-
-def _field_docs(class_: type) -> Mapping[str, str]:
-    """Return the strings that stand below the fields of a class of ours."""
-    return _docs_in(class_.__module__).get(class_.__name__, {})
-
-
-@cache
-def _docs_in(module: str) -> Mapping[str, Mapping[str, str]]:
-    """Return, by class and field, the strings that stand below fields."""
-    return {
-        node.name: {
-            field.target.id: inspect.cleandoc(told.value.value)
-            for field, told in pairwise(node.body)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-            if isinstance(told, ast.Expr) and isinstance(told.value, ast.Constant) and isinstance(told.value.value, str)
-        }
-        for node in ast.parse(inspect.getsource(sys.modules[module])).body
-        if isinstance(node, ast.ClassDef)
-    }
 
 
 def _tidied(node: Any, names: Mapping[str, str]) -> Any:

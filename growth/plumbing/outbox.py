@@ -8,7 +8,7 @@ writes and stays open, anywhere on the same Postgres server, holds back what beg
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +25,9 @@ __all__ = [
     "UnknownEvent",
     "deliver",
     "emit",
+    "events_below",
     "forget",
+    "history",
     "lag",
     "mend_after_restore",
     "prepare",
@@ -35,6 +37,10 @@ __all__ = [
 
 MAX_EVENTS_AT_ONCE = 500
 """Events read in one transaction of one subscriber."""
+
+
+WRITING_SECONDS = 600
+"""So far apart, at most, are when an event says it happened and when it was written: clocks differ."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -92,7 +98,7 @@ async def emit(tx: Tx, *events: Event) -> None:
 
 def types_of(*events: type[Event]) -> frozenset[str]:
     """Return the names of `events` and of all that derive from them."""
-    return frozenset(tag for event in events for tag, _ in _catalogue(event))
+    return frozenset(tag for event in events for tag, _ in events_below(event))
 
 
 async def deliver(database: Database, subscription: Subscription, *, max_events: int = MAX_EVENTS_AT_ONCE) -> int:
@@ -120,6 +126,37 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
             await subscription.handle(tx, envelopes)
         await _move_cursor(tx, subscription.name, rows[-1])
     return len(rows)
+
+
+async def history(
+    reader: Reader, since: datetime, until: datetime, types: frozenset[str], *, after: tuple[datetime, str], limit: int
+) -> list[Envelope]:
+    """Return up to `limit` events of `types` that happened from `since` to before `until`, by time and id.
+
+    `after` is the time and id of the last one known; only what is still kept is found. Events of transactions that
+    still run are not seen: they come by subscription.
+    """
+    rows = await reader.fetch(
+        """
+        SELECT event_id, type, data::text AS data
+        FROM plumbing.outbox
+        WHERE written_at >= $1::timestamptz - $7::interval
+          AND written_at < $2::timestamptz + $7::interval
+          AND at >= $1
+          AND at < $2
+          AND (at, event_id) > ($4, $5)
+          AND type = ANY ($3::text[])
+        ORDER BY at, event_id
+        LIMIT $6
+        """,
+        since,
+        until,
+        list(types),
+        *after,
+        limit,
+        timedelta(seconds=WRITING_SECONDS),
+    )
+    return [_envelope(row) for row in rows]
 
 
 async def _news(reader: Reader, name: str) -> Record:
@@ -216,19 +253,19 @@ def _envelope(row: Record) -> Envelope:
     name = row["type"]
     decoder = _decoders.get(name)
     if decoder is None:
-        _decoders.update((tag, msgspec.json.Decoder(event)) for tag, event in _catalogue(Event))
+        _decoders.update((tag, msgspec.json.Decoder(event)) for tag, event in events_below(Event))
         decoder = _decoders.get(name)
         if decoder is None:
             raise UnknownEvent(name)
     return Envelope(row["event_id"], decoder.decode(row["data"]))
 
 
-def _catalogue(event: type[Event]) -> Iterator[tuple[str, type[Event]]]:
-    """Walk down to the events that are emitted; those with others below them are only bases."""
+def events_below(event: type[Event]) -> Iterator[tuple[str, type[Event]]]:
+    """Walk down to the events that are emitted, by name; those with others below them are only bases."""
     below = event.__subclasses__()
     if not below:
         tag = event.__struct_config__.tag
         assert isinstance(tag, str)
         yield tag, event
     for one in below:
-        yield from _catalogue(one)
+        yield from events_below(one)
