@@ -1,0 +1,88 @@
+"""Coupons as other rooms of the house give and take them back."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Tx
+from growth.rewards.coupon import store
+from growth.rewards.coupon.model import Issue, Issued, Source, Voided
+from growth.rewards.coupon.store import Row
+from growth.rewards.coupon.template import store as templates_store
+from growth.rewards.coupon.template.model import term_of
+from growth.vocabulary.events.coupon import CouponIssued, CouponVoided
+
+MAX_ISSUES_AT_ONCE = 1_000
+"""What one transaction holds the templates locked for."""
+
+
+async def issue(tx: Tx, issues: Sequence[Issue], now: datetime) -> list[Issued]:
+    """Issue coupons for campaigns, each once; say what became of each, in order. Three statements however many.
+
+    The templates stay locked until `tx` ends, so issue last. Whether shoppers may take it, its window and their limits
+    are not asked; the quota is, in the order of `issues`.
+    """
+    if not issues:
+        return []
+    assert len(issues) <= MAX_ISSUES_AT_ONCE
+    templates = await templates_store.lock_templates(tx, sorted({one.template_id for one in issues}))
+    terms = {
+        template_id: term_of(template, now)
+        for template_id, template in templates.items()
+        if template.state == "published"
+    }
+    rows: dict[str, Row] = {}
+    for place, one in enumerate(issues):
+        rows.setdefault(one.coupon_id, store.row_of(one, place, terms.get(one.template_id)))
+    outcomes = await store.issue(tx, list(rows.values()), "granted", now)
+    await emit(tx, *[told_issued(row, "granted", now) for row in rows.values() if outcomes[row.coupon_id] == "issued"])
+    return [
+        # Named twice in one call: the second is answered as a second call would be.
+        Issued(one.coupon_id, "already")
+        if outcomes[one.coupon_id] == "issued" and rows[one.coupon_id].place != place
+        else Issued(one.coupon_id, outcomes[one.coupon_id])
+        for place, one in enumerate(issues)
+    ]
+
+
+def told_issued(row: Row, source: Source, now: datetime) -> CouponIssued:
+    """Tell that a coupon was issued."""
+    assert row.valid_from is not None
+    assert row.valid_until is not None
+    return CouponIssued(
+        at=now,
+        coupon_id=row.coupon_id,
+        template_id=row.template_id,
+        user_id=row.user_id,
+        source=source,
+        reason=row.reason,
+        valid_from=row.valid_from,
+        valid_until=row.valid_until,
+    )
+
+
+async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> list[Voided]:
+    """Take coupons back; say what became of each, in order. One that an order has is voided if the order returns it."""
+    if not coupon_ids:
+        return []
+    before = await store.void(tx, sorted(set(coupon_ids)), now)
+    await emit(
+        tx,
+        *[
+            CouponVoided(at=now, coupon_id=one.coupon_id, template_id=one.template_id, user_id=one.user_id)
+            for one in before.values()
+            if one.state == "issued"
+        ],
+    )
+    answers = []
+    told: set[str] = set()
+    for coupon_id in coupon_ids:
+        one = before.get(coupon_id)
+        if one is None:
+            answers.append(Voided(coupon_id, "not_found"))
+        elif one.state == "voided" or (one.state == "issued" and coupon_id in told):
+            answers.append(Voided(coupon_id, "already"))
+        else:
+            answers.append(Voided(coupon_id, "voided" if one.state == "issued" else one.state))
+        told.add(coupon_id)
+    return answers

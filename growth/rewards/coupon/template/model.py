@@ -1,0 +1,205 @@
+"""What a template is, and what is wrong with one: decisions without I/O."""
+
+from datetime import date, datetime, timedelta
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from growth.plumbing.wire import FieldError, Instant
+from growth.vocabulary.ids import Sku, Uuid
+from growth.vocabulary.money import MAX_FEN, Fen
+from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.text import Description, Title
+
+MAX_UNITS = 100_000_000
+MAX_PER_SHOPPER = 10_000
+MAX_SKUS = 1_000
+MAX_VALID_DAYS = 3_660
+MAX_EXPIRING_DAYS = 90
+
+NOT_FOUND = Kind("coupon.template_not_found", "There is no such coupon template.", 404)
+NOT_OPEN = Kind("coupon.not_open", "These coupons cannot be taken yet.")
+SOLD_OUT = Kind("coupon.sold_out", "All coupons are taken.")
+SOLD_OUT_TODAY = Kind("coupon.sold_out_today", "All coupons of today are taken.")
+ENDED = Kind("coupon.ended", "These coupons can no longer be taken.")
+PAUSED = Kind("coupon.paused", "These coupons cannot be taken for the moment.")
+NOT_CLAIMABLE = Kind("coupon.not_claimable", "These coupons are given, and cannot be taken.")
+LIMIT_REACHED = Kind("coupon.limit_reached", "This shopper took as many as are allowed.")
+LIMIT_REACHED_TODAY = Kind("coupon.limit_reached_today", "This shopper took as many as are allowed today.")
+WRONG_STATE = Kind("coupon.wrong_state", "The template's state does not allow this.")
+LOCKED_FIELD = Kind("coupon.locked_field", "The field can no longer be changed.")
+VERSION_MISMATCH = Kind("coupon.version_mismatch", "Somebody else changed the template.", 412)
+
+State = Literal["draft", "published", "paused", "ended"]
+PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
+OffFen = Annotated[int, Meta(ge=1, le=MAX_FEN, description="Whole fen (1/100 yuan), at least one.")]
+
+
+class _Part(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+    """Base of what comes in kinds."""
+
+
+class FixedOff(_Part, frozen=True, kw_only=True, tag="fixed"):
+    """So much off, but never more than what is bought costs."""
+
+    off_fen: OffFen
+
+
+class PercentOff(_Part, frozen=True, kw_only=True, tag="percent"):
+    """A share off, rounded down to whole fen."""
+
+    percent_off: Annotated[int, Meta(ge=1, le=100, description="15 is 15 % off (八五折); 100 is for free.")]
+    max_off_fen: OffFen | None = None
+    """Never more than this; no bound, if left out."""
+
+
+class ValidOnDates(_Part, frozen=True, kw_only=True, tag="dates"):
+    """The same days for every coupon."""
+
+    valid_from: Instant
+    valid_until: Instant
+    """Not including this instant."""
+
+
+class ValidForDays(_Part, frozen=True, kw_only=True, tag="days"):
+    """Days of 24 hours since each coupon was issued."""
+
+    days: Annotated[int, Meta(ge=1, le=MAX_VALID_DAYS)]
+    starts_in_days: Annotated[int, Meta(ge=0, le=MAX_VALID_DAYS)] = 0
+    """So long after it was issued it cannot be used yet; `days` begin then."""
+
+
+Discount = FixedOff | PercentOff
+Validity = ValidOnDates | ValidForDays
+
+
+class CouponDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about coupons of one kind."""
+
+    title: Title
+    description: Description | None = None
+    """What shoppers read about it."""
+    discount: Discount
+    threshold_fen: Fen = 0
+    """What the lines in its scope must cost together, before the discount."""
+    skus: Annotated[list[Sku], Meta(max_length=MAX_SKUS)] = []
+    """Its scope: only lines of these; all, if empty."""
+    validity: Validity
+    after_refund: Literal["return", "stay_used"] = "return"
+    """When all lines that it was used on were paid back: the shopper has it again, or it is gone."""
+    units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+    """Coupons in all, given by whatever way."""
+    units_per_day: Annotated[int, Meta(ge=1, le=MAX_UNITS)] | None = None
+    """What all shoppers together may take in a day (of the merchant's zone); no bound, if left out."""
+    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_PER_SHOPPER)] = 1
+    """What one shopper may take, by hand and by code; what campaigns grant is not counted."""
+    max_per_shopper_per_day: Annotated[int, Meta(ge=1, le=MAX_PER_SHOPPER)] | None = None
+    claimable: bool = False
+    """Whether shoppers may take one by hand; if not, it is for campaigns and printed codes."""
+    opens_at: Instant | None = None
+    """The window in which it can be taken, by hand and by code; without bounds where left out."""
+    closes_at: Instant | None = None
+    expiring_days: Annotated[int, Meta(ge=0, le=MAX_EXPIRING_DAYS)] = 3
+    """`coupon.expiring` is told so many days before the end of each coupon issued from now on; never, if 0, and not of
+    coupons that are issued later than that."""
+
+
+PROMISE = ("discount", "threshold_fen", "skus", "validity", "after_refund")
+"""Fields that are fixed once published."""
+
+
+class CouponTemplate(CouponDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A template as Postgres knows it."""
+
+    template_id: Uuid
+    state: State
+    version: int
+    issued: int
+    """Coupons there ever were."""
+    codes_left: int
+    """Units kept for printed codes that nobody has redeemed yet."""
+    taken_day: date | None
+    """The last day on which shoppers took some, and how many then."""
+    taken_on_day: int
+    created_at: datetime
+    published_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def units_left(self) -> int:
+        """Units that neither a coupon nor a printed code has."""
+        return self.units_total - self.issued - self.codes_left
+
+    def taken_on(self, day: date) -> int:
+        """Say how many shoppers took on `day`, which is today."""
+        return self.taken_on_day if self.taken_day == day else 0
+
+
+class Term(Struct, frozen=True):
+    """When a coupon counts, and when to tell that it ends soon."""
+
+    valid_from: datetime
+    valid_until: datetime
+    expiring_at: datetime | None
+
+
+def term_of(template: CouponDraft, now: datetime) -> Term | None:
+    """Return the term of a coupon issued at `now`; None if it would be over already."""
+    validity = template.validity
+    if isinstance(validity, ValidOnDates):
+        start, end = validity.valid_from, validity.valid_until
+    else:
+        start = now + timedelta(days=validity.starts_in_days)
+        end = start + timedelta(days=validity.days)
+    if end <= now:
+        return None
+    expiring_at = end - timedelta(days=template.expiring_days)
+    return Term(start, end, expiring_at if template.expiring_days and expiring_at > now else None)
+
+
+def page_state(template: CouponTemplate, now: datetime) -> PageState:
+    """Say what a shopper who wants one sees at `now`; the day's quota aside."""
+    if template.state == "ended" or (template.closes_at is not None and now >= template.closes_at):
+        return "ended"
+    if term_of(template, now) is None:
+        return "ended"
+    if template.state == "paused":
+        return "paused"
+    if template.state == "draft" or (template.opens_at is not None and now < template.opens_at):
+        return "scheduled"
+    return "sold_out" if template.units_left <= 0 else "open"
+
+
+def faults(draft: CouponDraft) -> list[FieldError]:
+    """Return what does not fit together in a draft, by field."""
+    found = []
+    if isinstance(draft.validity, ValidOnDates) and draft.validity.valid_until <= draft.validity.valid_from:
+        found.append(FieldError("validity.valid_until", "Must be after valid_from"))
+    if len(set(draft.skus)) != len(draft.skus):
+        found.append(FieldError("skus", "Has the same SKU twice"))
+    if draft.units_per_day is not None and draft.units_per_day > draft.units_total:
+        found.append(FieldError("units_per_day", "Cannot exceed units_total"))
+    if draft.max_per_shopper_per_day is not None and draft.max_per_shopper_per_day > draft.max_per_shopper:
+        found.append(FieldError("max_per_shopper_per_day", "Cannot exceed max_per_shopper"))
+    if draft.opens_at is not None and draft.closes_at is not None and draft.closes_at <= draft.opens_at:
+        found.append(FieldError("closes_at", "Must be after opens_at"))
+    return found
+
+
+def check_edit(template: CouponTemplate, draft: CouponDraft) -> None:
+    """Refuse edits that would change what was promised, or drop the quota below what is given; drafts change freely."""
+    if template.state == "ended":
+        raise Refusal(WRONG_STATE, "An ended template cannot be changed.")
+    if template.state == "draft":
+        return
+    for name in PROMISE:
+        if getattr(template, name) != getattr(draft, name):
+            raise Refusal(LOCKED_FIELD, f"{name} is fixed once the template is published.", field=name)
+    spoken_for = template.issued + template.codes_left
+    if draft.units_total < spoken_for:
+        raise Refusal(
+            LOCKED_FIELD,
+            f"{spoken_for} units are given or kept for codes.",
+            field="units_total",
+            units_taken=spoken_for,
+        )
