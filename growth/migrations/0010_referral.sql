@@ -55,6 +55,10 @@ CREATE TABLE referral.relations (
     source            text COLLATE "C" NOT NULL CHECK (source IN ('shopper', 'operator')),
     -- As the inviter sees the invitee: the first character and a star. The whole name is not kept.
     nickname          text NOT NULL,
+    -- A digest of the device that the invitee registered with.
+    device            text COLLATE "C",
+    -- Why it may be no other person: what it shared with the inviter, or with other invitees, when bound.
+    signs             jsonb NOT NULL DEFAULT '[]',
     -- Had never bought when bound: only then there is a first order.
     is_new            boolean NOT NULL,
     bound_at          timestamptz NOT NULL,
@@ -93,6 +97,7 @@ CREATE UNIQUE INDEX relations_one_current ON referral.relations (invitee_id) WHE
 CREATE UNIQUE INDEX relations_one_first_order ON referral.relations (invitee_id) WHERE first_order_id IS NOT NULL;
 CREATE INDEX relations_by_invitee ON referral.relations (invitee_id, bound_at);
 CREATE INDEX relations_by_inviter ON referral.relations (inviter_id, relation_id);
+CREATE INDEX relations_by_device ON referral.relations (inviter_id, device) WHERE device IS NOT NULL;
 CREATE INDEX relations_by_program ON referral.relations (program_id, relation_id);
 
 -- Invitees of one inviter, ever: all; those whose first order is paid; those of them who received it.

@@ -8,8 +8,9 @@ from growth.plumbing.postgres import Reader
 
 
 async def program_at(reader: Reader, at: datetime) -> Terms | None:
-    """Return the terms in force at `at`; None if no program was live. The past never changes but for what was heard of
-    late: whoever acts on terms writes their program_id and version down, and asks `terms_of` from then on.
+    """Return the terms in force at `at`; None if no program was live.
+
+    Whoever acts on terms writes their program_id and version down, and asks `terms_of` from then on.
     """
     return await store.terms_at(reader, at)
 

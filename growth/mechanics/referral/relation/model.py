@@ -1,13 +1,13 @@
 """What a relation is, what a code looks like, and who may be bound to whom: decisions without I/O."""
 
 import os
-from collections.abc import Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Literal
 
 from msgspec import Struct
 
-from growth.mechanics.referral.model import Terms
+from growth.mechanics.referral.model import ReferralDraft, Terms
 from growth.vocabulary.ids import UserId, Uuid
 from growth.vocabulary.refusals import Kind
 
@@ -31,8 +31,13 @@ SCENE_KEY = "i="
 MAX_SCENE_CHARACTERS = 32
 """Of `scene` in WeChat's getwxacodeunlimit: visible characters out of digits, letters and !#$&'()*+,/:;=?@-._~"""
 
+DEVICE_CHARACTERS = 32
+"""Of a digest: 128 bits."""
+
 MAX_LINE = 10_000
 """Inviters above an inviter that are looked through for a ring. A longer line is refused as one."""
+
+NAMELESS = "*"
 
 RelationState = Literal["bound", "bought", "valid"]
 EndReason = Literal["fraud", "mistake", "shopper_request", "other", "merged"]
@@ -55,6 +60,115 @@ class Relation(Struct, frozen=True, kw_only=True):
     """Of the program that was live at that moment; None if none was: then nothing is earned."""
 
 
+class Wish(Struct, frozen=True, kw_only=True):
+    """A shopper who wants to be bound, or is to be, before anybody looked."""
+
+    relation_id: Uuid
+    invitee_id: UserId
+    code: str
+    nickname: str
+    """Masked."""
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """What is known of one wish under the lock."""
+
+    inviter_id: UserId | None
+    """Whose code it is."""
+    current_id: Uuid | None
+    """The invitee's current relation, which may be over; with the next two."""
+    current_inviter_id: UserId | None
+    current_bound_at: datetime | None
+    current_ends_at: datetime | None
+    has_invitees: bool
+    """The invitee has brought somebody: only then a ring can close."""
+
+    def is_bound(self, now: datetime) -> bool:
+        """Whether the invitee has an inviter at `now`."""
+        return self.current_id is not None and (self.current_ends_at is None or now < self.current_ends_at)
+
+    def is_bound_as_wished(self, now: datetime) -> bool:
+        """Whether there is nothing to do."""
+        return self.is_bound(now) and self.current_inviter_id == self.inviter_id
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """What the shop knows of one shopper."""
+
+    has_bought: bool
+    registered_at: datetime | None
+    device_id: str | None = None
+    address: str | None = None
+
+
+class Tie(Struct, frozen=True, kw_only=True):
+    """A relation to be written."""
+
+    relation_id: Uuid
+    invitee_id: UserId
+    inviter_id: UserId
+    program_id: Uuid
+    source: Literal["shopper", "operator"]
+    nickname: str
+    is_new: bool
+    bound_at: datetime
+    ends_at: datetime | None
+    device: str | None = None
+    """A digest."""
+    signs: list[str] = []
+
+
+def mask(nickname: str | None) -> str:
+    """Return what others see of a name: the first character and a star."""
+    return (nickname or "").strip()[:1] + NAMELESS
+
+
+def mask_id(user_id: str) -> str:
+    """Return what others see of an id: its ends."""
+    return f"{user_id[:1]}***{user_id[-1:]}"
+
+
+def device_digest(device_id: str | None) -> str | None:
+    """Return what is kept of a device: enough to know it again."""
+    return None if not device_id else sha256(device_id.encode()).hexdigest()[:DEVICE_CHARACTERS]
+
+
+def refusal_of(standing: Standing, invitee_id: str, now: datetime) -> Kind | None:
+    """Say what a wish is refused as before history is looked at; None if nothing speaks against it so far."""
+    if standing.inviter_id is None:
+        return UNKNOWN_CODE
+    if standing.inviter_id == invitee_id:
+        return OWN_CODE
+    if standing.is_bound(now) and standing.current_inviter_id != standing.inviter_id:
+        return ALREADY_BOUND
+    return None
+
+
+def is_new(history: History, attribution_days: int, now: datetime) -> bool:
+    """Say whether a shopper can still be bound: never bought, and here for no longer than so many days.
+
+    The first visit is the registration with the shop; whoever the shop never told of is here for the first time.
+    """
+    if history.has_bought:
+        return False
+    return history.registered_at is None or now < history.registered_at + timedelta(days=attribution_days)
+
+
+def signs_between(invitee: History, inviter: History) -> list[str]:
+    """Say what the accounts of both share, as the shop registered them."""
+    signs = []
+    if invitee.device_id and invitee.device_id == inviter.device_id:
+        signs.append("same_device")
+    if invitee.address and invitee.address == inviter.address:
+        signs.append("same_address")
+    return signs
+
+
+def ends_at_of(draft: ReferralDraft, bound_at: datetime) -> datetime | None:
+    """Say when a relation made now ends by itself."""
+    return None if draft.relation_days is None else bound_at + timedelta(days=draft.relation_days)
+
+
 def new_code() -> str:
     """Return a fresh code."""
     return "".join(CODE_ALPHABET[byte % len(CODE_ALPHABET)] for byte in os.urandom(CODE_CHARACTERS))
@@ -70,15 +184,3 @@ def scene_of(code: str) -> str:
 def read_code(text: str) -> str:
     """Return the code that a shopper typed, or that came as a scene; what is no code becomes one nobody has."""
     return text.strip().removeprefix(SCENE_KEY).upper()
-
-
-def closes_ring(line: Mapping[str, str], invitee_id: str, inviter_id: str) -> bool:
-    """Say whether `inviter_id` stands under `invitee_id`; `line` tells the inviter of each. Bounded by `MAX_LINE`."""
-    above: str | None = inviter_id
-    for _ in range(MAX_LINE):
-        if above is None:
-            return False
-        if above == invitee_id:
-            return True
-        above = line.get(above)
-    return True

@@ -1,11 +1,263 @@
-"""Relations: who is bound to whom, and until when."""
+"""Relations: who is bound to whom, by whose code, and until when."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 
+import msgspec
+import structlog
+from msgspec import Struct
+from prometheus_client import Counter
+
+from growth.mechanics.referral.model import Terms
 from growth.mechanics.referral.relation import store
-from growth.mechanics.referral.relation.model import Relation
-from growth.plumbing.postgres import Reader
+from growth.mechanics.referral.relation.model import (
+    ALREADY_BOUND,
+    LOOP,
+    NO_PROGRAM,
+    NOT_NEW,
+    History,
+    Relation,
+    Standing,
+    Tie,
+    Wish,
+    device_digest,
+    ends_at_of,
+    is_new,
+    mask,
+    new_code,
+    read_code,
+    refusal_of,
+    signs_between,
+)
+from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.limits import Limiter
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
+from growth.shop.service import has_bought, registration
+from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
+from growth.vocabulary.ids import new_id
+from growth.vocabulary.refusals import Kind, Refusal
+
+log = structlog.get_logger("referral.relation")
+
+MAX_BATCH_WISHES = 128
+MAX_QUEUE_WISHES = 4_096
+"""What a process binds in about a second. More waiting would only be late."""
+
+BOUND = Counter("growth_referral_bound_total", "Shoppers bound to an inviter")
+REFUSED = Counter("growth_referral_refused", "Bindings refused, by reason", ["reason"])
+
+
+class Bound(Struct, frozen=True):
+    """A relation that Postgres has."""
+
+    inviter_id: str
+    bound_at: datetime
+    ends_at: datetime | None
+    replayed: bool
+    """It was there before."""
+
+
+class Seen(Struct, frozen=True):
+    """What a transaction sees of a batch of wishes, under the lock."""
+
+    now: datetime
+    """Postgres' time."""
+    terms: Terms | None
+    standings: Mapping[str, Standing]
+    histories: Mapping[str, History]
+    """Of invitees and inviters of wishes that nothing spoke against so far."""
+
+
+class Relations:
+    """Codes and binding."""
+
+    def __init__(self, database: Database, attempts: Limiter) -> None:
+        """`attempts` is how often one shopper may try a code: nobody finds another's by trying."""
+        self._database = database
+        self._attempts = attempts
+        self._wishes: Coalescer[Wish, Bound] = Coalescer(
+            "referral.relations", self._decide, max_batch=MAX_BATCH_WISHES, max_queue=MAX_QUEUE_WISHES
+        )
+
+    async def drain(self) -> None:
+        """Wait until everyone who asked has an answer."""
+        await self._wishes.drain()
+
+    async def code(self, user_id: str, now: datetime) -> str:
+        """Return a shopper's code, made when first asked for."""
+        known = await store.known_code(self._database, user_id)
+        if known is not None:
+            return known
+        async with self._database.transaction() as tx:
+            return await store.code_of(tx, user_id, new_code(), now)
+
+    async def bind(self, user_id: str, code: str, nickname: str | None, now: datetime) -> Bound:
+        """Bind a shopper to whoever has `code`; when this returns, it is committed. The same again is the same.
+
+        Raises `Refusal` with the reason, and `Unavailable` when Postgres does not answer: asking again is safe.
+        """
+        await self._attempts.take(user_id)
+        wish = Wish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=mask(nickname))
+        try:
+            bound = await self._wishes(wish)
+        except Refusal as refusal:
+            _refused(refusal.kind).inc()
+            raise
+        if not bound.replayed:
+            BOUND.inc()
+        return bound
+
+    # --- a batch of wishes --------------------------------------------------------------------------------------------
+
+    async def _decide(self, wishes: list[Wish]) -> Sequence[Bound | BaseException]:
+        """Bind a batch. Of wishes of one shopper the first goes first, and the next one sees what became of it."""
+        answers: dict[int, Bound | BaseException] = {}
+        while len(answers) < len(wishes):
+            turn: dict[str, int] = {}
+            for at, wish in enumerate(wishes):
+                if at not in answers:
+                    turn.setdefault(wish.invitee_id, at)
+            places = list(turn.values())
+            decided = await self._commit_surely([wishes[at] for at in places])
+            answers |= zip(places, decided, strict=True)
+        return [answers[at] for at in range(len(wishes))]
+
+    async def _commit_surely(self, wishes: Sequence[Wish]) -> Sequence[Bound | BaseException]:
+        try:
+            return await self._commit(wishes)
+        except CommitUnknown:
+            # It may have been committed. Asked again, those who were bound are bound as they wished.
+            log.warning("referral.commit_unknown", wishes=len(wishes))
+        return await self._commit(wishes)
+
+    async def _commit(self, wishes: Sequence[Wish]) -> Sequence[Bound | BaseException]:
+        async with self._database.transaction() as tx:
+            seen = await _look(tx, wishes)
+            answers, plain, careful = judge(wishes, seen)
+            await write(tx, [tie for _, tie in plain], seen)
+            for at, tie in careful:
+                # Bound one after the other: who brought somebody, also a moment ago, may close a ring.
+                if await store.is_above(tx, tie.invitee_id, tie.inviter_id):
+                    answers[at] = Refusal(LOOP)
+                else:
+                    await write(tx, [tie], seen)
+            return [answers[at] for at in range(len(wishes))]
+
+
+async def _look(tx: Tx, wishes: Sequence[Wish]) -> Seen:
+    now = await store.lock(tx)
+    terms = await store.open_terms(tx, now)
+    standings = await store.standings(tx, wishes)
+    people = set[str]()
+    for wish in wishes:
+        standing = standings[wish.relation_id]
+        if standing.inviter_id and terms and not standing.is_bound(now):
+            people |= {wish.invitee_id, standing.inviter_id}
+    return Seen(now, terms, standings, await histories(tx, people))
+
+
+async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, History]:
+    """Return what the shop knows of shoppers."""
+    if not user_ids:
+        return {}
+    ids = sorted(user_ids)
+    bought = await has_bought(reader, ids)
+    told = await registration(reader, ids)
+    return {
+        user_id: History(
+            has_bought=user_id in bought,
+            registered_at=told[user_id].registered_at if user_id in told else None,
+            device_id=told[user_id].device_id if user_id in told else None,
+            address=told[user_id].address if user_id in told else None,
+        )
+        for user_id in ids
+    }
+
+
+def judge(
+    wishes: Sequence[Wish], seen: Seen
+) -> tuple[dict[int, Bound | BaseException], list[tuple[int, Tie]], list[tuple[int, Tie]]]:
+    """Answer one wish each of several shoppers; and say what to write as it is, and what to look at for a ring first.
+
+    A ring has a last link, and whoever adds it has brought somebody before, or is bringing somebody in this batch.
+    """
+    answers: dict[int, Bound | BaseException] = {}
+    ties: list[tuple[int, Tie]] = []
+    for at, wish in enumerate(wishes):
+        answer = _answer(wish, seen)
+        if isinstance(answer, Tie):
+            ties.append((at, answer))
+            answer = Bound(answer.inviter_id, answer.bound_at, answer.ends_at, replayed=False)
+        answers[at] = answer
+    inviters = {tie.inviter_id for _, tie in ties}
+    plain: list[tuple[int, Tie]] = []
+    careful: list[tuple[int, Tie]] = []
+    for at, tie in ties:
+        may_close = tie.invitee_id in inviters or seen.standings[tie.relation_id].has_invitees
+        (careful if may_close else plain).append((at, tie))
+    return answers, plain, careful
+
+
+def _answer(wish: Wish, seen: Seen) -> Tie | Bound | Refusal:
+    standing, now = seen.standings[wish.relation_id], seen.now
+    if standing.inviter_id is not None and standing.is_bound_as_wished(now):
+        assert standing.current_bound_at is not None
+        return Bound(standing.inviter_id, standing.current_bound_at, standing.current_ends_at, replayed=True)
+    kind = refusal_of(standing, wish.invitee_id, now)
+    if kind is None and seen.terms is None:
+        kind = NO_PROGRAM
+    if kind is not None:
+        return Refusal(kind)
+    assert standing.inviter_id is not None
+    assert seen.terms is not None
+    draft, history = seen.terms.draft, seen.histories[wish.invitee_id]
+    if not is_new(history, draft.attribution_days, now):
+        return Refusal(NOT_NEW)
+    return Tie(
+        relation_id=wish.relation_id,
+        invitee_id=wish.invitee_id,
+        inviter_id=standing.inviter_id,
+        program_id=seen.terms.program_id,
+        source="shopper",
+        nickname=wish.nickname,
+        is_new=True,
+        bound_at=now,
+        ends_at=ends_at_of(draft, now),
+        device=device_digest(history.device_id),
+        signs=signs_between(history, seen.histories[standing.inviter_id]),
+    )
+
+
+async def write(tx: Tx, ties: Sequence[Tie], seen: Seen) -> None:
+    """Write relations and tell of them. The caller has the lock, and has looked for rings."""
+    if not ties:
+        return
+    shared = await store.shared_devices(tx, ties)
+    ties = [
+        msgspec.structs.replace(tie, signs=[*tie.signs, "shared_device"]) if tie.relation_id in shared else tie
+        for tie in ties
+    ]
+    over = [seen.standings[tie.relation_id].current_id for tie in ties]
+    await store.retire(tx, [relation_id for relation_id in over if relation_id is not None], seen.now)
+    await store.tie(tx, ties)
+    await emit(tx, *[event for tie in ties for event in _told(tie)])
+
+
+def _told(tie: Tie) -> list[ReferralRelationEvent]:
+    who = {"relation_id": tie.relation_id, "inviter_id": tie.inviter_id, "invitee_id": tie.invitee_id}
+    told: list[ReferralRelationEvent] = [
+        ReferralBound(at=tie.bound_at, program_id=tie.program_id, source=tie.source, ends_at=tie.ends_at, **who)
+    ]
+    if tie.signs:
+        told.append(ReferralSuspected(at=tie.bound_at, signs=tie.signs, **who))
+    return told
+
+
+@cache
+def _refused(kind: Kind) -> Counter:
+    return REFUSED.labels(kind.code.partition(".")[2])
 
 
 async def relations_of(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:
