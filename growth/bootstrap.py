@@ -26,6 +26,8 @@ from growth.plumbing.limits import Limiter
 from growth.plumbing.operators import Operators
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.rewards.granting.service import Granting
+from growth.rewards.ledger.service import Ledger
 from growth.settings import Settings
 from growth.shop.service import ShopService
 from growth.vocabulary.clock import now
@@ -62,6 +64,13 @@ class GroupBuy(Struct):
     keeper: TeamKeeper
 
 
+class Rewards(Struct):
+    """What shoppers can hold."""
+
+    ledger: Ledger
+    granting: Granting
+
+
 class Growth(Struct):
     """Everything that runs in one process."""
 
@@ -72,6 +81,7 @@ class Growth(Struct):
     operators: Operators
     limits: Limits
     shop: ShopService
+    rewards: Rewards
     flash_sale: FlashSale
     group_buy: GroupBuy
 
@@ -136,6 +146,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             ),
         ),
         shop=shop,
+        rewards=Rewards(ledger=Ledger(database), granting=Granting(database)),
         flash_sale=FlashSale(
             stock=stock,
             board=board,

@@ -25,6 +25,9 @@ import growth.mechanics.group_buy.routes as group_buy_routes
 import growth.mechanics.group_buy.team.admin as team_admin
 import growth.mechanics.group_buy.team.routes as team_routes
 import growth.plumbing.admin as plumbing_admin
+import growth.rewards.granting.admin as granting_admin
+import growth.rewards.ledger.admin as ledger_admin
+import growth.rewards.ledger.routes as ledger_routes
 import growth.shop.routes as shop_routes
 from growth.bootstrap import Growth, stop_task
 from growth.mechanics.flash_sale.turnstile import Turnstile
@@ -60,6 +63,9 @@ def routers() -> Sequence[Router]:
         team_routes.router,
         group_buy_admin.router,
         team_admin.router,
+        ledger_routes.router,
+        ledger_admin.router,
+        granting_admin.router,
         shop_routes.router,
         plumbing_admin.router,
     ]
@@ -140,6 +146,8 @@ def create_app(growth: Growth) -> ASGIApp:
             "database": given(growth.database),
             "readiness": given(readiness),
             "shop": given(growth.shop),
+            "ledger": given(growth.rewards.ledger),
+            "granting": given(growth.rewards.granting),
             "board": given(sale.board),
             "sales": given(sale.sales),
             "claims": given(sale.claims),

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from growth.vocabulary.ids import Uuid
-from growth.vocabulary.money import Fen
+from growth.vocabulary.money import MAX_FEN
 
 MAX_POINTS = 1_000_000
 """Of one grant."""
@@ -41,7 +41,7 @@ class GrowthReward(_Reward, frozen=True, tag="growth"):
 class CommissionReward(_Reward, frozen=True, tag="commission"):
     """Money to withdraw."""
 
-    amount_fen: Annotated[Fen, Meta(ge=1)]
+    amount_fen: Annotated[int, Meta(ge=1, le=MAX_FEN, description="Whole fen (1/100 yuan).")]
 
 
 class MakeUpCardReward(_Reward, frozen=True, tag="make_up_card"):

@@ -8,7 +8,7 @@ that shoppers have came from. So the sum over all accounts is zero, at any momen
 
 - Transfers are only ever added; a mistake is put right by another transfer. The id is the caller's: the same id moves
   once, however often it is asked for.
-- A shopper's balance is `posted − pending_out`, and never below zero, unless the transfer says `may_owe`: a clawback
+- A shopper's balance is `posted - pending_out`, and never below zero, unless the transfer says `may_owe`: a clawback
   of what was spent. Who owes gets nothing to spend until it is paid off by what comes in.
 - Points lie in lots, each with its end; spent are those that end first. What is over is moved back to the house.
 - The house's accounts are written by every transfer, so they are never waited for: moves are added, and folded later.

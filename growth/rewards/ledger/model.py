@@ -41,7 +41,7 @@ class Transfer(Struct, frozen=True, kw_only=True):
     subject: str = ""
     """The id of what it is about."""
     pending: bool = False
-    """Only set aside: what is credited cannot be spent, what is debited neither, until `post` or `void`. Not of points."""
+    """Set aside until `post` or `void`: neither side can spend it. Not of points."""
     expires_at: datetime | None = None
     """Of points that come in: when they end; never, if left out."""
     may_owe: bool = False

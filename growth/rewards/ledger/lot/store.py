@@ -135,7 +135,8 @@ async def expire(tx: Tx, owners: Sequence[str], now: datetime) -> int:
             moved AS (
                 INSERT INTO ledger.transfers
                     (transfer_id, debit, credit, currency, amount, phase, reason, subject, at, may_owe)
-                SELECT (head || '8' || substr(tail, 1, 3) || '-8' || substr(tail, 4, 3) || '-' || substr(tail, 7, 12))::uuid,
+                SELECT (head || '8' || substr(tail, 1, 3) || '-8' || substr(tail, 4, 3) || '-' || substr(tail, 7, 12)
+                       )::uuid,
                        owner, 'house/expired', 'points', amount, 'posted', 'points.expired', lot_id::text, $2, FALSE
                 FROM named
                 RETURNING transfer_id, subject, amount

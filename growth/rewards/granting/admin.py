@@ -1,0 +1,105 @@
+"""Operators' HTTP of granting: give, take back, look."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Struct
+
+from growth.plumbing.http import (
+    DEFAULT_PAGE,
+    Cursor,
+    JsonResponse,
+    Limit,
+    Page,
+    PathForeignId,
+    PathUuid,
+    decode_cursor,
+    idempotency_key,
+    page_of,
+)
+from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.operators import act_of, requires
+from growth.rewards.granting.model import GrantRecord
+from growth.rewards.granting.service import Granting
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, Uuid
+from growth.vocabulary.rewards import Reward
+from growth.vocabulary.text import Reason
+
+UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
+
+
+class GrantRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to give, and why; the reason is kept in the audit."""
+
+    reward: Reward
+    reason: Reason
+
+
+class RevokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why it is taken back; kept in the audit."""
+
+    reason: Reason
+
+
+@post(
+    "/shoppers/{user_id:str}/grants",
+    operation_id="admin_grants_create",
+    summary="Give a shopper a reward",
+    guards=[requires(Role.ADMIN)],
+)
+async def create_grant(
+    user_id: PathForeignId,
+    data: JSONBody[GrantRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    granting: NamedDependency[Granting],
+) -> Response[GrantRecord]:
+    """By hand, beside every campaign and budget. 409 `grant.coupon_gone` if there is no coupon to give."""
+    made = await granting.give(
+        act_of(request, operator, data.reason),
+        user_id,
+        data.reward,
+        idempotency_key(request),
+        fingerprint(msgspec.json.encode(data)),
+    )
+    headers = {REPLAYED_HEADER: "true"} if made.replayed else {}
+    return JsonResponse(made.answer, status_code=201, headers=headers)
+
+
+@post(
+    "/grants/{grant_id:str}/revoke",
+    status_code=200,
+    operation_id="admin_grants_revoke",
+    summary="Take a reward back",
+    guards=[requires(Role.ADMIN)],
+)
+async def revoke_grant(
+    grant_id: PathUuid,
+    data: JSONBody[RevokeRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    granting: NamedDependency[Granting],
+) -> GrantRecord:
+    """What was spent is owed; a coupon is voided, one that an order has as soon as the order gives it back."""
+    return await granting.take_back(act_of(request, operator, data.reason), grant_id)
+
+
+@get("/grants", operation_id="admin_grants_list", summary="List rewards given", guards=[requires(Role.VIEWER)])
+async def list_grants(
+    granting: NamedDependency[Granting],
+    user_id: UserFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[GrantRecord]:
+    """Newest first; also what a budget or a quota could not pay."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    before = None if position is None else position[0]
+    found = await granting.page(user_id, before, limit + 1)
+    return page_of(found, limit, lambda grant: (grant.grant_id,))
+
+
+router = Router(path="/admin/v1", route_handlers=[create_grant, revoke_grant, list_grants], tags=["Operators: rewards"])

@@ -1,0 +1,270 @@
+"""Gives rewards, and takes them back. In the caller's transaction, each key once."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from growth.plumbing.audit import Act, record
+from growth.plumbing.idempotency import Once, once
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Database, Reader, Tx
+from growth.rewards.coupon import service as coupons
+from growth.rewards.coupon.model import Issue
+from growth.rewards.granting import store
+from growth.rewards.granting.model import (
+    GONE,
+    NOT_FOUND,
+    NOT_GRANTED,
+    REVOKED,
+    Budget,
+    Grant,
+    Granted,
+    GrantRecord,
+    Revoked,
+    Spent,
+    value_of,
+)
+from growth.rewards.granting.store import Charge, Taken
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import HOUSE, Currency, Transfer
+from growth.vocabulary.events.granting import GrantingGranted, GrantingRevoked
+from growth.vocabulary.ids import derived_id, new_id, new_ids
+from growth.vocabulary.refusals import Refusal
+from growth.vocabulary.rewards import (
+    CommissionReward,
+    CouponReward,
+    FreezeCardReward,
+    GrowthReward,
+    MakeUpCardReward,
+    PointsReward,
+    Reward,
+)
+
+MAX_GRANTS = 1_000
+"""In one call."""
+
+BUDGET_SPENT = "budget_spent"
+COUPON_GONE = "coupon_gone"
+
+
+async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]:
+    """Give what was not given before; say of each, in order, what became of it. A few statements, however many."""
+    if not grants:
+        return []
+    assert len(grants) <= MAX_GRANTS, len(grants)
+    asked = {one.key: (grant_id, one) for grant_id, one in zip(new_ids(now, len(grants)), grants, strict=True)}
+    assert len(asked) == len(grants), "a key twice in one call"
+    fresh = await store.add(tx, list(asked.values()), now)
+    given = {key: pair for key, pair in asked.items() if key in fresh}
+    refused = await _over_budget(tx, [one for _, one in given.values()], now)
+    refused |= await _issue(tx, [pair for key, pair in given.items() if key not in refused], now)
+    if refused:
+        await store.refuse(tx, refused)
+    done = [pair for key, pair in given.items() if key not in refused]
+    await ledger.transfer(tx, [transfer for pair in done for transfer in _transfers(*pair, now)], now)
+    await emit(
+        tx,
+        *[
+            GrantingGranted(at=now, grant_id=grant_id, user_id=one.user_id, reward=one.reward, reason=one.reason)
+            for grant_id, one in done
+        ],
+    )
+    return [_told(one, asked[one.key][0], fresh, refused) for one in grants]
+
+
+async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Revoked]:
+    """Take grants back, each once: what was spent is owed, a coupon that was not used is voided.
+
+    A coupon that an order has is voided if the order gives it back. What is revoked does not return to its budget.
+    """
+    if not keys:
+        return []
+    taken = await store.take_back(tx, keys, reason, now)
+    in_coupons = [one.grant_id for one in taken if isinstance(one.reward, CouponReward)]
+    if in_coupons:
+        await coupons.void(tx, in_coupons, now)
+    await ledger.transfer(tx, [transfer for one in taken for transfer in _reversals(one, reason)], now)
+    await emit(
+        tx,
+        *[
+            GrantingRevoked(at=now, grant_id=one.grant_id, user_id=one.user_id, reward=one.reward, reason=reason)
+            for one in taken
+        ],
+    )
+    done = {one.key for one in taken}
+    return [Revoked(key, "revoked" if key in done else "already") for key in keys]
+
+
+async def set_budget(tx: Tx, budget_id: str, budget: Budget, zone: str) -> None:
+    """Make or change the budget of a campaign; `zone` is the merchant's, whose days it counts."""
+    await store.set_budget(tx, budget_id, budget, zone)
+
+
+async def spent(reader: Reader, budget_ids: Sequence[str], now: datetime) -> Mapping[str, Spent]:
+    """Return what campaigns gave so far, on the day of `now` where their budget is for each day."""
+    return await store.spent(reader, budget_ids, now)
+
+
+class Granting:
+    """What operators do by hand."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def give(self, act: Act, user_id: str, reward: Reward, key: str | None, content: bytes) -> Once[GrantRecord]:
+        """Give a shopper a reward, for the reason in `act`."""
+        async with self._database.transaction() as tx:
+
+            async def work() -> GrantRecord:
+                name = f"operator:{new_id(act.now)}"
+                made = Grant(user_id=user_id, reward=reward, reason="granting.operator", key=name)
+                told = (await grant(tx, [made], act.now))[0]
+                if told.outcome == COUPON_GONE:
+                    raise Refusal(GONE)
+                kept = (await store.page(tx, user_id, None, 1))[0]
+                await _record(tx, act, "granting.give", None, kept)
+                return kept
+
+            return await once(
+                tx,
+                scope=f"{act.operator.name} grants {user_id}",
+                key=key,
+                content=content,
+                answer_type=GrantRecord,
+                work=work,
+                now=act.now,
+            )
+
+    async def take_back(self, act: Act, grant_id: str) -> GrantRecord:
+        """Take one grant back, for the reason in `act`."""
+        async with self._database.transaction() as tx:
+            before = await store.find(tx, grant_id)
+            if before is None:
+                raise Refusal(NOT_FOUND)
+            if before.outcome != "granted":
+                raise Refusal(NOT_GRANTED)
+            told = (await revoke(tx, [before.key], "granting.operator", act.now))[0]
+            if told.outcome == "already":
+                raise Refusal(REVOKED)
+            after = await store.find(tx, grant_id)
+            assert after is not None
+            await _record(tx, act, "granting.revoke", before, after)
+            return after
+
+    async def page(self, user_id: str | None, before: str | None, limit: int) -> list[GrantRecord]:
+        """Return grants, newest first."""
+        return await store.page(self._database, user_id, before, limit)
+
+
+async def _over_budget(tx: Tx, grants: Sequence[Grant], now: datetime) -> dict[str, str]:
+    """Charge the budgets; return the keys of what they cannot pay."""
+    by_budget = defaultdict[str, list[Grant]](list)
+    for one in grants:
+        if one.budget_id is not None:
+            by_budget[one.budget_id].append(one)
+    if not by_budget:
+        return {}
+    whole = [Charge(budget_id, len(of), sum(value_of(one.reward) for one in of)) for budget_id, of in by_budget.items()]
+    paid = await store.charge(tx, whole, now)
+    refused: dict[str, str] = {}
+    for budget_id in sorted(by_budget.keys() - paid):
+        # Near its end: one after the other, in the order given.
+        least_refused: int | None = None
+        for one in by_budget[budget_id]:
+            value = value_of(one.reward)
+            is_hopeless = least_refused is not None and value >= least_refused
+            if is_hopeless or not await store.charge(tx, [Charge(budget_id, 1, value)], now):
+                refused[one.key] = BUDGET_SPENT
+                least_refused = value if least_refused is None else min(value, least_refused)
+    return refused
+
+
+async def _issue(tx: Tx, grants: Sequence[tuple[str, Grant]], now: datetime) -> dict[str, str]:
+    """Issue the coupons among `grants`; return the keys of those that are gone."""
+    issues = [
+        Issue(coupon_id=grant_id, template_id=one.reward.template_id, user_id=one.user_id, reason=one.reason)
+        for grant_id, one in grants
+        if isinstance(one.reward, CouponReward)
+    ]
+    gone = {one.coupon_id for one in await coupons.issue(tx, issues, now) if one.outcome == "gone"}
+    return {one.key: COUPON_GONE for grant_id, one in grants if grant_id in gone}
+
+
+def _transfers(grant_id: str, one: Grant, now: datetime) -> list[Transfer]:
+    reward = one.reward
+    if isinstance(reward, CouponReward):
+        return []
+    valid_days = reward.valid_days if isinstance(reward, PointsReward) else None
+    return [
+        Transfer(
+            transfer_id=grant_id,
+            debit=_house(one.reason),
+            credit=one.user_id,
+            currency=_currency(reward),
+            amount=value_of(reward),
+            reason=one.reason,
+            subject=one.subject,
+            expires_at=None if valid_days is None else now + timedelta(days=valid_days),
+        )
+    ]
+
+
+def _reversals(one: Taken, reason: str) -> list[Transfer]:
+    if isinstance(one.reward, CouponReward):
+        return []
+    return [
+        Transfer(
+            transfer_id=derived_id(one.grant_id, "revoked"),
+            debit=one.user_id,
+            credit=_house(one.reason),
+            currency=_currency(one.reward),
+            amount=value_of(one.reward),
+            reason=reason,
+            subject=one.subject,
+            may_owe=True,
+            from_lot=one.grant_id,
+        )
+    ]
+
+
+def _house(reason: str) -> str:
+    """Return the house's account for a reason: that of its room."""
+    return HOUSE + reason.partition(".")[0]
+
+
+def _currency(reward: Reward) -> Currency:
+    match reward:
+        case PointsReward():
+            return Currency.POINTS
+        case GrowthReward():
+            return Currency.GROWTH
+        case CommissionReward():
+            return Currency.COMMISSION
+        case MakeUpCardReward():
+            return Currency.MAKE_UP_CARD
+        case FreezeCardReward():
+            return Currency.FREEZE_CARD
+        case CouponReward():
+            raise AssertionError
+
+
+def _told(one: Grant, grant_id: str, fresh: frozenset[str], refused: Mapping[str, str]) -> Granted:
+    if one.key not in fresh:
+        return Granted(one.key, "already")
+    if one.key in refused:
+        return Granted(one.key, "budget_spent" if refused[one.key] == BUDGET_SPENT else "coupon_gone")
+    return Granted(one.key, "granted", grant_id if isinstance(one.reward, CouponReward) else None)
+
+
+async def _record(tx: Tx, act: Act, action: str, before: GrantRecord | None, after: GrantRecord) -> None:
+    await record(
+        tx,
+        act.operator,
+        action,
+        after.user_id,
+        before=before,
+        after=after,
+        reason=act.reason,
+        request_id=act.request_id,
+        now=act.now,
+    )

@@ -1,0 +1,177 @@
+"""Granting: each key once, never beyond a budget, taken back once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from growth.plumbing.invariants import violations
+from growth.plumbing.postgres import Database, connect_postgres
+from growth.rewards.granting import service, store
+from growth.rewards.granting.model import Budget, Grant, Granted, Revoked, Spent
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import Currency
+from growth.vocabulary.ids import new_id
+from growth.vocabulary.rewards import (
+    CommissionReward,
+    CouponReward,
+    FreezeCardReward,
+    GrowthReward,
+    MakeUpCardReward,
+    PointsReward,
+)
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+async def database(postgres_dsn: str) -> AsyncIterator[Database]:
+    opened = await connect_postgres(postgres_dsn, max_connections=16, acquire_seconds=20, statement_seconds=20)
+    yield opened
+    assert await violations(opened) == []
+    await opened.close()
+
+
+def a_grant(key: str, points: int = 10, **changes: Any) -> Grant:
+    plain: dict[str, Any] = {
+        "user_id": "alice",
+        "reward": PointsReward(points=points),
+        "reason": "checkin.day",
+        "key": key,
+    }
+    return Grant(**plain | changes)
+
+
+async def give(database: Database, *grants: Grant, now: datetime = NOON) -> list[Granted]:
+    async with database.transaction() as tx:
+        return await service.grant(tx, grants, now)
+
+
+async def put_budget(database: Database, **limits: Any) -> str:
+    budget_id = new_id(NOON)
+    async with database.transaction() as tx:
+        await service.set_budget(tx, budget_id, Budget(**limits), "Asia/Shanghai")
+    return budget_id
+
+
+async def points(database: Database, user_id: str = "alice") -> int:
+    return (await ledger.points(database, user_id, NOON)).points
+
+
+async def test_a_key_is_granted_once_whoever_asks_again(database: Database) -> None:
+    told = await asyncio.gather(*[give(database, a_grant("a")) for _ in range(64)])
+    assert sorted(one.outcome for (one,) in told) == ["already"] * 63 + ["granted"]
+    assert await points(database) == 10
+    assert await database.fetchval("SELECT count(*) FROM plumbing.outbox WHERE type = 'granting.granted'") == 1
+
+
+async def test_every_kind_of_reward_reaches_its_account(database: Database) -> None:
+    rewards = [
+        PointsReward(points=5, valid_days=1),
+        GrowthReward(growth=6),
+        CommissionReward(amount_fen=700),
+        MakeUpCardReward(cards=2),
+        FreezeCardReward(cards=3),
+    ]
+    await give(database, *[a_grant(str(n), reward=reward) for n, reward in enumerate(rewards)])
+    told = await ledger.balances(database, "alice")
+    assert {currency.value: balance.posted for currency, balance in told.items()} == {
+        "points": 5,
+        "growth": 6,
+        "commission": 700,
+        "make_up_card": 2,
+        "freeze_card": 3,
+    }
+    assert (await ledger.points(database, "alice", NOON)).expiring[0].expires_at == NOON + timedelta(days=1)
+
+
+async def test_a_coupon_of_no_template_is_gone_for_good_and_takes_nothing_else_with_it(database: Database) -> None:
+    gone = a_grant("coupon", reward=CouponReward(template_id=new_id(NOON)))
+    assert await give(database, gone, a_grant("points")) == [
+        Granted("coupon", "coupon_gone"),
+        Granted("points", "granted"),
+    ]
+    assert await give(database, gone) == [Granted("coupon", "already")]
+
+
+async def test_64_grants_from_a_budget_of_ten_are_ten(database: Database) -> None:
+    budget = await put_budget(database, max_grants=10)
+    told = await asyncio.gather(*[give(database, a_grant(str(n), budget_id=budget)) for n in range(64)])
+    assert sorted(one.outcome for (one,) in told) == ["budget_spent"] * 54 + ["granted"] * 10
+    assert await points(database) == 100
+    assert await service.spent(database, [budget], NOON) == {budget: Spent(10, 100)}
+
+
+async def test_a_batch_that_a_budget_cannot_pay_whole_is_paid_as_far_as_it_goes(database: Database) -> None:
+    budget = await put_budget(database, max_value=25)
+    asked = [a_grant(str(n), points, budget_id=budget) for n, points in enumerate((10, 20, 10, 5, 5))]
+    told = await give(database, *asked)
+    assert [one.outcome for one in told] == ["granted", "budget_spent", "granted", "granted", "budget_spent"]
+    assert await points(database) == 25
+
+
+async def test_a_key_asked_for_again_costs_its_budget_nothing(database: Database) -> None:
+    budget = await put_budget(database, max_grants=2)
+    for _ in range(3):
+        await give(database, a_grant("a", budget_id=budget))
+    assert (await give(database, a_grant("b", budget_id=budget)))[0].outcome == "granted"
+
+
+async def test_a_daily_budget_is_new_at_midnight_of_the_merchant(database: Database) -> None:
+    budget = await put_budget(database, max_grants=1, per="day")
+    late = datetime(2026, 11, 25, 15, 59, 59, tzinfo=UTC)
+    moments = [NOON, late, late + timedelta(seconds=1), late + timedelta(hours=1)]
+    told = [await give(database, a_grant(str(n), budget_id=budget), now=now) for n, now in enumerate(moments)]
+    assert [one.outcome for (one,) in told] == ["granted", "budget_spent", "granted", "budget_spent"]
+
+
+async def test_without_the_guard_on_budgets_they_are_overspent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = await put_budget(database, max_grants=1)
+
+    async def unguarded(_tx: Any, charges: Any, _now: datetime) -> frozenset[str]:
+        return frozenset(charge.budget_id for charge in charges)
+
+    monkeypatch.setattr(store, "charge", unguarded)
+    told = await give(database, *[a_grant(str(n), budget_id=budget) for n in range(4)])
+    assert [one.outcome for one in told] == ["granted"] * 4
+
+
+async def test_a_budget_lowered_below_what_was_given_gives_no_more(database: Database) -> None:
+    budget = await put_budget(database, max_grants=5)
+    await give(database, *[a_grant(str(n), budget_id=budget) for n in range(4)])
+    async with database.transaction() as tx:
+        await service.set_budget(tx, budget, Budget(max_grants=2), "Asia/Shanghai")
+    assert (await give(database, a_grant("late", budget_id=budget)))[0].outcome == "budget_spent"
+
+
+async def test_what_is_taken_back_is_taken_once_and_owed_if_it_was_spent(database: Database) -> None:
+    await give(database, a_grant("a"), a_grant("b", reward=GrowthReward(growth=7)))
+
+    async def take() -> list[Revoked]:
+        async with database.transaction() as tx:
+            return await service.revoke(tx, ["a", "b", "never"], "task.undone", NOON)
+
+    told = await asyncio.gather(*[take() for _ in range(16)])
+    outcomes = [one.outcome for batch in told for one in batch]
+    assert outcomes.count("revoked") == 2
+    assert await points(database) == 0
+    assert (await ledger.balances(database, "alice"))[Currency.GROWTH].posted == 0
+    assert await give(database, a_grant("a")) == [Granted("a", "already")]
+
+
+async def test_a_grant_in_a_transaction_that_dies_was_never_given(database: Database) -> None:
+    async def die() -> None:
+        async with database.transaction() as tx:
+            await service.grant(tx, [a_grant("a")], NOON)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await die()
+    assert await points(database) == 0
+    assert (await give(database, a_grant("a")))[0].outcome == "granted"
