@@ -278,7 +278,11 @@ def _structs() -> Mapping[tuple[str, frozenset[str]], type[Struct]]:
         struct = waiting.pop()
         waiting += struct.__subclasses__()
         if struct.__module__.startswith("growth."):
-            found[struct.__name__, frozenset(struct.__struct_encode_fields__)] = struct
+            config, fields = struct.__struct_config__, frozenset(struct.__struct_encode_fields__)
+            found[struct.__name__, fields] = struct
+            if config.tag is not None and config.tag_field is not None:
+                # In a union the tag is a property as well.
+                found[struct.__name__, fields | {config.tag_field}] = struct
     return found
 
 
