@@ -1,0 +1,86 @@
+"""What the room knows of one shopper: told, erased, merged."""
+
+from datetime import date, datetime
+
+from msgspec import Struct
+
+from growth.listeners.retention import model, service, store
+from growth.listeners.retention.model import Facts
+from growth.plumbing.postgres import Reader, Tx
+
+MAX_DAYS_TOLD = 100
+
+
+class ActiveDay(Struct, frozen=True):
+    """A day on which the shopper was active."""
+
+    day: date
+    by: list[str]
+    """What was done: `app`, `product`, `share`, `order`, `registration`, `shop`, or a mechanic."""
+
+
+class RetentionOfShopper(Struct, frozen=True, kw_only=True):
+    """What is known of when a shopper came."""
+
+    first_day: date
+    last_day: date
+    days: int
+    """Days with activity, in all."""
+    source: str
+    first_mechanic: str
+    inviter: str | None
+    viewed_at: datetime | None
+    claimed_at: datetime | None
+    paid_at: datetime | None
+    invited_at: datetime | None
+    bound_at: datetime | None
+    bought_at: datetime | None
+    active_days: list[ActiveDay]
+    """The last `MAX_DAYS_TOLD`, newest first."""
+
+
+async def told(reader: Reader, user_id: str) -> RetentionOfShopper | None:
+    """Return all that is known; None of somebody who was never seen."""
+    facts = await _facts(reader, user_id)
+    if facts is None:
+        return None
+    shopper = facts.shopper
+    newest = sorted(facts.days.items(), reverse=True)[:MAX_DAYS_TOLD]
+    return RetentionOfShopper(
+        first_day=model.to_date(shopper.first_day),
+        last_day=model.to_date(shopper.last_day),
+        days=len(facts.days),
+        source=await store.source_name(reader, shopper.source),
+        first_mechanic=model.MECHANICS[shopper.mechanic],
+        inviter=shopper.inviter,
+        viewed_at=shopper.viewed_at,
+        claimed_at=shopper.claimed_at,
+        paid_at=shopper.paid_at,
+        invited_at=shopper.invited_at,
+        bound_at=shopper.bound_at,
+        bought_at=shopper.bought_at,
+        active_days=[ActiveDay(model.to_date(day), model.kinds_in(kinds)) for day, kinds in newest],
+    )
+
+
+async def erase(tx: Tx, user_id: str, alias: str) -> None:
+    """Put `alias` in the place of the id. The shopper stays counted: an erasure changes no number.
+
+    What comes under the id later is somebody new.
+    """
+    await store.lock(tx)
+    ((now_id, _),) = (await store.find(tx, [user_id])).values()
+    await store.rename(tx, now_id, alias)
+    await store.forget_former_ids(tx, now_id)
+
+
+async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - as in every room
+    """Make two shoppers one, see `service.merge`."""
+    await service.merge(tx, old_user_id, user_id)
+
+
+async def _facts(reader: Reader, user_id: str) -> Facts | None:
+    ((_, shopper),) = (await store.find(reader, [user_id])).values()
+    if shopper is None:
+        return None
+    return (await store.facts_of(reader, [shopper]))[shopper.shopper_id]
