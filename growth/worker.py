@@ -59,7 +59,7 @@ async def _listen(database: Database, subscription: Subscription, stop: asyncio.
 async def _watch_lag(database: Database, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            for lag in await outbox.lag(database):
+            for lag in await outbox.lag(database, outbox.OUTBOX):
                 _lag_events.labels(lag.subscription).set(lag.events)
                 _lag_seconds.labels(lag.subscription).set(lag.seconds)
         except Unavailable as error:

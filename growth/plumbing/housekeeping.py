@@ -32,11 +32,11 @@ class Housekeeping:
 
     async def prepare_outbox(self, turn: Turn) -> int:
         """Make the outbox' partitions of the days ahead."""
-        return await outbox.prepare(self._database, turn.now)
+        return await outbox.prepare(self._database, turn.now, outbox.OUTBOX)
 
     async def prune_outbox(self, turn: Turn) -> int:
         """Drop days of the outbox that every listener has read."""
-        return await outbox.prune(self._database, turn.now, OUTBOX_KEPT_DAYS)
+        return await outbox.prune(self._database, turn.now, OUTBOX_KEPT_DAYS, outbox.OUTBOX)
 
     async def prune_idempotency(self, turn: Turn) -> int:
         """Forget answers older than a day."""

@@ -5,22 +5,27 @@ skipped; it moves its cursor in the transaction of what it writes, so that it ha
 
 What follows from that: events come in the order in which their transactions *began to write*, and a transaction that
 writes and stays open, anywhere on the same Postgres server, holds back what began after it (`lag` shows it).
+
+Another table of the same form (a `Log`) is read in the same way, with the same promises.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.outbox_upkeep import Lag, forget, lag, mend_after_restore, prepare, prune
+from growth.plumbing.outbox_upkeep import OUTBOX_TABLE, Lag, Log, forget, lag, mend_after_restore, prepare, prune
 from growth.plumbing.postgres import Database, Reader, Record, Tx
 from growth.vocabulary import ids
 from growth.vocabulary.events import Event
 
 __all__ = [
+    "OUTBOX",
     "Envelope",
     "Lag",
+    "Log",
     "Subscription",
     "UnknownEvent",
     "deliver",
@@ -53,16 +58,6 @@ class Envelope(Struct, frozen=True):
     event: Event
 
 
-class Subscription(Struct, frozen=True):
-    """Who listens. The name is the cursor's key: a new name reads from the oldest event kept."""
-
-    name: str
-    types: frozenset[str] | None
-    """Names of events, see `types_of`; None for all there are."""
-    handle: Callable[[Tx, Sequence[Envelope]], Awaitable[None]]
-    """Writes what follows from the events, in the transaction that moves the cursor. It never commits."""
-
-
 class _Row(Struct, frozen=True):
     event_id: str
     type: str | int | None
@@ -73,6 +68,37 @@ class _Row(Struct, frozen=True):
 
 class UnknownEvent(Exception):
     """An event of a newer release. Its subscriber waits for a process that knows it, rather than lose it."""
+
+
+_decoders: dict[str, msgspec.json.Decoder[Event]] = {}
+
+
+def _envelope(row: Record) -> Envelope:
+    name = row["type"]
+    decoder = _decoders.get(name)
+    if decoder is None:
+        _decoders.update((tag, msgspec.json.Decoder(event)) for tag, event in events_below(Event))
+        decoder = _decoders.get(name)
+        if decoder is None:
+            raise UnknownEvent(name)
+    return Envelope(row["event_id"], decoder.decode(row["data"]))
+
+
+OUTBOX = Log(OUTBOX_TABLE, _envelope)
+
+
+class Subscription(Struct, frozen=True):
+    """Who listens. The name is the cursor's key: a new name reads from the oldest event kept."""
+
+    name: str
+    types: frozenset[str] | None
+    """Names of events, see `types_of`; None for all there are."""
+    handle: Callable[[Tx, Sequence[Any]], Awaitable[None]]
+    """Writes what follows from the events, in the transaction that moves the cursor. It never commits.
+
+    Of the outbox it gets `Envelope`s; of another log, whatever that makes of its rows.
+    """
+    log: Log = OUTBOX
 
 
 async def emit(tx: Tx, *events: Event) -> None:
@@ -107,23 +133,24 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
     Raises what `handle` raises, `UnknownEvent` and `Unavailable`; the cursor has not moved then, and the same events
     come again.
     """
-    news = await _news(database, subscription.name)
+    log = subscription.log
+    news = await _news(database, subscription.name, log)
     if news["restored"]:
-        await mend_after_restore(database)
+        await mend_after_restore(database, log)
     elif not news["waiting"]:
         return 0
     if not news["known"]:
-        await _introduce(database, subscription.name)
+        await _introduce(database, subscription.name, log)
     async with database.transaction() as tx:
         cursor = await _lock_cursor(tx, subscription.name)
         if cursor is None:
             return 0
-        rows = await _read(tx, cursor, subscription.types, max_events)
+        rows = await _read(tx, cursor, subscription.types, max_events, log)
         if not rows:
             return 0
-        envelopes = [_envelope(row) for row in rows if row["data"] is not None]
-        if envelopes:
-            await subscription.handle(tx, envelopes)
+        events = [log.read(row) for row in rows if row["data"] is not None]
+        if events:
+            await subscription.handle(tx, events)
         await _move_cursor(tx, subscription.name, rows[-1])
     return len(rows)
 
@@ -159,40 +186,44 @@ async def history(
     return [_envelope(row) for row in rows]
 
 
-async def _news(reader: Reader, name: str) -> Record:
+async def _news(reader: Reader, name: str, log: Log) -> Record:
     """Look without a lock: asking in vain costs no transaction number.
 
     ORDER BY … LIMIT stands in place of EXISTS, for which Postgres prefers to scan all that was read.
     """
     news = await reader.fetchrow(
-        """
-        SELECT cursor.subscription IS NOT NULL AS known,
-               coalesce(cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()), FALSE) AS restored,
-               coalesce((SELECT TRUE
-                         FROM plumbing.outbox AS event
-                         WHERE (event.xid, event.position) > (coalesce(cursor.xid, '0'), coalesce(cursor.position, 0))
-                           AND event.xid < pg_snapshot_xmin(pg_current_snapshot())
-                         ORDER BY event.xid, event.position
-                         LIMIT 1), FALSE) AS waiting
-        FROM (SELECT) AS always
-        LEFT JOIN plumbing.cursors AS cursor
-               ON cursor.subscription = $1
-        """,
+        log.sql(
+            """
+            SELECT cursor.subscription IS NOT NULL AS known,
+                   coalesce(cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()), FALSE) AS restored,
+                   coalesce((SELECT TRUE
+                             FROM plumbing.outbox AS event
+                             WHERE (event.xid, event.position)
+                                 > (coalesce(cursor.xid, '0'), coalesce(cursor.position, 0))
+                               AND event.xid < pg_snapshot_xmin(pg_current_snapshot())
+                             ORDER BY event.xid, event.position
+                             LIMIT 1), FALSE) AS waiting
+            FROM (SELECT) AS always
+            LEFT JOIN plumbing.cursors AS cursor
+                   ON cursor.subscription = $1
+            """
+        ),
         name,
     )
     assert news is not None, "the left side always has a row"
     return news
 
 
-async def _introduce(database: Database, name: str) -> None:
+async def _introduce(database: Database, name: str, log: Log) -> None:
     """Make the cursor of a new subscription; committed by itself, so that nobody waits for a delivery to end."""
     await database.fetchval(
         """
-        INSERT INTO plumbing.cursors (subscription)
-        VALUES ($1)
+        INSERT INTO plumbing.cursors (subscription, log)
+        VALUES ($1, $2)
         ON CONFLICT (subscription) DO NOTHING
         """,
         name,
+        log.table,
     )
 
 
@@ -209,21 +240,25 @@ async def _lock_cursor(tx: Tx, name: str) -> Record | None:
     )
 
 
-async def _read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events: int) -> Sequence[Record]:
+async def _read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events: int, log: Log) -> Sequence[Record]:
     """Read on, in order. Events that the subscriber did not ask for come without data: the cursor passes them too."""
     return await tx.fetch(
-        """
-        SELECT xid,
-               position,
-               event_id,
-               type,
-               CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data
-        FROM plumbing.outbox
-        WHERE (xid, position) > ($1::xid8, $2)
-          AND xid < pg_snapshot_xmin(pg_current_snapshot())
-        ORDER BY xid, position
-        LIMIT $4
-        """,
+        log.sql(
+            """
+            SELECT xid,
+                   position,
+                   event_id,
+                   type,
+                   subject,
+                   at,
+                   CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data
+            FROM plumbing.outbox
+            WHERE (xid, position) > ($1::xid8, $2)
+              AND xid < pg_snapshot_xmin(pg_current_snapshot())
+            ORDER BY xid, position
+            LIMIT $4
+            """
+        ),
         cursor["xid"],
         cursor["position"],
         None if types is None else list(types),
@@ -244,20 +279,6 @@ async def _move_cursor(tx: Tx, name: str, last: Record) -> None:
         last["xid"],
         last["position"],
     )
-
-
-_decoders: dict[str, msgspec.json.Decoder[Event]] = {}
-
-
-def _envelope(row: Record) -> Envelope:
-    name = row["type"]
-    decoder = _decoders.get(name)
-    if decoder is None:
-        _decoders.update((tag, msgspec.json.Decoder(event)) for tag, event in events_below(Event))
-        decoder = _decoders.get(name)
-        if decoder is None:
-            raise UnknownEvent(name)
-    return Envelope(row["event_id"], decoder.decode(row["data"]))
 
 
 def events_below(event: type[Event]) -> Iterator[tuple[str, type[Event]]]:

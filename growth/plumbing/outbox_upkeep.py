@@ -1,29 +1,54 @@
-"""Upkeep of the outbox: its partitions, how far readers are behind, and its order after a restore.
+"""Upkeep of the outbox and of other logs of its form: partitions, how far readers are behind, order after a restore.
 
 Where it asks whether there is a row, ORDER BY … LIMIT stands in place of EXISTS, for which Postgres prefers to scan the
 whole table.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 import structlog
 from msgspec import Struct
 
 from growth.plumbing import partitions
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.postgres import Database, Reader, Record, Tx
 
-log = structlog.get_logger("outbox")
+logger = structlog.get_logger("outbox")
 
-TABLE = "plumbing.outbox"
+OUTBOX_TABLE = "plumbing.outbox"
 MAX_LAG_COUNTED = 10_000
 """Beyond that many waiting events the exact number helps nobody."""
 MAX_PRUNED_AT_ONCE = 10_000
 """Rows of the default partition deleted in one transaction; days are dropped whole."""
 
 
+class Log(Struct, frozen=True):
+    """A table that is read in commit-safe order, each subscriber with a cursor of its own.
+
+    It has the outbox' columns `xid`, `position`, `event_id`, `type`, `subject`, `at`, `written_at` and `data`, an index
+    of (xid, position), and is partitioned by days (see `partitions`), of whichever column.
+    """
+
+    table: str
+    """`schema.name`."""
+    read: Callable[[Record], Any]
+    """Makes what handlers get of a row: `event_id`, `type`, `subject`, `at`, and `data` as text."""
+
+    def __post_init__(self) -> None:
+        """Names cannot be parameters of statements."""
+        assert partitions.is_table(self.table), self.table
+
+    def sql(self, statement: str, table: str | None = None) -> str:
+        """Return `statement`, which is written for the outbox, for this log; or for `table`, one partition of it."""
+        return statement.replace(OUTBOX_TABLE, table or self.table)
+
+
 class Lag(Struct, frozen=True):
     """How far a subscriber is behind."""
 
+    log: str
+    """The table it reads."""
     subscription: str
     events: int
     """Counted up to `MAX_LAG_COUNTED`."""
@@ -42,37 +67,41 @@ async def forget(tx: Tx, name: str) -> None:
     )
 
 
-async def lag(reader: Reader) -> list[Lag]:
-    """Return how far each subscriber is behind, by name."""
+async def lag(reader: Reader, log: Log) -> list[Lag]:
+    """Return how far each subscriber of `log` is behind, by name."""
     rows = await reader.fetch(
-        """
-        SELECT cursor.subscription,
-               (SELECT count(*)
-                FROM (SELECT
-                      FROM plumbing.outbox AS waiting
-                      WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
-                      ORDER BY waiting.xid, waiting.position
-                      LIMIT $1) AS counted) AS events,
-               coalesce((SELECT extract(epoch FROM clock_timestamp() - waiting.written_at)
-                         FROM plumbing.outbox AS waiting
-                         WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
-                         ORDER BY waiting.xid, waiting.position
-                         LIMIT 1), 0)::float8 AS seconds
-        FROM plumbing.cursors AS cursor
-        ORDER BY cursor.subscription
-        """,
+        log.sql(
+            """
+            SELECT cursor.subscription,
+                   (SELECT count(*)
+                    FROM (SELECT
+                          FROM plumbing.outbox AS waiting
+                          WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
+                          ORDER BY waiting.xid, waiting.position
+                          LIMIT $1) AS counted) AS events,
+                   coalesce((SELECT extract(epoch FROM clock_timestamp() - waiting.written_at)
+                             FROM plumbing.outbox AS waiting
+                             WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
+                             ORDER BY waiting.xid, waiting.position
+                             LIMIT 1), 0)::float8 AS seconds
+            FROM plumbing.cursors AS cursor
+            WHERE cursor.log = $2
+            ORDER BY cursor.subscription
+            """
+        ),
         MAX_LAG_COUNTED,
+        log.table,
     )
-    return [Lag(row["subscription"], row["events"], max(row["seconds"], 0.0)) for row in rows]
+    return [Lag(log.table, row["subscription"], row["events"], max(row["seconds"], 0.0)) for row in rows]
 
 
-async def prepare(database: Database, now: datetime) -> int:
+async def prepare(database: Database, now: datetime, log: Log) -> int:
     """Make the partitions of the days to come, and mend the order after a restore; return how many were made."""
-    await mend_after_restore(database)
-    return await partitions.make_days(database, TABLE, now)
+    await mend_after_restore(database, log)
+    return await partitions.make_days(database, log.table, now)
 
 
-async def prune(database: Database, now: datetime, keep_days: int) -> int:
+async def prune(database: Database, now: datetime, keep_days: int, log: Log) -> int:
     """Drop what is older than `keep_days` whole days and behind every cursor.
 
     Returns how many partitions were dropped or rows deleted. Raises `Unavailable` if the table could not be locked
@@ -80,19 +109,19 @@ async def prune(database: Database, now: datetime, keep_days: int) -> int:
     """
     first_kept = now.astimezone(UTC).date() - timedelta(days=keep_days)
     pruned = 0
-    for day in await partitions.days(database, TABLE):
+    for day in await partitions.days(database, log.table):
         if day >= first_kept:
             break
         async with database.transaction() as tx:
-            await partitions.lock_to_drop(tx, TABLE)
-            if not await _is_read(tx, day):
+            await partitions.lock_to_drop(tx, log.table)
+            if not await _is_read(tx, day, log):
                 break
-            await partitions.drop_day(tx, TABLE, day)
+            await partitions.drop_day(tx, log.table, day)
             pruned += 1
-    return pruned + await _prune_default(database, first_kept)
+    return pruned + await _prune_default(database, first_kept, log)
 
 
-async def mend_after_restore(database: Database) -> int:
+async def mend_after_restore(database: Database, log: Log) -> int:
     """After a restore from a dump, order old events before new ones again; return how many, 0 if nothing was wrong.
 
     Transaction numbers belong to one Postgres server. On another, which counts from lower ones, old events would seem
@@ -100,117 +129,135 @@ async def mend_after_restore(database: Database) -> int:
     reached, so this is noticed for certain. Everything from before the restore goes under number 1, in its old order,
     and the cursors with it.
     """
-    if not await _is_restored(database):
+    if not await _is_restored(database, log):
         return 0
     async with database.transaction() as tx:
         await tx.execute("LOCK TABLE plumbing.cursors IN EXCLUSIVE MODE")
         old_until = await tx.fetchval(
-            """
-            SELECT max(last.at)
-            FROM (SELECT written_at AS at
-                  FROM plumbing.outbox
-                  WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
-                  UNION ALL
-                  SELECT moved_at
-                  FROM plumbing.cursors
-                  WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())) AS last
-            """
+            log.sql(
+                """
+                SELECT max(last.at)
+                FROM (SELECT written_at AS at
+                      FROM plumbing.outbox
+                      WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
+                      UNION ALL
+                      SELECT moved_at
+                      FROM plumbing.cursors
+                      WHERE log = $1
+                        AND xid >= pg_snapshot_xmax(pg_current_snapshot())) AS last
+                """
+            ),
+            log.table,
         )
         if old_until is None:
             return 0
-        return await _renumber(tx, old_until)
+        return await _renumber(tx, old_until, log)
 
 
-async def _is_restored(reader: Reader) -> bool:
+async def _is_restored(reader: Reader, log: Log) -> bool:
     found = await reader.fetchval(
-        """
-        SELECT coalesce((SELECT TRUE
-                         FROM plumbing.outbox AS event
-                         WHERE event.xid >= pg_snapshot_xmax(pg_current_snapshot())
-                         ORDER BY event.xid DESC, event.position DESC
-                         LIMIT 1), FALSE)
-            OR EXISTS (SELECT
-                       FROM plumbing.cursors AS cursor
-                       WHERE cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()))
-        """
+        log.sql(
+            """
+            SELECT coalesce((SELECT TRUE
+                             FROM plumbing.outbox AS event
+                             WHERE event.xid >= pg_snapshot_xmax(pg_current_snapshot())
+                             ORDER BY event.xid DESC, event.position DESC
+                             LIMIT 1), FALSE)
+                OR EXISTS (SELECT
+                           FROM plumbing.cursors AS cursor
+                           WHERE cursor.log = $1
+                             AND cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()))
+            """
+        ),
+        log.table,
     )
     return bool(found)
 
 
-async def _is_read(tx: Tx, day: date) -> bool:
+async def _is_read(tx: Tx, day: date, log: Log) -> bool:
     """Say whether every subscriber has passed all events of `day`."""
     return not await tx.fetchval(
-        """
-        SELECT EXISTS (SELECT
-                       FROM (SELECT event.xid, event.position
-                             FROM plumbing.outbox AS event
-                             WHERE event.written_at >= $1
-                               AND event.written_at < $2
-                             ORDER BY event.xid DESC, event.position DESC
-                             LIMIT 1) AS last
-                       JOIN plumbing.cursors AS cursor
-                            ON (last.xid, last.position) > (cursor.xid, cursor.position))
-        """,
-        datetime.combine(day, time(), UTC),
-        datetime.combine(day + timedelta(days=1), time(), UTC),
+        log.sql(
+            """
+            SELECT EXISTS (SELECT
+                           FROM (SELECT event.xid, event.position
+                                 FROM plumbing.outbox AS event
+                                 ORDER BY event.xid DESC, event.position DESC
+                                 LIMIT 1) AS last
+                           JOIN plumbing.cursors AS cursor
+                                ON cursor.log = $1
+                               AND (last.xid, last.position) > (cursor.xid, cursor.position))
+            """,
+            partitions.name_of(log.table, day),
+        ),
+        log.table,
     )
 
 
-async def _prune_default(database: Database, first_kept: date) -> int:
+async def _prune_default(database: Database, first_kept: date, log: Log) -> int:
     async with database.transaction() as tx:
         deleted = await tx.fetchval(
-            """
-            WITH old AS MATERIALIZED (
-                SELECT event.ctid AS place
-                FROM plumbing.outbox_default AS event
-                WHERE event.written_at < $1
-                  AND NOT EXISTS (SELECT
-                                  FROM plumbing.cursors AS cursor
-                                  WHERE (event.xid, event.position) > (cursor.xid, cursor.position))
-                LIMIT $2
+            log.sql(
+                """
+                WITH old AS MATERIALIZED (
+                    SELECT event.ctid AS place
+                    FROM plumbing.outbox_default AS event
+                    WHERE event.written_at < $1
+                      AND NOT EXISTS (SELECT
+                                      FROM plumbing.cursors AS cursor
+                                      WHERE cursor.log = $3
+                                        AND (event.xid, event.position) > (cursor.xid, cursor.position))
+                    LIMIT $2
+                ),
+                deleted AS (
+                    DELETE FROM plumbing.outbox_default AS event
+                    USING old
+                    WHERE event.ctid = old.place
+                    RETURNING 1
+                )
+                SELECT count(*) FROM deleted
+                """
             ),
-            deleted AS (
-                DELETE FROM plumbing.outbox_default AS event
-                USING old
-                WHERE event.ctid = old.place
-                RETURNING 1
-            )
-            SELECT count(*) FROM deleted
-            """,
             datetime.combine(first_kept, time(), UTC),
             MAX_PRUNED_AT_ONCE,
+            log.table,
         )
     return int(deleted)
 
 
-async def _renumber(tx: Tx, old_until: datetime) -> int:
+async def _renumber(tx: Tx, old_until: datetime, log: Log) -> int:
     mended = await tx.fetchval(
-        """
-        WITH old AS MATERIALIZED (
-            SELECT event_id, written_at, xid, position, row_number() OVER (ORDER BY xid, position) AS place
-            FROM plumbing.outbox
-            WHERE written_at <= $1
-               OR xid >= pg_snapshot_xmax(pg_current_snapshot())
+        log.sql(
+            """
+            WITH old AS MATERIALIZED (
+                SELECT tableoid AS part, ctid AS spot, xid, position,
+                       row_number() OVER (ORDER BY xid, position) AS place
+                FROM plumbing.outbox
+                WHERE written_at <= $1
+                   OR xid >= pg_snapshot_xmax(pg_current_snapshot())
+            ),
+            cursors AS (
+                UPDATE plumbing.cursors AS cursor
+                SET xid = '1',
+                    position = (SELECT count(*)
+                                FROM old
+                                WHERE (old.xid, old.position) <= (cursor.xid, cursor.position))
+                WHERE cursor.log = $2
+            ),
+            events AS (
+                UPDATE plumbing.outbox AS event
+                SET xid = '1',
+                    position = old.place
+                FROM old
+                WHERE event.tableoid = old.part
+                  AND event.ctid = old.spot
+                RETURNING 1
+            )
+            SELECT count(*) FROM events
+            """
         ),
-        cursors AS (
-            UPDATE plumbing.cursors AS cursor
-            SET xid = '1',
-                position = (SELECT count(*)
-                            FROM old
-                            WHERE (old.xid, old.position) <= (cursor.xid, cursor.position))
-        ),
-        events AS (
-            UPDATE plumbing.outbox AS event
-            SET xid = '1',
-                position = old.place
-            FROM old
-            WHERE event.event_id = old.event_id
-              AND event.written_at = old.written_at
-            RETURNING 1
-        )
-        SELECT count(*) FROM events
-        """,
         old_until,
+        log.table,
     )
-    log.warning("outbox.mended_after_restore", events=mended)
+    logger.warning("outbox.mended_after_restore", log=log.table, events=mended)
     return int(mended)

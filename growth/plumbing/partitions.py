@@ -63,6 +63,11 @@ async def drop_day(tx: Tx, table: str, day: date) -> None:
     await tx.execute(f"DROP TABLE {name_of(table, day)}")
 
 
+def is_table(table: str) -> bool:
+    """Say whether `table` looks like a qualified name: only such are put into statements."""
+    return _QUALIFIED.match(table) is not None
+
+
 def name_of(table: str, day: date) -> str:
     """Return the qualified name of the partition of `day`."""
     return f"{_checked(table)}_{day:%Y%m%d}"
@@ -95,5 +100,5 @@ async def _make_day(tx: Tx, table: str, day: date) -> int:
 
 def _checked(table: str) -> str:
     # Names cannot be parameters; these come from this code alone, and look it.
-    assert _QUALIFIED.match(table), table
+    assert is_table(table), table
     return table

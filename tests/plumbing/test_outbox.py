@@ -13,7 +13,7 @@ from msgspec import json
 from structlog.testing import capture_logs
 
 from growth.plumbing import outbox, outbox_upkeep, partitions
-from growth.plumbing.outbox import Envelope, Subscription, UnknownEvent, deliver, emit, types_of
+from growth.plumbing.outbox import OUTBOX, Envelope, Log, Subscription, UnknownEvent, deliver, emit, types_of
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import (
@@ -165,9 +165,9 @@ async def test_every_event_has_an_id_of_its_own_that_begins_with_its_time(databa
 
 
 async def test_an_event_whose_day_has_no_partition_is_told_all_the_same(database: Database) -> None:
-    for day in await partitions.days(database, outbox_upkeep.TABLE):
+    for day in await partitions.days(database, outbox_upkeep.OUTBOX_TABLE):
         async with database.transaction() as tx:
-            await partitions.drop_day(tx, outbox_upkeep.TABLE, day)
+            await partitions.drop_day(tx, outbox_upkeep.OUTBOX_TABLE, day)
     await say(database, "a")
     assert await database.fetchval("SELECT count(*) FROM plumbing.outbox_default") == 1
     assert await deliver_all(database, projection()) == 1
@@ -493,16 +493,16 @@ async def _age(database: Database, days: int) -> None:
 async def test_the_days_ahead_are_made_once_by_any_number_of_workers(database: Database) -> None:
     today = await _today(database)
     now = _noon(today)
-    made = await asyncio.gather(*(outbox.prepare(database, now) for _ in range(4)))
+    made = await asyncio.gather(*(outbox.prepare(database, now, OUTBOX) for _ in range(4)))
     assert sum(made) == partitions.AHEAD_DAYS - 3, "the migration made the first four"
-    days = await partitions.days(database, outbox_upkeep.TABLE)
+    days = await partitions.days(database, outbox_upkeep.OUTBOX_TABLE)
     assert days == [today + timedelta(days=ahead) for ahead in range(partitions.AHEAD_DAYS + 1)]
-    assert await outbox.prepare(database, now) == 0
-    assert await outbox.prepare(database, now + timedelta(days=1)) == 1
+    assert await outbox.prepare(database, now, OUTBOX) == 0
+    assert await outbox.prepare(database, now + timedelta(days=1), OUTBOX) == 1
 
 
 async def test_each_partition_has_the_index_that_reading_in_order_needs(database: Database) -> None:
-    await outbox.prepare(database, _noon(await _today(database)))
+    await outbox.prepare(database, _noon(await _today(database)), OUTBOX)
     rows = await database.fetch(
         """
         SELECT partition.relname
@@ -522,7 +522,7 @@ async def test_making_days_waits_for_no_writer_and_holds_up_none(database: Datab
     now = _noon(await _today(database))
     async with slow_transaction(database, "slow"):
         async with asyncio.timeout(2):
-            assert await outbox.prepare(database, now + timedelta(days=1)) > 0
+            assert await outbox.prepare(database, now + timedelta(days=1), OUTBOX) > 0
             await say(database, "fast")
     assert await deliver_all(database, projection()) == 2
 
@@ -530,70 +530,72 @@ async def test_making_days_waits_for_no_writer_and_holds_up_none(database: Datab
 async def test_a_day_that_landed_in_the_default_partition_is_left_there_and_said(database: Database) -> None:
     today = await _today(database)
     async with database.transaction() as tx:
-        await partitions.drop_day(tx, outbox_upkeep.TABLE, today)
+        await partitions.drop_day(tx, outbox_upkeep.OUTBOX_TABLE, today)
     await say(database, "a")
     with capture_logs() as logs:
-        await outbox.prepare(database, _noon(today))
+        await outbox.prepare(database, _noon(today), OUTBOX)
     assert [(entry["event"], entry["day"]) for entry in logs] == [("partitions.day_in_default", today.isoformat())]
-    assert today not in await partitions.days(database, outbox_upkeep.TABLE)
+    assert today not in await partitions.days(database, outbox_upkeep.OUTBOX_TABLE)
     assert await deliver_all(database, projection()) == 1
 
 
 async def test_days_behind_every_cursor_and_old_enough_are_dropped_and_no_others(database: Database) -> None:
     today = await _today(database)
-    await outbox.prepare(database, _noon(today - timedelta(days=8)))
+    await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     await say(database, "old")
     await _age(database, 7)
     await say(database, "new")
     await deliver(database, projection("ahead"))
     assert await deliver(database, projection("behind"), max_events=1) == 1
-    assert await outbox.prune(database, _noon(today), keep_days=7) == 1, "only the day before is older than 7 days"
-    assert await outbox.prune(database, _noon(today), keep_days=6) == 1
+    assert await outbox.prune(database, _noon(today), keep_days=7, log=OUTBOX) == 1, (
+        "only the day before is older than 7 days"
+    )
+    assert await outbox.prune(database, _noon(today), keep_days=6, log=OUTBOX) == 1
     assert await database.fetchval("SELECT array_agg(subject) FROM plumbing.outbox") == ["new"]
     assert await deliver_all(database, projection("behind")) == 1
 
 
 async def test_a_day_that_one_subscriber_has_not_read_stays(database: Database) -> None:
     today = await _today(database)
-    await outbox.prepare(database, _noon(today - timedelta(days=8)))
+    await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     await say(database, "a", "b")
     await _age(database, 8)
     await deliver_all(database, projection("ahead"))
     await deliver(database, projection("behind"), max_events=1)
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 0
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 0
     assert await deliver_all(database, projection("behind")) == 1
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 7
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 7
     assert await database.fetchval("SELECT count(*) FROM plumbing.outbox") == 0
 
 
 async def test_negative_control_dropping_by_age_alone_loses_what_was_not_read(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def yes(_: Tx, __: date) -> bool:
+    async def yes(_: Tx, __: date, ___: Log) -> bool:
         return True
 
     today = await _today(database)
-    await outbox.prepare(database, _noon(today - timedelta(days=8)))
+    await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     await say(database, "a", "b")
     await _age(database, 8)
     await deliver(database, projection(), max_events=1)
     monkeypatch.setattr(outbox_upkeep, "_is_read", yes)
-    await outbox.prune(database, _noon(today), keep_days=1)
+    await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX)
     assert await deliver_all(database, projection()) == 0
     assert await heard(database) == ["a"], "b is lost"
 
 
 async def test_a_subscriber_that_is_gone_for_good_holds_nothing_back_once_forgotten(database: Database) -> None:
     today = await _today(database)
-    await outbox.prepare(database, _noon(today - timedelta(days=8)))
+    await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     await say(database, "a")
     await _age(database, 8)
     async with database.transaction() as tx:
         await tx.execute("INSERT INTO plumbing.cursors (subscription) VALUES ('gone')")
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 0
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 0
     async with database.transaction() as tx:
         await outbox.forget(tx, "gone")
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 7
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 7
 
 
 async def test_old_rows_of_the_default_partition_are_deleted_behind_every_cursor(database: Database) -> None:
@@ -602,31 +604,31 @@ async def test_old_rows_of_the_default_partition_are_deleted_behind_every_cursor
     await _age(database, 8)
     assert await database.fetchval("SELECT count(*) FROM plumbing.outbox_default") == 2
     await deliver(database, projection(), max_events=1)
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 1
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 1
     await deliver_all(database, projection())
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 1
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 1
     assert await heard(database) == ["a", "b"]
 
 
 async def test_pruning_gives_up_quickly_when_a_writer_is_slow_so_that_others_need_not_wait(database: Database) -> None:
     today = await _today(database)
-    await outbox.prepare(database, _noon(today - timedelta(days=8)))
+    await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     async with slow_transaction(database, "slow"):
         async with asyncio.timeout(2):
             with pytest.raises(Unavailable):
-                await outbox.prune(database, _noon(today), keep_days=1)
+                await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX)
             await say(database, "fast")
-    assert await outbox.prune(database, _noon(today), keep_days=1) == 7
+    assert await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX) == 7
 
 
 # --- lag, restore ---------------------------------------------------------------------------------------------------
 
 
 async def test_lag_tells_how_many_wait_and_for_how_long(database: Database) -> None:
-    assert await outbox.lag(database) == []
+    assert await outbox.lag(database, OUTBOX) == []
     await say(database, "a", "b")
     await deliver_all(database, projection())
-    assert [(lag.subscription, lag.events, lag.seconds) for lag in await outbox.lag(database)] == [
+    assert [(lag.subscription, lag.events, lag.seconds) for lag in await outbox.lag(database, OUTBOX)] == [
         ("projection", 0, 0.0)
     ]
     await say(database, "c", "d", "e")
@@ -634,7 +636,7 @@ async def test_lag_tells_how_many_wait_and_for_how_long(database: Database) -> N
         await tx.execute(
             "UPDATE plumbing.outbox SET written_at = written_at - INTERVAL '90 seconds' WHERE subject = 'c'"
         )
-    (lag,) = await outbox.lag(database)
+    (lag,) = await outbox.lag(database, OUTBOX)
     assert lag.events == 3
     assert 90 <= lag.seconds < 120
 
@@ -660,14 +662,14 @@ async def test_after_a_restore_on_another_server_every_event_still_comes_once_an
     for name in ("projection", "ahead", "new"):
         await deliver_all(database, projection(name))
         assert await heard(database, name) == ["a", "b", "c", "d", "e"]
-    assert await outbox.mend_after_restore(database) == 0
+    assert await outbox.mend_after_restore(database, OUTBOX) == 0
 
 
 async def test_events_restored_before_anybody_had_read_are_mended_by_the_schedule(database: Database) -> None:
     await say(database, "a", "b")
     await _restore_elsewhere(database)
     await say(database, "c")
-    await outbox.prepare(database, _noon(await _today(database)))
+    await outbox.prepare(database, _noon(await _today(database)), OUTBOX)
     await deliver_all(database, projection())
     assert await heard(database) == ["a", "b", "c"]
 
@@ -675,7 +677,7 @@ async def test_events_restored_before_anybody_had_read_are_mended_by_the_schedul
 async def test_negative_control_without_mending_a_restored_outbox_loses_events(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(_: Database) -> int:
+    async def nothing(_: Database, __: Log) -> int:
         return 0
 
     with monkeypatch.context() as patched:
@@ -712,7 +714,7 @@ class Explaining:
 async def test_reading_on_touches_nothing_that_was_read(database: Database) -> None:
     """However many events lie behind, in however many partitions: each is entered by its index, and not sorted."""
     today = await _today(database)
-    await outbox.prepare(database, _noon(today - timedelta(days=8)))
+    await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     for start in range(0, 4000, 500):
         await say(database, *range(start, start + 500))
         await _age(database, 1)
@@ -722,9 +724,9 @@ async def test_reading_on_touches_nothing_that_was_read(database: Database) -> N
     cursor = await database.fetchrow("SELECT xid, position FROM plumbing.cursors")
     assert cursor is not None
     for read in (
-        lambda reader: outbox._read(reader, cursor, None, 500),
-        lambda reader: outbox._news(reader, "projection"),
-        outbox_upkeep._is_restored,
+        lambda reader: outbox._read(reader, cursor, None, 500, OUTBOX),
+        lambda reader: outbox._news(reader, "projection", OUTBOX),
+        lambda reader: outbox_upkeep._is_restored(reader, OUTBOX),
     ):
         with contextlib.suppress(AssertionError):  # an explanation is no answer
             await read(explaining)
