@@ -20,7 +20,6 @@ LONG_FILES: Mapping[str, str] = {
 LONG_FUNCTIONS: Mapping[str, str] = {
     "mechanics/flash_sale/claim/store.py win": "one statement: all guards of a win stand in it",
     "rewards/ledger/store.py move": "one statement: transfers, balances, guards and lots stand or fall together",
-    "rewards/ledger/store.py resolve": "one statement, as above",
     "mechanics/group_buy/team/store.py take": "one statement: all guards of a seat stand in it",
 }
 """`path function` → why it is one function."""
