@@ -72,6 +72,11 @@ async def balances(reader: Reader, owner: str) -> Mapping[Currency, Balance]:
     return {currency: Balance() for currency in Currency} | dict(await store.balances(reader, owner))
 
 
+async def available(reader: Reader, owners: Sequence[str], currency: Currency) -> Mapping[str, int]:
+    """Return what shoppers can spend in one currency; those who never had any are missing."""
+    return await store.available(reader, owners, currency)
+
+
 async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
     """Return a shopper's history, newest first; `before` is the position of the last entry seen."""
     return await store.entries(reader, owner, currency, before, limit)

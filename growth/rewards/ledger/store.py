@@ -243,6 +243,21 @@ async def balances(reader: Reader, owner: str) -> Mapping[Currency, Balance]:
     return {Currency(row["currency"]): Balance(row["posted"], row["pending_in"], row["pending_out"]) for row in rows}
 
 
+async def available(reader: Reader, owners: Sequence[str], currency: Currency) -> dict[str, int]:
+    """Return what shoppers can spend in one currency; those who never had any are missing."""
+    rows = await reader.fetch(
+        """
+        SELECT owner, posted - pending_out AS available
+        FROM ledger.accounts
+        WHERE owner = ANY (ARRAY(SELECT json_array_elements_text($1::json)))
+          AND currency = $2
+        """,
+        _encode(owners).decode(),
+        currency,
+    )
+    return {row["owner"]: row["available"] for row in rows}
+
+
 async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
     """Return a shopper's history, newest first, in constant time however long it is."""
     rows = await reader.fetch(
