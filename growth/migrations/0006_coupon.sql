@@ -72,7 +72,7 @@ CREATE TABLE coupon.coupons (
 ) WITH (fillfactor = 85);
 
 CREATE INDEX coupons_of_shopper ON coupon.coupons (user_id, issued_at DESC, coupon_id DESC);
-CREATE INDEX coupons_of_template ON coupon.coupons (template_id, state, coupon_id);
+CREATE INDEX coupons_of_template ON coupon.coupons (template_id, state, coupon_id) INCLUDE (paid_fen);
 CREATE INDEX coupons_of_order ON coupon.coupons (order_id) WHERE order_id IS NOT NULL;
 CREATE INDEX coupons_ending ON coupon.coupons (valid_until) WHERE state = 'issued';
 CREATE INDEX coupons_to_tell ON coupon.coupons (expiring_at) WHERE state = 'issued' AND expiring_at IS NOT NULL;

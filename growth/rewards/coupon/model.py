@@ -13,6 +13,7 @@ COUPON_NOT_FOUND = Kind("coupon.not_found", "There is no such coupon.", 404)
 NOT_VOIDABLE = Kind("coupon.not_voidable", "This coupon can no longer be taken back.")
 
 CouponState = Literal["issued", "locked", "used", "expired", "voided"]
+STATES: tuple[CouponState, ...] = ("issued", "locked", "used", "expired", "voided")
 Source = Literal["taken", "code", "granted"]
 IssueOutcome = Literal["issued", "already", "gone"]
 

@@ -1,16 +1,31 @@
-"""Coupons as other rooms of the house give and take them back."""
+"""Coupons as other rooms of the house give and take them back; and as their shoppers and operators see them."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
+from growth.plumbing import audit
+from growth.plumbing.audit import Act
 from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres import Database, Tx
 from growth.rewards.coupon import store
-from growth.rewards.coupon.model import Issue, Issued, Source, Voided
+from growth.rewards.coupon.listing import store as listing
+from growth.rewards.coupon.model import (
+    COUPON_NOT_FOUND,
+    NOT_VOIDABLE,
+    STATES,
+    Coupon,
+    CouponPage,
+    Issue,
+    Issued,
+    Source,
+    Voided,
+    show,
+)
 from growth.rewards.coupon.store import Row
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import term_of
 from growth.vocabulary.events.coupon import CouponIssued, CouponVoided
+from growth.vocabulary.refusals import Refusal
 
 MAX_ISSUES_AT_ONCE = 1_000
 """What one transaction holds the templates locked for."""
@@ -86,3 +101,82 @@ async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> list[Voided]
             answers.append(Voided(coupon_id, "voided" if one.state == "issued" else one.state))
         told.add(coupon_id)
     return answers
+
+
+class Coupons:
+    """Coupons in the hands of shoppers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def mine(
+        self, user_id: str, state: str | None, before: tuple[datetime, str] | None, limit: int, now: datetime
+    ) -> list[CouponPage]:
+        """Return a shopper's coupons, newest first."""
+        found = await listing.coupons_of_shopper(self._database, user_id, state, now, before, limit)
+        return await self._shown(found, now)
+
+    async def find(self, coupon_id: str, user_id: str, now: datetime) -> CouponPage:
+        """Return a shopper's coupon. Raises `Refusal` (404), alike for what is not there and not theirs."""
+        coupon = (await store.find_coupons(self._database, [coupon_id])).get(coupon_id)
+        if coupon is None or coupon.user_id != user_id:
+            raise Refusal(COUPON_NOT_FOUND)
+        (page,) = await self._shown([coupon], now)
+        return page
+
+    async def _shown(self, coupons: Sequence[Coupon], now: datetime) -> list[CouponPage]:
+        template_ids = sorted({one.template_id for one in coupons})
+        templates = await templates_store.find_templates(self._database, template_ids) if template_ids else {}
+        return [show(one, templates[one.template_id], now) for one in coupons]
+
+    async def page(
+        self,
+        *,
+        template_id: str | None,
+        user_id: str | None,
+        state: str | None,
+        order_id: str | None,
+        after: str | None,
+        limit: int,
+    ) -> list[Coupon]:
+        """Return operators' coupons in the order of their ids."""
+        states = STATES if state is None else (state,)
+        if user_id is not None:
+            return await listing.page_by_shopper(
+                self._database,
+                user_id,
+                template_id=template_id,
+                states=states,
+                order_id=order_id,
+                after=after,
+                limit=limit,
+            )
+        if order_id is not None:
+            return await listing.page_by_order(
+                self._database, order_id, template_id=template_id, states=states, after=after, limit=limit
+            )
+        return await listing.page_by_template(self._database, template_id, states, after, limit)
+
+    async def void(self, act: Act, coupon_id: str) -> Coupon:
+        """Take a coupon back; one that an order has is voided if the order returns it. Raises `Refusal` 404 and 409."""
+        async with self._database.transaction() as tx:
+            before = (await store.find_coupons(tx, [coupon_id])).get(coupon_id)
+            (voided,) = await void(tx, [coupon_id], act.now)
+            if before is None or voided.outcome == "not_found":
+                raise Refusal(COUPON_NOT_FOUND)
+            if voided.outcome == "expired":
+                raise Refusal(NOT_VOIDABLE, "It has expired.")
+            after = (await store.find_coupons(tx, [coupon_id]))[coupon_id]
+            if voided.outcome != "already":
+                await audit.record(
+                    tx,
+                    act.operator,
+                    "coupon.void",
+                    coupon_id,
+                    before=before,
+                    after=after,
+                    reason=act.reason,
+                    request_id=act.request_id,
+                    now=act.now,
+                )
+        return after

@@ -42,6 +42,23 @@ def row_of(one: Issue, place: int, term: Term | None) -> Row:
     )
 
 
+def new_coupon(row: Row, source: Source, now: datetime) -> Coupon:
+    """Return the coupon that a row becomes."""
+    assert row.valid_from is not None
+    assert row.valid_until is not None
+    return Coupon(
+        coupon_id=row.coupon_id,
+        template_id=row.template_id,
+        user_id=row.user_id,
+        state="issued",
+        source=source,
+        reason=row.reason,
+        issued_at=now,
+        valid_from=row.valid_from,
+        valid_until=row.valid_until,
+    )
+
+
 def coupon_of(row: Record) -> Coupon:
     """Read a row of the table."""
     return Coupon(**row)

@@ -1,0 +1,177 @@
+"""Shoppers take coupons: who asks at the same time is decided in one transaction, under the locks of the templates."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+import structlog
+from msgspec import Struct
+from prometheus_client import Counter
+
+from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import CommitUnknown, Database
+from growth.rewards.coupon import store as coupons_store
+from growth.rewards.coupon.model import Coupon, Issue
+from growth.rewards.coupon.service import told_issued
+from growth.rewards.coupon.store import Row
+from growth.rewards.coupon.take import store
+from growth.rewards.coupon.take.model import Ask, Standing, TemplatePage, refusal_of, show_template
+from growth.rewards.coupon.take.store import Seen
+from growth.rewards.coupon.template import model as templates
+from growth.rewards.coupon.template import store as templates_store
+from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.vocabulary.ids import child_id, derived_id
+from growth.vocabulary.refusals import Kind, Refusal
+
+log = structlog.get_logger("coupon.take")
+
+MAX_BATCH_ASKS = 256
+MAX_QUEUE_ASKS = 4_096
+"""What a process decides in about a second. More waiting would only be late."""
+
+REASON = "coupon.taken"
+
+TAKEN = Counter("growth_coupon_taken_total", "Coupons that shoppers took")
+REFUSED = Counter("growth_coupon_refused", "Coupons refused, by reason", ["reason"])
+
+
+class Taken(Struct, frozen=True):
+    """A coupon that Postgres has."""
+
+    coupon: Coupon
+    template: CouponTemplate
+    at: datetime
+    replayed: bool
+    """It had been given before, under the same Idempotency-Key."""
+
+
+class Takes:
+    """What shoppers may take, and taking it."""
+
+    def __init__(self, database: Database, zone: str) -> None:
+        self._database = database
+        self._zone = ZoneInfo(zone)
+        self._takes: Coalescer[Ask, Taken] = Coalescer(
+            "coupon.takes", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
+        )
+
+    async def drain(self) -> None:
+        """Wait until everyone who asked has an answer."""
+        await self._takes.drain()
+
+    def day_of(self, now: datetime) -> date:
+        """Return the merchant's day."""
+        return now.astimezone(self._zone).date()
+
+    async def take(self, template_id: str, user_id: str, key: str | None) -> Taken:
+        """Take a coupon; when this returns, it is committed.
+
+        The same `key` (Idempotency-Key) names the same coupon for as long as it exists. Raises `Refusal` with the
+        reason, and `Unavailable` when Postgres does not answer: asking again with the same key is safe.
+        """
+        coupon_id = derived_id(template_id, user_id, key) if key else child_id(template_id)
+        try:
+            taken = await self._takes(Ask(coupon_id, template_id, user_id))
+        except Refusal as refusal:
+            REFUSED.labels(refusal.kind.code).inc()
+            raise
+        TAKEN.inc(not taken.replayed)
+        return taken
+
+    async def listed(self, user_id: str, now: datetime) -> list[TemplatePage]:
+        """Return what shoppers may take, now or soon, as this one sees it; newest first."""
+        found = await templates_store.claimable_templates(self._database, now)
+        day = self.day_of(now)
+        known = await store.standings(self._database, [one.template_id for one in found], user_id, day)
+        pages = [show_template(one, known.get(one.template_id, Standing()), now, day) for one in found]
+        return [page for page in pages if page.state != "ended"]
+
+    async def find(self, template_id: str, user_id: str, now: datetime) -> TemplatePage:
+        """Return one template as a shopper sees it. Raises `Refusal` 404 for drafts, and for what cannot be taken."""
+        found = (await templates_store.find_templates(self._database, [template_id])).get(template_id)
+        if found is None or found.published_at is None or not found.claimable:
+            raise Refusal(templates.NOT_FOUND)
+        day = self.day_of(now)
+        known = await store.standings(self._database, [template_id], user_id, day)
+        return show_template(found, known.get(template_id, Standing()), now, day)
+
+    # --- a batch of asks ----------------------------------------------------------------------------------------------
+
+    async def _decide(self, asks: list[Ask]) -> Sequence[Taken | BaseException]:
+        unique = list({ask.coupon_id: ask for ask in asks}.values())
+        try:
+            decided = await self._commit(unique)
+        except CommitUnknown:
+            # It may have been committed. The same ids again tell: those written are known, the rest is written now.
+            log.warning("coupon.commit_unknown", coupons=len(unique))
+            decided = await self._commit(unique)
+        answers: list[Taken | BaseException] = []
+        told: set[str] = set()
+        for ask in asks:
+            answer = decided[ask.coupon_id]
+            if ask.coupon_id in told and isinstance(answer, Taken):
+                answer = msgspec.structs.replace(answer, replayed=True)
+            told.add(ask.coupon_id)
+            answers.append(answer)
+        return answers
+
+    async def _commit(self, asks: Sequence[Ask]) -> dict[str, Taken | BaseException]:
+        async with self._database.transaction() as tx:
+            found = await templates_store.lock_templates(tx, sorted({ask.template_id for ask in asks}))
+            seen = await store.look(tx, asks)
+            day = self.day_of(seen.now)
+            answers, rows = judge(asks, found, seen, day)
+            if rows:
+                complete = await store.take(tx, rows, seen.now, day)
+                assert complete, "the templates are locked, so what was free still is"
+                await emit(tx, *[told_issued(row, "taken", seen.now) for row in rows])
+        return answers
+
+
+def judge(
+    asks: Sequence[Ask], found: dict[str, CouponTemplate], seen: Seen, day: date
+) -> tuple[dict[str, Taken | BaseException], list[Row]]:
+    """Say what each ask gets, one after the other, and what is to be written for those that get a coupon."""
+    answers: dict[str, Taken | BaseException] = {}
+    standing = {
+        pair: Standing(taken, on_day if last == day else 0) for pair, (taken, last, on_day) in seen.takings.items()
+    }
+    now_of = dict(found)
+    rows: list[Row] = []
+    for place, ask in enumerate(asks):
+        template, pair = now_of.get(ask.template_id), (ask.template_id, ask.user_id)
+        known = seen.coupons.get(ask.coupon_id)
+        if template is None or template.state == "draft":
+            answers[ask.coupon_id] = Refusal(templates.NOT_FOUND)
+            continue
+        if known is not None:
+            answers[ask.coupon_id] = Taken(known, template, seen.now, replayed=True)
+            continue
+        mine = standing.get(pair, Standing())
+        kind = refusal_of(template, mine, seen.now, day)
+        if kind is not None:
+            answers[ask.coupon_id] = _refused(kind, template, mine, seen.now)
+            continue
+        standing[pair] = Standing(mine.taken + 1, mine.taken_today + 1)
+        now_of[ask.template_id] = msgspec.structs.replace(
+            template, issued=template.issued + 1, taken_day=day, taken_on_day=template.taken_on(day) + 1
+        )
+        wish = Issue(coupon_id=ask.coupon_id, template_id=ask.template_id, user_id=ask.user_id, reason=REASON)
+        row = coupons_store.row_of(wish, place, term_of(template, seen.now))
+        rows.append(row)
+        coupon = coupons_store.new_coupon(row, "taken", seen.now)
+        answers[ask.coupon_id] = Taken(coupon, template, seen.now, replayed=False)
+    return answers, rows
+
+
+def _refused(kind: Kind, template: CouponTemplate, standing: Standing, now: datetime) -> Refusal:
+    refusal = Refusal(kind, server_time=now)
+    if kind is templates.NOT_OPEN:
+        refusal.members["opens_at"] = template.opens_at
+    elif kind is templates.LIMIT_REACHED:
+        refusal.members |= {"max_per_shopper": template.max_per_shopper, "taken": standing.taken}
+    elif kind is templates.LIMIT_REACHED_TODAY:
+        refusal.members["max_per_shopper_per_day"] = template.max_per_shopper_per_day
+    return refusal
