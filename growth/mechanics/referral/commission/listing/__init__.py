@@ -1,0 +1,1 @@
+"""Commissions as people read them: pages, sums and histories. Decides nothing."""

@@ -1,0 +1,106 @@
+"""What the clock does to commissions: looked at by risk, and available when their time has come."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+from growth.mechanics.referral.commission import store
+from growth.mechanics.referral.commission.model import pending_id
+from growth.mechanics.referral.commission.store import Due
+from growth.mechanics.referral.risk.model import Pair
+from growth.mechanics.referral.risk.service import judge
+from growth.plumbing.outbox import emit
+from growth.plumbing.periodic import Turn
+from growth.plumbing.postgres import Tx
+from growth.rewards.ledger import service as ledger
+from growth.vocabulary.events.commission import CommissionAvailable, CommissionUnderReview
+
+DUE_BATCH = 1_000
+"""Commissions made available in one transaction."""
+JUDGE_BATCH = 500
+"""Commissions judged in one transaction."""
+PRUNE_BATCH = 1_000
+DAYS_KEPT = timedelta(days=60)
+"""So late can the shop tell of a payment, and the cap of its day still holds."""
+
+
+class Keeper:
+    """Keeps commissions in step with the clock. Each go is one transaction: who dies in it leaves nothing half done."""
+
+    async def judge(self, turn: Turn) -> int:
+        """Look at commissions soon after their payment, so that whoever reviews them has time."""
+        async with turn.transaction() as tx:
+            found = await store.lock_unjudged(tx, JUDGE_BATCH)
+            suspicious = await _review(tx, found, turn)
+            await store.mark_judged(
+                tx, [one.commission_id for one in found if one.commission_id not in suspicious], turn.now
+            )
+        return len(found)
+
+    async def settle_due(self, turn: Turn) -> int:
+        """Make commissions available whose time has come; look at each once more before that.
+
+        A refund at the same moment locks the commission too: it comes before, and less becomes available, or after, and
+        takes back what became available.
+        """
+        async with turn.transaction() as tx:
+            due = await store.lock_due(tx, turn.now, DUE_BATCH)
+            suspicious = await _review(tx, due, turn)
+            clear = [one for one in due if one.commission_id not in suspicious]
+            if clear:
+                made = await store.make_available(tx, [one.commission_id for one in clear], turn.now)
+                assert made == len(clear), "locked, so nobody else changed them"
+                worth = [one for one in clear if one.amount_fen]
+                await ledger.post(tx, {pending_id(one.commission_id, one.revision): None for one in worth}, turn.now)
+                await emit(
+                    tx,
+                    *[
+                        CommissionAvailable(
+                            at=turn.now,
+                            commission_id=one.commission_id,
+                            inviter_id=one.inviter_id,
+                            order_id=one.order_id,
+                            amount_fen=one.amount_fen,
+                        )
+                        for one in worth
+                    ],
+                )
+        return len(due)
+
+    async def forget_days(self, turn: Turn) -> int:
+        """Forget what inviters were granted on days long past."""
+        async with turn.transaction() as tx:
+            return await store.prune_days(tx, (turn.now - DAYS_KEPT).date(), PRUNE_BATCH)
+
+
+async def _review(tx: Tx, found: Sequence[Due], turn: Turn) -> Mapping[str, Sequence[str]]:
+    """Put what is suspicious to review; return it, with the reasons."""
+    pairs = [
+        Pair(one.commission_id, one.inviter_id, one.invitee_id, one.relation_id)
+        for one in found
+        if one.amount_fen and not one.is_cleared
+    ]
+    suspicious = await judge(tx, pairs)
+    if not suspicious:
+        return {}
+    await store.put_to_review(tx, suspicious, turn.now)
+    put = [one for one in found if one.commission_id in suspicious]
+    money = Counter[tuple[str, date]]()
+    for one in put:
+        money[one.inviter_id, one.month] -= one.amount_fen
+    await store.count_money(tx, money)
+    await emit(
+        tx,
+        *[
+            CommissionUnderReview(
+                at=turn.now,
+                commission_id=one.commission_id,
+                inviter_id=one.inviter_id,
+                order_id=one.order_id,
+                amount_fen=one.amount_fen,
+                reasons=list(suspicious[one.commission_id]),
+            )
+            for one in put
+        ],
+    )
+    return suspicious

@@ -1,0 +1,260 @@
+"""Keeps the ledger in step with commissions; what inviters and operators ask of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission.listing import store as listing
+from growth.mechanics.referral.commission.listing.store import CommissionFilter
+from growth.mechanics.referral.commission.model import Commission, ReleaseReason, ShownState, VoidReason
+from growth.plumbing import audit
+from growth.plumbing.audit import Act
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Database, Tx
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import Currency
+from growth.vocabulary.events.commission import (
+    CommissionChanged,
+    CommissionEvent,
+    CommissionPending,
+    CommissionReleased,
+    CommissionVoided,
+)
+from growth.vocabulary.refusals import Refusal
+
+Change = tuple[Commission, Commission]
+"""A commission before and after."""
+
+
+class Money(Struct, frozen=True, kw_only=True):
+    """What an inviter has, as of one moment."""
+
+    pending_fen: int
+    """Earned by orders that are not received yet, or that can still be returned, or that are looked at."""
+    available_fen: int
+    """To withdraw now."""
+    withdrawing_fen: int
+    """Set aside for the withdrawal that is open."""
+    withdrawn_fen: int
+    """Paid out, fees included, ever."""
+    owed_fen: int
+    """Taken back after it was withdrawn: the next commissions pay this first."""
+    server_time: datetime
+
+
+class Movement(Struct, frozen=True, kw_only=True):
+    """One change of a commission's worth, and what the ledger did."""
+
+    revision: int
+    at: datetime
+    why: model.Why
+    from_fen: int
+    to_fen: int
+    transfer_id: str | None
+    """The ledger's; none where a hold was given up and nothing took its place."""
+    is_hold: bool
+    """Whether it was only set aside: replaced by the next change, or posted when the commission became available."""
+
+
+class CommissionExplained(Struct, frozen=True, kw_only=True):
+    """Why a commission is worth what it is worth."""
+
+    commission: Commission
+    state: ShownState
+    because: list[str]
+    """Sentence by sentence: the terms, each line, the cap, what waits."""
+    movements: list[Movement]
+
+
+async def book(tx: Tx, added: Sequence[Change], changed: Sequence[Change], now: datetime) -> None:
+    """Write commissions, and move the ledger, the leaderboard and the outbox with them.
+
+    `added` are not known to Postgres yet; `changed` are locked.
+    """
+    if added:
+        await store.add(tx, [after for _, after in added], _steps(added, now))
+    if changed:
+        await store.change(tx, [after for _, after in changed], _steps(changed, now))
+    changes = [*added, *changed]
+    moves = model.moves_of([change for change in changes if _is_moved(change)])
+    await ledger.void(tx, moves.voids, now)
+    await ledger.transfer(tx, moves.debits, now)
+    await ledger.transfer(tx, moves.credits, now)
+    await store.count_money(tx, _money(changes))
+    await emit(tx, *[_event(change, now) for change in changes if _is_moved(change) and change[1].state != "void"])
+
+
+def _is_moved(change: Change) -> bool:
+    return change[0].amount_fen != change[1].amount_fen
+
+
+def _steps(changes: Sequence[Change], now: datetime) -> list[model.Step]:
+    return [model.step_of(*change, now) for change in changes if _is_moved(change)]
+
+
+def _money(changes: Sequence[Change]) -> Mapping[tuple[str, date], int]:
+    money = Counter[tuple[str, date]]()
+    for before, after in changes:
+        money[after.inviter_id, after.month] += after.counted_fen - before.counted_fen
+    return money
+
+
+def _event(change: Change, now: datetime) -> CommissionEvent:
+    before, after = change
+    if before.revision == 0:
+        return CommissionPending(
+            at=now,
+            commission_id=after.commission_id,
+            inviter_id=after.inviter_id,
+            order_id=after.order_id,
+            amount_fen=after.amount_fen,
+            invitee_id=after.invitee_id,
+            level=after.level,
+        )
+    return CommissionChanged(
+        at=now,
+        commission_id=after.commission_id,
+        inviter_id=after.inviter_id,
+        order_id=after.order_id,
+        amount_fen=after.amount_fen,
+        was_fen=before.amount_fen,
+        why=model.why_changed(before, after),
+    )
+
+
+class Commissions:
+    """What inviters and operators ask of commissions."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def money(self, user_id: str, now: datetime) -> Money:
+        """Return what an inviter has: the ledger and what was paid out, of one moment."""
+        async with self._database.transaction() as tx:
+            await listing.fix_moment(tx)
+            balance = (await ledger.balances(tx, user_id))[Currency.COMMISSION]
+            withdrawn_fen = await listing.withdrawn_fen(tx, user_id)
+        return Money(
+            pending_fen=balance.pending_in,
+            available_fen=max(0, balance.available),
+            withdrawing_fen=balance.pending_out,
+            withdrawn_fen=withdrawn_fen,
+            owed_fen=max(0, -balance.available),
+            server_time=now,
+        )
+
+    async def page_of_inviter(
+        self, inviter_id: str, *, state: ShownState | None, before: str | None, limit: int
+    ) -> list[Commission]:
+        """Return what an inviter earns and earned, newest first."""
+        return await listing.page_of_inviter(self._database, inviter_id, state=state, before=before, limit=limit)
+
+    async def page(self, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
+        """Return commissions, newest first."""
+        return await listing.page(self._database, which, before=before, limit=limit)
+
+    async def find(self, commission_id: str) -> Commission:
+        """Return one commission. Raises `Refusal` 404."""
+        found = await listing.find(self._database, commission_id)
+        if found is None:
+            raise Refusal(model.NOT_FOUND)
+        return found
+
+    async def explain(self, commission_id: str) -> CommissionExplained:
+        """Say why a commission is worth what it is worth. Raises `Refusal` 404."""
+        async with self._database.transaction() as tx:
+            await listing.fix_moment(tx)
+            commission = await listing.find(tx, commission_id)
+            steps = await listing.steps_of(tx, commission_id)
+        if commission is None:
+            raise Refusal(model.NOT_FOUND)
+        return CommissionExplained(
+            commission=commission,
+            state=commission.shown_state,
+            because=model.because(commission),
+            movements=[_movement(step) for step in steps],
+        )
+
+    async def release(self, act: Act, commission_id: str, reason: ReleaseReason) -> Commission:
+        """Let a commission in review go on as if nothing had been found. Raises `Refusal` 409 in another state."""
+        async with self._database.transaction() as tx:
+            before = await _lock(tx, commission_id)
+            if before.state != "review":
+                raise Refusal(
+                    model.WRONG_STATE, f"Only one in review is released; it is {before.state}.", state=before.state
+                )
+            after = replace(before, state="pending", is_cleared=True, decision=reason)
+            await book(tx, [], [(before, after)], act.now)
+            await _audit(tx, act, "release", before, after, reason)
+            await emit(
+                tx,
+                CommissionReleased(
+                    at=act.now,
+                    commission_id=commission_id,
+                    inviter_id=after.inviter_id,
+                    order_id=after.order_id,
+                    amount_fen=after.amount_fen,
+                    reason=reason,
+                ),
+            )
+        return after
+
+    async def void(self, act: Act, commission_id: str, reason: VoidReason) -> Commission:
+        """Take a commission back for good; what was paid out of it is owed. Raises `Refusal` 409 if it is void."""
+        async with self._database.transaction() as tx:
+            before = await _lock(tx, commission_id)
+            if before.state == "void":
+                raise Refusal(model.WRONG_STATE, "It is void already.", state=before.state)
+            after = model.worth(replace(before, state="void", decision=reason), 0)
+            await book(tx, [], [(before, after)], act.now)
+            await _audit(tx, act, "void", before, after, reason)
+            await emit(
+                tx,
+                CommissionVoided(
+                    at=act.now,
+                    commission_id=commission_id,
+                    inviter_id=after.inviter_id,
+                    order_id=after.order_id,
+                    amount_fen=0,
+                    was_fen=before.amount_fen,
+                    reason=reason,
+                ),
+            )
+        return after
+
+
+def _movement(step: model.Step) -> Movement:
+    return Movement(
+        revision=step.revision,
+        at=step.at,
+        why=step.why,
+        from_fen=step.from_fen,
+        to_fen=step.to_fen,
+        transfer_id=model.transfer_of(step),
+        is_hold=step.state != "available",
+    )
+
+
+async def _lock(tx: Tx, commission_id: str) -> Commission:
+    found = await store.lock(tx, [commission_id])
+    if not found:
+        raise Refusal(model.NOT_FOUND)
+    return found[0]
+
+
+async def _audit(tx: Tx, act: Act, action: str, before: Commission, after: Commission, reason: str) -> None:
+    await audit.record(
+        tx,
+        act.operator,
+        f"commission.{action}",
+        after.commission_id,
+        before=before,
+        after=after,
+        reason=reason,
+        request_id=act.request_id,
+        now=act.now,
+    )

@@ -1,0 +1,78 @@
+"""What the shop's orders make of commissions: each brought to what the facts say, and the ledger with it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from msgspec.structs import replace
+
+from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission.model import Commission
+from growth.mechanics.referral.commission.service import book
+from growth.mechanics.referral.relation.service import relations_of
+from growth.plumbing.postgres import Tx
+from growth.vocabulary.orders import LineOutcome, Order
+
+
+class Settlement:
+    """Takes part in orders: pays inviters for lines that were paid, and takes back what was paid back.
+
+    Acts on paid orders alone; a refund or a receipt told before the payment counts when that is told.
+    """
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+
+    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+        """Bring the commissions of a paid order to its facts. Says nothing of its lines: the shop need do nothing."""
+        if not order.is_paid or order.user_id is None:
+            return []
+        known = await store.find_of_order(tx, order.order_id)
+        begun = [] if known else await self._begun(tx, order, now)
+        if not known and not begun:
+            return []
+        rivals: list[Commission] = []
+        if any(one.kind == "fixed" for one in [*known, *begun]):
+            # Before any row is locked: orders of one payer look at each other's.
+            invitee_id = [*known, *begun][0].invitee_id
+            await store.take_turn(tx, invitee_id)
+            rivals = await store.lock(tx, await store.find_rivals(tx, invitee_id, order.order_id))
+        if known:
+            known = await store.lock(tx, [one.commission_id for one in known])
+        beside_facts = [model.with_facts(one, order) for one in [*begun, *known]]
+        after = await self._priced(tx, [*beside_facts, *rivals])
+        changed = zip([*known, *rivals], after[len(begun) :], strict=True)
+        await book(
+            tx,
+            list(zip(begun, after[: len(begun)], strict=True)),
+            [(one, other) for one, other in changed if one != other],
+            now,
+        )
+        return []
+
+    async def _begun(self, tx: Tx, order: Order, now: datetime) -> list[Commission]:
+        assert order.user_id is not None
+        assert order.paid_at is not None
+        relation = (await relations_of(tx, [order.user_id], order.paid_at)).get(order.user_id)
+        if relation is None:
+            return []
+        begun = model.begun(order, relation, self._zone, now)
+        if any(one.kind == "fixed" for one in begun) and not await store.was_new(tx, relation.relation_id):
+            return [one for one in begun if one.kind != "fixed"]
+        return begun
+
+    async def _priced(self, tx: Tx, commissions: Sequence[Commission]) -> list[Commission]:
+        """Return each at what it is worth now; for those that earn for the first time, under the cap of the day."""
+        first = {level: model.first_order(one for one in commissions if one.level == level) for level in (1, 2)}
+        capped: dict[str, int] = {}
+        for one in sorted(commissions, key=lambda one: one.inviter_id):
+            if one.cap_fen is not None and one.granted_fen is None and model.earned_fen(one, first[one.level]):
+                day = one.paid_at.astimezone(self._zone).date()
+                capped[one.commission_id] = await store.take_room(
+                    tx, one.inviter_id, day, model.most_fen(one), one.cap_fen
+                )
+        granted = [
+            replace(one, granted_fen=capped[one.commission_id]) if one.commission_id in capped else one
+            for one in commissions
+        ]
+        return [model.worth(one, model.earned_fen(one, first[one.level])) for one in granted]

@@ -1,0 +1,358 @@
+"""Every statement on commissions that decides something. Functions never commit; services do.
+
+Locks are taken in one order: an order's (by the shop), its payer's (`take_turn`), commissions by id, inviters' days,
+the ledger's accounts, the leaderboard.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+
+import msgspec
+
+from growth.mechanics.referral.commission.model import Commission, Level, Step
+from growth.plumbing.postgres import Reader, Record, Tx
+
+_encode = msgspec.json.Encoder().encode
+
+
+def commission_of(row: Record) -> Commission:
+    """Read a row with every column."""
+    return msgspec.convert(dict(row), Commission)
+
+
+async def find_of_order(reader: Reader, order_id: str) -> list[Commission]:
+    """Return what an order earns, by level."""
+    rows = await reader.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE order_id = $1
+        ORDER BY level
+        """,
+        order_id,
+    )
+    return [commission_of(row) for row in rows]
+
+
+async def lock(tx: Tx, commission_ids: Sequence[str]) -> list[Commission]:
+    """Lock commissions in the order of their ids, and return them."""
+    rows = await tx.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE commission_id = ANY ($1::uuid[])
+        ORDER BY commission_id
+        FOR NO KEY UPDATE
+        """,
+        list(commission_ids),
+    )
+    return [commission_of(row) for row in rows]
+
+
+async def was_new(reader: Reader, relation_id: str) -> bool:
+    """Say whether the invitee of a relation had never bought when it began: only then there is a first order."""
+    is_new: bool = await reader.fetchval(
+        "SELECT is_new FROM referral.relations WHERE relation_id = $1",
+        relation_id,
+    )
+    return is_new
+
+
+async def take_turn(tx: Tx, invitee_id: str) -> None:
+    """Wait until nobody else decides which order of the invitee is the first; others wait for the end of `tx`."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('referral.first_order:' || $1, 0))", invitee_id)
+
+
+async def find_rivals(tx: Tx, invitee_id: str, order_id: str) -> list[str]:
+    """Return commissions of other orders of the invitee that the choice of the first order may touch: two a level.
+
+    On each level the first that was kept, and the one that has the money, which the turn of the invitee keeps still.
+    """
+    rows = await tx.fetch(
+        """
+        SELECT found.commission_id
+        FROM (VALUES (1), (2)) AS each (level)
+        CROSS JOIN LATERAL (
+            (
+                SELECT commission_id
+                FROM referral.commissions
+                WHERE invitee_id = $1
+                  AND commissions.level = each.level
+                  AND kind = 'fixed'
+                  AND is_kept
+                  AND order_id <> $2
+                ORDER BY paid_at, order_id
+                LIMIT 1
+            )
+            UNION
+            (
+                SELECT commission_id
+                FROM referral.commissions
+                WHERE invitee_id = $1
+                  AND commissions.level = each.level
+                  AND kind = 'fixed'
+                  AND amount_fen > 0
+                  AND order_id <> $2
+            )
+        ) AS found
+        """,
+        invitee_id,
+        order_id,
+    )
+    return [row["commission_id"] for row in rows]
+
+
+async def add(tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step]) -> None:
+    """Insert what an order earns, with the first step of each. The UNIQUE order and level lets it happen once."""
+    await tx.execute(
+        """
+        WITH added AS (
+            INSERT INTO referral.commissions (commission_id, order_id, level, inviter_id, invitee_id, relation_id,
+                program_id, terms_version, kind, basis_points, fixed_fen, available_after_days, cap_fen, granted_fen,
+                paid_at, month, lines, is_kept, amount_fen, revision, state, received_at, due_at, created_at)
+            SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version,
+                kind, basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines,
+                is_kept, amount_fen, revision, state, received_at, due_at, created_at
+            FROM json_to_recordset($1::json) AS one (commission_id uuid, order_id text, level smallint,
+                inviter_id text, invitee_id text, relation_id uuid, program_id uuid, terms_version integer, kind text,
+                basis_points integer, fixed_fen bigint, available_after_days integer, cap_fen bigint,
+                granted_fen bigint, paid_at timestamptz, month date, lines jsonb, is_kept boolean, amount_fen bigint,
+                revision integer, state text, received_at timestamptz, due_at timestamptz, created_at timestamptz)
+        )
+        INSERT INTO referral.commission_steps (commission_id, revision, at, from_fen, to_fen, state, why)
+        SELECT commission_id, revision, at, from_fen, to_fen, state, why
+        FROM json_to_recordset($2::json) AS step (commission_id uuid, revision integer, at timestamptz,
+            from_fen bigint, to_fen bigint, state text, why text)
+        """,
+        _encode(commissions).decode(),
+        _encode(steps).decode(),
+    )
+
+
+async def change(tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step]) -> None:
+    """Write the facts, amounts and states of locked commissions, and what changed their amounts.
+
+    A commission that is void stays so, and one that is available is never pending again.
+    """
+    changed = await tx.fetchval(
+        """
+        WITH stepped AS (
+            INSERT INTO referral.commission_steps (commission_id, revision, at, from_fen, to_fen, state, why)
+            SELECT commission_id, revision, at, from_fen, to_fen, state, why
+            FROM json_to_recordset($2::json) AS step (commission_id uuid, revision integer, at timestamptz,
+                from_fen bigint, to_fen bigint, state text, why text)
+        ),
+        changed AS (
+            UPDATE referral.commissions AS commission
+            SET lines = one.lines,
+                is_kept = one.is_kept,
+                granted_fen = one.granted_fen,
+                amount_fen = one.amount_fen,
+                revision = one.revision,
+                received_at = one.received_at,
+                due_at = one.due_at,
+                state = one.state,
+                judged_at = one.judged_at,
+                review_reasons = one.review_reasons,
+                is_cleared = one.is_cleared,
+                decision = one.decision
+            FROM json_to_recordset($1::json) AS one (commission_id uuid, lines jsonb, is_kept boolean,
+                granted_fen bigint, amount_fen bigint, revision integer, received_at timestamptz, due_at timestamptz,
+                state text, judged_at timestamptz, review_reasons jsonb, is_cleared boolean, decision text)
+            WHERE commission.commission_id = one.commission_id
+              AND commission.revision IN (one.revision, one.revision - 1)
+              AND (commission.state <> 'void' OR one.state = 'void')
+              AND (commission.state <> 'available' OR one.state IN ('available', 'void'))
+            RETURNING 1
+        )
+        SELECT count(*) FROM changed
+        """,
+        _encode(commissions).decode(),
+        _encode(steps).decode(),
+    )
+    assert changed == len(commissions), "locked, so nobody else changed them"
+
+
+async def take_room(tx: Tx, inviter_id: str, day: date, asked_fen: int, cap_fen: int) -> int:
+    """Return how much of `asked_fen` the inviter's day still has room for, and take it."""
+    granted: int = await tx.fetchval(
+        """
+        INSERT INTO referral.commission_days AS known (inviter_id, day, fen, granted_fen)
+        VALUES ($1, $2, least($3::bigint, $4::bigint), least($3, $4))
+        ON CONFLICT (inviter_id, day) DO UPDATE
+        SET granted_fen = greatest(0, least($3, $4 - known.fen)),
+            fen = known.fen + greatest(0, least($3, $4 - known.fen))
+        RETURNING granted_fen
+        """,
+        inviter_id,
+        day,
+        asked_fen,
+        cap_fen,
+    )
+    return granted
+
+
+async def prune_days(tx: Tx, before: date, limit: int) -> int:
+    """Forget up to `limit` days of inviters before `before`; return how many."""
+    return int(
+        await tx.fetchval(
+            """
+            WITH old AS MATERIALIZED (
+                SELECT inviter_id, day
+                FROM referral.commission_days
+                WHERE day < $1
+                ORDER BY day
+                LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            ),
+            forgotten AS (
+                DELETE FROM referral.commission_days AS known
+                USING old
+                WHERE known.inviter_id = old.inviter_id
+                  AND known.day = old.day
+                RETURNING 1
+            )
+            SELECT count(*) FROM forgotten
+            """,
+            before,
+            limit,
+        )
+    )
+
+
+async def count_money(tx: Tx, money: Mapping[tuple[str, date], int]) -> None:
+    """Add to what the leaderboard says of inviters' months; the last lock that a transaction takes."""
+    added = [
+        {"inviter_id": inviter_id, "month": month, "fen": fen}
+        for (inviter_id, month), fen in sorted(money.items())
+        if fen
+    ]
+    if not added:
+        return
+    await tx.execute(
+        """
+        INSERT INTO referral.inviter_months AS known (inviter_id, month, money_fen)
+        SELECT inviter_id, month, fen
+        FROM json_to_recordset($1::json) AS added (inviter_id text, month date, fen bigint)
+        ORDER BY inviter_id, month
+        ON CONFLICT (inviter_id, month) DO UPDATE
+        SET money_fen = known.money_fen + excluded.money_fen
+        """,
+        _encode(added).decode(),
+    )
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """What the clock needs to know of a commission."""
+
+    commission_id: str
+    order_id: str
+    level: Level
+    inviter_id: str
+    invitee_id: str
+    relation_id: str
+    month: date
+    amount_fen: int
+    revision: int
+    is_cleared: bool
+
+
+async def lock_due(tx: Tx, due_before: datetime, limit: int) -> list[Due]:
+    """Lock pending commissions whose time has come, longest due first; those at work elsewhere come later."""
+    rows = await tx.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, month, amount_fen, revision,
+            is_cleared
+        FROM referral.commissions
+        WHERE state = 'pending'
+          AND due_at IS NOT NULL
+          AND due_at <= $1
+        ORDER BY due_at, commission_id
+        LIMIT $2
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        due_before,
+        limit,
+    )
+    return [Due(**dict(row)) for row in rows]
+
+
+async def lock_unjudged(tx: Tx, limit: int) -> list[Due]:
+    """Lock pending commissions that risk has not looked at."""
+    rows = await tx.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, month, amount_fen, revision,
+            is_cleared
+        FROM referral.commissions
+        WHERE state = 'pending'
+          AND judged_at IS NULL
+        ORDER BY commission_id
+        LIMIT $1
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        limit,
+    )
+    return [Due(**dict(row)) for row in rows]
+
+
+async def make_available(tx: Tx, commission_ids: Sequence[str], now: datetime) -> int:
+    """Let locked commissions be available whose time has come; return how many."""
+    return int(
+        await tx.fetchval(
+            """
+            WITH made AS (
+                UPDATE referral.commissions AS commission
+                SET state = 'available', available_at = $2, judged_at = coalesce(commission.judged_at, $2)
+                FROM json_to_recordset($1::json) AS one (commission_id uuid)
+                WHERE commission.commission_id = one.commission_id
+                  AND commission.state = 'pending'
+                  AND commission.due_at <= $2
+                RETURNING 1
+            )
+            SELECT count(*) FROM made
+            """,
+            _encode([{"commission_id": commission_id} for commission_id in commission_ids]).decode(),
+            now,
+        )
+    )
+
+
+async def put_to_review(tx: Tx, reasons: Mapping[str, Sequence[str]], now: datetime) -> int:
+    """Put locked, pending commissions to review, each for its reasons; return how many."""
+    return int(
+        await tx.fetchval(
+            """
+            WITH put AS (
+                UPDATE referral.commissions AS commission
+                SET state = 'review', judged_at = $2, review_reasons = one.reasons
+                FROM json_to_recordset($1::json) AS one (commission_id uuid, reasons jsonb)
+                WHERE commission.commission_id = one.commission_id
+                  AND commission.state = 'pending'
+                RETURNING 1
+            )
+            SELECT count(*) FROM put
+            """,
+            _encode([{"commission_id": key, "reasons": found} for key, found in reasons.items()]).decode(),
+            now,
+        )
+    )
+
+
+async def mark_judged(tx: Tx, commission_ids: Sequence[str], now: datetime) -> None:
+    """Note that nothing was found."""
+    await tx.execute(
+        """
+        UPDATE referral.commissions AS commission
+        SET judged_at = $2
+        FROM json_to_recordset($1::json) AS one (commission_id uuid)
+        WHERE commission.commission_id = one.commission_id
+        """,
+        _encode([{"commission_id": commission_id} for commission_id in commission_ids]).decode(),
+        now,
+    )

@@ -1,0 +1,101 @@
+"""Events of commissions and withdrawals."""
+
+from growth.vocabulary.events.base import Event
+
+
+class CommissionEvent(Event, frozen=True, kw_only=True):
+    """Base of what happens to what one order earns one inviter."""
+
+    commission_id: str
+    inviter_id: str
+    order_id: str
+    amount_fen: int
+    """What it is worth now."""
+
+    @property
+    def subject(self) -> str:
+        """The commission."""
+        return self.commission_id
+
+
+class CommissionPending(CommissionEvent, frozen=True, kw_only=True, tag="commission.pending"):
+    """An order was paid, and its inviter earns by it once it is received and the time for returns is over."""
+
+    invitee_id: str
+    level: int
+
+
+class CommissionChanged(CommissionEvent, frozen=True, kw_only=True, tag="commission.changed"):
+    """What a commission is worth changed: something was paid back, or another order is the first now."""
+
+    was_fen: int
+    why: str
+    """`refunded`, `other_first_order` or `first_order`."""
+
+
+class CommissionAvailable(CommissionEvent, frozen=True, kw_only=True, tag="commission.available"):
+    """It can be withdrawn."""
+
+
+class CommissionUnderReview(CommissionEvent, frozen=True, kw_only=True, tag="commission.under_review"):
+    """A person looks at it before it becomes available."""
+
+    reasons: list[str]
+    """`same_device`, `same_address`, `same_payee`, `same_person`, `invitees_in_hour`, `invitees_in_day` or
+    `shared_device`."""
+
+
+class CommissionReleased(CommissionEvent, frozen=True, kw_only=True, tag="commission.released"):
+    """An operator found nothing wrong with it."""
+
+    reason: str
+
+
+class CommissionVoided(CommissionEvent, frozen=True, kw_only=True, tag="commission.voided"):
+    """An operator took it back for good."""
+
+    was_fen: int
+    reason: str
+
+
+class WithdrawalEvent(Event, frozen=True, kw_only=True):
+    """Base of what happens to one withdrawal."""
+
+    withdrawal_id: str
+    user_id: str
+    amount_fen: int
+    """With the fee."""
+    fee_fen: int
+
+    @property
+    def subject(self) -> str:
+        """The withdrawal."""
+        return self.withdrawal_id
+
+
+class WithdrawalRequested(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.requested"):
+    """A shopper asked for money; it is set aside."""
+
+
+class WithdrawalApproved(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.approved"):
+    """An operator let it be paid."""
+
+
+class WithdrawalPaid(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.paid"):
+    """The shopper has the amount less the fee."""
+
+
+class WithdrawalFailed(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.failed"):
+    """It could not be paid; the shopper has the amount to withdraw again."""
+
+    reason: str
+
+
+class WithdrawalRejected(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.rejected"):
+    """It will not be paid; the shopper has the amount to withdraw again."""
+
+    reason: str
+
+
+class WithdrawalCancelled(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.cancelled"):
+    """The shopper thought better of it."""

@@ -1,0 +1,227 @@
+"""The rooms of money on a database of their own: relations past the rules for binding, orders told by the shop."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from growth.mechanics.referral.commission.model import Commission
+from growth.mechanics.referral.commission.periodic import Keeper
+from growth.mechanics.referral.commission.service import Commissions, Money
+from growth.mechanics.referral.commission.settlement import Settlement
+from growth.mechanics.referral.commission.store import find_of_order
+from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
+from growth.plumbing.audit import Act
+from growth.plumbing.periodic import Turn
+from growth.plumbing.postgres import Database
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import Currency
+from growth.shop.service import Result, ShopService
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import new_id
+from tests.shop import telling
+from tests.shop.telling import JSON, NOON
+
+ZONE = ZoneInfo("Asia/Shanghai")
+LONG_AGO = NOON - timedelta(days=30)
+RECEIVED = NOON + timedelta(minutes=4)
+AVAILABLE = RECEIVED + timedelta(days=7)
+"""When an order received as `telling.received` says becomes available."""
+
+
+class Anybody:
+    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
+
+    def __init__(self, database: Database, moment: datetime) -> None:
+        self.now = moment
+        self.transaction = database.transaction
+
+
+class Till(Struct):
+    """What one process has of commissions."""
+
+    database: Database
+    shop: ShopService
+    commissions: Commissions
+    keeper: Keeper
+
+    async def program(
+        self,
+        *,
+        level_1: PercentRule | FixedRule | None = PercentRule(basis_points=1000),  # noqa: B008 - immutable
+        level_2: PercentRule | FixedRule | None = None,
+        from_at: datetime = LONG_AGO,
+        **changes: Any,
+    ) -> str:
+        """A program that is live since long ago: ten percent, unless the test says otherwise."""
+        draft = ReferralDraft(
+            title="Invite", level_1=level_1, level_2=level_2, levels=1 if level_2 is None else 2, **changes
+        )
+        program_id = new_id(from_at)
+        told = msgspec.to_builtins(draft)
+        async with self.database.transaction() as tx:
+            await tx.execute(
+                """
+                INSERT INTO referral.programs (program_id, draft, levels, state, created_at, published_at)
+                VALUES ($1, $2, $3, 'published', $4, $4)
+                """,
+                program_id,
+                told,
+                draft.levels,
+                from_at,
+            )
+            await tx.execute(
+                "INSERT INTO referral.terms (program_id, version, draft, levels, from_at) VALUES ($1, 1, $2, $3, $4)",
+                program_id,
+                told,
+                draft.levels,
+                from_at,
+            )
+        return program_id
+
+    async def bind(
+        self,
+        invitee_id: str,
+        inviter_id: str,
+        *,
+        at: datetime = LONG_AGO,
+        is_new: bool = True,
+        program_id: str | None = None,
+    ) -> str:
+        """Say that one shopper brought another, past the rules for it."""
+        relation_id = new_id(at)
+        async with self.database.transaction() as tx:
+            await tx.execute(
+                """
+                INSERT INTO referral.relations
+                    (relation_id, invitee_id, inviter_id, program_id, source, nickname, is_new, bound_at)
+                VALUES ($1, $2, $3, $4, 'shopper', '张*', $5, $6)
+                """,
+                relation_id,
+                invitee_id,
+                inviter_id,
+                program_id or new_id(at),
+                is_new,
+                at,
+            )
+            await tx.execute(
+                """
+                INSERT INTO referral.inviters AS known (user_id, invited) VALUES ($1, 1)
+                ON CONFLICT (user_id) DO UPDATE SET invited = known.invited + 1
+                """,
+                inviter_id,
+            )
+        return relation_id
+
+    async def tells(self, *events: JSON, now: datetime = NOON) -> list[Result]:
+        """The shop tells; every event is taken."""
+        results = await telling.tell(self.shop, *events, now=now)
+        assert all(result.outcome in {"applied", "duplicate", "ignored"} for result in results), results
+        return results
+
+    async def settle(self, moment: datetime = AVAILABLE) -> int:
+        """Let the clock strike, until nothing is due."""
+        done = 0
+        while batch := await self.keeper.settle_due(self.turn(moment)):
+            done += batch
+        return done
+
+    async def judge(self, moment: datetime = NOON) -> int:
+        return await self.keeper.judge(self.turn(moment))
+
+    def turn(self, moment: datetime) -> Turn:
+        return Anybody(self.database, moment)  # type: ignore[return-value]
+
+    async def money(self, user_id: str = "ann") -> Money:
+        return await self.commissions.money(user_id, NOON)
+
+    async def fen(self, user_id: str = "ann") -> tuple[int, int, int, int, int]:
+        """Pending, available, withdrawing, withdrawn, owed."""
+        money = await self.money(user_id)
+        return (
+            money.pending_fen,
+            money.available_fen,
+            money.withdrawing_fen,
+            money.withdrawn_fen,
+            money.owed_fen,
+        )
+
+    async def of_order(self, order_id: str = "o1") -> list[Commission]:
+        return await find_of_order(self.database, order_id)
+
+    async def only(self, order_id: str = "o1") -> Commission:
+        (found,) = await self.of_order(order_id)
+        return found
+
+    async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:  # noqa: B008 - immutable
+        fen: int | None = await self.database.fetchval(
+            "SELECT money_fen FROM referral.inviter_months WHERE inviter_id = $1 AND month = $2", inviter_id, month
+        )
+        return fen or 0
+
+    async def entries(self, user_id: str = "ann") -> list[tuple[str, int]]:
+        """What the ledger says, oldest first: state and amount."""
+        found = await ledger.entries(self.database, user_id, Currency.COMMISSION, None, 1000)
+        return [(entry.state, entry.amount) for entry in reversed(found)]
+
+    async def events(self, prefix: str = "commission.") -> list[tuple[str, int]]:
+        rows = await self.database.fetch(
+            "SELECT type, data::text FROM plumbing.outbox WHERE starts_with(type, $1) ORDER BY position", prefix
+        )
+        return [(row["type"], json.loads(row["data"])["amount_fen"]) for row in rows]
+
+
+def assemble(database: Database) -> Till:
+    """One more process on the same store."""
+    return Till(
+        database=database,
+        shop=ShopService(database, [Settlement(ZONE)], [telling.SECRET]),
+        commissions=Commissions(database),
+        keeper=Keeper(),
+    )
+
+
+def an_act(role: Role = Role.ADMIN) -> Act:
+    return Act(Operator("olga", role), NOON, "request", "")
+
+
+def line(line_id: str = "1", amount_fen: int = 10_000, units: int = 4, sku: str = "tea") -> JSON:
+    return telling.line(line_id, amount_fen=amount_fen, units=units, sku=sku)
+
+
+def paid(order_id: str = "o1", *lines: JSON, user_id: str = "bob", minutes: int = 2) -> JSON:
+    """An order paid so many minutes after noon; one line of 10,000 fen and 4 units, unless the test says otherwise."""
+    told = list(lines) or [line()]
+    data = {
+        "order_id": order_id,
+        "user_id": user_id,
+        "paid_at": telling.at(minutes),
+        "paid_fen": sum(one["amount_fen"] for one in told),
+        "lines": told,
+    }
+    return telling.event("order.paid", data)
+
+
+def refunded(order_id: str = "o1", refund_id: str = "r1", *lines: JSON) -> JSON:
+    return telling.refunded(order_id, refund_id, *lines)
+
+
+def received(order_id: str = "o1", minutes: int = 4) -> JSON:
+    return telling.received(order_id, time=telling.at(minutes))
+
+
+def whole(lines: Sequence[JSON], line_ids: Sequence[str] | None = None) -> list[JSON]:
+    """The refund of whole lines."""
+    return [
+        telling.of(one["units"], one["amount_fen"], one["line_id"])
+        for one in lines
+        if line_ids is None or one["line_id"] in line_ids
+    ]
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
