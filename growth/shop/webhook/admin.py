@@ -1,0 +1,172 @@
+"""Operators' HTTP of endpoints."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+
+from growth.plumbing.http import (
+    DEFAULT_PAGE,
+    Cursor,
+    JsonResponse,
+    Limit,
+    Page,
+    PathUuid,
+    decode_cursor,
+    etag,
+    idempotency_key,
+    if_match,
+    page_of,
+)
+from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.operators import act_of, requires
+from growth.shop.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, Endpoint, EndpointDraft
+from growth.shop.webhook.service import EndpointMade, SecretMade, Webhooks
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import Uuid
+
+StateFilter = Annotated[
+    Literal["enabled", "disabled"] | None,
+    QueryParameter(name="state", description="Only endpoints in this state."),
+]
+KeepHours = Annotated[
+    int,
+    QueryParameter(
+        ge=0,
+        le=MAX_KEEP_HOURS,
+        description="So long is the secret before it told beside the new one; 0 ends all earlier ones at once.",
+    ),
+]
+
+
+def _answer(endpoint: Endpoint, status: int = 200, *, replayed: bool = False) -> Response[Any]:
+    headers = {"ETag": etag(endpoint.version)}
+    if replayed:
+        headers[REPLAYED_HEADER] = "true"
+    return JsonResponse(endpoint, status_code=status, headers=headers)
+
+
+@post("", operation_id="admin_webhooks_create", summary="Make an endpoint", guards=[requires(Role.ADMIN)])
+async def create_endpoint(
+    data: JSONBody[EndpointDraft],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    webhooks: NamedDependency[Webhooks],
+) -> Response[EndpointMade]:
+    """Gets events from now on. The answer shows its secret, this once."""
+    content = fingerprint(msgspec.json.encode(data))
+    made, replayed = await webhooks.create(act_of(request, operator), data, idempotency_key(request), content)
+    return _answer(made, 201, replayed=replayed)
+
+
+@get("", operation_id="admin_webhooks_list", summary="List endpoints", guards=[requires(Role.VIEWER)])
+async def list_endpoints(
+    webhooks: NamedDependency[Webhooks],
+    only: StateFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[Endpoint]:
+    """Newest first."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    before = None if position is None else position[0]
+    found = await webhooks.page(state=only, before=before, limit=limit + 1)
+    return page_of(found, limit, lambda endpoint: (endpoint.endpoint_id,))
+
+
+@get("/{endpoint_id:str}", operation_id="admin_webhooks_get", summary="Get one", guards=[requires(Role.VIEWER)])
+async def get_endpoint(endpoint_id: PathUuid, webhooks: NamedDependency[Webhooks]) -> Response[Endpoint]:
+    """The ETag is the version that PUT asks for in If-Match."""
+    return _answer(await webhooks.find(endpoint_id))
+
+
+@put("/{endpoint_id:str}", operation_id="admin_webhooks_change", summary="Edit", guards=[requires(Role.ADMIN)])
+async def change_endpoint(
+    endpoint_id: PathUuid,
+    data: JSONBody[EndpointDraft],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    webhooks: NamedDependency[Webhooks],
+) -> Response[Endpoint]:
+    """Replaces all fields. What is on its way goes to the new address."""
+    return _answer(await webhooks.change(act_of(request, operator), endpoint_id, if_match(request), data))
+
+
+@delete("/{endpoint_id:str}", operation_id="admin_webhooks_delete", summary="Forget", guards=[requires(Role.ADMIN)])
+async def delete_endpoint(
+    endpoint_id: PathUuid,
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    webhooks: NamedDependency[Webhooks],
+) -> None:
+    """Nothing more is sent to it; its secrets and its log are gone."""
+    await webhooks.delete(act_of(request, operator), endpoint_id)
+
+
+@post(
+    "/{endpoint_id:str}/enable",
+    status_code=200,
+    operation_id="admin_webhooks_enable",
+    summary="Send to it again",
+    guards=[requires(Role.ADMIN)],
+)
+async def enable_endpoint(
+    endpoint_id: PathUuid,
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    webhooks: NamedDependency[Webhooks],
+) -> Response[Endpoint]:
+    """What waited for it is sent. What happened while it was disabled was not queued: redeliver that range."""
+    return _answer(await webhooks.enable(act_of(request, operator), endpoint_id))
+
+
+@post(
+    "/{endpoint_id:str}/disable",
+    status_code=200,
+    operation_id="admin_webhooks_disable",
+    summary="Send it nothing for now",
+    guards=[requires(Role.ADMIN)],
+)
+async def disable_endpoint(
+    endpoint_id: PathUuid,
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    webhooks: NamedDependency[Webhooks],
+) -> Response[Endpoint]:
+    """What is on its way waits; what happens meanwhile is not queued."""
+    return _answer(await webhooks.disable(act_of(request, operator), endpoint_id))
+
+
+@post(
+    "/{endpoint_id:str}/rotate-secret",
+    status_code=200,
+    operation_id="admin_webhooks_rotate_secret",
+    summary="Make a new secret",
+    guards=[requires(Role.ADMIN)],
+)
+async def rotate_secret(
+    endpoint_id: PathUuid,
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    webhooks: NamedDependency[Webhooks],
+    keep_hours: KeepHours = KEEP_HOURS,
+) -> SecretMade:
+    """The answer shows it, this once. For `keep_hours` everything is signed with the old one as well."""
+    return await webhooks.rotate_secret(act_of(request, operator), endpoint_id, keep_hours)
+
+
+router = Router(
+    path="/admin/v1/webhooks",
+    route_handlers=[
+        create_endpoint,
+        list_endpoints,
+        get_endpoint,
+        change_endpoint,
+        delete_endpoint,
+        enable_endpoint,
+        disable_endpoint,
+        rotate_secret,
+    ],
+    tags=["Operators: webhooks"],
+)
