@@ -9,8 +9,17 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+from prometheus_client import Gauge
 
 from growth.vocabulary.refusals import Unavailable
+
+_all: "WeakSet[Coalescer[Any, Any]]" = WeakSet()
+_waiting_calls = Gauge(
+    "growth_coalescer_waiting_calls", "Calls that wait for their batch, over all queues."
+)
+_waiting_calls.set_function(lambda: sum(len(one) for one in list(_all)))
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
@@ -52,6 +61,14 @@ class Coalescer(Generic[Request, Answer]):
         self._max_queue = max_queue
         self._waiting: deque[tuple[Request, asyncio.Future[Answer]]] = deque()
         self._runner: asyncio.Task[None] | None = None
+        _all.add(self)
+
+    def __len__(self) -> int:
+        """How many calls wait for their batch."""
+        return len(self._waiting)
+
+    def __bool__(self) -> bool:
+        return True
 
     def submit(self, request: Request) -> asyncio.Future[Answer]:
         """Queue `request`; the future holds its answer. It runs even if nobody awaits it."""

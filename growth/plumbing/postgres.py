@@ -5,16 +5,28 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import asyncpg
 import msgspec
 import structlog
+from prometheus_client import Gauge
 
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("postgres")
 
 Record = asyncpg.Record
+
+_open: "WeakSet[Database]" = WeakSet()
+_connections = Gauge("growth_postgres_connections", "Connections of this process, by what they do.", ["state"])
+_connections.labels("busy").set_function(
+    lambda: sum(one.pool.get_size() - one.pool.get_idle_size() for one in list(_open))
+)
+_connections.labels("idle").set_function(lambda: sum(one.pool.get_idle_size() for one in list(_open)))
+_room = Gauge("growth_postgres_max_connections", "Connections this process may have.")
+_room.set_function(lambda: sum(one.pool.get_max_size() for one in list(_open)))
+_waiting = Gauge("growth_postgres_waiting_calls", "Calls that wait for a connection.")
 
 MAX_AFTER_COMMIT_SECONDS = 2.0
 """What follows a commit is a courtesy (Redis gives back, workers wake): it may not hold up the answer for longer."""
@@ -103,13 +115,17 @@ class Database:
     def __init__(self, pool: "asyncpg.Pool[Record]", *, acquire_seconds: float) -> None:
         self.pool = pool
         self._acquire_seconds = acquire_seconds
+        _open.add(self)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[Record]"]:
+        _waiting.inc()
         try:
             connection = await self.pool.acquire(timeout=self._acquire_seconds)
         except OUTSIDE_FAILING as error:
             raise Unavailable("Postgres cannot be reached") from error
+        finally:
+            _waiting.dec()
         try:
             yield connection
         except (*OUTSIDE_FAILING, *TRY_AGAIN) as error:
