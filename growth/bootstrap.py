@@ -30,6 +30,12 @@ from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.settings import Settings
 from growth.shop.service import ShopService
+from growth.shop.webhook.delivery.courier import Courier
+from growth.shop.webhook.delivery.periodic import Keeper as DeliveryKeeper
+from growth.shop.webhook.delivery.queue import Queue
+from growth.shop.webhook.delivery.sender import Sender
+from growth.shop.webhook.delivery.service import Deliveries
+from growth.shop.webhook.service import Webhooks
 from growth.vocabulary.clock import now
 
 
@@ -71,6 +77,17 @@ class Rewards(Struct):
     granting: Granting
 
 
+class Webhook(Struct):
+    """The room of webhooks out."""
+
+    courier: Courier
+    queue: Queue
+    sender: Sender
+    webhooks: Webhooks
+    deliveries: Deliveries
+    keeper: DeliveryKeeper
+
+
 class Growth(Struct):
     """Everything that runs in one process."""
 
@@ -81,6 +98,7 @@ class Growth(Struct):
     operators: Operators
     limits: Limits
     shop: ShopService
+    webhook: Webhook
     rewards: Rewards
     flash_sale: FlashSale
     group_buy: GroupBuy
@@ -109,6 +127,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await growth.flash_sale.draws.drain()
         await growth.group_buy.teams.drain()
         await growth.flash_sale.loader.close()
+        await growth.webhook.courier.close()
         await growth.identity.close()
         await redis.aclose()
         await database.close()
@@ -146,6 +165,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             ),
         ),
         shop=shop,
+        webhook=_assemble_webhook(settings, database),
         rewards=Rewards(ledger=Ledger(database), granting=Granting(database)),
         flash_sale=FlashSale(
             stock=stock,
@@ -164,6 +184,20 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             teams=Teams(database),
             keeper=TeamKeeper(),
         ),
+    )
+
+
+def _assemble_webhook(settings: Settings, database: Database) -> Webhook:
+    courier = Courier(settings.webhook_allowed_hosts, now)
+    sender = Sender(database, courier, now)
+    queue = Queue(settings.event_source, now, sender.wake)
+    return Webhook(
+        courier=courier,
+        queue=queue,
+        sender=sender,
+        webhooks=Webhooks(database, courier),
+        deliveries=Deliveries(database, courier, queue, settings.event_source),
+        keeper=DeliveryKeeper(database),
     )
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from growth.plumbing import operators
+from growth.plumbing.catalogue import catalogue
 from growth.plumbing.identity import Identity
 from growth.plumbing.invariants import all_invariants, violations
 from growth.plumbing.migrate import MigrationError, migrate_up, migration_status
@@ -37,7 +38,7 @@ click.rich_click.COMMAND_GROUPS = {
     "growth": [
         {"name": "Try it", "commands": ["dev", "demo", "token", "hook", "load"]},
         {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
-        {"name": "Look after it", "commands": ["operator", "invariants"]},
+        {"name": "Look after it", "commands": ["operator", "events", "invariants"]},
     ]
 }
 
@@ -247,6 +248,27 @@ def config(*, show_variables: bool) -> None:
         return
     for name, value in redacted(_settings()).items():
         console.print(f"{name} = {value}", highlight=False)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def events(name: str | None) -> None:
+    """List every event that webhooks and the stream can carry; with a NAME, show its fields and an example."""
+    if name is None:
+        table = Table("event", "when", "data")
+        for entry in catalogue():
+            table.add_row(entry.name, entry.when, ", ".join(field.name for field in entry.fields))
+        console.print(table)
+        return
+    found = next((entry for entry in catalogue() if entry.name == name), None)
+    if found is None:
+        raise click.UsageError("No event has this name; `growth events` lists them.")
+    console.print(f"[bold]{found.name}[/bold]\n{found.when}", highlight=False)
+    table = Table("field of data", "type", "what it is")
+    for field in found.fields:
+        table.add_row(field.name, field.type, field.told)
+    console.print(table)
+    console.print_json(data=found.example)
 
 
 @cli.command()

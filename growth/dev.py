@@ -158,6 +158,8 @@ def _settings(servers: EmbeddedServers, data_dir: Path, port: int) -> Settings:
         "GROWTH_REDIS_URL": servers.valkey.url,
         "GROWTH_JWT_SECRET": known["jwt_secret"],
         "GROWTH_SHOP_SECRETS": known["shop_secret"],
+        # Receivers of webhooks that somebody tries out on this machine.
+        "GROWTH_WEBHOOK_ALLOWED_HOSTS": "localhost,127.0.0.1",
     }
     return load_settings(os.environ)
 

@@ -5,10 +5,24 @@ from collections.abc import Sequence
 from growth.bootstrap import Growth
 from growth.mechanics.flash_sale import tempo
 from growth.plumbing.outbox import Subscription
+from growth.plumbing.stream import Stream
 
 
-def reactions(_growth: Growth) -> Sequence[Subscription]:
+def reactions(growth: Growth) -> Sequence[Subscription]:
     """Return every subscription there is."""
+    key = growth.settings.stream
     return [
         Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
+        Subscription("shop.webhook_queue", None, growth.webhook.queue.take),
+        *(
+            [Subscription("outbox.stream", None, stream_of(growth, key).take)]
+            if key is not None
+            else []
+        ),
     ]
+
+
+def stream_of(growth: Growth, key: str) -> Stream:
+    """Return the outlet for consumers in the same cluster."""
+    settings = growth.settings
+    return Stream(growth.redis, key, max_events=settings.stream_max_events, source=settings.event_source)

@@ -1,6 +1,9 @@
-"""TABLE: clock → what runs. One leader for each task among all workers."""
+"""TABLE: clock → what runs. One leader for each task among all workers; and what runs all the time, on each of them."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
 
 from growth.bootstrap import Growth
 from growth.mechanics.flash_sale.claim.periodic import END_BATCH, LAPSE_BATCH
@@ -34,8 +37,24 @@ def schedule(growth: Growth) -> Sequence[Task]:
         # Any due shopper, and the next batch follows at once: batches are bounded by lots.
         Task("ledger.expire_points", 60, growth.rewards.ledger.expire_due, 1),
         Task("ledger.fold_house", 5, growth.rewards.ledger.fold_house, FOLD_BATCH),
+        Task("shop.webhook_watch", 10, growth.webhook.keeper.watch),
+        Task("shop.webhook_prepare", 3600, growth.webhook.keeper.prepare),
+        Task("shop.webhook_prune", 600, growth.webhook.keeper.prune),
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),
         Task("idempotency.prune", 60, house.prune_idempotency, housekeeping.IDEMPOTENCY_BATCH),
     ]
+
+
+class Standing(Struct, frozen=True):
+    """What a worker does all the time."""
+
+    name: str
+    run: Callable[[asyncio.Event], Awaitable[None]]
+    """Runs until the event is set, then ends by itself within seconds."""
+
+
+def standing(growth: Growth) -> Sequence[Standing]:
+    """Return all of it."""
+    return [Standing("shop.webhook_send", growth.webhook.sender.run)]

@@ -89,6 +89,31 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_max_connections: Annotated[int, Meta(ge=1, le=1000, description="connections of one process")] = 16
     redis_answer_seconds: Annotated[Seconds, Meta(description="the wait for one answer, in seconds")] = 1.0
 
+    event_source: Annotated[
+        str,
+        Meta(
+            description="the CloudEvents `source` of what leaves, 1 to 128 visible characters",
+            pattern=r"^[!-~]{1,128}$(?!\n)",
+        ),
+    ] = "growth"
+    webhook_allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="hosts that webhooks may call though they are inside, and without TLS: names or addresses "
+            "that you vouch for"
+        ),
+    ] = ()
+    stream: Annotated[
+        str | None,
+        Meta(
+            description="the key of a Redis Stream that gets every event; none if not set",
+            pattern=r"^[A-Za-z0-9_.:{}-]{1,128}$(?!\n)",
+        ),
+    ] = None
+    stream_max_events: Annotated[
+        int, Meta(ge=1000, le=100_000_000, description="events that the stream keeps, about")
+    ] = 1_000_000
+
     jwt_algorithms: Annotated[
         tuple[Algorithm, ...], Meta(min_length=1, description=f"some of {', '.join(get_args(Algorithm))}")
     ] = ("HS256",)
@@ -262,6 +287,15 @@ def _networks(text: str) -> tuple[Network, ...]:
         raise ValueError("has an entry that is no network") from None
 
 
+def _hosts(text: str) -> tuple[str, ...]:
+    hosts = tuple(_items(text))
+    for host in hosts:
+        # As URLs spell them; addresses of IPv6 without their brackets.
+        if host != host.lower() or not host.isascii() or any(sign in host for sign in "/@[]*? "):
+            raise ValueError("has an entry that is no host: lower case, without port, brackets or wildcards")
+    return hosts
+
+
 def _shop_secrets(text: str) -> tuple[str, ...]:
     secrets = tuple(_items(text))
     if len(secrets) > MAX_SHOP_SECRETS:
@@ -291,6 +325,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "zone": _zone,
     "trusted_proxies": _networks,
     "shop_secrets": _shop_secrets,
+    "webhook_allowed_hosts": _hosts,
     "jwt_secret": _jwt_secret,
 }
 

@@ -29,6 +29,8 @@ import growth.rewards.granting.admin as granting_admin
 import growth.rewards.ledger.admin as ledger_admin
 import growth.rewards.ledger.routes as ledger_routes
 import growth.shop.routes as shop_routes
+import growth.shop.webhook.admin as webhook_admin
+import growth.shop.webhook.delivery.admin as delivery_admin
 from growth.bootstrap import Growth, stop_task
 from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
@@ -67,6 +69,8 @@ def routers() -> Sequence[Router]:
         ledger_admin.router,
         granting_admin.router,
         shop_routes.router,
+        webhook_admin.router,
+        delivery_admin.router,
         plumbing_admin.router,
     ]
 
@@ -146,6 +150,8 @@ def create_app(growth: Growth) -> ASGIApp:
             "database": given(growth.database),
             "readiness": given(readiness),
             "shop": given(growth.shop),
+            "webhooks": given(growth.webhook.webhooks),
+            "deliveries": given(growth.webhook.deliveries),
             "ledger": given(growth.rewards.ledger),
             "granting": given(growth.rewards.granting),
             "board": given(sale.board),

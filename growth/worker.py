@@ -11,7 +11,7 @@ from growth.plumbing.outbox import Subscription
 from growth.plumbing.periodic import Periodic
 from growth.plumbing.postgres import Database
 from growth.reactions import reactions
-from growth.schedule import schedule
+from growth.schedule import schedule, standing
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("worker")
@@ -34,6 +34,7 @@ async def run_worker(growth: Growth, stop: asyncio.Event) -> None:
         for subscription in reactions(growth)
     ]
     listeners.append(asyncio.create_task(_watch_lag(growth.database, stop), name="listener:lag"))
+    listeners += [asyncio.create_task(one.run(stop), name=f"standing:{one.name}") for one in standing(growth)]
     await Periodic(growth.database, schedule(growth)).run(stop)
     await asyncio.gather(*listeners)
 

@@ -21,6 +21,10 @@ NOUNS: Mapping[str, str] = {
     # A room's own nouns, each with what it is. A file of another name is a noun that was not thought about.
     "shop/hooks.py": "what the shop tells, as Structs",
     "shop/signatures.py": "Standard Webhooks, both ways",
+    "shop/webhook/addresses.py": "whom we may call",
+    "shop/webhook/delivery/courier.py": "one request to one receiver",
+    "shop/webhook/delivery/queue.py": "the projection that queues",
+    "shop/webhook/delivery/sender.py": "sends what is due, on every worker",
     "rewards/compliance.py": "what platforms and law forbid a campaign to reward",
     "mechanics/flash_sale/board.py": "what this process remembers of the sales",
     "mechanics/flash_sale/stock.py": "the face of Redis",
