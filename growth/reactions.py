@@ -14,11 +14,7 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
     return [
         Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
         Subscription("shop.webhook_queue", None, growth.webhook.queue.take),
-        *(
-            [Subscription("outbox.stream", None, stream_of(growth, key).take)]
-            if key is not None
-            else []
-        ),
+        *([Subscription("outbox.stream", None, stream_of(growth, key).take)] if key is not None else []),
     ]
 
 

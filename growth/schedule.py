@@ -1,7 +1,8 @@
 """TABLE: clock → what runs. One leader for each task among all workers; and what runs all the time, on each of them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -51,7 +52,7 @@ class Standing(Struct, frozen=True):
     """What a worker does all the time."""
 
     name: str
-    run: Callable[[asyncio.Event], Awaitable[None]]
+    run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
     """Runs until the event is set, then ends by itself within seconds."""
 
 

@@ -29,6 +29,7 @@ _lag_seconds = Gauge("growth_outbox_lag_seconds", "Age of the oldest event that 
 
 async def run_worker(growth: Growth, stop: asyncio.Event) -> None:
     """Run every task and listener; each stands alone, and all have ended when this returns."""
+    await _forget_silent(growth)
     listeners = [
         asyncio.create_task(_listen(growth.database, subscription, stop), name=f"listener:{subscription.name}")
         for subscription in reactions(growth)
@@ -37,6 +38,13 @@ async def run_worker(growth: Growth, stop: asyncio.Event) -> None:
     listeners += [asyncio.create_task(one.run(stop), name=f"standing:{one.name}") for one in standing(growth)]
     await Periodic(growth.database, schedule(growth)).run(stop)
     await asyncio.gather(*listeners)
+
+
+async def _forget_silent(growth: Growth) -> None:
+    """Drop the cursor of an outlet that was switched off: behind it the outbox would be kept for good."""
+    if growth.settings.stream is None:
+        async with growth.database.transaction() as tx:
+            await outbox.forget(tx, "outbox.stream")
 
 
 async def _listen(database: Database, subscription: Subscription, stop: asyncio.Event) -> None:
