@@ -1,0 +1,136 @@
+"""What a task can count: events that name a shopper, and the fields of their data, with their kinds.
+
+Read off the Structs themselves, so that an event is countable as soon as it is in the vocabulary. Of what clients send
+and the shop makes up, only what is written down here.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from growth.plumbing.outbox import events_below
+from growth.rewards.compliance import Deed
+from growth.vocabulary.events import Event
+
+OWN_PREFIX = "task."
+"""A task does not count what tasks did."""
+USER_FIELDS = ("user_id", "user_ids")
+NOT_DATA = frozenset({*USER_FIELDS, "type", "at"})
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    FLAG = "flag"
+
+
+class Undoing(Struct, frozen=True):
+    """What takes an occurrence back."""
+
+    by: str
+    """The type of the event that tells it."""
+    key: str
+    """The field that both have, and that says which."""
+
+
+class Countable(Struct, frozen=True):
+    """An event that tasks can count."""
+
+    type: str
+    fields: Mapping[str, Kind]
+    """Path (`sku`, `lines.sku`) → kind. A path through a list stands for the values in all its elements."""
+    undoing: Undoing | None
+    is_told_by_outbox: bool
+    """Otherwise by the log of what clients and the shop's own events tell."""
+
+
+_CLIENT: Mapping[str, Mapping[str, Kind]] = {
+    "app.opened": {"source": Kind.TEXT, "scene": Kind.TEXT},
+    "page.viewed": {"page": Kind.TEXT},
+    "product.viewed": {"sku": Kind.TEXT},
+    "content.shared": {"what": Kind.TEXT, "sku": Kind.TEXT},
+}
+
+OCCURRED_AT: Mapping[str, str] = {
+    "shop.order_placed": "placed_at",
+    "shop.order_paid": "paid_at",
+    "shop.order_received": "received_at",
+    "shop.shopper_registered": "registered_at",
+}
+"""Type → the field with the time of the fact, where `at` says when it was heard of."""
+
+WHOLE_REFUND = "shop.order_refunded"
+_UNDOING: Mapping[str, Undoing] = {
+    "flash_sale.claim_paid": Undoing("flash_sale.claim_refunded", "claim_id"),
+    "group_buy.seat_paid": Undoing("group_buy.seat_refunded", "seat_id"),
+    "shop.order_paid": Undoing(WHOLE_REFUND, "order_id"),
+    "shop.order_received": Undoing(WHOLE_REFUND, "order_id"),
+}
+
+UNDOERS: Mapping[str, str] = {undoing.by: undoing.key for undoing in _UNDOING.values()}
+"""Type of what takes back → the field that says which."""
+
+_DEEDS: Mapping[str, tuple[Deed, bool]] = {
+    "content.shared": (Deed.SHARE, False),
+    "app.opened": (Deed.OPEN, False),
+    "page.viewed": (Deed.OPEN, False),
+    "product.viewed": (Deed.OPEN, False),
+    "shop.order_paid": (Deed.PURCHASE, False),
+    "shop.order_received": (Deed.PURCHASE, False),
+    "shop.shopper_registered": (Deed.REGISTER, False),
+}
+
+
+def deed_of(type_: str) -> tuple[Deed, bool]:
+    """Say what an event is, as far as rules ask, and whether somebody else than the rewarded shopper does it."""
+    return _DEEDS.get(type_, (Deed.OTHER, False))
+
+
+def countable(type_: str) -> Countable | None:
+    """Return what is known of an event; None if there is no such event, or it names no shopper."""
+    return catalogue().get(type_)
+
+
+@cache
+def catalogue() -> Mapping[str, Countable]:
+    """Return all events that tasks can count, by type."""
+    found = {type_: Countable(type_, fields, None, is_told_by_outbox=False) for type_, fields in _CLIENT.items()}
+    for tag, event in events_below(Event):
+        info = msgspec.inspect.type_info(event)
+        assert isinstance(info, msgspec.inspect.StructType)
+        names = {field.name for field in info.fields}
+        if not names.isdisjoint(USER_FIELDS) and not tag.startswith(OWN_PREFIX):
+            fields = {
+                path: kind for field in info.fields if field.name not in NOT_DATA for path, kind in _paths(field, "")
+            }
+            found[tag] = Countable(tag, fields, _UNDOING.get(tag), is_told_by_outbox=True)
+    return found
+
+
+def _paths(field: msgspec.inspect.Field, prefix: str) -> list[tuple[str, Kind]]:
+    path, inner = f"{prefix}{field.name}", _inner(field.type)
+    if isinstance(inner, msgspec.inspect.StructType):
+        # Two levels: deeper ones nobody could fill in right.
+        return [] if prefix else [pair for one in inner.fields for pair in _paths(one, f"{path}.")]
+    kinds: list[tuple[Any, Kind]] = [
+        (msgspec.inspect.BoolType, Kind.FLAG),
+        (msgspec.inspect.IntType, Kind.NUMBER),
+        (msgspec.inspect.StrType, Kind.TEXT),
+    ]
+    return [(path, kind) for type_, kind in kinds if isinstance(inner, type_)]
+
+
+def _inner(type_: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    """Look through lists, and through "or nothing"."""
+    if isinstance(type_, msgspec.inspect.ListType | msgspec.inspect.VarTupleType):
+        return _inner(type_.item_type)
+    if isinstance(type_, msgspec.inspect.UnionType):
+        real = [one for one in type_.types if not isinstance(one, msgspec.inspect.NoneType)]
+        return _inner(real[0]) if len(real) == 1 else type_
+    return type_

@@ -1,0 +1,246 @@
+"""What a task is, what is wrong with one, and how shoppers see it: decisions without I/O."""
+
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from msgspec import Meta, Struct
+
+from growth.mechanics.task.catalogue import Countable, Kind, countable, deed_of
+from growth.plumbing.wire import FieldError, Instant
+from growth.rewards.compliance import Finding, Offer, check
+from growth.rewards.granting.model import Budget
+from growth.vocabulary import refusals
+from growth.vocabulary.ids import Uuid
+from growth.vocabulary.refusals import Refusal
+from growth.vocabulary.rewards import Reward
+from growth.vocabulary.text import Description, Title
+
+MAX_PUBLISHED = 200
+"""Tasks that are published or paused at one time: all of them stand on one page, and before every event."""
+MAX_COUNT = 1_000
+MAX_CONDITIONS = 8
+MAX_CHOICES = 50
+"""Values that one condition allows."""
+MAX_VALUE_CHARACTERS = 128
+MAX_REWARDS = 5
+MAX_WINDOW = timedelta(days=3 * 366)
+
+ONCE = date(1970, 1, 1)
+"""The first day of the one period of a task that is done once."""
+
+NOT_FOUND = refusals.Kind("task.not_found", "There is no such task.", 404)
+WRONG_STATE = refusals.Kind("task.wrong_state", "The task's state does not allow this.")
+LOCKED_FIELD = refusals.Kind("task.locked_field", "The field can no longer be changed.")
+VERSION_MISMATCH = refusals.Kind("task.version_mismatch", "Somebody else changed the task.", 412)
+TOO_MANY = refusals.Kind("task.too_many", f"{MAX_PUBLISHED} tasks are published; end one first.")
+NOT_COMPLIANT = refusals.Kind("task.not_compliant", "Rules of platforms or law speak against the task.")
+
+State = Literal["draft", "published", "paused", "ended"]
+Period = Literal["once", "daily", "weekly"]
+UndoOnRefund = Literal["no", "whole", "any"]
+PageState = Literal["open", "done", "rewarded", "paused", "ended"]
+
+Path = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z_]{1,40}(?:\.[a-z_]{1,40})?$(?!\n)",
+        description="A field of the event's data, `sku`; of all elements of a list, `lines.sku`.",
+    ),
+]
+Value = Annotated[str, Meta(max_length=MAX_VALUE_CHARACTERS, pattern=r"^[^\x00]*$(?!\n)")] | bool | int
+
+
+class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"one_of": "in"}):
+    """What one field of the data must be; exactly one of `equals`, `in` and `at_least`."""
+
+    field: Path
+    equals: Value | None = None
+    one_of: Annotated[list[Value], Meta(min_length=1, max_length=MAX_CHOICES)] | None = None
+    at_least: int | None = None
+
+    def allows(self, value: object) -> bool:
+        """Say whether one value fits. Of another type it never does: `true` is not 1."""
+        if self.at_least is not None:
+            return type(value) is int and value >= self.at_least
+        choices = self.one_of if self.one_of is not None else [self.equals]
+        return any(type(choice) is type(value) and choice == value for choice in choices)
+
+
+class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about a task."""
+
+    title: Title
+    description: Description | None = None
+    """What shoppers read: what to do, and what takes the reward back."""
+    event_type: Annotated[str, Meta(max_length=64, pattern=r"^[a-z_]+\.[a-z_]+$(?!\n)")]
+    """What is counted: an event that names a shopper."""
+    filter: Annotated[list[Condition], Meta(max_length=MAX_CONDITIONS)] = []
+    """All must hold. A field in the elements of a list holds if one element's does."""
+    distinct_by: Path | None = None
+    """Count different values of this field, not events. Values that a condition on the same field refuses are out."""
+    count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] = 1
+    """How many in one period."""
+    period: Period = "once"
+    """By the day, or by the week from Monday on, in the merchant's zone."""
+    reward: Annotated[list[Reward], Meta(min_length=1, max_length=MAX_REWARDS)]
+    undo_on_refund: UndoOnRefund = "no"
+    """What takes an order, claim or seat that had counted back: nothing, its refund as a whole, or any refund of it."""
+    opens_at: Instant
+    closes_at: Instant
+    budget: Budget | None = None
+    """Beyond it a task can be done, but gives nothing."""
+
+
+class Task(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A task as Postgres knows it."""
+
+    task_id: Uuid
+    state: State
+    version: int
+    created_at: datetime
+    published_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def counts_from(self) -> datetime:
+        """What happened before the task was there to be seen does not count."""
+        return self.opens_at if self.published_at is None else max(self.opens_at, self.published_at)
+
+    @property
+    def counts_until(self) -> datetime:
+        """What happened after it was over does not count."""
+        return self.closes_at if self.ended_at is None else min(self.closes_at, self.ended_at)
+
+
+class TaskPage(Struct, frozen=True, kw_only=True):
+    """A task as one shopper sees it."""
+
+    task_id: Uuid
+    title: str
+    description: str | None
+    count: int
+    done: int
+    """Up to `count`, in the current period."""
+    state: PageState
+    """`done` without reward: the budget was spent."""
+    period: Period
+    period_ends_at: datetime
+    """When counting starts anew, or ends for good."""
+    reward: list[Reward]
+    opens_at: datetime
+    closes_at: datetime
+    server_time: datetime
+
+
+def period_on(period: Period, instant: datetime, zone: ZoneInfo) -> date:
+    """Return the first day of the period that `instant` falls into."""
+    if period == "once":
+        return ONCE
+    day = instant.astimezone(zone).date()
+    return day if period == "daily" else day - timedelta(days=day.weekday())
+
+
+def period_ends_at(task: Task, now: datetime, zone: ZoneInfo) -> datetime:
+    """Return when the period that `now` falls into is over: with the task, at the latest."""
+    if task.period == "once":
+        return task.counts_until
+    days = 1 if task.period == "daily" else 7
+    after = period_on(task.period, now, zone) + timedelta(days=days)
+    return min(datetime.combine(after, time(), zone), task.counts_until)
+
+
+def page(task: Task, done: int, progress: str, now: datetime, zone: ZoneInfo) -> TaskPage:
+    """Show a task to a shopper whose progress in the current period is `progress` (`open`, `done`, `rewarded`)."""
+    state: Any = progress
+    if progress == "open":
+        is_over = task.state == "ended" or now >= task.closes_at
+        state = "ended" if is_over else "paused" if task.state == "paused" else "open"
+    return TaskPage(
+        task_id=task.task_id,
+        title=task.title,
+        description=task.description,
+        count=task.count,
+        done=min(done, task.count),
+        state=state,
+        period=task.period,
+        period_ends_at=period_ends_at(task, now, zone),
+        reward=task.reward,
+        opens_at=task.opens_at,
+        closes_at=task.closes_at,
+        server_time=now,
+    )
+
+
+def findings(draft: Draft) -> list[Finding]:
+    """Return what platforms and law say to what a task rewards."""
+    deed, by_invitee = deed_of(draft.event_type)
+    return check(Offer(deed=deed, by_invitee=by_invitee, texts=(draft.title, draft.description or "")))
+
+
+# --- what is wrong with a draft ---------------------------------------------------------------------------------------
+
+
+def faults(draft: Draft) -> list[FieldError]:
+    """Return what does not fit together in a draft, or is not in the catalogue, by field."""
+    found = []
+    if draft.closes_at <= draft.opens_at:
+        found.append(FieldError("closes_at", "Must be after opens_at"))
+    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
+        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
+    event = countable(draft.event_type)
+    if event is None:
+        return [*found, FieldError("event_type", "No event of this name names a shopper")]
+    if draft.undo_on_refund != "no" and event.undoing is None:
+        found.append(FieldError("undo_on_refund", "No refund takes this event back"))
+    if draft.distinct_by is not None:
+        kind = event.fields.get(draft.distinct_by)
+        if kind is None:
+            found.append(FieldError("distinct_by", _no_such_field(event)))
+        elif kind is Kind.FLAG:
+            found.append(FieldError("distinct_by", "A field with two values cannot be counted by"))
+    for index, condition in enumerate(draft.filter):
+        found += _faults_of_condition(condition, event, f"filter[{index}]")
+    return found
+
+
+def _no_such_field(event: Countable) -> str:
+    return f"{event.type} has no such field; it has {', '.join(sorted(event.fields)) or 'none'}"
+
+
+def _faults_of_condition(condition: Condition, event: Countable, path: str) -> list[FieldError]:
+    given = [one for one in (condition.equals, condition.one_of, condition.at_least) if one is not None]
+    if len(given) != 1:
+        return [FieldError(path, "Needs exactly one of equals, in, at_least")]
+    kind = event.fields.get(condition.field)
+    if kind is None:
+        return [FieldError(f"{path}.field", _no_such_field(event))]
+    if condition.at_least is not None:
+        return [] if kind is Kind.NUMBER else [FieldError(f"{path}.at_least", f"{condition.field} is no number")]
+    type_ = {Kind.TEXT: str, Kind.NUMBER: int, Kind.FLAG: bool}[kind]
+    choices = [condition.equals] if condition.one_of is None else condition.one_of
+    if all(type(choice) is type_ for choice in choices):
+        return []
+    name = "equals" if condition.one_of is None else "in"
+    return [FieldError(f"{path}.{name}", f"{condition.field} is a {kind}")]
+
+
+CHANGEABLE_ONCE_OPEN = frozenset({"title", "description", "closes_at", "budget"})
+
+
+def check_edit(task: Task, draft: Draft, now: datetime) -> None:
+    """Refuse edits that would hurt shoppers who already see the task.
+
+    Drafts and tasks that have not opened change freely; an open one keeps what it asks and what it promises; an ended
+    one is history.
+    """
+    if task.state == "ended" or (task.state != "draft" and now >= task.closes_at):
+        raise Refusal(WRONG_STATE, "An ended task cannot be changed.")
+    if task.state == "draft":
+        return
+    if now >= task.opens_at:
+        for name in Draft.__struct_fields__:
+            if name not in CHANGEABLE_ONCE_OPEN and getattr(task, name) != getattr(draft, name):
+                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the task has opened.", field=name)
+    if draft.closes_at <= now:
+        raise Refusal(LOCKED_FIELD, "closes_at lies in the past; end the task instead.", field="closes_at")

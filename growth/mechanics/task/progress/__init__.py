@@ -1,0 +1,1 @@
+"""What counts, for whom, and what follows: progress, rewards, and taking them back."""

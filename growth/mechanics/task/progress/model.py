@@ -1,0 +1,238 @@
+"""Which occurrences count for which tasks, and what is to be done about it: decisions without I/O."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from hashlib import blake2b
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, countable
+from growth.mechanics.task.model import Task, period_on
+from growth.vocabulary.ids import derived_id
+
+MAX_LATE = timedelta(days=30)
+"""What is told later than this after it happened does not count any more: its period may be forgotten already."""
+MAX_EARLY = timedelta(minutes=5)
+"""What has not happened yet by our clock, beyond what clocks differ by, does not count."""
+MAX_VALUE_CHARACTERS = 64
+"""Longer distinct values, and ids, are kept as their hash."""
+MAX_VALUES = 100
+"""Distinct values of one occurrence; those that come first count."""
+
+Why = Literal[
+    "counts",
+    "other_event",
+    "before_start",
+    "after_end",
+    "too_late",
+    "in_the_future",
+    "filtered",
+    "no_value",
+]
+
+
+class Occurrence(Struct, frozen=True, kw_only=True):
+    """Something that a shopper did, whoever told it."""
+
+    occurrence_id: str
+    """The same, however often it is told."""
+    user_id: str
+    type: str
+    at: datetime
+    """When it happened."""
+    data: object
+    """A mapping or a Struct."""
+
+
+class Counting(Struct, frozen=True, kw_only=True):
+    """A row of `counted`, to be."""
+
+    user_id: str
+    period_on: date
+    task_id: str
+    value: str
+    occurrence_id: str
+    at: datetime
+    undo_key: str | None
+    enough: int | None
+    """With so many no more are needed; None if all are kept, for refunds to come."""
+    grant_id: str
+
+
+class Verdict(Struct, frozen=True):
+    """Whether an occurrence counts for a task."""
+
+    why: Why
+    because: str
+    countings: Sequence[Counting] = ()
+
+
+class Key(Struct, frozen=True, order=True):
+    """Whose progress, in which period of which task."""
+
+    user_id: str
+    period_on: date
+    task_id: str
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """Progress after it was counted anew, beside what was decided about it before."""
+
+    user_id: str
+    period_on: date
+    task_id: str
+    done: int
+    state: str
+    attempt: int
+    grant_id: str
+    coupons: dict[str, str]
+    """Place in the reward list → the coupon that the last attempt gave."""
+    kept: list[int]
+    """Places of coupons that an order had when they were taken back: never given again."""
+
+
+class Tasks:
+    """The tasks that may count something, by the type of event they look for."""
+
+    def __init__(self, tasks: Iterable[Task], zone: ZoneInfo) -> None:
+        self._by_type = defaultdict[str, list[Task]](list)
+        self._zone = zone
+        for task in tasks:
+            self._by_type[task.event_type].append(task)
+
+    def wants(self, type_: str) -> bool:
+        """Say whether any of them looks for such an event."""
+        return type_ in self._by_type
+
+    def countings(self, occurrence: Occurrence, now: datetime) -> Iterator[Counting]:
+        """Say what counts of an occurrence."""
+        for task in self._by_type.get(occurrence.type, ()):
+            yield from judge(task, occurrence, now, self._zone).countings
+
+
+def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> Verdict:
+    """Say whether `occurrence`, told at `now`, counts for `task`, and why."""
+    if found := _out_of_time(task, occurrence, now):
+        return found
+    for index, condition in enumerate(task.filter):
+        if not any(condition.allows(value) for value in values_at(occurrence.data, condition.field)):
+            return Verdict("filtered", f"filter[{index}] on {condition.field} does not hold.")
+    values = _distinct(task, occurrence)
+    if not values:
+        return Verdict("no_value", f"There is no value in {task.distinct_by} to tell it from others.")
+    day = period_on(task.period, occurrence.at, zone)
+    undoes = task.undo_on_refund != "no"
+    countings = [
+        Counting(
+            user_id=occurrence.user_id,
+            period_on=day,
+            task_id=task.task_id,
+            value=value,
+            occurrence_id=_short(occurrence.occurrence_id) if undoes and task.distinct_by is not None else "",
+            at=occurrence.at,
+            undo_key=_undo_key(task, occurrence) if undoes else None,
+            enough=None if undoes else task.count,
+            grant_id=derived_id(task.task_id, day.isoformat(), occurrence.user_id),
+        )
+        for value in values
+    ]
+    return Verdict("counts", f"It counts in the period from {day}.", countings)
+
+
+def _out_of_time(task: Task, occurrence: Occurrence, now: datetime) -> Verdict | None:
+    at = occurrence.at
+    if occurrence.type != task.event_type:
+        return Verdict("other_event", f"The task counts {task.event_type}.")
+    if at < task.counts_from:
+        return Verdict("before_start", "It happened before the task opened and was published.")
+    if at >= task.counts_until:
+        return Verdict("after_end", "It happened after the task was over.")
+    if at < now - MAX_LATE:
+        return Verdict("too_late", f"It is told more than {MAX_LATE.days} days after it happened.")
+    if at > now + MAX_EARLY:
+        return Verdict("in_the_future", "It has not happened yet.")
+    return None
+
+
+def _distinct(task: Task, occurrence: Occurrence) -> list[str]:
+    if task.distinct_by is None:
+        return [_short(occurrence.occurrence_id)]
+    conditions = [condition for condition in task.filter if condition.field == task.distinct_by]
+    found = [
+        value
+        for value in values_at(occurrence.data, task.distinct_by)
+        if all(condition.allows(value) for condition in conditions)
+    ]
+    return list(dict.fromkeys(_short(str(value)) for value in found))[:MAX_VALUES]
+
+
+def values_at(data: object, path: str) -> list[object]:
+    """Return what is at `path`: nothing, one value, or those in all elements of a list."""
+    found = [data]
+    for name in path.split("."):
+        found = [inner for one in found for inner in _members(_member(one, name))]
+    return [one for one in found if isinstance(one, str | int)]
+
+
+def _member(holder: object, name: str) -> object:
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+
+
+def _members(value: object) -> Sequence[object]:
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _short(text: str) -> str:
+    # "#" begins no id and no SKU.
+    if len(text) <= MAX_VALUE_CHARACTERS and not text.startswith("#"):
+        return text
+    return "#" + blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+# --- taking back ------------------------------------------------------------------------------------------------------
+
+
+def _undo_key(task: Task, occurrence: Occurrence) -> str | None:
+    event = countable(task.event_type)
+    assert event is not None
+    assert event.undoing is not None, "a draft that undoes what nothing takes back is refused"
+    named = values_at(occurrence.data, event.undoing.key)
+    return f"{task.undo_on_refund}:{event.undoing.by}:{_short(str(named[0]))}" if named else None
+
+
+def undo_keys(type_: str, data: object) -> list[str]:
+    """Return what an event takes back; nothing if it takes nothing back."""
+    field = UNDOERS.get(type_)
+    if field is None:
+        return []
+    named = values_at(data, field)
+    # What says nothing of being whole, is.
+    modes = ("any", "whole") if values_at(data, "is_whole") != [False] else ("any",)
+    return [f"{mode}:{type_}:{_short(str(named[0]))}" for mode in modes] if named else []
+
+
+def occurred_at(type_: str, data: object, heard_at: datetime) -> datetime:
+    """Return when something happened: the time of the fact itself where it is told, but not after it was heard of."""
+    named = OCCURRED_AT.get(type_)
+    told = None if named is None else _member(data, named)
+    return min(told, heard_at) if isinstance(told, datetime) else heard_at
+
+
+def user_ids_of(data: object) -> list[str]:
+    """Return the shoppers that an event names."""
+    one = _member(data, "user_id")
+    named = [one] if isinstance(one, str) else _members(_member(data, "user_ids"))
+    return [user_id for user_id in named if isinstance(user_id, str)]
+
+
+# --- rewards ----------------------------------------------------------------------------------------------------------
+
+
+def grant_keys(grant_id: str, attempt: int, rewards: int) -> list[str]:
+    """Return the key of each reward of one attempt. They name no shopper."""
+    return [f"task:{grant_id}:{attempt}:{place}" for place in range(rewards)]

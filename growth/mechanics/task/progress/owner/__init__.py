@@ -1,0 +1,1 @@
+"""Whose progress it is: all of one shopper, and what becomes of it when two ids are one person."""

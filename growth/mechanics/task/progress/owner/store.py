@@ -1,0 +1,133 @@
+"""Every statement on all of one shopper's progress. Functions never commit; services do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from growth.mechanics.task.progress.model import Standing
+from growth.plumbing.postgres import Reader, Tx
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def progress_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
+    """Return a shopper's progress, newest first."""
+    rows = await reader.fetch(
+        """
+        SELECT task_id, period_on, done, state, undone, reached_at, changed_at
+        FROM task.progress
+        WHERE user_id = $1
+        ORDER BY changed_at DESC
+        LIMIT $2
+        """,
+        user_id,
+        limit,
+    )
+    return [dict(row) for row in rows]
+
+
+async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
+    """Return what counted for a shopper, newest first."""
+    rows = await reader.fetch(
+        """
+        SELECT task_id, value, at, undone_at
+        FROM task.counted
+        WHERE user_id = $1
+        ORDER BY at DESC
+        LIMIT $2
+        """,
+        user_id,
+        limit,
+    )
+    return [dict(row) for row in rows]
+
+
+async def standings(tx: Tx, user_id: str) -> list[Standing]:
+    """Return all progress of a shopper."""
+    rows = await tx.fetch(
+        """
+        SELECT user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept
+        FROM task.progress
+        WHERE user_id = $1
+        ORDER BY period_on, task_id
+        """,
+        user_id,
+    )
+    return [msgspec.convert(dict(row), Standing) for row in rows]
+
+
+async def keep_no_more(tx: Tx, kept: Sequence[tuple[Standing, list[int]]]) -> None:
+    """Note which places of the reward list are not given again."""
+    await tx.execute(
+        """
+        UPDATE task.progress AS progress
+        SET kept = told.kept
+        FROM json_to_recordset($1::json) AS told (user_id text, period_on date, task_id uuid, kept jsonb)
+        WHERE progress.user_id = told.user_id
+          AND progress.period_on = told.period_on
+          AND progress.task_id = told.task_id
+        """,
+        _encode(
+            [
+                {"user_id": one.user_id, "period_on": one.period_on, "task_id": one.task_id, "kept": places}
+                for one, places in kept
+            ]
+        ).decode(),
+    )
+
+
+async def drop(tx: Tx, standings: Sequence[Standing]) -> None:
+    """Delete rows of progress; what they counted stays."""
+    await tx.execute(
+        """
+        DELETE FROM task.progress AS progress
+        USING json_to_recordset($1::json) AS told (user_id text, period_on date, task_id uuid)
+        WHERE progress.user_id = told.user_id
+          AND progress.period_on = told.period_on
+          AND progress.task_id = told.task_id
+        """,
+        _encode(standings).decode(),
+    )
+
+
+async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Make all that is under one id another's; what both have is the other's."""
+    await tx.execute(
+        """
+        WITH gone AS (
+            DELETE FROM task.counted
+            WHERE user_id = $1
+            RETURNING period_on, task_id, value, occurrence_id, at, undo_key, undone_at
+        )
+        INSERT INTO task.counted (user_id, period_on, task_id, value, occurrence_id, at, undo_key, undone_at)
+        SELECT $2, period_on, task_id, value, occurrence_id, at, undo_key, undone_at
+        FROM gone
+        ON CONFLICT (user_id, period_on, task_id, value, occurrence_id) DO NOTHING
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        DELETE FROM task.progress AS progress
+        WHERE progress.user_id = $1
+          AND EXISTS (
+              SELECT
+              FROM task.progress AS other
+              WHERE other.user_id = $2
+                AND other.period_on = progress.period_on
+                AND other.task_id = progress.task_id)
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        UPDATE task.progress
+        SET user_id = $2
+        WHERE user_id = $1
+        """,
+        old_user_id,
+        user_id,
+    )

@@ -1,0 +1,1 @@
+"""Periods in numbers, and forgetting those that are long over without losing their numbers."""

@@ -1,0 +1,219 @@
+"""The projection: from what is told to progress and rewards, exactly once, a few statements for a whole batch."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from growth.mechanics.task import store as tasks_store
+from growth.mechanics.task.catalogue import UNDOERS, catalogue
+from growth.mechanics.task.model import Task
+from growth.mechanics.task.progress import store
+from growth.mechanics.task.progress.model import (
+    MAX_LATE,
+    Counting,
+    Key,
+    Occurrence,
+    Standing,
+    Tasks,
+    grant_keys,
+    occurred_at,
+    undo_keys,
+    user_ids_of,
+)
+from growth.mechanics.task.progress.store import Decided
+from growth.plumbing.outbox import Envelope, emit
+from growth.plumbing.postgres import Tx
+from growth.rewards.coupon import service as coupons
+from growth.rewards.granting import service as granting
+from growth.rewards.granting.model import Grant, Granted
+from growth.vocabulary.events.task import TaskCompleted, TaskUndone
+
+COUNT_BATCH = 5_000
+"""Rows written in one statement: a batch of events may name more shoppers than it has events."""
+
+REASON = "task.reward"
+UNDONE = "task.undone"
+
+
+class Reached(Struct, frozen=True):
+    """A shopper who did what a task asks for, and what follows."""
+
+    standing: Standing
+    task: Task
+    grants: Mapping[int, Grant]
+    """By place in the reward list."""
+
+
+class Projection:
+    """Counts, for all tasks. One per process; what it remembers of tasks is asked for again with every batch."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._known: dict[str, Task] = {}
+        self._tasks = Tasks((), zone)
+
+    async def from_outbox(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
+        """Count what rooms told. For a `Subscription` to `outbox_types()`."""
+        live, tasks = await self._live(tx)
+        occurrences, undone = [], []
+        for envelope in envelopes:
+            event = envelope.event
+            type_ = str(event.__struct_config__.tag)
+            if live.is_undoable:
+                undone += undo_keys(type_, event)
+            if tasks.wants(type_):
+                at = occurred_at(type_, event, event.at)
+                occurrences += [
+                    Occurrence(occurrence_id=envelope.event_id, user_id=user_id, type=type_, at=at, data=event)
+                    for user_id in user_ids_of(event)
+                ]
+        await self._take(tx, tasks, occurrences, undone, live.now)
+
+    async def take(self, tx: Tx, occurrences: Iterable[Occurrence]) -> None:
+        """Count what clients, and the shop's own events, told."""
+        live, tasks = await self._live(tx)
+        await self._take(tx, tasks, [one for one in occurrences if tasks.wants(one.type)], [], live.now)
+
+    async def _live(self, tx: Tx) -> tuple[store.Live, Tasks]:
+        """Return what may count now. Tasks are read only when they are new or were changed."""
+        live = await store.live(tx, MAX_LATE.total_seconds())
+        versions = live.versions
+        known = {task_id: task.version for task_id, task in self._known.items()}
+        if known != versions:
+            changed = [task_id for task_id, version in versions.items() if known.get(task_id) != version]
+            kept = {task_id: task for task_id, task in self._known.items() if task_id in versions}
+            self._known = kept | await tasks_store.find_tasks(tx, changed)
+            self._tasks = Tasks(self._known.values(), self._zone)
+        return live, self._tasks
+
+    async def _take(
+        self, tx: Tx, tasks: Tasks, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
+    ) -> None:
+        countings: list[Counting] = [one for occurrence in occurrences for one in tasks.countings(occurrence, now)]
+        if not countings and not undone:
+            return
+        await store.lock(tx)
+        keys: list[Key] = []
+        if undone:
+            await store.remember_refunds(tx, undone, now)
+            keys += await store.undo(tx, undone, now)
+        for start in range(0, len(countings), COUNT_BATCH):
+            keys += await store.count(tx, countings[start : start + COUNT_BATCH], now)
+        await settle(tx, keys, now, self._known)
+
+
+def outbox_types() -> frozenset[str]:
+    """Return the events of rooms that may count, or take back what had counted."""
+    return frozenset(event.type for event in catalogue().values() if event.is_told_by_outbox) | UNDOERS.keys()
+
+
+async def settle(tx: Tx, keys: Sequence[Key], now: datetime, known: Mapping[str, Task]) -> None:
+    """Recompute progress under `keys`, and grant or take back what follows. The caller holds `store.lock`."""
+    if not keys:
+        return
+    standings = await store.recount(tx, sorted(set(keys)), now)
+    missing = {one.task_id for one in standings} - known.keys()
+    tasks = {**known, **(await tasks_store.find_tasks(tx, sorted(missing)) if missing else {})}
+    by_key = sorted(standings, key=lambda one: (one.user_id, one.period_on, one.task_id))
+    reached = [one for one in by_key if one.state == "open" and one.done >= tasks[one.task_id].count]
+    fallen = [one for one in by_key if one.state != "open" and one.done < tasks[one.task_id].count]
+    if reached:
+        await _grant(tx, [_reached(one, tasks[one.task_id]) for one in reached], now)
+    if fallen:
+        await _take_back(tx, fallen, tasks, now)
+
+
+def _reached(standing: Standing, task: Task) -> Reached:
+    keys = grant_keys(standing.grant_id, standing.attempt + 1, len(task.reward))
+    return Reached(
+        standing,
+        task,
+        {
+            place: Grant(
+                user_id=standing.user_id,
+                reward=reward,
+                reason=REASON,
+                key=key,
+                subject=task.task_id,
+                budget_id=None if task.budget is None else task.task_id,
+            )
+            for place, (reward, key) in enumerate(zip(task.reward, keys, strict=True))
+            if place not in standing.kept
+        },
+    )
+
+
+async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
+    grants = [grant for one in reached for grant in one.grants.values()]
+    told: dict[str, Granted] = {}
+    for start in range(0, len(grants), granting.MAX_GRANTS):
+        some = await granting.grant(tx, grants[start : start + granting.MAX_GRANTS], now)
+        told |= {one.key: one for one in some}
+    decided, events = [], []
+    for one in reached:
+        outcomes = {place: told[grant.key] for place, grant in one.grants.items()}
+        granted = [place for place, outcome in outcomes.items() if outcome.outcome == "granted"]
+        had_before = one.standing.kept or any(outcome.outcome == "already" for outcome in outcomes.values())
+        given = {str(place): outcome.coupon_id for place, outcome in outcomes.items() if outcome.coupon_id}
+        decided.append(_decided(one.standing, "rewarded" if granted or had_before else "done", given))
+        events.append(
+            TaskCompleted(
+                at=now,
+                task_id=one.task.task_id,
+                user_id=one.standing.user_id,
+                period_on=one.standing.period_on,
+                granted=[one.task.reward[place] for place in granted],
+            )
+        )
+    await _write(tx, decided, now)
+    await emit(tx, *events)
+
+
+async def _take_back(tx: Tx, fallen: Sequence[Standing], tasks: Mapping[str, Task], now: datetime) -> None:
+    await revoke(tx, fallen, tasks, UNDONE, now)
+    in_use = await _coupons_in_use(tx, fallen, now)
+    await _write(tx, [_decided(one, "open", {}, in_use[one.grant_id]) for one in fallen], now)
+    await emit(
+        tx,
+        *[TaskUndone(at=now, task_id=one.task_id, user_id=one.user_id, period_on=one.period_on) for one in fallen],
+    )
+
+
+async def revoke(tx: Tx, standings: Sequence[Standing], tasks: Mapping[str, Task], reason: str, now: datetime) -> None:
+    """Take back all that the last attempt gave."""
+    keys = [key for one in standings for key in grant_keys(one.grant_id, one.attempt, len(tasks[one.task_id].reward))]
+    for start in range(0, len(keys), granting.MAX_GRANTS):
+        await granting.revoke(tx, keys[start : start + granting.MAX_GRANTS], reason, now)
+
+
+async def _coupons_in_use(tx: Tx, standings: Sequence[Standing], now: datetime) -> Mapping[str, list[int]]:
+    """Return, by grant_id, the places of coupons that an order has although they were taken back."""
+    places = {coupon_id: (one.grant_id, int(place)) for one in standings for place, coupon_id in one.coupons.items()}
+    # Asked again, what is voided answers `already`.
+    answers = await coupons.void(tx, list(places), now)
+    found = defaultdict[str, list[int]](list)
+    for answer in answers:
+        if answer.outcome in {"locked", "used"}:
+            grant_id, place = places[answer.coupon_id]
+            found[grant_id].append(place)
+    return found
+
+
+def _decided(standing: Standing, state: str, given: dict[str, str], in_use: Sequence[int] = ()) -> Decided:
+    return Decided(
+        user_id=standing.user_id,
+        period_on=standing.period_on,
+        task_id=standing.task_id,
+        was=standing.state,
+        state=state,
+        coupons=given,
+        kept=sorted({*standing.kept, *in_use}),
+    )
+
+
+async def _write(tx: Tx, decided: Sequence[Decided], now: datetime) -> None:
+    written = await store.decide(tx, decided, now)
+    assert written == len(decided), "the lock is held, so nobody else decided"
