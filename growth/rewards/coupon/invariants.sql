@@ -56,7 +56,7 @@ SELECT coupon_id, state, order_id
 FROM coupon.coupons
 WHERE (state IN ('locked', 'used')) <> (order_id IS NOT NULL);
 
--- name: No order line is owed back for a coupon that its order has, unless the coupon is another shopper's
+-- name: No order line is owed back for a coupon that its order has
 SELECT owed.order_id, owed.line_id, owed.coupon_id, owed.reason
 FROM coupon.refunds_required AS owed
 JOIN coupon.coupons AS coupon USING (coupon_id)

@@ -1,0 +1,6 @@
+"""What the shop's orders make of coupons: `settlement.py` takes part in orders. States are drawn in `coupon/`.
+
+Facts are read, not steps: an order that is paid uses its coupons unless all their lines were paid back, one that was
+only placed locks them unless it was closed, and what an order has and no longer wants goes back to the shopper. So any
+order of arrival ends alike, also where the lines paid for name other coupons than those placed.
+"""

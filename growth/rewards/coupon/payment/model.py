@@ -1,0 +1,78 @@
+"""What the facts of an order ask of a coupon: decisions without I/O."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from growth.rewards.coupon.model import Coupon
+from growth.vocabulary.orders import Order, OrderLine
+
+NOT_FOUND = "coupon.not_found"
+OF_OTHER_ORDER = "coupon.of_other_order"
+OF_OTHER_SHOPPER = "coupon.of_other_shopper"
+VOIDED = "coupon.voided"
+NOT_YET_VALID = "coupon.not_yet_valid"
+EXPIRED = "coupon.expired"
+
+
+class Standing(Struct, frozen=True):
+    """A coupon, and what its template says of refunds."""
+
+    coupon: Coupon
+    stays_used: bool
+
+
+class Verdict(Struct, frozen=True):
+    """The step to take, or why the lines cannot have the coupon."""
+
+    step: Literal["nothing", "lock", "use", "give_back"] = "nothing"
+    code: str = ""
+
+
+NOTHING = Verdict()
+GIVE_BACK = Verdict("give_back")
+
+
+def decide(
+    order: Order, lines: Sequence[OrderLine], standing: Standing | None, owed: Mapping[str, str], now: datetime
+) -> Verdict:
+    """Say what `order` asks of one coupon; `lines` are those that name it, none if the order only has it.
+
+    `owed` says which lines of the order are to be paid back, and why: what was told once stays.
+    """
+    if standing is None:
+        return Verdict(code=NOT_FOUND)
+    has = standing.coupon.order_id == order.order_id
+    if order.is_paid:
+        keeps = bool(lines) and (standing.stays_used or not all(line.is_refunded for line in lines))
+        return _paid(order, lines, standing.coupon, owed) if keeps else GIVE_BACK if has else NOTHING
+    if order.closed_at is not None:
+        return GIVE_BACK if has else NOTHING
+    return NOTHING if has else _placed(order, standing.coupon, now)
+
+
+def _paid(order: Order, lines: Sequence[OrderLine], coupon: Coupon, owed: Mapping[str, str]) -> Verdict:
+    for line in lines:
+        if line.line_id in owed:
+            return Verdict(code=owed[line.line_id])
+    if coupon.order_id == order.order_id:
+        return NOTHING if coupon.state == "used" else Verdict("use")
+    return Verdict(code=code) if (code := _not_to_be_had(order, coupon)) else Verdict("use")
+
+
+def _placed(order: Order, coupon: Coupon, now: datetime) -> Verdict:
+    assert order.placed_at is not None, "an order with lines is placed or paid"
+    if code := _not_to_be_had(order, coupon):
+        return Verdict(code=code)
+    # Not by the shop's clock: it may be behind, and the coupon taken a second before.
+    if coupon.valid_from > now:
+        return Verdict(code=NOT_YET_VALID)
+    return Verdict(code=EXPIRED) if order.placed_at >= coupon.valid_until else Verdict("lock")
+
+
+def _not_to_be_had(order: Order, coupon: Coupon) -> str:
+    if coupon.user_id != order.user_id:
+        return OF_OTHER_SHOPPER
+    return {"voided": VOIDED, "locked": OF_OTHER_ORDER, "used": OF_OTHER_ORDER}.get(coupon.state, "")

@@ -1,0 +1,137 @@
+"""Takes part in orders: brings coupons to what the facts of an order say, in whatever order those arrived."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import Tx
+from growth.rewards.coupon.model import Coupon
+from growth.rewards.coupon.payment import store
+from growth.rewards.coupon.payment.model import NOT_FOUND, Standing, Verdict, decide
+from growth.vocabulary.events.coupon import CouponRefundRequired, CouponReturned, CouponUsed
+from growth.vocabulary.ids import UUID_PATTERN
+from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
+from growth.vocabulary.refusals import Unavailable
+
+MAX_LOOKS = 5
+"""Each look but the last found that another order was quicker; then the shop delivers again."""
+
+_is_uuid = re.compile(UUID_PATTERN).match
+
+
+class Settlement:
+    """The coupons' part in orders."""
+
+    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+        """Settle the lines that were bought with coupons, one coupon after the other in the order of their ids."""
+        lines: dict[str, list[OrderLine]] = {}
+        for line in order.lines:
+            if line.coupon_id is not None:
+                lines.setdefault(line.coupon_id, []).append(line)
+        # Without a line, only what was placed and then paid without its coupon has one to give back.
+        if not lines and not (order.is_paid and order.placed_at is not None):
+            return []
+        coupon_ids = [coupon_id for coupon_id in lines if _is_uuid(coupon_id)]
+        found = await store.find_for_order(tx, coupon_ids, order.order_id)
+        owed = await store.refunds_of_order(tx, order.order_id) if order.is_paid and lines else {}
+        outcomes: list[LineOutcome] = []
+        for coupon_id in sorted({*lines, *found}):
+            mine = lines.get(coupon_id, [])
+            verdict, standing = await self._bring(tx, order, mine, coupon_id, found.get(coupon_id), owed, now)
+            outcomes += [await self._told(tx, order, line, standing, verdict, now) for line in mine]
+        return outcomes
+
+    async def _bring(
+        self,
+        tx: Tx,
+        order: Order,
+        lines: Sequence[OrderLine],
+        coupon_id: str,
+        standing: Standing | None,
+        owed: Mapping[str, str],
+        now: datetime,
+    ) -> tuple[Verdict, Standing | None]:
+        """Take the step that the order asks for; look again where another order was quicker."""
+        for _ in range(MAX_LOOKS):
+            verdict = decide(order, lines, standing, owed, now)
+            if standing is None or verdict.step == "nothing":
+                return verdict, standing
+            if await self._step(tx, order, lines, standing.coupon, verdict, now):
+                return verdict, standing
+            standing = (await store.find_for_order(tx, [coupon_id], order.order_id)).get(coupon_id)
+        raise Unavailable("the coupon keeps changing hands")
+
+    async def _step(
+        self, tx: Tx, order: Order, lines: Sequence[OrderLine], coupon: Coupon, verdict: Verdict, now: datetime
+    ) -> bool:
+        assert order.user_id is not None, "an order with lines has a shopper"
+        if verdict.step == "lock":
+            assert order.placed_at is not None
+            return await store.lock(tx, coupon.coupon_id, order.order_id, order.user_id, order.placed_at, now)
+        if verdict.step == "use":
+            paid_fen = sum(line.amount_fen for line in lines)
+            if not await store.use(tx, coupon.coupon_id, order.order_id, order.user_id, paid_fen, now):
+                return False
+            await emit(
+                tx,
+                CouponUsed(
+                    at=now,
+                    coupon_id=coupon.coupon_id,
+                    template_id=coupon.template_id,
+                    user_id=coupon.user_id,
+                    order_id=order.order_id,
+                    paid_fen=paid_fen,
+                ),
+            )
+            return True
+        state = await store.give_back(tx, coupon.coupon_id, order.order_id, now)
+        if state is None:
+            return False
+        await emit(
+            tx,
+            CouponReturned(
+                at=now,
+                coupon_id=coupon.coupon_id,
+                template_id=coupon.template_id,
+                user_id=coupon.user_id,
+                order_id=order.order_id,
+                state=state,
+                valid_until=coupon.valid_until,
+            ),
+        )
+        return True
+
+    async def _told(
+        self, tx: Tx, order: Order, line: OrderLine, standing: Standing | None, verdict: Verdict, now: datetime
+    ) -> LineOutcome:
+        if not verdict.code:
+            return LineOutcome(line.line_id, Outcome.APPLIED)
+        if not order.is_paid or standing is None:
+            detail = "There is no such coupon." if verdict.code == NOT_FOUND else ""
+            return LineOutcome(line.line_id, Outcome.REJECTED, verdict.code, detail)
+        if line.is_refunded:
+            return LineOutcome(line.line_id, Outcome.APPLIED, verdict.code)
+        await self._owe(tx, order, line, standing.coupon, verdict.code, now)
+        return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, verdict.code)
+
+    async def _owe(self, tx: Tx, order: Order, line: OrderLine, coupon: Coupon, why: str, now: datetime) -> None:
+        """Tell, once, that the line must be paid back."""
+        amount_fen = line.amount_fen - line.refunded_fen
+        if not await store.require_refund(tx, order.order_id, line.line_id, coupon.coupon_id, why, amount_fen, now):
+            return
+        assert order.user_id is not None
+        await emit(
+            tx,
+            CouponRefundRequired(
+                at=now,
+                coupon_id=coupon.coupon_id,
+                template_id=coupon.template_id,
+                user_id=coupon.user_id,
+                order_id=order.order_id,
+                line_id=line.line_id,
+                buyer_id=order.user_id,
+                amount_fen=amount_fen,
+                reason=why,
+            ),
+        )

@@ -1,0 +1,75 @@
+"""What the clock does to coupons and templates."""
+
+from datetime import timedelta
+
+import structlog
+
+from growth.plumbing.outbox import emit
+from growth.plumbing.periodic import Turn
+from growth.rewards.coupon.ending import store
+from growth.rewards.coupon.template import store as templates_store
+from growth.rewards.coupon.template.service import template_ended
+from growth.vocabulary.events.coupon import CouponExpired, CouponExpiring
+
+log = structlog.get_logger("coupon")
+
+EXPIRE_BATCH = 2_000
+"""Coupons ended in one transaction, with an event each: about a tenth of a second."""
+TELL_BATCH = 2_000
+END_BATCH = 100
+GRACE = timedelta(seconds=10)
+"""An order that was placed before the end of its coupon has this long to arrive; later ones find it all the same."""
+
+
+async def expire_coupons(turn: Turn) -> int:
+    """End unused coupons whose time is over; each batch is logged with how far it came."""
+    async with turn.transaction() as tx:
+        over = await store.expire(tx, turn.now - GRACE, EXPIRE_BATCH)
+        await emit(
+            tx,
+            *[
+                CouponExpired(
+                    at=turn.now,
+                    coupon_id=one.coupon_id,
+                    template_id=one.template_id,
+                    user_id=one.user_id,
+                    valid_until=one.valid_until,
+                )
+                for one in over
+            ],
+        )
+    if over:
+        ends = [one.valid_until for one in over]
+        log.info("coupon.expired", coupons=len(over), ended_from=min(ends), ended_until=max(ends))
+    return len(over)
+
+
+async def tell_expiring(turn: Turn) -> int:
+    """Tell of unused coupons that end soon, each once; of those that ended before they could be told, nothing."""
+    async with turn.transaction() as tx:
+        soon = await store.mark_expiring(tx, turn.now, TELL_BATCH)
+        told = [one for one in soon if one.valid_until > turn.now]
+        await emit(
+            tx,
+            *[
+                CouponExpiring(
+                    at=turn.now,
+                    coupon_id=one.coupon_id,
+                    template_id=one.template_id,
+                    user_id=one.user_id,
+                    valid_until=one.valid_until,
+                )
+                for one in told
+            ],
+        )
+    if soon:
+        log.info("coupon.expiring", coupons=len(told), late=len(soon) - len(told))
+    return len(soon)
+
+
+async def end_stale_templates(turn: Turn) -> int:
+    """End templates whose dates of validity are over."""
+    async with turn.transaction() as tx:
+        stale = await templates_store.end_stale_templates(tx, turn.now, END_BATCH)
+        await emit(tx, *[template_ended(template, turn.now) for template in stale])
+    return len(stale)
