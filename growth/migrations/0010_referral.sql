@@ -38,12 +38,15 @@ CREATE TABLE referral.terms (
 CREATE UNIQUE INDEX terms_one_open ON referral.terms ((TRUE)) WHERE until_at IS NULL;
 CREATE INDEX terms_by_time ON referral.terms (from_at);
 
--- One code a shopper, made when first asked for; never another.
+-- One code a shopper, made when first asked for, and never another; two where two ids turned out to be one person's.
 CREATE TABLE referral.codes (
     code    text COLLATE "C" PRIMARY KEY CHECK (length(code) BETWEEN 12 AND 30),
-    user_id text COLLATE "C" NOT NULL UNIQUE,
-    made_at timestamptz NOT NULL
+    user_id text COLLATE "C" NOT NULL,
+    made_at timestamptz NOT NULL,
+    -- The one that is shown.
+    is_main boolean NOT NULL DEFAULT TRUE
 );
+CREATE UNIQUE INDEX codes_one_main ON referral.codes (user_id) WHERE is_main;
 
 -- Kept: who brought whom decides what orders earn, and one row a shopper is less than their orders are.
 CREATE TABLE referral.relations (
@@ -141,12 +144,14 @@ CREATE INDEX inviter_days_by_day ON referral.inviter_days (day);
 
 -- Milestones reached, and lost when invitees' orders were paid back; each time it is reached has a key of its own.
 CREATE TABLE referral.milestones (
-    program_id uuid NOT NULL,
-    inviter_id text COLLATE "C" NOT NULL,
-    invitees   integer NOT NULL CHECK (invitees > 0),
-    times      integer NOT NULL CHECK (times > 0),
-    is_held    boolean NOT NULL,
-    rewards    jsonb NOT NULL,
-    at         timestamptz NOT NULL,
-    PRIMARY KEY (program_id, inviter_id, invitees)
+    -- Part of the keys of what is granted: it stays when ids of one person become one.
+    milestone_id uuid PRIMARY KEY,
+    program_id   uuid NOT NULL,
+    inviter_id   text COLLATE "C" NOT NULL,
+    invitees     integer NOT NULL CHECK (invitees > 0),
+    times        integer NOT NULL CHECK (times > 0),
+    is_held      boolean NOT NULL,
+    rewards      jsonb NOT NULL,
+    at           timestamptz NOT NULL,
+    UNIQUE (program_id, inviter_id, invitees)
 ) WITH (fillfactor = 70);

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from growth.plumbing.wire import FieldError, Instant
 from growth.rewards.compliance import Deed, Finding, Offer, check
+from growth.rewards.granting.model import Budget
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind
@@ -104,6 +105,8 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     available_after_days: Annotated[int, Meta(ge=0, le=MAX_DAYS)] = 7
     """From receipt to the day that commission can be withdrawn."""
     withdrawal: WithdrawalTerms = WithdrawalTerms()
+    budget: Budget | None = None
+    """How much the program gives in rewards, money aside; what is beyond is not given."""
 
     def covers(self, sku: str) -> bool:
         """Whether lines of this SKU earn."""

@@ -9,10 +9,9 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
-from growth.mechanics.referral.model import Terms
+from growth.mechanics.referral.model import ReferralDraft, Terms
 from growth.mechanics.referral.relation import store
 from growth.mechanics.referral.relation.model import (
-    ALREADY_BOUND,
     LOOP,
     NO_PROGRAM,
     NOT_NEW,
@@ -68,6 +67,19 @@ class Seen(Struct, frozen=True):
     standings: Mapping[str, Standing]
     histories: Mapping[str, History]
     """Of invitees and inviters of wishes that nothing spoke against so far."""
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """What a shopper who sends a code would get."""
+
+    kind: Kind | None
+    """Why not; None for a relation."""
+    is_bound_already: bool
+    inviter_id: str | None
+    has_bought: bool
+    registered_at: datetime | None
+    ends_at: datetime | None
+    signs: list[str]
 
 
 class Relations:
@@ -136,13 +148,13 @@ class Relations:
         async with self._database.transaction() as tx:
             seen = await _look(tx, wishes)
             answers, plain, careful = judge(wishes, seen)
-            await write(tx, [tie for _, tie in plain], seen)
+            await write(tx, [tie for _, tie in plain], over=_over(plain, seen), now=seen.now)
             for at, tie in careful:
                 # Bound one after the other: who brought somebody, also a moment ago, may close a ring.
                 if await store.is_above(tx, tie.invitee_id, tie.inviter_id):
                     answers[at] = Refusal(LOOP)
                 else:
-                    await write(tx, [tie], seen)
+                    await write(tx, [tie], over=_over([(at, tie)], seen), now=seen.now)
             return [answers[at] for at in range(len(wishes))]
 
 
@@ -230,8 +242,17 @@ def _answer(wish: Wish, seen: Seen) -> Tie | Bound | Refusal:
     )
 
 
-async def write(tx: Tx, ties: Sequence[Tie], seen: Seen) -> None:
-    """Write relations and tell of them. The caller has the lock, and has looked for rings."""
+def _over(ties: Sequence[tuple[int, Tie]], seen: Seen) -> list[str]:
+    """Return the relations that are in the way of `ties`: all are over, or their invitees would have been refused."""
+    ids = [seen.standings[tie.relation_id].current_id for _, tie in ties]
+    return [relation_id for relation_id in ids if relation_id is not None]
+
+
+async def write(tx: Tx, ties: Sequence[Tie], *, over: Sequence[str], now: datetime) -> None:
+    """Write relations and tell of them; of the relations `over`, those that ended by themselves make room.
+
+    The caller has the lock, and has looked for rings.
+    """
     if not ties:
         return
     shared = await store.shared_devices(tx, ties)
@@ -239,8 +260,7 @@ async def write(tx: Tx, ties: Sequence[Tie], seen: Seen) -> None:
         msgspec.structs.replace(tie, signs=[*tie.signs, "shared_device"]) if tie.relation_id in shared else tie
         for tie in ties
     ]
-    over = [seen.standings[tie.relation_id].current_id for tie in ties]
-    await store.retire(tx, [relation_id for relation_id in over if relation_id is not None], seen.now)
+    await store.retire(tx, over, now)
     await store.tie(tx, ties)
     await emit(tx, *[event for tie in ties for event in _told(tie)])
 
@@ -258,6 +278,31 @@ def _told(tie: Tie) -> list[ReferralRelationEvent]:
 @cache
 def _refused(kind: Kind) -> Counter:
     return REFUSED.labels(kind.code.partition(".")[2])
+
+
+async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str, at: datetime) -> Look:
+    """Say what a shopper who sends `code` at `at` would get under `draft`, by what is known now; writes nothing."""
+    wish = Wish(relation_id=new_id(at), invitee_id=user_id, code=read_code(code), nickname="")
+    standing = (await store.standings(reader, [wish]))[wish.relation_id]
+    inviter_id = standing.inviter_id
+    known = await histories(reader, {user_id} if inviter_id is None else {user_id, inviter_id})
+    history = known[user_id]
+    already = inviter_id is not None and standing.is_bound_as_wished(at)
+    kind = None if already else refusal_of(standing, user_id, at)
+    if kind is None and not already:
+        if not is_new(history, draft.attribution_days, at):
+            kind = NOT_NEW
+        elif standing.has_invitees and inviter_id and await store.is_above(reader, user_id, inviter_id):
+            kind = LOOP
+    return Look(
+        kind=kind,
+        is_bound_already=already,
+        inviter_id=inviter_id,
+        has_bought=history.has_bought,
+        registered_at=history.registered_at,
+        ends_at=ends_at_of(draft, at),
+        signs=signs_between(history, known[inviter_id]) if inviter_id and inviter_id != user_id else [],
+    )
 
 
 async def relations_of(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:

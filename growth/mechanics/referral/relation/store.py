@@ -67,9 +67,12 @@ async def standings(reader: Reader, wishes: Sequence[Wish]) -> Mapping[str, Stan
     return {row["relation_id"]: Standing(**{name: row[name] for name in Standing.__struct_fields__}) for row in rows}
 
 
-async def is_above(tx: Tx, invitee_id: str, inviter_id: str) -> bool:
-    """Say whether `invitee_id` stands above `inviter_id`, or the line is too long to tell. Asked under the lock."""
-    row = await tx.fetchrow(
+async def is_above(reader: Reader, invitee_id: str, inviter_id: str) -> bool:
+    """Say whether `invitee_id` stands above `inviter_id`, or the line is too long to tell.
+
+    The answer holds for as long as the caller has the lock.
+    """
+    row = await reader.fetchrow(
         """
         WITH RECURSIVE line AS (
             SELECT $2::text AS user_id
@@ -112,7 +115,7 @@ async def shared_devices(tx: Tx, ties: Sequence[Tie]) -> frozenset[str]:
 
 
 async def retire(tx: Tx, relation_ids: Sequence[str], now: datetime) -> None:
-    """Make relations that are over past ones, so that their invitees can be bound again."""
+    """Make those of `relation_ids` that are over past ones, so that their invitees can be bound again."""
     if not relation_ids:
         return
     await tx.execute(
@@ -163,7 +166,7 @@ async def code_of(tx: Tx, user_id: str, fresh: str, now: datetime) -> str:
         WITH made AS (
             INSERT INTO referral.codes (code, user_id, made_at)
             VALUES ($2, $1, $3)
-            ON CONFLICT (user_id) DO UPDATE
+            ON CONFLICT (user_id) WHERE is_main DO UPDATE
             -- Nothing; but so the code that is there comes back, also one committed a moment ago.
             SET user_id = excluded.user_id
             RETURNING code
@@ -185,6 +188,7 @@ async def known_code(reader: Reader, user_id: str) -> str | None:
         SELECT code
         FROM referral.codes
         WHERE user_id = $1
+          AND is_main
         """,
         user_id,
     )

@@ -1,0 +1,182 @@
+"""Operators' HTTP of referral programs."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, Response, Router, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Meta, Struct
+
+from growth.mechanics.referral.model import Program, ReferralDraft, State
+from growth.mechanics.referral.relation.model import MAX_SCENE_CHARACTERS
+from growth.mechanics.referral.service import BindingDryRun, Programs, ProgramStats
+from growth.plumbing.http import (
+    DEFAULT_PAGE,
+    Cursor,
+    JsonResponse,
+    Limit,
+    Page,
+    PathUuid,
+    decode_cursor,
+    etag,
+    idempotency_key,
+    if_match,
+    page_of,
+)
+from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.operators import act_of, requires
+from growth.plumbing.wire import Instant
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import ForeignId, Uuid
+
+StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only programs in this state.")]
+AcceptWarnings = Annotated[
+    bool, QueryParameter(description="The warnings of the compliance check were read, and the program goes live.")
+]
+
+
+class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who would send which code, and when."""
+
+    user_id: ForeignId
+    code: Annotated[str, Meta(min_length=1, max_length=MAX_SCENE_CHARACTERS, pattern=r"^[!-~]+$(?!\n)")]
+    now: Instant | None = None
+    """The moment to try; now, if left out."""
+
+
+def _answer(program: Program, status: int = 200, *, replayed: bool = False) -> Response[Program]:
+    headers = {"ETag": etag(program.version)}
+    if replayed:
+        headers[REPLAYED_HEADER] = "true"
+    return JsonResponse(program, status_code=status, headers=headers)
+
+
+@post("", operation_id="admin_referral_programs_create", summary="Draft a program", guards=[requires(Role.EDITOR)])
+async def create_program(
+    data: JSONBody[ReferralDraft],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    programs: NamedDependency[Programs],
+) -> Response[Program]:
+    """Nobody sees a draft; publish it when it is right."""
+    content = fingerprint(msgspec.json.encode(data))
+    made = await programs.create(act_of(request, operator), data, idempotency_key(request), content)
+    return _answer(made.answer, 201, replayed=made.replayed)
+
+
+@get("", operation_id="admin_referral_programs_list", summary="List programs", guards=[requires(Role.VIEWER)])
+async def list_programs(
+    programs: NamedDependency[Programs],
+    only: StateFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[Program]:
+    """Programs in any state, newest first."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    before = None if position is None else position[0]
+    found = await programs.page(state=only, before=before, limit=limit + 1)
+    return page_of(found, limit, lambda program: (program.program_id,))
+
+
+@get("/{program_id:str}", operation_id="admin_referral_programs_get", summary="Get one", guards=[requires(Role.VIEWER)])
+async def get_program(program_id: PathUuid, programs: NamedDependency[Programs]) -> Response[Program]:
+    """The ETag is the version that PUT asks for in If-Match."""
+    return _answer(await programs.find(program_id))
+
+
+@put("/{program_id:str}", operation_id="admin_referral_programs_change", summary="Edit", guards=[requires(Role.EDITOR)])
+async def change_program(
+    program_id: PathUuid,
+    data: JSONBody[ReferralDraft],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    programs: NamedDependency[Programs],
+    accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
+) -> Response[Program]:
+    """Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep their end."""
+    act = act_of(request, operator)
+    return _answer(await programs.change(act, program_id, if_match(request), data, accept_warnings=accept_warnings))
+
+
+@post(
+    "/{program_id:str}/publish",
+    status_code=200,
+    operation_id="admin_referral_programs_publish",
+    summary="Let a draft go live",
+    guards=[requires(Role.EDITOR)],
+)
+async def publish(
+    program_id: PathUuid,
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    programs: NamedDependency[Programs],
+    accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
+) -> Response[Program]:
+    """409 `referral.not_compliant` with `findings`: what a platform or the law forbids, or asks to think of."""
+    return _answer(await programs.publish(act_of(request, operator), program_id, accept_warnings=accept_warnings))
+
+
+def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
+    @post(
+        f"/{{program_id:str}}/{name}",
+        status_code=200,
+        operation_id=f"admin_referral_programs_{name}",
+        summary=told,
+        guards=[requires(Role.EDITOR)],
+        name=f"admin_referral_programs_{name}",
+    )
+    async def take_step(
+        program_id: PathUuid,
+        request: Request[Any, Any, Any],
+        operator: NamedDependency[Operator],
+        programs: NamedDependency[Programs],
+    ) -> Response[Program]:
+        steps = {"pause": programs.pause, "resume": programs.resume, "end": programs.end}
+        return _answer(await steps[name](act_of(request, operator), program_id))
+
+    return take_step
+
+
+@post(
+    "/{program_id:str}/dry-run",
+    status_code=200,
+    operation_id="admin_referral_programs_dry_run",
+    summary="See what sending a code would get, and why",
+    guards=[requires(Role.VIEWER)],
+)
+async def dry_run(
+    program_id: PathUuid, data: JSONBody[BindingDryRunRequest], programs: NamedDependency[Programs]
+) -> BindingDryRun:
+    """Changes nothing. A draft is tried as if it were published."""
+    return await programs.dry_run(program_id, data.user_id, data.code, data.now or clock.now())
+
+
+@get(
+    "/{program_id:str}/stats",
+    operation_id="admin_referral_programs_stats",
+    summary="Numbers",
+    guards=[requires(Role.VIEWER)],
+)
+async def get_stats(program_id: PathUuid, programs: NamedDependency[Programs]) -> ProgramStats:
+    """Invitees by state, inviters, rewards and milestones."""
+    return await programs.stats(program_id, clock.now())
+
+
+router = Router(
+    path="/admin/v1/referral-programs",
+    route_handlers=[
+        create_program,
+        list_programs,
+        get_program,
+        change_program,
+        publish,
+        _step("pause", "Bind nobody for now"),
+        _step("resume", "Let shoppers be bound again"),
+        _step("end", "End for good"),
+        dry_run,
+        get_stats,
+    ],
+    tags=["Operators: referrals"],
+)

@@ -1,0 +1,48 @@
+"""Shoppers' HTTP of relations: saying who brought me."""
+
+from typing import Annotated
+
+from litestar import Router, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from growth.mechanics.referral.relation.model import MAX_SCENE_CHARACTERS, mask_id
+from growth.mechanics.referral.relation.service import Relations
+from growth.mechanics.referral.standing.model import MyInviter
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Shopper
+from growth.vocabulary.text import Name
+
+
+class InviterRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose code a shopper came by."""
+
+    code: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_SCENE_CHARACTERS,
+            pattern=r"^[A-Za-z0-9!#$&'()*+,/:;=?@._~-]+$(?!\n)",
+            description="A code, or the `scene` that carries it.",
+        ),
+    ]
+    nickname: Name | None = None
+    """Shown to the inviter as its first character and a star; no more of it is kept."""
+
+
+@put("/referral/inviter", operation_id="referral_bind", summary="Say who brought me")
+async def bind(
+    data: JSONBody[InviterRequest], shopper: NamedDependency[Shopper], relations: NamedDependency[Relations]
+) -> MyInviter:
+    """The first touch counts; the same again is the same.
+
+    404 `referral.unknown_code`; 409 `referral.own_code`, `.already_bound`, `.loop`, `.not_new`, `.no_program`; 429 for
+    who tries many codes.
+    """
+    now = clock.now()
+    bound = await relations.bind(shopper.user_id, data.code, data.nickname, now)
+    return MyInviter(inviter=mask_id(bound.inviter_id), bound_at=bound.bound_at, ends_at=bound.ends_at, server_time=now)
+
+
+router = Router(path="/v1", route_handlers=[bind], tags=["Referral"])
