@@ -94,7 +94,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Places of coupons that an order had when they were taken back: never given again."""
 
 
-class Tasks:
+class Watched:
     """The tasks that may count something, by the type of event they look for."""
 
     def __init__(self, tasks: Iterable[Task], zone: ZoneInfo) -> None:

@@ -17,7 +17,7 @@ from growth.mechanics.task.progress.model import (
     Key,
     Occurrence,
     Standing,
-    Tasks,
+    Watched,
     grant_keys,
     occurred_at,
     undo_keys,
@@ -53,7 +53,7 @@ class Projection:
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
         self._known: dict[str, Task] = {}
-        self._tasks = Tasks((), zone)
+        self._tasks = Watched((), zone)
 
     async def from_outbox(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
         """Count what rooms told. For a `Subscription` to `outbox_types()`."""
@@ -77,7 +77,7 @@ class Projection:
         live, tasks = await self._live(tx)
         await self._take(tx, tasks, [one for one in occurrences if tasks.wants(one.type)], [], live.now)
 
-    async def _live(self, tx: Tx) -> tuple[store.Live, Tasks]:
+    async def _live(self, tx: Tx) -> tuple[store.Live, Watched]:
         """Return what may count now. Tasks are read only when they are new or were changed."""
         live = await store.live(tx, MAX_LATE.total_seconds())
         versions = live.versions
@@ -86,11 +86,11 @@ class Projection:
             changed = [task_id for task_id, version in versions.items() if known.get(task_id) != version]
             kept = {task_id: task for task_id, task in self._known.items() if task_id in versions}
             self._known = kept | await tasks_store.find_tasks(tx, changed)
-            self._tasks = Tasks(self._known.values(), self._zone)
+            self._tasks = Watched(self._known.values(), self._zone)
         return live, self._tasks
 
     async def _take(
-        self, tx: Tx, tasks: Tasks, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
+        self, tx: Tx, tasks: Watched, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
     ) -> None:
         countings: list[Counting] = [one for occurrence in occurrences for one in tasks.countings(occurrence, now)]
         if not countings and not undone:
