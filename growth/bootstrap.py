@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -21,6 +22,9 @@ from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
 from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams
+from growth.mechanics.task.board import Board as TaskBoard
+from growth.mechanics.task.progress.service import Projection
+from growth.mechanics.task.service import Tasks
 from growth.plumbing.identity import Identity
 from growth.plumbing.limits import Limiter
 from growth.plumbing.operators import Operators
@@ -88,6 +92,13 @@ class Webhook(Struct):
     keeper: DeliveryKeeper
 
 
+class Task(Struct):
+    """The room of tasks."""
+
+    tasks: Tasks
+    projection: Projection
+
+
 class Growth(Struct):
     """Everything that runs in one process."""
 
@@ -102,6 +113,7 @@ class Growth(Struct):
     rewards: Rewards
     flash_sale: FlashSale
     group_buy: GroupBuy
+    task: Task
 
 
 @asynccontextmanager
@@ -183,6 +195,10 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             group_buys=GroupBuys(database, group_board),
             teams=Teams(database),
             keeper=TeamKeeper(),
+        ),
+        task=Task(
+            tasks=Tasks(database, TaskBoard(database), ZoneInfo(settings.zone)),
+            projection=Projection(ZoneInfo(settings.zone)),
         ),
     )
 

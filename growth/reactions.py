@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from growth.bootstrap import Growth
 from growth.mechanics.flash_sale import tempo
+from growth.mechanics.task.progress.service import outbox_types
 from growth.plumbing.outbox import Subscription
 from growth.plumbing.stream import Stream
 
@@ -13,6 +14,7 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
     key = growth.settings.stream
     return [
         Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
+        Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),
         Subscription("shop.webhook_queue", None, growth.webhook.queue.take),
         *([Subscription("outbox.stream", None, stream_of(growth, key).take)] if key is not None else []),
     ]

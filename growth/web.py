@@ -24,6 +24,8 @@ import growth.mechanics.group_buy.admin as group_buy_admin
 import growth.mechanics.group_buy.routes as group_buy_routes
 import growth.mechanics.group_buy.team.admin as team_admin
 import growth.mechanics.group_buy.team.routes as team_routes
+import growth.mechanics.task.admin as task_admin
+import growth.mechanics.task.routes as task_routes
 import growth.plumbing.admin as plumbing_admin
 import growth.rewards.granting.admin as granting_admin
 import growth.rewards.ledger.admin as ledger_admin
@@ -65,6 +67,8 @@ def routers() -> Sequence[Router]:
         team_routes.router,
         group_buy_admin.router,
         team_admin.router,
+        task_routes.router,
+        task_admin.router,
         ledger_routes.router,
         ledger_admin.router,
         granting_admin.router,
@@ -163,6 +167,7 @@ def create_app(growth: Growth) -> ASGIApp:
             "group_board": given(growth.group_buy.board),
             "group_buys": given(growth.group_buy.group_buys),
             "teams": given(growth.group_buy.teams),
+            "tasks": given(growth.task.tasks),
         },
         before_request=limit,
         exception_handlers=exception_handlers,

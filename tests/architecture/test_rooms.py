@@ -34,6 +34,8 @@ NOUNS: Mapping[str, str] = {
     "mechanics/flash_sale/claim/gate.py": "one sale's way in",
     "mechanics/flash_sale/claim/loading.py": "rebuilds Redis from Postgres",
     "mechanics/group_buy/board.py": "what this process remembers of campaigns and teams",
+    "mechanics/task/board.py": "what this process remembers of the tasks that are shown",
+    "mechanics/task/catalogue.py": "the events that tasks can count, and their fields",
     "mechanics/group_buy/front.py": "the short cut in front of the routes",
     "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
 }
