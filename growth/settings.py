@@ -104,11 +104,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     stream: Annotated[
-        str | None,
-        Meta(
-            description="the key of a Redis Stream that gets every event; none if not set",
-            pattern=r"^[A-Za-z0-9_.:{}-]{1,128}$(?!\n)",
-        ),
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:{}-]{1,128}$(?!\n)")] | None,
+        Meta(description="the key of a Redis Stream that gets every event; none if not set"),
     ] = None
     stream_max_events: Annotated[
         int, Meta(ge=1000, le=100_000_000, description="events that the stream keeps, about")

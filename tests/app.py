@@ -49,7 +49,10 @@ class NobodyKnows(AbstractResolver):
     """A name server that knows no name: whatever URL a test makes up, nobody outside is asked about it."""
 
     async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        self,
+        host: str,
+        port: int = 0,  # noqa: ARG002 - nobody knows, whatever the port
+        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002
     ) -> list[ResolveResult]:
         raise OSError(f"nobody knows {host}")
 
