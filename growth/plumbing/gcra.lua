@@ -1,7 +1,8 @@
--- gcra.lua: take one request from the share of each of many callers, by Redis' clock (generic cell rate algorithm).
+-- gcra.lua: take requests from the shares of many callers, by Redis' clock (generic cell rate algorithm).
 -- KEYS 1.. one for each take (string: when the caller's share is whole again, microseconds since 1970)
 -- ARGV 1 gap: microseconds between requests at the steady rate
 -- ARGV 2 burst: requests that may come at once
+-- ARGV 3.. units of each take: so many requests, all or none (one where not given)
 -- REPLY three for each take: requests left (-1: refused, nothing taken), microseconds to wait, microseconds until whole
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -17,7 +18,7 @@ for i = 1, #KEYS do
     whole_at = now + span
     redis.call('SET', KEYS[i], string.format('%.0f', whole_at), 'PX', math.ceil(span / 1000))
   end
-  local after = whole_at + gap
+  local after = whole_at + gap * tonumber(ARGV[i + 2] or 1)
   local wait = after - span - now
   if wait > 0 then
     reply[3 * i - 2] = -1

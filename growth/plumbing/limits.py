@@ -83,8 +83,12 @@ class Limiter:
             for shard in range(shards)
         ]
 
-    async def ask(self, key: str) -> Verdict:
-        """Take one request from the share of `key` and say how that went. Never raises, never waits long."""
+    async def ask(self, key: str, units: int = 1) -> Verdict:
+        """Take `units` requests from the share of `key`, all or none, and say how that went.
+
+        Never raises, never waits long. More than `burst` units could never be taken.
+        """
+        assert units <= self.burst or not self.per_second
         if not self.per_second:
             return self._open
         now = time.monotonic()
@@ -98,7 +102,8 @@ class Limiter:
             self._count_skipped.inc()
             return self._open
         try:
-            verdict = await self._shards[crc32(key.encode()) % len(self._shards)](self._redis_key(key))
+            shard = self._shards[crc32(key.encode()) % len(self._shards)]
+            verdict = await shard((self._redis_key(key), units))
         except Unavailable:
             self._count_skipped.inc()
             return self._open
@@ -107,9 +112,9 @@ class Limiter:
             self._count_refused.inc()
         return verdict
 
-    async def take(self, key: str) -> Verdict:
-        """Take one request from the share of `key`. Raises `TooManyRequests` (429) when it is used up."""
-        verdict = await self.ask(key)
+    async def take(self, key: str, units: int = 1) -> Verdict:
+        """Take `units` requests from the share of `key`. Raises `TooManyRequests` (429) when it has not so many."""
+        verdict = await self.ask(key, units)
         if not verdict.allowed:
             raise TooManyRequests(
                 self.headers(verdict), limit=self.name, retry_after_seconds=round(verdict.retry_after_seconds, 3)
@@ -142,10 +147,11 @@ class Limiter:
             self._refused.clear()
         self._refused[key] = until
 
-    async def _run(self, keys: list[str]) -> Sequence[Verdict]:
+    async def _run(self, takes: list[tuple[str, int]]) -> Sequence[Verdict]:
+        keys, units = zip(*takes, strict=True)
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
-                reply = await _gcra(self._redis, keys, [self._gap_microseconds, self.burst])
+                reply = await _gcra(self._redis, keys, [self._gap_microseconds, self.burst, *units])
         except OUTSIDE_FAILING as error:
             if time.monotonic() >= self._skip_until:
                 log.warning("limits.skipped", limit=self.name, error=repr(error))

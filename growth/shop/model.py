@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from growth.plumbing.postgres import Tx
 from growth.shop.hooks import LineTold, PaidData, PlacedData, RefundedData
+from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
     ShopOrderEvent,
     ShopOrderLine,
@@ -32,6 +33,17 @@ class OrderParticipant(Protocol):
         that are none of its business are left out. An expected no is an outcome; what it raises undoes the whole event,
         and the shop delivers it again. Rows are locked in the order of their ids, after the order: two orders that
         share rows must not wait for each other.
+        """
+        ...
+
+
+class ActivityListener(Protocol):
+    """Whoever hears what shoppers did outside of orders."""
+
+    async def hear(self, told: Sequence[ActivityTold], now: datetime) -> Sequence[ActivityHeard]:
+        """Take all of them, each once however often it is told; say in the same order what became of each.
+
+        What it cannot read is an outcome too. Raises `Unavailable`: then all are told again.
         """
         ...
 
@@ -74,7 +86,7 @@ class Registration(Struct, frozen=True):
 
 
 APPLIED = Answer(Outcome.APPLIED)
-NO_LISTENER = Answer(Outcome.IGNORED, "shop.no_listener", "Nobody here listens to events of this type.")
+NO_LISTENER = ActivityHeard(Outcome.IGNORED, "shop.no_listener", "Nobody here listens to events of this type.")
 ALREADY_KNOWN = Answer(Outcome.IGNORED, "shop.already_known", "This was told before, by another event.")
 OTHER_CONTENT = Answer(Outcome.REJECTED, "shop.other_content", "Another event was told under this source and id.")
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from litestar import Request, Router, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
@@ -13,6 +12,7 @@ from litestar.openapi.spec.schema import Schema
 from msgspec import Struct
 
 from growth.plumbing.http import raw_body, require_json
+from growth.plumbing.schemas import schemas_of
 from growth.shop.hooks import HOOKS, MAX_BODY_BYTES, MAX_EVENTS, OtherHook
 from growth.shop.service import Result, ShopService
 from growth.vocabulary import clock
@@ -33,20 +33,8 @@ class Results(Struct, frozen=True):
     results: list[Result]
 
 
-def _inlined(schema: Any, components: dict[str, Any]) -> Any:
-    """Return a JSON schema with each reference replaced by what it refers to."""
-    if isinstance(schema, list):
-        return [_inlined(item, components) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if reference := schema.get("$ref"):
-        return _inlined(components[reference], components)
-    return {key: _inlined(value, components) for key, value in schema.items() if key != "discriminator"}
-
-
 def _event_schema() -> dict[str, Any]:
-    schemas, components = msgspec.json.schema_components([*HOOKS.values(), OtherHook], ref_template="{name}")
-    return {"anyOf": [_inlined(schema, components) for schema in schemas]}
+    return {"anyOf": schemas_of([*HOOKS.values(), OtherHook])}
 
 
 @dataclass

@@ -1,13 +1,13 @@
 """Takes hooks in: verifies them, and applies each event in a transaction of its own, once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import assert_never
 
 import structlog
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from growth.plumbing import outbox
 from growth.plumbing.postgres import Database, Reader, Tx
@@ -29,6 +29,7 @@ from growth.shop.model import (
     ALREADY_KNOWN,
     APPLIED,
     NO_LISTENER,
+    ActivityListener,
     Answer,
     Known,
     OrderParticipant,
@@ -37,6 +38,7 @@ from growth.shop.model import (
 )
 from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
+from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent, ShopShopperRegistered
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
@@ -65,26 +67,49 @@ class Result(Struct, frozen=True):
 class ShopService:
     """The order system's way in."""
 
-    def __init__(self, database: Database, participants: Sequence[OrderParticipant], secrets: Sequence[str]) -> None:
-        """`participants` settle in the order given. `secrets`: one or two `whsec_<base64>`; raises `ValueError`."""
+    def __init__(
+        self,
+        database: Database,
+        participants: Sequence[OrderParticipant],
+        secrets: Sequence[str],
+        activities: ActivityListener | None = None,
+    ) -> None:
+        """`participants` settle in the order given. `secrets`: one or two `whsec_<base64>`; raises `ValueError`.
+
+        `activities` hears what is told of shoppers outside of orders; without it, that is ignored.
+        """
         self._database = database
         self._participants = tuple(participants)
+        self._activities = activities
         self._verifier = Verifier(secrets)
         self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
 
     async def receive(self, headers: Mapping[str, str], raw: bytes, now: datetime) -> list[Result]:
-        """Apply the events of one hook, one after the other; header names are in lower case.
+        """Apply the events of one hook, activities together, then the others one by one; header names in lower case.
 
         Raises `Refusal` (401 when the shop did not sign it, 400 when it is no JSON array of events) with nothing done,
         and `Unavailable` when Postgres fails. Then events before the failing one may have been applied: delivered
         again, those are duplicates. A bug that one event meets is raised after the others have been applied.
         """
         self._verifier.verify(headers, raw, now)
+        told = [hooks.read_event(event) for event in hooks.read_batch(raw)]
         results: list[Result] = []
         bug: Exception | None = None
-        for event in hooks.read_batch(raw):
+        heard: Iterator[ActivityHeard] = iter(())
+        try:
+            heard = iter(await self._hear([hook for hook in told if isinstance(hook, OtherHook)], now))
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - orders are not to wait until it is mended; raised below
+            bug = error
+        for hook in told:
             try:
-                results.append(await self._take(event, now))
+                if isinstance(hook, OtherHook):
+                    answer = next(heard, None)
+                    if answer is not None:
+                        results.append(Result(hook.id, answer.outcome, answer.code, answer.detail))
+                else:
+                    results.append(await self._take(hook, now))
             except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - its neighbours are not to wait until it is mended; raised below
@@ -98,11 +123,21 @@ class ShopService:
         """Return when each shopper registered with the shop; those it never told of are missing."""
         return await shoppers.registered_at(self._database, user_ids)
 
-    async def _take(self, raw: Raw, now: datetime) -> Result:
-        hook = hooks.read_event(raw)
+    async def _hear(self, told: Sequence[OtherHook], now: datetime) -> Sequence[ActivityHeard]:
+        if not told or self._activities is None:
+            return [NO_LISTENER] * len(told)
+        return await self._activities.hear(
+            [
+                ActivityTold(source=hook.source, id=hook.id, type=hook.type, at=hook.time, data=hook.data)
+                for hook in told
+            ],
+            now,
+        )
+
+    async def _take(self, hook: KnownHook | Unreadable, now: datetime) -> Result:
         if isinstance(hook, Unreadable):
             return Result(hook.id, Outcome.REJECTED, "request.invalid", hook.detail)
-        answer = NO_LISTENER if isinstance(hook, OtherHook) else await self._apply(hook, now)
+        answer = await self._apply(hook, now)
         return Result(hook.id, answer.outcome, answer.code, answer.detail, answer.lines)
 
     async def _apply(self, hook: KnownHook, now: datetime) -> Answer:

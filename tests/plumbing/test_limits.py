@@ -51,6 +51,23 @@ async def test_a_burst_passes_and_the_next_request_is_refused_with_the_time_to_w
     assert re.fullmatch(r'"shopper";r=0;t=[1-5]', refused.value.headers["RateLimit"])
 
 
+async def test_several_units_are_taken_all_or_none(redis: AnyRedis) -> None:
+    limiter = _limiter(redis, per_second=0.001, burst=10)
+    assert (await limiter.take("u-1", 7)).remaining == 3
+    verdict = await limiter.ask("u-2", 10)
+    assert (verdict.allowed, verdict.remaining) == (True, 0)
+    refused = await _limiter(redis, per_second=0.001, burst=10).ask("u-1", 4)
+    assert (refused.allowed, round(refused.retry_after_seconds)) == (False, 1000)
+    # Another process, which remembers no refusal.
+    assert (await _limiter(redis, per_second=0.001, burst=10).ask("u-1", 3)).remaining == 0
+
+
+async def test_of_64_takes_of_several_units_as_many_pass_as_fit(redis: AnyRedis) -> None:
+    replicas = [_limiter(redis, per_second=0.001, burst=100) for _ in range(64)]
+    verdicts = await asyncio.gather(*(replica.ask("u-1", 7) for replica in replicas))
+    assert sum(verdict.allowed for verdict in verdicts) == 14
+
+
 async def test_callers_and_limits_do_not_share(redis: AnyRedis) -> None:
     first, second = _limiter(redis, burst=1, name="one"), _limiter(redis, burst=1, name="two")
     for limiter in (first, second):
