@@ -7,6 +7,9 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from growth.events.model import MAX_EVENTS
+from growth.events.periodic import Keeper as EventsKeeper
+from growth.events.service import Events
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, Board
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import Keeper
@@ -42,6 +45,8 @@ from growth.shop.webhook.delivery.service import Deliveries
 from growth.shop.webhook.service import Webhooks
 from growth.vocabulary.clock import now
 
+SECONDS_A_MINUTE = 60
+
 
 class Limits(Struct):
     """How much one caller may ask of what reaches the stores."""
@@ -49,6 +54,13 @@ class Limits(Struct):
     shopper: Limiter
     operator: Limiter
     address: Limiter
+
+
+class EventsIn(Struct):
+    """The room of what shoppers do."""
+
+    events: Events
+    keeper: EventsKeeper
 
 
 class FlashSale(Struct):
@@ -109,6 +121,7 @@ class Growth(Struct):
     operators: Operators
     limits: Limits
     shop: ShopService
+    events: EventsIn
     webhook: Webhook
     rewards: Rewards
     flash_sale: FlashSale
@@ -135,6 +148,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
     try:
         yield growth
     finally:
+        await growth.events.events.drain()
         await growth.flash_sale.claims.drain()
         await growth.flash_sale.draws.drain()
         await growth.group_buy.teams.drain()
@@ -147,7 +161,16 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
 
 def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth:
     stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
-    shop = ShopService(database, [Settlement(stock), SeatSettlement()], settings.shop_secrets)
+    events = Events(
+        database,
+        Limiter(
+            redis,
+            "events",
+            per_second=settings.shopper_events_per_minute / SECONDS_A_MINUTE,
+            burst=max(MAX_EVENTS, settings.shopper_events_per_minute),
+        ),
+    )
+    shop = ShopService(database, [Settlement(stock), SeatSettlement()], settings.shop_secrets, events)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
     draws = Draws(database, stock)
@@ -177,6 +200,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             ),
         ),
         shop=shop,
+        events=EventsIn(events=events, keeper=EventsKeeper(database, settings.events_keep_days)),
         webhook=_assemble_webhook(settings, database),
         rewards=Rewards(ledger=Ledger(database), granting=Granting(database)),
         flash_sale=FlashSale(

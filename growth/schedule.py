@@ -44,6 +44,8 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("shop.webhook_watch", 10, growth.webhook.keeper.watch),
         Task("shop.webhook_prepare", 3600, growth.webhook.keeper.prepare),
         Task("shop.webhook_prune", 600, growth.webhook.keeper.prune),
+        Task("events.prepare", 3600, growth.events.keeper.prepare),
+        Task("events.prune", 600, growth.events.keeper.prune),
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),

@@ -128,6 +128,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     operator_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one operator at once")] = 100
     # Carriers put thousands of shoppers behind one address: no limit unless the merchant knows better.
     address_requests_per_second: Annotated[PerSecond, Meta(description="one address' share; 0 for no limit")] = 0
+    shopper_events_per_minute: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="events that one shopper's client may tell; 0 for no limit")
+    ] = 600
+    events_keep_days: Annotated[
+        int, Meta(ge=8, le=3650, description="whole days that what shoppers did stays in the log, at least 8")
+    ] = 30
     address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 1000
 
     @property

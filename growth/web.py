@@ -12,6 +12,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
+import growth.events.routes as events_routes
 import growth.mechanics.flash_sale.admin as sale_admin
 import growth.mechanics.flash_sale.claim.admin as claim_admin
 import growth.mechanics.flash_sale.claim.routes as claim_routes
@@ -72,6 +73,7 @@ def routers() -> Sequence[Router]:
         ledger_routes.router,
         ledger_admin.router,
         granting_admin.router,
+        events_routes.router,
         shop_routes.router,
         webhook_admin.router,
         delivery_admin.router,
@@ -154,6 +156,7 @@ def create_app(growth: Growth) -> ASGIApp:
             "database": given(growth.database),
             "readiness": given(readiness),
             "shop": given(growth.shop),
+            "events": given(growth.events.events),
             "webhooks": given(growth.webhook.webhooks),
             "deliveries": given(growth.webhook.deliveries),
             "ledger": given(growth.rewards.ledger),

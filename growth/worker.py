@@ -1,13 +1,14 @@
 """The worker: runs what the clock wakes (`schedule`) and what events wake (`reactions`), until told to stop."""
 
 import asyncio
+from collections.abc import Collection
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from growth.bootstrap import Growth
 from growth.plumbing import outbox
-from growth.plumbing.outbox import Subscription
+from growth.plumbing.outbox import Log, Subscription
 from growth.plumbing.periodic import Periodic
 from growth.plumbing.postgres import Database
 from growth.reactions import reactions
@@ -30,11 +31,13 @@ _lag_seconds = Gauge("growth_outbox_lag_seconds", "Age of the oldest event that 
 async def run_worker(growth: Growth, stop: asyncio.Event) -> None:
     """Run every task and listener; each stands alone, and all have ended when this returns."""
     await _forget_silent(growth)
+    subscriptions = reactions(growth)
     listeners = [
         asyncio.create_task(_listen(growth.database, subscription, stop), name=f"listener:{subscription.name}")
-        for subscription in reactions(growth)
+        for subscription in subscriptions
     ]
-    listeners.append(asyncio.create_task(_watch_lag(growth.database, stop), name="listener:lag"))
+    logs = {outbox.OUTBOX, *(subscription.log for subscription in subscriptions)}
+    listeners.append(asyncio.create_task(_watch_lag(growth.database, logs, stop), name="listener:lag"))
     listeners += [asyncio.create_task(one.run(stop), name=f"standing:{one.name}") for one in standing(growth)]
     await Periodic(growth.database, schedule(growth)).run(stop)
     await asyncio.gather(*listeners)
@@ -65,10 +68,10 @@ async def _listen(database: Database, subscription: Subscription, stop: asyncio.
             await _pause(stop, IDLE_SECONDS)
 
 
-async def _watch_lag(database: Database, stop: asyncio.Event) -> None:
+async def _watch_lag(database: Database, logs: Collection[Log], stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            for lag in await outbox.lag(database, outbox.OUTBOX):
+            for lag in [lag for read in logs for lag in await outbox.lag(database, read)]:
                 _lag_events.labels(lag.subscription).set(lag.events)
                 _lag_seconds.labels(lag.subscription).set(lag.seconds)
         except Unavailable as error:

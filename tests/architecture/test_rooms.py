@@ -40,9 +40,9 @@ NOUNS: Mapping[str, str] = {
     "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
 }
 
-ROOM_FLOORS = ("shop", "rewards", "mechanics", "listeners")
+ROOM_FLOORS = ("shop", "events", "rewards", "mechanics", "listeners")
 
-FLOORS = ({"vocabulary"}, {"plumbing"}, {"rewards", "shop"}, {"mechanics"}, {"listeners"}, {"console"})
+FLOORS = ({"vocabulary"}, {"plumbing"}, {"rewards", "shop", "events"}, {"mechanics"}, {"listeners"}, {"console"})
 """From the ground up. What is on none of them is the roof, which may import everything."""
 
 

@@ -30,7 +30,7 @@ def name_faults(names: list[str], words: set[str]) -> list[str]:
 
 def room_words() -> set[str]:
     rooms = [path for floor in ("mechanics", "rewards", "listeners") for path in (HOUSE / floor).glob("*/")]
-    return {path.name for path in rooms} | PLUMBING_WORDS | {"shop"}
+    return {path.name for path in rooms} | PLUMBING_WORDS | {"shop", "events"}
 
 
 def made_elsewhere() -> list[str]:
