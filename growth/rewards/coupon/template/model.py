@@ -190,11 +190,10 @@ def check_edit(template: CouponTemplate, draft: CouponDraft) -> None:
     """Refuse edits that would change what was promised, or drop the quota below what is given; drafts change freely."""
     if template.state == "ended":
         raise Refusal(WRONG_STATE, "An ended template cannot be changed.")
-    if template.state == "draft":
-        return
-    for name in PROMISE:
-        if getattr(template, name) != getattr(draft, name):
-            raise Refusal(LOCKED_FIELD, f"{name} is fixed once the template is published.", field=name)
+    if template.state != "draft":
+        for name in PROMISE:
+            if getattr(template, name) != getattr(draft, name):
+                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the template is published.", field=name)
     spoken_for = template.issued + template.codes_left
     if draft.units_total < spoken_for:
         raise Refusal(
