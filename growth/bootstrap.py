@@ -104,7 +104,7 @@ class Webhook(Struct):
     keeper: DeliveryKeeper
 
 
-class Task(Struct):
+class TaskRoom(Struct):
     """The room of tasks."""
 
     tasks: Tasks
@@ -126,7 +126,7 @@ class Growth(Struct):
     rewards: Rewards
     flash_sale: FlashSale
     group_buy: GroupBuy
-    task: Task
+    task: TaskRoom
 
 
 @asynccontextmanager
@@ -220,7 +220,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             teams=Teams(database),
             keeper=TeamKeeper(),
         ),
-        task=Task(
+        task=TaskRoom(
             tasks=Tasks(database, TaskBoard(database), ZoneInfo(settings.zone)),
             projection=Projection(ZoneInfo(settings.zone)),
         ),
