@@ -37,9 +37,9 @@ MAX_TRIES_AT_ONCE = 10
 class Codes:
     """Everything that is done with printed codes."""
 
-    def __init__(self, database: Database, redis: AnyRedis, zone: str) -> None:
+    def __init__(self, database: Database, redis: AnyRedis, zone: ZoneInfo) -> None:
         self._database = database
-        self._zone = ZoneInfo(zone)
+        self._zone = zone
         self._tries = Limiter(redis, "coupon_code", per_second=TRIES_PER_SECOND, burst=MAX_TRIES_AT_ONCE)
 
     async def make(

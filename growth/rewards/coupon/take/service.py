@@ -50,9 +50,9 @@ class Taken(Struct, frozen=True):
 class Takes:
     """What shoppers may take, and taking it."""
 
-    def __init__(self, database: Database, zone: str) -> None:
+    def __init__(self, database: Database, zone: ZoneInfo) -> None:
         self._database = database
-        self._zone = ZoneInfo(zone)
+        self._zone = zone
         self._takes: Coalescer[Ask, Taken] = Coalescer(
             "coupon.takes", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
         )

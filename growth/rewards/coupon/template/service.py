@@ -77,9 +77,9 @@ class CouponStats(Struct, frozen=True, kw_only=True):
 class Templates:
     """The operators' side of coupons."""
 
-    def __init__(self, database: Database, zone: str) -> None:
+    def __init__(self, database: Database, zone: ZoneInfo) -> None:
         self._database = database
-        self._zone = ZoneInfo(zone)
+        self._zone = zone
 
     async def create(self, act: Act, draft: CouponDraft, key: str | None, content: bytes) -> Once[CouponTemplate]:
         """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
