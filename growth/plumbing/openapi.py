@@ -263,10 +263,11 @@ def _describe(schema: JSON) -> None:
     schema.setdefault("description", inspect.getdoc(struct))
     if struct.__struct_config__.forbid_unknown_fields:
         schema["additionalProperties"] = False
+    names = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
     for base in reversed(struct.__mro__):
         if base.__module__.startswith("growth."):
             for field, told in field_docs(base).items():
-                schema["properties"][field]["description"] = told
+                schema["properties"][names[field]]["description"] = told
 
 
 @cache
