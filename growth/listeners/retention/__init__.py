@@ -1,4 +1,4 @@
-"""Retention: who comes back. One activity, fed by what clients and the shop tell and by every mechanic, counted as it is.
+"""Retention: who comes back. One activity, fed by clients, the shop and every mechanic, counted as it comes.
 
 ::
 
@@ -20,9 +20,9 @@ A number is *ripe* when it can only change through what comes late: day n of eve
 after the cohort's last day (for a week, its Sunday) is over, by the merchant's clock. Unripe numbers are null, never
 low.
 
-Exactness. All counters are sums over shoppers of what `model.Counts` says of one, a function of the facts alone; and the
-facts are minima, maxima and unions of what was seen, so neither order, repetition nor lateness matters. A change of one
-shopper takes the old contribution away and adds the new one, in one transaction, under the room's one lock.
+Exactness. All counters are sums over shoppers of what `model.Counts` says of one, a function of the facts alone; and
+the facts are minima, maxima and unions of what was seen, so neither order, repetition nor lateness matters. A change of
+one shopper takes the old contribution away and adds the new one, in one transaction, under the room's one lock.
 
 Accounts that turn out to be one person are merged: facts are united, counters move with them, and what comes late under
 the old id is the new one's. Erasure puts an alias in the place of the id; no count changes.

@@ -1,6 +1,6 @@
 """From sightings to counters: one batch, one transaction, under the room's one lock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -38,14 +38,16 @@ class Projection:
         zone = await self._lock(tx)
         names = {one.source for seen in by_user.values() for one in seen if one.source is not None}
         sources = await store.sources(tx, names)
-        found = await store.find(tx, by_user)
+        inviters = {one.inviter for seen in by_user.values() for one in seen if one.inviter is not None}
+        found = await store.find(tx, by_user.keys() | inviters)
         # Two ids of one batch may be one person by now.
         seen_of: dict[str, list[Sighting]] = {}
         known: dict[str, Shopper | None] = {}
-        for asked_id, (user_id, shopper) in found.items():
-            seen_of.setdefault(user_id, []).extend(by_user[asked_id])
-            known[user_id] = shopper
-        news = {user_id: (known[user_id], _news(seen, sources, zone)) for user_id, seen in seen_of.items()}
+        for asked_id, seen in by_user.items():
+            user_id, known[user_id] = found[asked_id]
+            seen_of.setdefault(user_id, []).extend(seen)
+        called = {inviter: found[inviter][0] for inviter in inviters}
+        news = {user_id: (known[user_id], _news(seen, sources, called, zone)) for user_id, seen in seen_of.items()}
         await _write(tx, news, zone)
 
     async def _lock(self, tx: Tx) -> tzinfo:
@@ -87,7 +89,8 @@ async def merge(tx: Tx, old_user_id: str, user_id: str) -> None:
     await store.forward(tx, old_id, now_id)
 
 
-def _news(seen: Sequence[Sighting], sources: dict[str, int], zone: tzinfo) -> News:
+def _news(seen: Sequence[Sighting], sources: Mapping[str, int], called: Mapping[str, str], zone: tzinfo) -> News:
+    """Sum up. `called`: the inviters' ids as they are now."""
     days: dict[int, int] = {}
     registered = met = bound = None
     viewed_at: datetime | None = None
@@ -103,7 +106,8 @@ def _news(seen: Sequence[Sighting], sources: dict[str, int], zone: tzinfo) -> Ne
             told = (at, sources[one.source])
             registered = min(registered or told, told)
         if one.inviter is not None:
-            bound = min(bound or (at, one.inviter), (at, one.inviter))
+            by = (at, called[one.inviter])
+            bound = min(bound or by, by)
         if step is Step.VIEWED:
             viewed_at = min(viewed_at or at, at)
         elif step is Step.INVITED:
