@@ -110,6 +110,14 @@ class Entry(Struct, frozen=True):
     data: Mapping[str, Scalar]
 
 
+class Departure(Struct, frozen=True):
+    """A shopper whose activities are to go."""
+
+    user_id: str
+    successor: str | None
+    """Whose they become; None to erase them."""
+
+
 class Rejection(Struct, frozen=True):
     """Why one event is not in the log. Sent again, it would be rejected again."""
 

@@ -1,5 +1,6 @@
-"""What the clock does to the log: days are made ahead, and dropped when they are old and everybody has read them."""
+"""What the clock does to the log: days are made ahead and dropped when old and read; shoppers go on their way out."""
 
+from growth.events import shopper, store
 from growth.events.model import LOG
 from growth.plumbing import outbox
 from growth.plumbing.periodic import Turn
@@ -21,3 +22,9 @@ class Keeper:
     async def prune(self, turn: Turn) -> int:
         """Drop days that are old enough and that every follower has passed."""
         return await outbox.prune(self._database, turn.now, self._keep_days, LOG)
+
+    async def depart(self, _turn: Turn) -> int:
+        """Go on erasing, or moving, what is too much for one transaction; one batch of one shopper."""
+        async with self._database.transaction() as tx:
+            departure = await store.next_departure(tx)
+            return await shopper.go_on(tx, departure) if departure else 0

@@ -42,5 +42,17 @@ BEGIN
 END
 $$;
 
+-- Shoppers whose activities are still to be erased, or to become another's: the first batch goes at once, the schedule
+-- takes the rest away. Two ids of one person are merged by the operators' word.
+CREATE TABLE events.departures (
+    subject   text        COLLATE "C" PRIMARY KEY,
+    -- Null to erase.
+    successor text        COLLATE "C",
+    asked_at  timestamptz NOT NULL DEFAULT now(),
+    CHECK (successor <> subject)
+);
+
+CREATE INDEX departures_by_successor ON events.departures (successor);
+
 -- Each cursor is in one log: days of a log are dropped when those in it have passed.
 ALTER TABLE plumbing.cursors ADD COLUMN log text COLLATE "C" NOT NULL DEFAULT 'plumbing.outbox';
