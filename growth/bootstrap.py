@@ -33,6 +33,12 @@ from growth.plumbing.limits import Limiter
 from growth.plumbing.operators import Operators
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.rewards.coupon.code.service import Codes
+from growth.rewards.coupon.payment.settlement import Settlement as CouponSettlement
+from growth.rewards.coupon.quote.service import Quotes
+from growth.rewards.coupon.service import Coupons
+from growth.rewards.coupon.take.service import Takes
+from growth.rewards.coupon.template.service import Templates
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.settings import Settings
@@ -93,6 +99,16 @@ class Rewards(Struct):
     granting: Granting
 
 
+class Coupon(Struct):
+    """The room of coupons."""
+
+    templates: Templates
+    coupons: Coupons
+    takes: Takes
+    codes: Codes
+    quotes: Quotes
+
+
 class Webhook(Struct):
     """The room of webhooks out."""
 
@@ -124,6 +140,7 @@ class Growth(Struct):
     events: EventsIn
     webhook: Webhook
     rewards: Rewards
+    coupon: Coupon
     flash_sale: FlashSale
     group_buy: GroupBuy
     task: TaskRoom
@@ -152,6 +169,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await growth.flash_sale.claims.drain()
         await growth.flash_sale.draws.drain()
         await growth.group_buy.teams.drain()
+        await growth.coupon.takes.drain()
         await growth.flash_sale.loader.close()
         await growth.webhook.courier.close()
         await growth.identity.close()
@@ -170,7 +188,8 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             burst=max(MAX_EVENTS, settings.shopper_events_per_minute),
         ),
     )
-    shop = ShopService(database, [Settlement(stock), SeatSettlement()], settings.shop_secrets, events)
+    participants = [Settlement(stock), SeatSettlement(), CouponSettlement()]
+    shop = ShopService(database, participants, settings.shop_secrets, events)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
     draws = Draws(database, stock)
@@ -202,6 +221,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
         shop=shop,
         events=EventsIn(events=events, keeper=EventsKeeper(database, settings.events_keep_days)),
         webhook=_assemble_webhook(settings, database),
+        coupon=_assemble_coupon(database, redis, ZoneInfo(settings.zone)),
         rewards=Rewards(ledger=Ledger(database), granting=Granting(database)),
         flash_sale=FlashSale(
             stock=stock,
@@ -224,6 +244,16 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             tasks=Tasks(database, TaskBoard(database), ZoneInfo(settings.zone)),
             projection=Projection(ZoneInfo(settings.zone)),
         ),
+    )
+
+
+def _assemble_coupon(database: Database, redis: AnyRedis, zone: ZoneInfo) -> Coupon:
+    return Coupon(
+        templates=Templates(database, zone),
+        coupons=Coupons(database),
+        takes=Takes(database, zone),
+        codes=Codes(database, redis, zone),
+        quotes=Quotes(database),
     )
 
 

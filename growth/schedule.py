@@ -15,6 +15,7 @@ from growth.mechanics.group_buy.team import periodic as group_buy
 from growth.mechanics.task import periodic as task
 from growth.plumbing import housekeeping
 from growth.plumbing.periodic import Task
+from growth.rewards.coupon import periodic as coupon
 from growth.rewards.ledger.service import FOLD_BATCH
 
 
@@ -46,6 +47,9 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("shop.webhook_prune", 600, growth.webhook.keeper.prune),
         Task("events.prepare", 3600, growth.events.keeper.prepare),
         Task("events.prune", 600, growth.events.keeper.prune),
+        Task("coupon.expire", 2, coupon.expire_coupons, coupon.EXPIRE_BATCH),
+        Task("coupon.tell_expiring", 5, coupon.tell_expiring, coupon.TELL_BATCH),
+        Task("coupon.end_stale_templates", 30, coupon.end_stale_templates, coupon.END_BATCH),
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),

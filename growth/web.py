@@ -28,6 +28,12 @@ import growth.mechanics.group_buy.team.routes as team_routes
 import growth.mechanics.task.admin as task_admin
 import growth.mechanics.task.routes as task_routes
 import growth.plumbing.admin as plumbing_admin
+import growth.rewards.coupon.admin as coupon_admin
+import growth.rewards.coupon.code.admin as coupon_code_admin
+import growth.rewards.coupon.code.routes as coupon_code_routes
+import growth.rewards.coupon.routes as coupon_routes
+import growth.rewards.coupon.take.routes as coupon_take_routes
+import growth.rewards.coupon.template.admin as coupon_template_admin
 import growth.rewards.granting.admin as granting_admin
 import growth.rewards.ledger.admin as ledger_admin
 import growth.rewards.ledger.routes as ledger_routes
@@ -70,6 +76,12 @@ def routers() -> Sequence[Router]:
         team_admin.router,
         task_routes.router,
         task_admin.router,
+        coupon_routes.router,
+        coupon_take_routes.router,
+        coupon_code_routes.router,
+        coupon_template_admin.router,
+        coupon_code_admin.router,
+        coupon_admin.router,
         ledger_routes.router,
         ledger_admin.router,
         granting_admin.router,
@@ -159,6 +171,11 @@ def create_app(growth: Growth) -> ASGIApp:
             "events": given(growth.events.events),
             "webhooks": given(growth.webhook.webhooks),
             "deliveries": given(growth.webhook.deliveries),
+            "coupons": given(growth.coupon.coupons),
+            "coupon_templates": given(growth.coupon.templates),
+            "coupon_takes": given(growth.coupon.takes),
+            "coupon_codes": given(growth.coupon.codes),
+            "coupon_quotes": given(growth.coupon.quotes),
             "ledger": given(growth.rewards.ledger),
             "granting": given(growth.rewards.granting),
             "board": given(sale.board),
