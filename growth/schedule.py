@@ -47,6 +47,8 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("shop.webhook_prune", 600, growth.webhook.keeper.prune),
         Task("events.prepare", 3600, growth.events.keeper.prepare),
         Task("events.prune", 600, growth.events.keeper.prune),
+        # Any shopper on their way out, and the next batch follows at once.
+        Task("events.depart", 5, growth.events.keeper.depart, 1),
         Task("coupon.expire", 2, coupon.expire_coupons, coupon.EXPIRE_BATCH),
         Task("coupon.tell_expiring", 5, coupon.tell_expiring, coupon.TELL_BATCH),
         Task("coupon.end_stale_templates", 30, coupon.end_stale_templates, coupon.END_BATCH),
