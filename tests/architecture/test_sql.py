@@ -70,7 +70,8 @@ def statements(module: Module) -> Iterator[Statement]:
     for call in runs_of(module):
         sql = literal_of(call.args[0])
         if sql is not None:
-            is_spread = any(isinstance(argument, ast.Starred) for argument in call.args)
+            # Of many at once each row brings its own.
+            is_spread = called(call) == "executemany" or any(isinstance(arg, ast.Starred) for arg in call.args)
             yield Statement(module.at(call), module.path, sql, None if is_spread else len(call.args) - 1)
 
 

@@ -248,7 +248,7 @@ async def waiting(reader: Reader, now: datetime, max_counted: int) -> tuple[int,
                coalesce(extract(epoch FROM $1 - min(queue.oldest)), 0)::float8 AS seconds
         FROM shop.webhook_endpoints AS endpoint
         CROSS JOIN LATERAL (
-            SELECT count(*) AS deliveries, min(some.next_try_at) FILTER (WHERE NOT some.is_leased) AS oldest
+            SELECT count(*) AS deliveries, min(counted.next_try_at) FILTER (WHERE NOT counted.is_leased) AS oldest
             FROM (
                 SELECT delivery.next_try_at, delivery.is_leased
                 FROM shop.webhook_deliveries AS delivery
@@ -256,7 +256,7 @@ async def waiting(reader: Reader, now: datetime, max_counted: int) -> tuple[int,
                   AND delivery.state = 'pending'
                 ORDER BY delivery.next_try_at
                 LIMIT $2
-            ) AS some
+            ) AS counted
         ) AS queue
         WHERE endpoint.state = 'enabled'
         """,
