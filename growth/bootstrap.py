@@ -42,6 +42,7 @@ from growth.rewards.coupon.template.service import Templates
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.settings import Settings
+from growth.shop.model import OrderParticipant
 from growth.shop.service import ShopService
 from growth.shop.webhook.delivery.courier import Courier
 from growth.shop.webhook.delivery.periodic import Keeper as DeliveryKeeper
@@ -188,7 +189,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             burst=max(MAX_EVENTS, settings.shopper_events_per_minute),
         ),
     )
-    participants = [Settlement(stock), SeatSettlement(), CouponSettlement()]
+    participants: list[OrderParticipant] = [Settlement(stock), SeatSettlement(), CouponSettlement()]
     shop = ShopService(database, participants, settings.shop_secrets, events)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
