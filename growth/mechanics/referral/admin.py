@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.mechanics.referral.model import Program, ReferralDraft, State
+from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, State
 from growth.mechanics.referral.relation.model import MAX_SCENE_CHARACTERS
 from growth.mechanics.referral.service import BindingDryRun, Programs, ProgramStats
 from growth.plumbing.http import (
@@ -46,7 +46,7 @@ class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The moment to try; now, if left out."""
 
 
-def _answer(program: Program, status: int = 200, *, replayed: bool = False) -> Response[Program]:
+def _answer(program: ReferralProgram, status: int = 200, *, replayed: bool = False) -> Response[ReferralProgram]:
     headers = {"ETag": etag(program.version)}
     if replayed:
         headers[REPLAYED_HEADER] = "true"
@@ -58,32 +58,32 @@ async def create_program(
     data: JSONBody[ReferralDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    programs: NamedDependency[Programs],
-) -> Response[Program]:
+    referral_programs: NamedDependency[Programs],
+) -> Response[ReferralProgram]:
     """Nobody sees a draft; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
-    made = await programs.create(act_of(request, operator), data, idempotency_key(request), content)
+    made = await referral_programs.create(act_of(request, operator), data, idempotency_key(request), content)
     return _answer(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_referral_programs_list", summary="List programs", guards=[requires(Role.VIEWER)])
 async def list_programs(
-    programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[Programs],
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Page[Program]:
+) -> Page[ReferralProgram]:
     """Programs in any state, newest first."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
-    found = await programs.page(state=only, before=before, limit=limit + 1)
+    found = await referral_programs.page(state=only, before=before, limit=limit + 1)
     return page_of(found, limit, lambda program: (program.program_id,))
 
 
 @get("/{program_id:str}", operation_id="admin_referral_programs_get", summary="Get one", guards=[requires(Role.VIEWER)])
-async def get_program(program_id: PathUuid, programs: NamedDependency[Programs]) -> Response[Program]:
+async def get_program(program_id: PathUuid, referral_programs: NamedDependency[Programs]) -> Response[ReferralProgram]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await programs.find(program_id))
+    return _answer(await referral_programs.find(program_id))
 
 
 @put("/{program_id:str}", operation_id="admin_referral_programs_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -92,12 +92,14 @@ async def change_program(
     data: JSONBody[ReferralDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[Programs],
     accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
-) -> Response[Program]:
+) -> Response[ReferralProgram]:
     """Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep their end."""
     act = act_of(request, operator)
-    return _answer(await programs.change(act, program_id, if_match(request), data, accept_warnings=accept_warnings))
+    return _answer(
+        await referral_programs.change(act, program_id, if_match(request), data, accept_warnings=accept_warnings)
+    )
 
 
 @post(
@@ -111,11 +113,13 @@ async def publish(
     program_id: PathUuid,
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[Programs],
     accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
-) -> Response[Program]:
+) -> Response[ReferralProgram]:
     """409 `referral.not_compliant` with `findings`: what a platform or the law forbids, or asks to think of."""
-    return _answer(await programs.publish(act_of(request, operator), program_id, accept_warnings=accept_warnings))
+    return _answer(
+        await referral_programs.publish(act_of(request, operator), program_id, accept_warnings=accept_warnings)
+    )
 
 
 def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
@@ -131,9 +135,9 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
         program_id: PathUuid,
         request: Request[Any, Any, Any],
         operator: NamedDependency[Operator],
-        programs: NamedDependency[Programs],
-    ) -> Response[Program]:
-        steps = {"pause": programs.pause, "resume": programs.resume, "end": programs.end}
+        referral_programs: NamedDependency[Programs],
+    ) -> Response[ReferralProgram]:
+        steps = {"pause": referral_programs.pause, "resume": referral_programs.resume, "end": referral_programs.end}
         return _answer(await steps[name](act_of(request, operator), program_id))
 
     return take_step
@@ -147,10 +151,10 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
     guards=[requires(Role.VIEWER)],
 )
 async def dry_run(
-    program_id: PathUuid, data: JSONBody[BindingDryRunRequest], programs: NamedDependency[Programs]
+    program_id: PathUuid, data: JSONBody[BindingDryRunRequest], referral_programs: NamedDependency[Programs]
 ) -> BindingDryRun:
     """Changes nothing. A draft is tried as if it were published."""
-    return await programs.dry_run(program_id, data.user_id, data.code, data.now or clock.now())
+    return await referral_programs.dry_run(program_id, data.user_id, data.code, data.now or clock.now())
 
 
 @get(
@@ -159,9 +163,9 @@ async def dry_run(
     summary="Numbers",
     guards=[requires(Role.VIEWER)],
 )
-async def get_stats(program_id: PathUuid, programs: NamedDependency[Programs]) -> ProgramStats:
+async def get_stats(program_id: PathUuid, referral_programs: NamedDependency[Programs]) -> ProgramStats:
     """Invitees by state, inviters, rewards and milestones."""
-    return await programs.stats(program_id, clock.now())
+    return await referral_programs.stats(program_id, clock.now())
 
 
 router = Router(

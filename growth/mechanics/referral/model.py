@@ -9,7 +9,7 @@ from growth.plumbing.wire import FieldError, Instant
 from growth.rewards.compliance import Deed, Finding, Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.ids import Sku, Uuid
-from growth.vocabulary.money import Fen
+from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.rewards import CommissionReward, Reward
 from growth.vocabulary.text import Description, Title
@@ -29,13 +29,14 @@ VERSION_MISMATCH = Kind("referral.version_mismatch", "Somebody else changed the 
 NOT_COMPLIANT = Kind("referral.not_compliant", "The program cannot be published like this.")
 OTHER_IS_LIVE = Kind("referral.other_program_live", "Another program is live; end it first.")
 
+PositiveFen = Annotated[int, Meta(ge=1, le=MAX_FEN, description="Whole fen (1/100 yuan), not 0.")]
 State = Literal["draft", "published", "paused", "ended"]
 
 
 class FixedRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="fixed"):
     """So much for an invitee's first order, once."""
 
-    amount_fen: Annotated[Fen, Meta(ge=1)]
+    amount_fen: PositiveFen
 
 
 class PercentRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="percent"):
@@ -47,7 +48,7 @@ class PercentRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 CommissionRule = FixedRule | PercentRule
 
 
-class Milestone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InviteMilestone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an inviter gets for so many valid invitees in this program."""
 
     invitees: Annotated[int, Meta(ge=1, le=MAX_MILESTONE_INVITEES)]
@@ -61,14 +62,14 @@ class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Invitees that `inviter_rewards` are given for, by the day their order was received."""
     invitees: Annotated[int, Meta(ge=1, le=MAX_CAP)] | None = None
     """The same, over the whole program."""
-    commission_fen_per_day: Annotated[Fen, Meta(ge=1)] | None = None
+    commission_fen_per_day: PositiveFen | None = None
     """Commission of orders paid on one day, both levels together."""
 
 
 class WithdrawalTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How commission becomes money."""
 
-    min_fen: Annotated[Fen, Meta(ge=1)] = 1_000
+    min_fen: PositiveFen = 1_000
     """The least that is paid out at once."""
     fee_fen: Fen = 0
     """Kept of each withdrawal; less than `min_fen`."""
@@ -90,13 +91,13 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Money for the inviter's inviter; only with `levels` 2."""
     skus: Annotated[list[Sku], Meta(max_length=MAX_SKUS)] = []
     """Lines of these only; of everything, if empty."""
-    min_order_fen: Annotated[Fen, Meta(ge=1)] = 1
+    min_order_fen: PositiveFen = 1
     """What must have been paid for lines in scope, for an order to count as the first."""
     invitee_rewards: Annotated[list[Reward], Meta(max_length=MAX_REWARDS)] = []
     """For the invitee, once the first order was received."""
     inviter_rewards: Annotated[list[Reward], Meta(max_length=MAX_REWARDS)] = []
     """For the inviter, at the same moment, besides money."""
-    milestones: Annotated[list[Milestone], Meta(max_length=MAX_MILESTONES)] = []
+    milestones: Annotated[list[InviteMilestone], Meta(max_length=MAX_MILESTONES)] = []
     caps: Caps = Caps()
     attribution_days: Annotated[int, Meta(ge=1, le=MAX_DAYS)] = 7
     """How long after the first visit a shopper can still be bound."""
@@ -124,7 +125,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     draft: ReferralDraft
 
 
-class Program(ReferralDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReferralProgram(ReferralDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A program as Postgres knows it."""
 
     program_id: Uuid

@@ -6,7 +6,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.mechanics.referral import model, store
-from growth.mechanics.referral.model import Program, ReferralDraft, Terms
+from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, Terms
 from growth.mechanics.referral.relation.service import look_at
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
@@ -73,31 +73,33 @@ class Programs:
         self._database = database
         self._zone = zone
 
-    async def create(self, act: Act, draft: ReferralDraft, key: str | None, content: bytes) -> Once[Program]:
+    async def create(self, act: Act, draft: ReferralDraft, key: str | None, content: bytes) -> Once[ReferralProgram]:
         """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
         _check(draft)
 
         async with self._database.transaction() as tx:
 
-            async def work() -> Program:
+            async def work() -> ReferralProgram:
                 program = await store.add_program(tx, new_id(act.now), draft, act.now)
                 await _audit(tx, act, "create", None, program)
                 return program
 
             scope = f"{act.operator.name} POST referral-programs"
-            return await once(tx, scope=scope, key=key, content=content, answer_type=Program, work=work, now=act.now)
+            return await once(
+                tx, scope=scope, key=key, content=content, answer_type=ReferralProgram, work=work, now=act.now
+            )
 
-    async def find(self, program_id: str) -> Program:
+    async def find(self, program_id: str) -> ReferralProgram:
         """Return a program in any state. Raises `Refusal` 404."""
         return await _find(self._database, program_id)
 
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[Program]:
+    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[ReferralProgram]:
         """Return programs, newest first."""
         return await store.page_of_programs(self._database, state=state, before=before, limit=limit)
 
     async def change(
         self, act: Act, program_id: str, version: int, draft: ReferralDraft, *, accept_warnings: bool
-    ) -> Program:
+    ) -> ReferralProgram:
         """Edit a program still at `version`; a live one begins a new version of its terms.
 
         Raises `Refusal`: 400, 412 for an older version, 409 if it has ended or could not be published like this.
@@ -120,7 +122,7 @@ class Programs:
             await _audit(tx, act, "change", before, after)
         return after
 
-    async def publish(self, act: Act, program_id: str, *, accept_warnings: bool) -> Program:
+    async def publish(self, act: Act, program_id: str, *, accept_warnings: bool) -> ReferralProgram:
         """Let a draft go live. Raises `Refusal` 409: not compliant, warnings not accepted, or another one is live."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
@@ -136,26 +138,26 @@ class Programs:
             await self._begin(tx, after, draft, act.now)
         return after
 
-    async def _begin(self, tx: Tx, program: Program, draft: ReferralDraft, now: datetime) -> None:
+    async def _begin(self, tx: Tx, program: ReferralProgram, draft: ReferralDraft, now: datetime) -> None:
         await store.open_version(tx, program.program_id, program.version, draft, now)
         if draft.budget is not None:
             await set_budget(tx, program.program_id, draft.budget, self._zone)
 
-    async def pause(self, act: Act, program_id: str) -> Program:
+    async def pause(self, act: Act, program_id: str) -> ReferralProgram:
         """Bind nobody for now; relations there are go on earning."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
             event = ReferralProgramPaused(at=act.now, program_id=program_id)
             return await _move(tx, act, before, ("published",), "paused", "pause", event)
 
-    async def resume(self, act: Act, program_id: str) -> Program:
+    async def resume(self, act: Act, program_id: str) -> ReferralProgram:
         """Let shoppers be bound again."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
             event = ReferralProgramResumed(at=act.now, program_id=program_id)
             return await _move(tx, act, before, ("paused",), "published", "resume", event)
 
-    async def end(self, act: Act, program_id: str) -> Program:
+    async def end(self, act: Act, program_id: str) -> ReferralProgram:
         """End a program for good: orders paid from now on earn nothing; what was earned takes its course."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
@@ -244,7 +246,7 @@ async def end_closed(tx: Tx, now: datetime) -> int:
     return len(closed)
 
 
-def draft_of(program: Program) -> ReferralDraft:
+def draft_of(program: ReferralProgram) -> ReferralDraft:
     """Return what the operator decided."""
     return ReferralDraft(**{name: getattr(program, name) for name in ReferralDraft.__struct_fields__})
 
@@ -259,14 +261,14 @@ def _check_live(draft: ReferralDraft, now: datetime) -> None:
         raise invalid(FieldError("closes_at", "Lies in the past"))
 
 
-async def _find(reader: Reader, program_id: str) -> Program:
+async def _find(reader: Reader, program_id: str) -> ReferralProgram:
     program = await store.find_program(reader, program_id)
     if program is None:
         raise Refusal(model.NOT_FOUND)
     return program
 
 
-async def _lock(tx: Tx, program_id: str) -> Program:
+async def _lock(tx: Tx, program_id: str) -> ReferralProgram:
     await store.lock(tx)
     return await _find(tx, program_id)
 
@@ -274,12 +276,12 @@ async def _lock(tx: Tx, program_id: str) -> Program:
 async def _move(
     tx: Tx,
     act: Act,
-    before: Program,
+    before: ReferralProgram,
     from_states: Sequence[str],
     to_state: str,
     action: str,
     event: ReferralProgramEvent,
-) -> Program:
+) -> ReferralProgram:
     after = await store.move_program(tx, before.program_id, from_states, to_state, act.now)
     if after is None:
         raise Refusal(model.WRONG_STATE, f"Cannot {action} a program that is {before.state}.", state=before.state)
@@ -288,7 +290,7 @@ async def _move(
     return after
 
 
-async def _audit(tx: Tx, act: Act, action: str, before: Program | None, after: Program) -> None:
+async def _audit(tx: Tx, act: Act, action: str, before: ReferralProgram | None, after: ReferralProgram) -> None:
     await audit.record(
         tx,
         act.operator,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.referral.model import Program, ReferralDraft, Terms
+from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, Terms
 from growth.plumbing.postgres import Reader, Record, Tx
 
 
@@ -18,9 +18,9 @@ class ProgramCount(Struct, frozen=True):
     invitees: int
 
 
-def _program(row: Record) -> Program:
+def _program(row: Record) -> ReferralProgram:
     known: dict[str, Any] = dict(row)
-    return msgspec.convert(known.pop("draft") | known, Program)
+    return msgspec.convert(known.pop("draft") | known, ReferralProgram)
 
 
 def _terms(row: Record) -> Terms:
@@ -36,7 +36,7 @@ async def lock(tx: Tx) -> None:
     )
 
 
-async def add_program(tx: Tx, program_id: str, draft: ReferralDraft, now: datetime) -> Program:
+async def add_program(tx: Tx, program_id: str, draft: ReferralDraft, now: datetime) -> ReferralProgram:
     """Insert a draft."""
     row = await tx.fetchrow(
         """
@@ -54,7 +54,7 @@ async def add_program(tx: Tx, program_id: str, draft: ReferralDraft, now: dateti
     return _program(row)
 
 
-async def find_program(reader: Reader, program_id: str) -> Program | None:
+async def find_program(reader: Reader, program_id: str) -> ReferralProgram | None:
     """Return one program."""
     row = await reader.fetchrow(
         """
@@ -67,7 +67,7 @@ async def find_program(reader: Reader, program_id: str) -> Program | None:
     return None if row is None else _program(row)
 
 
-async def live_program(reader: Reader) -> Program | None:
+async def live_program(reader: Reader) -> ReferralProgram | None:
     """Return the program that is published or paused."""
     row = await reader.fetchrow(
         """
@@ -79,7 +79,9 @@ async def live_program(reader: Reader) -> Program | None:
     return None if row is None else _program(row)
 
 
-async def page_of_programs(reader: Reader, *, state: str | None, before: str | None, limit: int) -> list[Program]:
+async def page_of_programs(
+    reader: Reader, *, state: str | None, before: str | None, limit: int
+) -> list[ReferralProgram]:
     """Return programs, newest first, those made before the id `before`."""
     rows = await reader.fetch(
         """
@@ -97,7 +99,7 @@ async def page_of_programs(reader: Reader, *, state: str | None, before: str | N
     return [_program(row) for row in rows]
 
 
-async def change_program(tx: Tx, program_id: str, version: int, draft: ReferralDraft) -> Program | None:
+async def change_program(tx: Tx, program_id: str, version: int, draft: ReferralDraft) -> ReferralProgram | None:
     """Write an operator's edit if nobody edited since `version`; None if somebody did, or the program has ended."""
     row = await tx.fetchrow(
         """
@@ -119,7 +121,7 @@ async def change_program(tx: Tx, program_id: str, version: int, draft: ReferralD
 
 async def move_program(
     tx: Tx, program_id: str, from_states: Sequence[str], to_state: str, now: datetime
-) -> Program | None:
+) -> ReferralProgram | None:
     """Take one step of the state machine; None if the program is in none of `from_states`."""
     row = await tx.fetchrow(
         """
@@ -140,7 +142,7 @@ async def move_program(
     return None if row is None else _program(row)
 
 
-async def closed_programs(tx: Tx, closed_before: datetime) -> list[Program]:
+async def closed_programs(tx: Tx, closed_before: datetime) -> list[ReferralProgram]:
     """Return live programs whose time is over."""
     rows = await tx.fetch(
         """

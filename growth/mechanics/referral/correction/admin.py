@@ -68,7 +68,7 @@ def _as_csv(found: Sequence[ReferralRelation]) -> Response[Any]:
 )
 async def list_relations(
     request: Request[Any, Any, Any],
-    corrections: NamedDependency[Corrections],
+    referral_corrections: NamedDependency[Corrections],
     inviter_id: InviterFilter = None,
     invitee_id: InviteeFilter = None,
     program_id: ProgramFilter = None,
@@ -84,7 +84,7 @@ async def list_relations(
     filters = RelationFilter(
         inviter_id=inviter_id, invitee_id=invitee_id, program_id=program_id, state=only, is_suspected=suspected
     )
-    found = await corrections.page(filters, before, MAX_CSV_ROWS if as_csv else limit + 1)
+    found = await referral_corrections.page(filters, before, MAX_CSV_ROWS if as_csv else limit + 1)
     if as_csv:
         return _as_csv(found)
     return JsonResponse(page_of(found, limit, lambda one: (one.relation_id,)))
@@ -102,10 +102,10 @@ async def end_relation(
     data: JSONBody[RelationEnding],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    corrections: NamedDependency[Corrections],
+    referral_corrections: NamedDependency[Corrections],
 ) -> ReferralRelation:
     """Orders paid from now on earn its inviter nothing; what was earned stays."""
-    return await corrections.end(act_of(request, operator, data.reason), relation_id, data.reason)
+    return await referral_corrections.end(act_of(request, operator, data.reason), relation_id, data.reason)
 
 
 @post(
@@ -118,10 +118,10 @@ async def rebind(
     data: JSONBody[Rebinding],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    corrections: NamedDependency[Corrections],
+    referral_corrections: NamedDependency[Corrections],
 ) -> Response[ReferralRelation]:
     """Also who is no newcomer: then without a first order. A relation that is there ends for the same reason."""
-    made = await corrections.rebind(
+    made = await referral_corrections.rebind(
         act_of(request, operator, data.reason),
         data.invitee_id,
         data.inviter_id,

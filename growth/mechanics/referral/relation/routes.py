@@ -33,7 +33,7 @@ class InviterRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 @put("/referral/inviter", operation_id="referral_bind", summary="Say who brought me")
 async def bind(
-    data: JSONBody[InviterRequest], shopper: NamedDependency[Shopper], relations: NamedDependency[Relations]
+    data: JSONBody[InviterRequest], shopper: NamedDependency[Shopper], referral_relations: NamedDependency[Relations]
 ) -> MyInviter:
     """The first touch counts; the same again is the same.
 
@@ -41,7 +41,7 @@ async def bind(
     who tries many codes.
     """
     now = clock.now()
-    bound = await relations.bind(shopper.user_id, data.code, data.nickname, now)
+    bound = await referral_relations.bind(shopper.user_id, data.code, data.nickname, now)
     return MyInviter(inviter=mask_id(bound.inviter_id), bound_at=bound.bound_at, ends_at=bound.ends_at, server_time=now)
 
 

@@ -44,6 +44,10 @@ MAX_BATCH_WISHES = 128
 MAX_QUEUE_WISHES = 4_096
 """What a process binds in about a second. More waiting would only be late."""
 
+MAX_ATTEMPTS_PER_SECOND = 0.2
+MAX_ATTEMPTS = 10
+"""Codes that one shopper may try: so many at once, and so many a second after that."""
+
 BOUND = Counter("growth_referral_bound_total", "Shoppers bound to an inviter")
 REFUSED = Counter("growth_referral_refused", "Bindings refused, by reason", ["reason"])
 

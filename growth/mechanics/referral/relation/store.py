@@ -75,7 +75,7 @@ async def is_above(reader: Reader, invitee_id: str, inviter_id: str) -> bool:
     row = await reader.fetchrow(
         """
         WITH RECURSIVE line AS (
-            SELECT $2::text AS user_id
+            SELECT $2::text COLLATE "C" AS user_id
             UNION
             SELECT relation.inviter_id
             FROM line

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.mechanics.referral.model import Milestone, ReferralDraft
+from growth.mechanics.referral.model import InviteMilestone, ReferralDraft
 from growth.rewards.granting.model import Grant
 from growth.vocabulary.orders import Order
 from growth.vocabulary.rewards import Reward
@@ -70,7 +70,7 @@ def milestone_keys(milestone_id: str, times: int, rewards: Sequence[object]) -> 
     return [f"{MILESTONE}:{milestone_id}:{times}:{number}" for number in range(len(rewards))]
 
 
-def reached(milestones: Sequence[Milestone], held: Sequence[HeldMilestone], valid: int) -> list[Milestone]:
+def reached(milestones: Sequence[InviteMilestone], held: Sequence[HeldMilestone], valid: int) -> list[InviteMilestone]:
     """Return what an inviter with so many valid invitees should hold, and does not."""
     have = {one.invitees for one in held}
     return [one for one in milestones if one.invitees <= valid and one.invitees not in have]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from growth.mechanics.referral.model import Caps, Milestone, Terms
+from growth.mechanics.referral.model import Caps, InviteMilestone, Terms
 from growth.mechanics.referral.reward.model import HeldMilestone, HeldRelation
 from growth.plumbing.postgres import Tx
 from growth.vocabulary.orders import Order
@@ -230,7 +230,7 @@ async def held_milestones(tx: Tx, program_id: str, inviter_id: str) -> list[Held
 
 
 async def reach(
-    tx: Tx, milestone_id: str, program_id: str, inviter_id: str, milestone: Milestone, now: datetime
+    tx: Tx, milestone_id: str, program_id: str, inviter_id: str, milestone: InviteMilestone, now: datetime
 ) -> tuple[str, int] | None:
     """Note that an inviter has reached a milestone; return its id and how often by now. None if it is held already."""
     row = await tx.fetchrow(

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from growth.mechanics.referral.model import Caps, CommissionRule, Milestone, Terms, WithdrawalTerms
+from growth.mechanics.referral.model import Caps, CommissionRule, InviteMilestone, Terms, WithdrawalTerms
 from growth.mechanics.referral.relation.model import RelationState
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.rewards import Reward
@@ -30,7 +30,7 @@ class ReferralTerms(Struct, frozen=True, kw_only=True):
     min_order_fen: int
     invitee_rewards: list[Reward]
     inviter_rewards: list[Reward]
-    milestones: list[Milestone]
+    milestones: list[InviteMilestone]
     caps: Caps
     attribution_days: int
     relation_days: int | None
@@ -51,7 +51,7 @@ class ReferralTotals(Struct, frozen=True, kw_only=True):
     """With a first order that was received."""
 
 
-class MilestoneStanding(Struct, frozen=True, kw_only=True):
+class InviteMilestoneStanding(Struct, frozen=True, kw_only=True):
     """One milestone, and how far it is."""
 
     invitees: int
@@ -82,8 +82,8 @@ class ReferralPage(Struct, frozen=True, kw_only=True):
     totals: ReferralTotals
     valid_in_program: int
     """What milestones are counted by."""
-    milestones: list[MilestoneStanding]
-    next_milestone: MilestoneStanding | None
+    milestones: list[InviteMilestoneStanding]
+    next_milestone: InviteMilestoneStanding | None
     inviter: MyInviter | None
     server_time: datetime
 
@@ -139,10 +139,12 @@ def show_terms(terms: Terms, *, is_open: bool) -> ReferralTerms:
     return ReferralTerms(program_id=terms.program_id, is_open=is_open, **known)
 
 
-def show_milestones(milestones: list[Milestone], valid: int, held: frozenset[int]) -> list[MilestoneStanding]:
+def show_milestones(
+    milestones: list[InviteMilestone], valid: int, held: frozenset[int]
+) -> list[InviteMilestoneStanding]:
     """Show how far each milestone is."""
     return [
-        MilestoneStanding(
+        InviteMilestoneStanding(
             invitees=one.invitees,
             rewards=one.rewards,
             is_reached=one.invitees in held,

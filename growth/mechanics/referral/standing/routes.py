@@ -27,37 +27,39 @@ ByFilter = Annotated[By, QueryParameter(description="What leads: valid invitees,
 
 
 @get("/referral", operation_id="referral_get", summary="My code, terms and totals")
-async def get_referral(shopper: NamedDependency[Shopper], standings: NamedDependency[Standings]) -> ReferralPage:
+async def get_referral(
+    shopper: NamedDependency[Shopper], referral_standings: NamedDependency[Standings]
+) -> ReferralPage:
     """The code is made when first asked for, and never changes."""
-    return await standings.page(shopper.user_id, clock.now())
+    return await referral_standings.page(shopper.user_id, clock.now())
 
 
 @get("/referral/invitees", operation_id="referral_invitees", summary="Whom I brought")
 async def list_invitees(
     shopper: NamedDependency[Shopper],
-    standings: NamedDependency[Standings],
+    referral_standings: NamedDependency[Standings],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[InviteeCard]:
     """Newest first, masked."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
-    found = await standings.invitees(shopper.user_id, before, limit + 1)
+    found = await referral_standings.invitees(shopper.user_id, before, limit + 1)
     return page_of(found, limit, lambda card: (card.relation_id,))
 
 
 @get("/referral/leaderboard", operation_id="referral_leaderboard", summary="Who brought most in a month")
 async def get_leaderboard(
     shopper: NamedDependency[Shopper],
-    standings: NamedDependency[Standings],
+    referral_standings: NamedDependency[Standings],
     by: ByFilter = "people",
     month_name: MonthFilter = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Leaderboard:
     """The first `limit` inviters, masked; and the shopper's own place, up to 10,000."""
     now = clock.now()
-    month = standings.month_of(now) if month_name is None else _month(month_name)
-    return await standings.leaderboard(shopper.user_id, by, month, limit, now)
+    month = referral_standings.month_of(now) if month_name is None else _month(month_name)
+    return await referral_standings.leaderboard(shopper.user_id, by, month, limit, now)
 
 
 def _month(name: str) -> date:
