@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate.utils import ValidationError, validate
 
 from growth.plumbing.periodic import STOP_SECONDS
 from growth.serving import DRAIN_SECONDS
@@ -34,8 +34,8 @@ def is_of_kubernetes(one: Manifest) -> bool:
 
 def faults_of(one: Manifest) -> list[str]:
     try:
-        kubernetes_validate.validate(one, VERSION, strict=True)
-    except kubernetes_validate.ValidationError as error:
+        validate(one, VERSION, strict=True)
+    except ValidationError as error:
         return [f"{one['kind']} {one['metadata']['name']}: {error.message}"]
     return []
 
@@ -118,10 +118,9 @@ def test_probes_ask_what_the_service_answers(overlay: Path) -> None:
 def most_processes(found: list[Manifest], name: str) -> int:
     """How many pods of a workload run at once at most, while it is rolled out."""
     one = named(found, "Deployment", name)
-    scalers = [
-        s for s in found if s["kind"] == "HorizontalPodAutoscaler" and s["spec"]["scaleTargetRef"]["name"] == name
-    ]
-    replicas: int = scalers[0]["spec"]["maxReplicas"] if scalers else one["spec"]["replicas"]
+    scalers = [scaler["spec"] for scaler in found if scaler["kind"] == "HorizontalPodAutoscaler"]
+    most = [int(scaler["maxReplicas"]) for scaler in scalers if scaler["scaleTargetRef"]["name"] == name]
+    replicas: int = most[0] if most else one["spec"]["replicas"]
     surge: int = one["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
     return replicas + surge
 

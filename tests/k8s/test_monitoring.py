@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Metric
 
 import growth.serving
 from growth.plumbing.telemetry import RequestMetrics
@@ -32,7 +32,7 @@ def metrics() -> dict[str, set[str]]:
     return found
 
 
-def declared() -> Iterator[tuple[str, object]]:
+def declared() -> Iterator[tuple[str, Metric]]:
     for family in REGISTRY.collect():
         if family.name.startswith("growth_"):
             yield family.name, family
@@ -63,9 +63,8 @@ def unknown(query: str) -> list[str]:
         if name not in known:
             faults.append(name)
         else:
-            faults += [
-                f"{name}{{{label}}}" for label in re.findall(r"(\w+)\s*[=!]", selector) if label not in known[name]
-            ]
+            asked = set(re.findall(r"(\w+)\s*[=!]", selector))
+            faults += [f"{name}{{{label}}}" for label in sorted(asked - known[name])]
     grouped = {label for labels in re.findall(r"\bby \(([^)]*)\)", query) for label in re.split(r"[\s,]+", labels)}
     of_all = set().union(*(known.get(name, set()) for name, _ in named))
     return faults + sorted(grouped - of_all)
