@@ -25,6 +25,11 @@ from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
 from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams
+from growth.mechanics.referral.correction.service import Corrections
+from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
+from growth.mechanics.referral.reward.settlement import Settlement as ReferralSettlement
+from growth.mechanics.referral.service import Programs as ReferralPrograms
+from growth.mechanics.referral.standing.service import Standings
 from growth.mechanics.task.board import Board as TaskBoard
 from growth.mechanics.task.progress.service import Projection
 from growth.mechanics.task.service import Tasks
@@ -128,6 +133,15 @@ class TaskRoom(Struct):
     projection: Projection
 
 
+class Referral(Struct):
+    """The room of referrals."""
+
+    programs: ReferralPrograms
+    relations: Relations
+    standings: Standings
+    corrections: Corrections
+
+
 class Growth(Struct):
     """Everything that runs in one process."""
 
@@ -145,6 +159,7 @@ class Growth(Struct):
     flash_sale: FlashSale
     group_buy: GroupBuy
     task: TaskRoom
+    referral: Referral
 
 
 @asynccontextmanager
@@ -170,6 +185,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await growth.flash_sale.claims.drain()
         await growth.flash_sale.draws.drain()
         await growth.group_buy.teams.drain()
+        await growth.referral.relations.drain()
         await growth.coupon.takes.drain()
         await growth.flash_sale.loader.close()
         await growth.webhook.courier.close()
@@ -190,6 +206,8 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
         ),
     )
     participants: list[OrderParticipant] = [Settlement(stock), SeatSettlement(), CouponSettlement()]
+    # Before the rooms of money: they ask which order is an invitee's first.
+    participants.append(ReferralSettlement(settings.zone))
     shop = ShopService(database, participants, settings.shop_secrets, events)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
@@ -245,6 +263,18 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             tasks=Tasks(database, TaskBoard(database), ZoneInfo(settings.zone)),
             projection=Projection(ZoneInfo(settings.zone)),
         ),
+        referral=_assemble_referral(settings, database, redis),
+    )
+
+
+def _assemble_referral(settings: Settings, database: Database, redis: AnyRedis) -> Referral:
+    attempts = Limiter(redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS)
+    relations = Relations(database, attempts)
+    return Referral(
+        programs=ReferralPrograms(database, settings.zone),
+        relations=relations,
+        standings=Standings(database, relations, settings.zone),
+        corrections=Corrections(database),
     )
 
 

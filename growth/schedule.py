@@ -12,6 +12,7 @@ from growth.mechanics.flash_sale.draw import service as draw
 from growth.mechanics.flash_sale.reminder import service as reminder
 from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.team import periodic as group_buy
+from growth.mechanics.referral import periodic as referral
 from growth.mechanics.task import periodic as task
 from growth.plumbing import housekeeping
 from growth.plumbing.periodic import Task
@@ -37,6 +38,8 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("group_buy.end_lapsed_holds", 1, seats.end_lapsed_holds, group_buy.LAPSE_BATCH),
         Task("group_buy.end_closed_campaigns", 2, seats.end_closed_campaigns, group_buy.END_BATCH),
         Task("group_buy.nudge", 1, nudge, NUDGE_BATCH),
+        Task("referral.end_closed_programs", 2, referral.end_closed_programs),
+        Task("referral.forget_old_days", 600, referral.forget_old_days, referral.FORGET_BATCH),
         Task("task.end_closed_tasks", 2, task.end_closed_tasks, task.END_BATCH),
         Task("task.forget_old", 600, task.forget_old, task.FORGET_BATCH),
         # Any due shopper, and the next batch follows at once: batches are bounded by lots.

@@ -25,6 +25,10 @@ import growth.mechanics.group_buy.admin as group_buy_admin
 import growth.mechanics.group_buy.routes as group_buy_routes
 import growth.mechanics.group_buy.team.admin as team_admin
 import growth.mechanics.group_buy.team.routes as team_routes
+import growth.mechanics.referral.admin as referral_admin
+import growth.mechanics.referral.correction.admin as referral_correction_admin
+import growth.mechanics.referral.relation.routes as referral_relation_routes
+import growth.mechanics.referral.standing.routes as referral_routes
 import growth.mechanics.task.admin as task_admin
 import growth.mechanics.task.routes as task_routes
 import growth.plumbing.admin as plumbing_admin
@@ -74,6 +78,10 @@ def routers() -> Sequence[Router]:
         team_routes.router,
         group_buy_admin.router,
         team_admin.router,
+        referral_routes.router,
+        referral_relation_routes.router,
+        referral_admin.router,
+        referral_correction_admin.router,
         task_routes.router,
         task_admin.router,
         coupon_routes.router,
@@ -187,6 +195,10 @@ def create_app(growth: Growth) -> ASGIApp:
             "group_board": given(growth.group_buy.board),
             "group_buys": given(growth.group_buy.group_buys),
             "teams": given(growth.group_buy.teams),
+            "referral_programs": given(growth.referral.programs),
+            "referral_relations": given(growth.referral.relations),
+            "referral_standings": given(growth.referral.standings),
+            "referral_corrections": given(growth.referral.corrections),
             "tasks": given(growth.task.tasks),
         },
         before_request=limit,
