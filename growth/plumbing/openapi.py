@@ -152,7 +152,8 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
         parameters.append(IF_MATCH)
     if csv_bytes.__name__ in used:
         media_type = CSV_MEDIA_TYPE.partition(";")[0]
-        operation["responses"]["200"].setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
+        for status in operation["responses"].keys() & {"200", "201"}:
+            operation["responses"][status].setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
     role = _role(handler)
     if role is not None:
         operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name.lower()}.".strip()
