@@ -281,6 +281,8 @@ def address_group(address: str) -> str:
 # --- CSV ------------------------------------------------------------------------------------------------------------
 
 CSV_MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
+MAX_CSV_ROWS = 10_000
+"""Of one file."""
 _FORMULA_START = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - spreadsheets take the full-width ones too
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -297,6 +299,25 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
     writer.writerow([_cell(column) for column in columns])
     writer.writerows([_cell(value) for value in row] for row in rows)
     return out.getvalue().encode("utf-8", "replace")
+
+
+def wants_csv(request: AnyRequest) -> bool:
+    """Say whether a list is asked for as a file: `Accept: text/csv`."""
+    return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
+
+
+def listed(
+    found: Sequence[T], row: type[Struct], limit: int, position: Callable[[T], Sequence[object]], *, as_csv: bool
+) -> Response[Any]:
+    """Return a list as a page or as a file, with a column for each field of `row`.
+
+    For a page the store was asked for `limit + 1`, for a file for `MAX_CSV_ROWS`.
+    """
+    if not as_csv:
+        return JsonResponse(page_of(found, limit, position))
+    columns = row.__struct_fields__
+    rows = [[getattr(one, column) for column in columns] for one in found]
+    return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
 
 
 def _cell(value: object) -> str:
