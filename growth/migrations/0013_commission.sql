@@ -136,7 +136,7 @@ CREATE TABLE referral.withdrawals (
         CHECK (state IN ('requested', 'approved', 'paying', 'paid', 'failed', 'rejected', 'cancelled')),
     requested_at timestamptz NOT NULL,
     approved_at timestamptz,
-    -- Who pays it: fixed when approved, so that nobody else pays it too.
+    -- Who pays it, decided when approved, so that nobody else pays it too.
     payout text COLLATE "C" CHECK (payout IN ('manual', 'sandbox')),
     -- When the payout was first asked for.
     sent_at timestamptz,

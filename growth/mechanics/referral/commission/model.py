@@ -34,7 +34,7 @@ ReleaseReason = Literal["checked", "household", "shared_network", "known_partner
 VoidReason = Literal["self_dealing", "fake_orders", "fake_accounts", "terms_breached", "granted_by_mistake"]
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class CommissionLine(Struct, frozen=True, kw_only=True):
     """One line of an order, and what it earns."""
 
     line_id: str
@@ -76,7 +76,7 @@ class Commission(Struct, frozen=True, kw_only=True):
     paid_at: datetime
     month: date
     """First day of the payment's month in the merchant's zone."""
-    lines: list[Line]
+    lines: list[CommissionLine]
     is_kept: bool
     """Whether anything in scope was not paid back."""
     amount_fen: int
@@ -115,6 +115,18 @@ class Step(Struct, frozen=True, kw_only=True):
     why: Why
 
 
+class CommissionFilter(Struct, frozen=True, kw_only=True):
+    """Which commissions; None for all."""
+
+    state: ShownState | None = None
+    """As shown: `refunded` are those of which nothing is left."""
+    inviter_id: str | None = None
+    invitee_id: str | None = None
+    order_id: str | None = None
+    reason: str | None = None
+    """One of those that put it to review."""
+
+
 class Moves(Struct, frozen=True, kw_only=True):
     """What the ledger is to do, in this order."""
 
@@ -136,10 +148,10 @@ def share_fen(fen: int, basis_points: int) -> int:
     return fen * basis_points // BASIS_POINTS
 
 
-def lines_of(order: Order, basis_points: int, scope: Collection[str]) -> list[Line]:
+def lines_of(order: Order, basis_points: int, scope: Collection[str]) -> list[CommissionLine]:
     """Return the lines of a paid order with what each earns; those in `scope`, by their ids, earn."""
     return [
-        Line(
+        CommissionLine(
             line_id=line.line_id,
             sku=line.sku,
             units=line.units,
@@ -203,7 +215,7 @@ def begun(order: Order, relation: Relation, zone: ZoneInfo, now: datetime) -> li
     return found
 
 
-def gross_fen(lines: Sequence[Line], basis_points: int) -> int:
+def gross_fen(lines: Sequence[CommissionLine], basis_points: int) -> int:
     """Return what lines would earn with nothing paid back."""
     return sum(share_fen(line.amount_fen, basis_points) for line in lines if line.is_in_scope)
 
@@ -373,10 +385,10 @@ def because(commission: Commission) -> list[str]:
     return [*told, f"So it is worth {commission.amount_fen} fen."]
 
 
-def _line_told(line: Line, basis_points: int) -> str:
+def _line_told(line: CommissionLine, basis_points: int) -> str:
     if not line.is_in_scope:
-        return f"Line {line.line_id}: {line.sku} is not covered by the program."
+        return f"CommissionLine {line.line_id}: {line.sku} is not covered by the program."
     if line.refunded_units == line.units:
-        return f"Line {line.line_id}: all {line.units} units came back, 0 fen."
+        return f"CommissionLine {line.line_id}: all {line.units} units came back, 0 fen."
     of = f"{line.amount_fen} fen paid, {line.refunded_fen} paid back"
-    return f"Line {line.line_id}: {of}: {line.kept_fen} x {basis_points} / {BASIS_POINTS} = {line.commission_fen} fen."
+    return f"CommissionLine {line.line_id}: {of}: {line.kept_fen} x {basis_points} / {BASIS_POINTS} = {line.commission_fen} fen."

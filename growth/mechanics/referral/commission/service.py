@@ -9,8 +9,13 @@ from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, store
 from growth.mechanics.referral.commission.listing import store as listing
-from growth.mechanics.referral.commission.listing.store import CommissionFilter
-from growth.mechanics.referral.commission.model import Commission, ReleaseReason, ShownState, VoidReason
+from growth.mechanics.referral.commission.model import (
+    Commission,
+    CommissionFilter,
+    ReleaseReason,
+    ShownState,
+    VoidReason,
+)
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.outbox import emit
@@ -30,7 +35,7 @@ Change = tuple[Commission, Commission]
 """A commission before and after."""
 
 
-class Money(Struct, frozen=True, kw_only=True):
+class CommissionBalance(Struct, frozen=True, kw_only=True):
     """What an inviter has, as of one moment."""
 
     pending_fen: int
@@ -46,7 +51,7 @@ class Money(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Movement(Struct, frozen=True, kw_only=True):
+class CommissionMovement(Struct, frozen=True, kw_only=True):
     """One change of a commission's worth, and what the ledger did."""
 
     revision: int
@@ -60,6 +65,14 @@ class Movement(Struct, frozen=True, kw_only=True):
     """Whether it was only set aside: replaced by the next change, or posted when the commission became available."""
 
 
+class InReview(Struct, frozen=True):
+    """What waits for a person for one reason."""
+
+    reason: str
+    commissions: int
+    amount_fen: int
+
+
 class CommissionExplained(Struct, frozen=True, kw_only=True):
     """Why a commission is worth what it is worth."""
 
@@ -67,7 +80,7 @@ class CommissionExplained(Struct, frozen=True, kw_only=True):
     state: ShownState
     because: list[str]
     """Sentence by sentence: the terms, each line, the cap, what waits."""
-    movements: list[Movement]
+    movements: list[CommissionMovement]
 
 
 async def book(tx: Tx, added: Sequence[Change], changed: Sequence[Change], now: datetime) -> None:
@@ -132,13 +145,13 @@ class Commissions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def money(self, user_id: str, now: datetime) -> Money:
+    async def money(self, user_id: str, now: datetime) -> CommissionBalance:
         """Return what an inviter has: the ledger and what was paid out, of one moment."""
         async with self._database.transaction() as tx:
             await listing.fix_moment(tx)
             balance = (await ledger.balances(tx, user_id))[Currency.COMMISSION]
             withdrawn_fen = await listing.withdrawn_fen(tx, user_id)
-        return Money(
+        return CommissionBalance(
             pending_fen=balance.pending_in,
             available_fen=max(0, balance.available),
             withdrawing_fen=balance.pending_out,
@@ -163,6 +176,10 @@ class Commissions:
         if found is None:
             raise Refusal(model.NOT_FOUND)
         return found
+
+    async def in_review(self) -> list[InReview]:
+        """Return what waits for a person, by reason."""
+        return [InReview(*row) for row in await listing.in_review(self._database)]
 
     async def explain(self, commission_id: str) -> CommissionExplained:
         """Say why a commission is worth what it is worth. Raises `Refusal` 404."""
@@ -227,8 +244,8 @@ class Commissions:
         return after
 
 
-def _movement(step: model.Step) -> Movement:
-    return Movement(
+def _movement(step: model.Step) -> CommissionMovement:
+    return CommissionMovement(
         revision=step.revision,
         at=step.at,
         why=step.why,

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.periodic import Keeper
-from growth.mechanics.referral.commission.service import Commissions, Money
+from growth.mechanics.referral.commission.service import Commissions, CommissionBalance
 from growth.mechanics.referral.commission.settlement import Settlement
 from growth.mechanics.referral.commission.store import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
@@ -136,7 +136,7 @@ class Till(Struct):
     def turn(self, moment: datetime) -> Turn:
         return Anybody(self.database, moment)  # type: ignore[return-value]
 
-    async def money(self, user_id: str = "ann") -> Money:
+    async def money(self, user_id: str = "ann") -> CommissionBalance:
         return await self.commissions.money(user_id, NOON)
 
     async def fen(self, user_id: str = "ann") -> tuple[int, int, int, int, int]:

@@ -1,25 +1,10 @@
 """Every statement behind lists, sums and histories of commissions."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from msgspec import Struct
-
-from growth.mechanics.referral.commission.model import Commission, Step
+from growth.mechanics.referral.commission.model import Commission, CommissionFilter, Step
 from growth.mechanics.referral.commission.store import commission_of
 from growth.plumbing.postgres import Reader, Tx
-
-
-class CommissionFilter(Struct, frozen=True, kw_only=True):
-    """Which commissions; None for all."""
-
-    state: str | None = None
-    """As shown: `refunded` are those of which nothing is left."""
-    inviter_id: str | None = None
-    invitee_id: str | None = None
-    order_id: str | None = None
-    reason: str | None = None
-    """One of those that put it to review."""
 
 
 async def fix_moment(tx: Tx) -> None:
@@ -145,17 +130,3 @@ async def in_review(reader: Reader) -> Sequence[tuple[str, int, int]]:
         """
     )
     return [(row["reason"], row["commissions"], row["amount_fen"]) for row in rows]
-
-
-async def next_due(reader: Reader, inviter_id: str) -> datetime | None:
-    """Return when the next of an inviter's commissions becomes available, of those whose order was received."""
-    due_at: datetime | None = await reader.fetchval(
-        """
-        SELECT min(due_at)
-        FROM referral.commissions
-        WHERE inviter_id = $1
-          AND state = 'pending'
-        """,
-        inviter_id,
-    )
-    return due_at
