@@ -2,13 +2,11 @@
 
 from typing import Annotated
 
-from litestar import Response, Router, post
+from litestar import Router, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.plumbing.http import JsonResponse
-from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.model import CouponPage, show
 from growth.vocabulary.actors import Shopper
@@ -20,18 +18,17 @@ class CodeTyped(Struct, frozen=True, forbid_unknown_fields=True):
     code: Annotated[str, Meta(min_length=1, max_length=64, description="In any case, with or without dashes.")]
 
 
-@post("/coupons/redeem", operation_id="coupons_redeem", summary="Redeem a printed code")
+@post("/coupons/redeem", status_code=200, operation_id="coupons_redeem", summary="Redeem a printed code")
 async def redeem_code(
     data: JSONBody[CodeTyped], shopper: NamedDependency[Shopper], coupon_codes: NamedDependency[Codes]
-) -> Response[CouponPage]:
-    """201: the coupon is this shopper's; the same code again, by the same shopper: the same coupon.
+) -> CouponPage:
+    """The coupon is this shopper's; the same code again, by the same shopper: the same coupon.
 
     404 for whatever is no good, whether it never was, was revoked, or is somebody else's by now. Ten tries at once,
     then one in six seconds.
     """
     taken = await coupon_codes.redeem(data.code, shopper.user_id)
-    headers = {REPLAYED_HEADER: "true"} if taken.replayed else {}
-    return JsonResponse(show(taken.coupon, taken.template, taken.at), status_code=201, headers=headers)
+    return show(taken.coupon, taken.template, taken.at)
 
 
 router = Router(path="/v1", route_handlers=[redeem_code], tags=["Coupons"])

@@ -159,3 +159,81 @@ async def count_coupons(reader: Reader, template_id: str) -> dict[str, tuple[int
         template_id,
     )
     return {row["state"]: (row["coupons"], row["paid_fen"]) for row in rows}
+
+
+async def newest_of_shopper(reader: Reader, user_id: str, limit: int) -> list[Coupon]:
+    """Return a shopper's newest coupons."""
+    rows = await reader.fetch(
+        """
+        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
+            locked_at, used_at, paid_fen, revoked_at, ended_at
+        FROM coupon.coupons
+        WHERE user_id = $1
+        ORDER BY issued_at DESC, coupon_id DESC
+        LIMIT $2
+        """,
+        user_id,
+        limit,
+    )
+    return [coupon_of(row) for row in rows]
+
+
+async def takings_of_shopper(reader: Reader, user_id: str, limit: int) -> list[tuple[str, int]]:
+    """Return how many a shopper took of which template."""
+    rows = await reader.fetch(
+        """
+        SELECT template_id, taken
+        FROM coupon.takings
+        WHERE user_id = $1
+        ORDER BY template_id
+        LIMIT $2
+        """,
+        user_id,
+        limit,
+    )
+    return [(row["template_id"], row["taken"]) for row in rows]
+
+
+async def rename_shopper(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Give one id's coupons and takings to another, in the order of locks: takings by template, coupons by id."""
+    await tx.execute(
+        """
+        WITH gone AS (
+            DELETE FROM coupon.takings
+            WHERE user_id = $1
+              AND user_id <> $2
+            RETURNING template_id, taken, day, taken_on_day
+        )
+        INSERT INTO coupon.takings AS taking (template_id, user_id, taken, day, taken_on_day)
+        SELECT template_id, $2, taken, day, taken_on_day
+        FROM gone
+        ORDER BY template_id
+        ON CONFLICT (template_id, user_id) DO UPDATE
+        SET taken = taking.taken + EXCLUDED.taken,
+            taken_on_day = CASE
+                WHEN taking.day = EXCLUDED.day THEN taking.taken_on_day + EXCLUDED.taken_on_day
+                WHEN taking.day > EXCLUDED.day THEN taking.taken_on_day
+                ELSE EXCLUDED.taken_on_day END,
+            day = GREATEST(taking.day, EXCLUDED.day)
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        WITH theirs AS MATERIALIZED (
+            SELECT coupon_id
+            FROM coupon.coupons
+            WHERE user_id = $1
+            ORDER BY coupon_id
+            FOR NO KEY UPDATE
+        )
+        UPDATE coupon.coupons AS coupon
+        SET user_id = $2
+        FROM theirs
+        WHERE coupon.coupon_id = theirs.coupon_id
+          AND coupon.user_id = $1
+        """,
+        old_user_id,
+        user_id,
+    )
