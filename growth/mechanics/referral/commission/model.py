@@ -387,8 +387,8 @@ def because(commission: Commission) -> list[str]:
 
 def _line_told(line: CommissionLine, basis_points: int) -> str:
     if not line.is_in_scope:
-        return f"CommissionLine {line.line_id}: {line.sku} is not covered by the program."
+        return f"Line {line.line_id}: {line.sku} is not covered by the program."
     if line.refunded_units == line.units:
-        return f"CommissionLine {line.line_id}: all {line.units} units came back, 0 fen."
+        return f"Line {line.line_id}: all {line.units} units came back, 0 fen."
     of = f"{line.amount_fen} fen paid, {line.refunded_fen} paid back"
-    return f"CommissionLine {line.line_id}: {of}: {line.kept_fen} x {basis_points} / {BASIS_POINTS} = {line.commission_fen} fen."
+    return f"Line {line.line_id}: {of}: {line.kept_fen} x {basis_points} / {BASIS_POINTS} = {line.commission_fen} fen."

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from growth.mechanics.referral.commission.model import Commission, ShownState
-from growth.mechanics.referral.commission.service import Commissions, CommissionBalance
+from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
 from growth.mechanics.referral.relation.model import mask_id
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.vocabulary import clock

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.periodic import Keeper
-from growth.mechanics.referral.commission.service import Commissions, CommissionBalance
+from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
 from growth.mechanics.referral.commission.settlement import Settlement
 from growth.mechanics.referral.commission.store import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
@@ -157,7 +157,7 @@ class Till(Struct):
         (found,) = await self.of_order(order_id)
         return found
 
-    async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:  # noqa: B008 - immutable
+    async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:
         fen: int | None = await self.database.fetchval(
             "SELECT money_fen FROM referral.inviter_months WHERE inviter_id = $1 AND month = $2", inviter_id, month
         )
