@@ -1,0 +1,1 @@
+"""A shopper's month on one page, in one reply."""

@@ -1,0 +1,170 @@
+"""A shopper's month on one page: days, streaks, what comes next, what is left to repair with."""
+
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from msgspec import Struct
+
+from growth.mechanics.checkin.model import CheckinProgram
+from growth.mechanics.checkin.streak.model import (
+    LIVE,
+    ONE_DAY,
+    Almanac,
+    Day,
+    DayKind,
+    NextCheckinMilestone,
+    Standing,
+    Terms,
+    closed_today,
+    count,
+    current,
+    days_of,
+    first_of,
+    next_milestone,
+    terms_of,
+)
+from growth.mechanics.checkin.streak.store import Shopper
+from growth.vocabulary.rewards import Reward
+
+CalendarState = Literal["checked_in", "made_up", "frozen", "paused", "missed", "open", "future", "closed"]
+_HELD: dict[DayKind, CalendarState] = {
+    DayKind.CHECKED_IN: "checked_in",
+    DayKind.MADE_UP: "made_up",
+    DayKind.FROZEN: "frozen",
+}
+ONE_MILLISECOND = timedelta(milliseconds=1)
+
+
+class CalendarDay(Struct, frozen=True, kw_only=True):
+    """One day."""
+
+    day: date
+    state: CalendarState
+    """`paused`: nobody can check in, and nothing breaks; `closed`: there is no program."""
+    reward: list[Reward]
+    """What its row of the table gave; of today and days to come, what it will give if none is missed until then."""
+    can_make_up: bool
+    """A card repairs it, as long as there is one, and the month's limit allows."""
+
+
+class Cards(Struct, frozen=True, kw_only=True):
+    """What a shopper holds."""
+
+    make_up: int
+    freeze: int
+
+
+class CheckinCalendar(Struct, frozen=True, kw_only=True):
+    """One month of one shopper."""
+
+    month: str
+    today: date
+    today_state: CalendarState
+    today_reward: list[Reward]
+    """What checking in today earns or earned, milestones aside."""
+    streak: int
+    """Days in a row, today included once it is checked in; today being open breaks nothing."""
+    longest_streak: int
+    total_days: int
+    """Days within the program of today."""
+    next_milestone: NextCheckinMilestone | None
+    make_ups_left: int
+    """This month, by the program's limit."""
+    make_up_cards: int
+    freeze_cards: int
+    reminder: bool
+    """Whether the shopper asked to hear of a streak at risk."""
+    days: list[CalendarDay]
+    day_ends_at: datetime
+    day_ends_in_ms: int
+    server_time: datetime
+
+
+def calendar(
+    month: date,
+    shopper: Shopper,
+    held: dict[date, Day],
+    terms: dict[int, Terms],
+    cards: Cards,
+    almanac: Almanac,
+    now: datetime,
+) -> CheckinCalendar:
+    """Show the month of `month`, of which `held` are the days (and today, if it is another's)."""
+    today = almanac.zone.day(now)
+    program = almanac.program_on(today)
+    live = program if program is not None and program.state in LIVE else None
+    standing = shopper.standing
+    to_come = _to_come(standing, today, max(days_of(month)[-1], today), almanac)
+    days = {day: _day(day, today, held.get(day), terms, to_come, almanac) for day in [*days_of(month), today]}
+    used = shopper.make_ups_used if shopper.make_up_month == first_of(today) else 0
+    ends_at = almanac.zone.begins_at(today + ONE_DAY)
+    streak = current(standing, today, almanac.history)
+    return CheckinCalendar(
+        month=f"{month:%Y-%m}",
+        today=today,
+        today_state=days[today].state,
+        today_reward=days[today].reward,
+        streak=streak,
+        longest_streak=standing.longest,
+        total_days=standing.total if program is not None and standing.program_id == program.program_id else 0,
+        next_milestone=None if live is None else next_milestone(standing, live, is_alive=streak > 0),
+        make_ups_left=0 if live is None else max(0, live.make_ups_per_month - used),
+        make_up_cards=cards.make_up,
+        freeze_cards=cards.freeze,
+        reminder=shopper.wants_reminder,
+        days=[days[day] for day in days_of(month)],
+        day_ends_at=ends_at,
+        day_ends_in_ms=max(0, round((ends_at - now) / ONE_MILLISECOND)),
+        server_time=now,
+    )
+
+
+def _day(
+    day: date,
+    today: date,
+    held: Day | None,
+    terms: dict[int, Terms],
+    to_come: dict[date, list[Reward]],
+    almanac: Almanac,
+) -> CalendarDay:
+    program = almanac.program_on(day)
+    state = _state(day, today, held, program, almanac)
+    reward = to_come.get(day, [])
+    if held is not None:
+        reward = terms[held.terms_id].reward(held.position) if held.position else []
+    live = almanac.program_on(today)
+    can_make_up = (
+        state == "missed"
+        and live is not None
+        and closed_today(live, today) is None
+        and day >= live.from_day
+        and (today - day).days <= live.make_up_within_days
+    )
+    return CalendarDay(day=day, state=state, reward=reward, can_make_up=can_make_up)
+
+
+def _state(day: date, today: date, held: Day | None, program: CheckinProgram | None, almanac: Almanac) -> CalendarState:
+    if held is not None:
+        return _HELD[held.kind]
+    if program is None or not almanac.zone.has(day):
+        return "closed"
+    if program.pause_on(day) is not None or (day == today and program.state == "paused"):
+        return "paused"
+    if day < today:
+        return "missed" if almanac.history.edge(day + ONE_DAY) == day else "paused"
+    if program.state not in LIVE:
+        return "closed"
+    return "open" if day == today else "future"
+
+
+def _to_come(standing: Standing, today: date, last: date, almanac: Almanac) -> dict[date, list[Reward]]:
+    """Return what each day from today on gives, if it and all before it are checked in."""
+    found: dict[date, list[Reward]] = {}
+    for day in (today + timedelta(days=number) for number in range((last - today).days + 1)):
+        program = almanac.program_on(day)
+        if program is None or closed_today(program, day) is not None:
+            continue
+        if standing.last_day is None or standing.last_day < day:
+            standing = count(standing, day, terms_of(program), almanac.history)
+            found[day] = terms_of(program).reward(standing.position)
+    return found

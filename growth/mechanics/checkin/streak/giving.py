@@ -1,0 +1,89 @@
+"""Gives what days and milestones earn, through the one door."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram
+from growth.mechanics.checkin.streak import store
+from growth.mechanics.checkin.streak.model import CheckinNotGranted
+from growth.plumbing.postgres import Tx
+from growth.rewards.granting import service as granting
+from growth.rewards.granting.model import Grant
+from growth.vocabulary.events.checkin import CheckinReached
+from growth.vocabulary.rewards import Reward
+
+
+class Earned(Struct, frozen=True, kw_only=True):
+    """What one shopper earned in one program at once."""
+
+    user_id: str
+    program: CheckinProgram
+    occasion: str
+    """What for, once each: a day, a repair."""
+    reason: str
+    rewards: list[Reward]
+    milestones: list[CheckinMilestone]
+
+
+class Given(Struct, frozen=True):
+    """What became of it."""
+
+    rewards: list[Reward]
+    not_granted: list[CheckinNotGranted]
+    milestones: list[CheckinMilestone]
+    """Those that had not been reached before."""
+
+    @property
+    def reached(self) -> list[CheckinReached]:
+        """The milestones, as they are told."""
+        return [CheckinReached(milestone.days, milestone.of) for milestone in self.milestones]
+
+
+async def give(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[Given]:
+    """Give all of it, each occasion and each milestone once, ever; say what became of each, in order."""
+    fresh = await _reach(tx, earned, now)
+    given = [Given([], [], milestones) for milestones in fresh]
+    grants: list[Grant] = []
+    owners: list[Given] = []
+    for one, its in zip(earned, given, strict=True):
+        for grant in _grants(one, its.milestones):
+            grants.append(grant)
+            owners.append(its)
+    for start in range(0, len(grants), granting.MAX_GRANTS):
+        told = await granting.grant(tx, grants[start : start + granting.MAX_GRANTS], now)
+        for grant, its, outcome in zip(grants[start:], owners[start:], told, strict=False):
+            match outcome.outcome:
+                case "budget_spent" | "coupon_gone" as code:
+                    its.not_granted.append(CheckinNotGranted(grant.reward, code))
+                case _:
+                    its.rewards.append(grant.reward)
+    return given
+
+
+async def _reach(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[list[CheckinMilestone]]:
+    """Return the milestones of each that had not been reached before."""
+    rows = [(one.user_id, one.program.program_id, mark.of, mark.days) for one in earned for mark in one.milestones]
+    fresh = await store.reach(tx, rows, now) if rows else set()
+    return [
+        [mark for mark in one.milestones if (one.user_id, one.program.program_id, mark.of, mark.days) in fresh]
+        for one in earned
+    ]
+
+
+def _grants(one: Earned, milestones: Sequence[CheckinMilestone]) -> Iterator[Grant]:
+    program = one.program
+    prefix = f"checkin:{program.program_id}:{one.user_id}"
+    marked = [(f"{prefix}:{one.occasion}", one.reason, one.rewards)]
+    marked += [(f"{prefix}:{mark.of}-{mark.days}", "checkin.milestone", mark.rewards) for mark in milestones]
+    for key, reason, rewards in marked:
+        for number, reward in enumerate(rewards):
+            yield Grant(
+                user_id=one.user_id,
+                reward=reward,
+                reason=reason,
+                key=f"{key}:{number}",
+                subject=program.program_id,
+                budget_id=None if program.budget is None else program.program_id,
+            )

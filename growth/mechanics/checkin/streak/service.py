@@ -1,0 +1,276 @@
+"""Checking in: who taps at the same time is decided in one transaction."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, timedelta
+from functools import cache
+
+import msgspec
+import structlog
+from msgspec import Struct
+from prometheus_client import Counter
+
+from growth.mechanics.checkin.model import CheckinProgram
+from growth.mechanics.checkin.streak import store
+from growth.mechanics.checkin.streak.almanac import Almanacs
+from growth.mechanics.checkin.streak.giving import Earned, Given, give
+from growth.mechanics.checkin.streak.model import (
+    FEWEST_DAYS,
+    Almanac,
+    CheckedIn,
+    Day,
+    DayKind,
+    Standing,
+    count,
+    next_milestone,
+    reached,
+    terms_of,
+)
+from growth.mechanics.checkin.streak.night.service import catch_up
+from growth.mechanics.checkin.streak.repair.service import Repairs
+from growth.mechanics.checkin.streak.store import Shopper, Written
+from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.outbox import emit
+from growth.plumbing.postgres import CommitUnknown, Database, Tx
+from growth.vocabulary.events.checkin import CheckinCheckedIn
+from growth.vocabulary.refusals import Refusal, Unavailable
+
+log = structlog.get_logger("checkin")
+
+MAX_BATCH_TAPS = 128
+MAX_QUEUE_TAPS = 4_096
+"""What a process checks in well within a second. More waiting would only be late."""
+
+CHECKED_IN = Counter("growth_checkin_checked_in_total", "Check-ins written")
+REFUSED = Counter("growth_checkin_refused", "Check-ins refused, by reason", ["reason"])
+
+
+class Tap(Struct, frozen=True):
+    """A shopper who checks in."""
+
+    user_id: str
+    at: float
+    """When it arrived, on this process' monotonic clock."""
+
+
+class Told(Struct, frozen=True):
+    """What a tap is told once Postgres has the day."""
+
+    answer: CheckedIn
+    is_new: bool
+    """This tap checked in; the others of the day are told the same."""
+
+
+class Plan(Struct, frozen=True):
+    """A check-in that a batch will write."""
+
+    user_id: str
+    program: CheckinProgram
+    day: Day
+    before: Standing
+    after: Standing
+
+
+class Overtaken(Struct, frozen=True):
+    """A tap for a day before the shopper's newest one: it gets a transaction of its own."""
+
+
+class CheckIns:
+    """What shoppers' taps do."""
+
+    def __init__(
+        self,
+        database: Database,
+        almanacs: Almanacs,
+        repairs: Repairs,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._almanacs = almanacs
+        self._repairs = repairs
+        self._monotonic = monotonic
+        self._taps: Coalescer[Tap, Told] = Coalescer(
+            "checkin.taps", self._decide, max_batch=MAX_BATCH_TAPS, max_queue=MAX_QUEUE_TAPS
+        )
+
+    async def drain(self) -> None:
+        """Wait until everyone who tapped has an answer."""
+        await self._taps.drain()
+
+    async def check_in(self, user_id: str) -> Told:
+        """Check in for the day on which this is called; when it returns, it is committed.
+
+        Raises `Refusal` if there is nothing to check in to, and `Unavailable` when Postgres does not answer: asking
+        again is safe, the day itself makes it happen once.
+        """
+        try:
+            told = await self._taps(Tap(user_id, self._monotonic()))
+        except Refusal as refusal:
+            _refused_as(refusal.kind.code).inc()
+            raise
+        if told.is_new:
+            CHECKED_IN.inc()
+        return told
+
+    async def _decide(self, taps: list[Tap]) -> Sequence[Told | BaseException]:
+        """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
+        try:
+            return await self._together(taps)
+        except CommitUnknown:
+            # It may have been committed. Asking again tells: days that are written are known, the rest is written now.
+            log.warning("checkin.commit_unknown", taps=len(taps))
+            return await self._together(taps)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(taps) == 1:
+                raise
+            log.warning("checkin.one_by_one", taps=len(taps), error=repr(error))
+        answers: list[Told | BaseException] = []
+        for tap in taps:
+            try:
+                answers += await self._together([tap])
+            except Exception as error:  # noqa: BLE001 - it belongs to its caller, who is waiting
+                answers.append(error)
+        return answers
+
+    async def _together(self, taps: Sequence[Tap]) -> list[Told | BaseException]:
+        async with self._database.transaction() as tx:
+            shoppers = await store.lock_shoppers(tx, [tap.user_id for tap in taps])
+            looked_at = self._monotonic()
+            glance, almanac = await self._almanacs.look(tx)
+            # When it arrived: who taps before midnight, and waits in a queue until after it, has made it.
+            wishes = [
+                (tap.user_id, almanac.zone.day(glance.now - timedelta(seconds=max(0.0, looked_at - tap.at))))
+                for tap in taps
+            ]
+            standings = {user_id: shopper.standing for user_id, shopper in shoppers.items()}
+            lapsed = _lapsed(wishes, shoppers, almanac)
+            if lapsed:
+                standings |= await catch_up(tx, lapsed, glance, almanac)
+            decided = _judge(wishes, shoppers, standings, almanac)
+            plans = [plan for plan in decided.values() if isinstance(plan, Plan)]
+            written = await _carry_out(tx, plans, glance.now)
+        answers: list[Told | BaseException] = []
+        told: set[tuple[str, date]] = set()
+        for wish in wishes:
+            outcome = decided[wish]
+            if isinstance(outcome, Plan):
+                answers.append(Told(written[outcome.user_id], is_new=wish not in told))
+                told.add(wish)
+            elif isinstance(outcome, Overtaken):
+                answers.append(await self._late(*wish))
+            else:
+                answers.append(outcome)
+        return answers
+
+    async def _late(self, user_id: str, day: date) -> Told | BaseException:
+        try:
+            answer, is_new = await self._repairs.check_in_late(user_id, day)
+        except (Refusal, Unavailable) as error:
+            return error
+        return Told(answer, is_new)
+
+
+def _lapsed(
+    wishes: Sequence[tuple[str, date]], shoppers: dict[str, Shopper], almanac: Almanac
+) -> list[tuple[Shopper, date]]:
+    """Return those whose streak breaks with the day they tap on, once each."""
+    found: dict[str, tuple[Shopper, date]] = {}
+    for user_id, day in wishes:
+        shopper = shoppers[user_id]
+        standing = shopper.standing
+        is_next = standing.last_day is not None and standing.last_day < day
+        if is_next and standing.streak >= FEWEST_DAYS and almanac.history.breaks(standing.last_day or day, day):
+            found.setdefault(user_id, (shopper, day))
+    return list(found.values())
+
+
+def _judge(
+    wishes: Sequence[tuple[str, date]],
+    shoppers: dict[str, Shopper],
+    standings: dict[str, Standing],
+    almanac: Almanac,
+) -> dict[tuple[str, date], Plan | Told | Overtaken | Refusal]:
+    """Say what becomes of each shopper's day. Under the lock of the shopper's row, so it is true."""
+    decided: dict[tuple[str, date], Plan | Told | Overtaken | Refusal] = {}
+    planned: set[str] = set()
+    for wish in wishes:
+        user_id, day = wish
+        if wish in decided:
+            continue
+        standing, answer = standings[user_id], shoppers[user_id].answer
+        if standing.last_counted == day and answer is not None and answer.get("day") == day.isoformat():
+            decided[wish] = Told(msgspec.convert(answer, CheckedIn), is_new=False)
+        elif user_id in planned or (standing.last_day is not None and day <= standing.last_day):
+            decided[wish] = Overtaken()
+        else:
+            try:
+                program = almanac.open_on(day)
+            except Refusal as refusal:
+                decided[wish] = refusal
+                continue
+            terms = terms_of(program)
+            after = count(standing, day, terms, almanac.history)
+            kept = Day(day, DayKind.CHECKED_IN, terms.terms_id, after.streak, after.position, after.position)
+            decided[wish] = Plan(user_id, program, kept, standing, after)
+            planned.add(user_id)
+    return decided
+
+
+async def _carry_out(tx: Tx, plans: Sequence[Plan], now: datetime) -> dict[str, CheckedIn]:
+    """Give what the days of a batch earn, write them, and tell; return the answers by shopper."""
+    if not plans:
+        return {}
+    given = await give(tx, [_earned(plan) for plan in plans], now)
+    answers = {plan.user_id: _answer(plan, its) for plan, its in zip(plans, given, strict=True)}
+    done = await store.write(tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id]) for plan in plans])
+    if not done:
+        raise AssertionError("a day is written that its shopper's row does not know")
+    await emit(
+        tx,
+        *[
+            CheckinCheckedIn(
+                at=now,
+                user_id=plan.user_id,
+                program_id=plan.program.program_id,
+                day=plan.day.day,
+                streak=plan.after.streak,
+                total=plan.after.total,
+                rewards=its.rewards,
+                milestones=its.reached,
+            )
+            for plan, its in zip(plans, given, strict=True)
+        ],
+    )
+    return answers
+
+
+def _earned(plan: Plan) -> Earned:
+    return Earned(
+        user_id=plan.user_id,
+        program=plan.program,
+        occasion=plan.day.day.isoformat(),
+        reason="checkin.day",
+        rewards=terms_of(plan.program).reward(plan.day.position),
+        milestones=reached(plan.before, plan.after, plan.program),
+    )
+
+
+def _answer(plan: Plan, given: Given) -> CheckedIn:
+    return CheckedIn(
+        day=plan.day.day,
+        streak=plan.after.streak,
+        longest_streak=plan.after.longest,
+        total_days=plan.after.total,
+        position=plan.day.position,
+        reward=given.rewards,
+        not_granted=given.not_granted,
+        milestones=given.reached,
+        next_milestone=next_milestone(plan.after, plan.program, is_alive=True),
+    )
+
+
+@cache
+def _refused_as(code: str) -> Counter:
+    return REFUSED.labels(code)
