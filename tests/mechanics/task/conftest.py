@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
+from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.board import Board
 from growth.mechanics.task.model import Draft, Task
-from growth.mechanics.task.progress.model import Occurrence
 from growth.mechanics.task.progress.service import Projection, outbox_types
 from growth.mechanics.task.service import Tasks
 from growth.plumbing.audit import Act
@@ -63,10 +63,10 @@ class Room(Struct):
                 await set_budget(tx, made.task_id, made.budget, ZONE.key)
         return made
 
-    async def does(self, *occurrences: Occurrence) -> None:
+    async def does(self, *activities: Activity) -> None:
         """Shoppers' clients tell of these, in one batch."""
         async with self.database.transaction() as tx:
-            await self.projection.take(tx, occurrences)
+            await self.projection.from_activities(tx, activities)
 
     async def happens(self, *events: Event, deliver_now: bool = True) -> None:
         """Rooms emit these, and the room hears of them."""

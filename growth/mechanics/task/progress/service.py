@@ -1,12 +1,13 @@
 """The projection: from what is told to progress and rewards, exactly once, a few statements for a whole batch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.catalogue import UNDOERS, catalogue
 from growth.mechanics.task.model import Task
@@ -72,10 +73,16 @@ class Projection:
                 ]
         await self._take(tx, tasks, occurrences, undone, live.now)
 
-    async def take(self, tx: Tx, occurrences: Iterable[Occurrence]) -> None:
-        """Count what clients, and the shop's own events, told."""
+    async def from_activities(self, tx: Tx, activities: Sequence[Activity]) -> None:
+        """Count what clients and the shop told. For a `Subscription` to `activity_types()` in the log of events."""
         live, tasks = await self._live(tx)
-        await self._take(tx, tasks, [one for one in occurrences if tasks.wants(one.type)], [], live.now)
+        occurrences = [
+            # Its name is this id and its day; here the id alone counts, once in a period.
+            Occurrence(occurrence_id=one.activity_id, user_id=one.user_id, type=one.type, at=one.at, data=one.data)
+            for one in activities
+            if tasks.wants(one.type)
+        ]
+        await self._take(tx, tasks, occurrences, [], live.now)
 
     async def _live(self, tx: Tx) -> tuple[store.Live, Watched]:
         """Return what may count now. Tasks are read only when they are new or were changed."""
@@ -108,6 +115,11 @@ class Projection:
 def outbox_types() -> frozenset[str]:
     """Return the events of rooms that may count, or take back what had counted."""
     return frozenset(event.type for event in catalogue().values() if event.is_told_by_outbox) | UNDOERS.keys()
+
+
+def activity_types() -> frozenset[str]:
+    """Return what clients and the shop tell that may count."""
+    return frozenset(event.type for event in catalogue().values() if not event.is_told_by_outbox)
 
 
 async def settle(tx: Tx, keys: Sequence[Key], now: datetime, known: Mapping[str, Task]) -> None:
