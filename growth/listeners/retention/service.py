@@ -6,9 +6,10 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from growth.events.model import Activity
 from growth.listeners.retention import model, store
 from growth.listeners.retention.model import Counts, Facts, News, Shopper, Step
-from growth.listeners.retention.sighting import ACTIVITY, Sighting, sightings_in
+from growth.listeners.retention.sighting import ACTIVITY, Sighting, sighting_of, sightings_in
 from growth.plumbing.outbox import Envelope
 from growth.plumbing.postgres import Tx
 
@@ -27,6 +28,10 @@ class Projection:
     async def hear(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
         """Take note of events."""
         await self.see(tx, (sighting for envelope in envelopes for sighting in sightings_in(envelope.event)))
+
+    async def follow(self, tx: Tx, activities: Sequence[Activity]) -> None:
+        """Take note of what clients and the shop told."""
+        await self.see(tx, map(sighting_of, activities))
 
     async def see(self, tx: Tx, sightings: Iterable[Sighting]) -> None:
         """Take note of sightings: in any order, however late, however often."""

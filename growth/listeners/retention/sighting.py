@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from growth.events.model import Activity
 from growth.listeners.retention.model import KINDS, Step
 from growth.vocabulary.events import Event
 
@@ -158,6 +159,22 @@ NO_ACTIVITY: frozenset[str] = frozenset(
         "shop.order_closed",
     }
 )
+
+
+_OF_CLIENTS: Mapping[str, tuple[str, Step | None]] = {
+    "app.opened": ("app", None),
+    "page.viewed": ("app", None),
+    "product.viewed": ("product", Step.VIEWED),
+    "content.shared": ("share", None),
+}
+
+
+def sighting_of(activity: Activity) -> Sighting:
+    """Return what the log of activities tells. What the shop made up itself is activity too."""
+    kind, step = _OF_CLIENTS.get(activity.type, ("shop", None))
+    if kind == "app" and str(activity.data.get("scene", "")).startswith(INVITATION):
+        step = Step.INVITED
+    return Sighting(user_id=activity.user_id, at=activity.at, kind=KINDS.index(kind), step=step)
 
 
 def sightings_in(event: Event) -> Iterable[Sighting]:
