@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing.postgres import Reader
+from growth.plumbing.postgres import Reader, Tx
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.store import coupon_of
 
