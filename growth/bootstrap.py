@@ -10,6 +10,8 @@ from msgspec import Struct
 from growth.events.model import MAX_EVENTS
 from growth.events.periodic import Keeper as EventsKeeper
 from growth.events.service import Events
+from growth.listeners.retention.report.service import Reports
+from growth.listeners.retention.service import Projection as RetentionProjection
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, Board
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import Keeper
@@ -25,11 +27,19 @@ from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
 from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams
+from growth.mechanics.referral.commission.periodic import Keeper as CommissionKeeper
+from growth.mechanics.referral.commission.service import Commissions
+from growth.mechanics.referral.commission.settlement import Settlement as CommissionSettlement
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
 from growth.mechanics.referral.reward.settlement import Settlement as ReferralSettlement
+from growth.mechanics.referral.risk.service import Reviews
 from growth.mechanics.referral.service import Programs as ReferralPrograms
 from growth.mechanics.referral.standing.service import Standings
+from growth.mechanics.referral.withdrawal.desk.service import Desk
+from growth.mechanics.referral.withdrawal.payout.service import payout_of
+from growth.mechanics.referral.withdrawal.periodic import Cashier
+from growth.mechanics.referral.withdrawal.service import Withdrawals
 from growth.mechanics.task.board import Board as TaskBoard
 from growth.mechanics.task.progress.service import Projection
 from growth.mechanics.task.service import Tasks
@@ -133,6 +143,17 @@ class TaskRoom(Struct):
     projection: Projection
 
 
+class Commission(Struct):
+    """The rooms of inviters' money: commissions, reviews, withdrawals."""
+
+    commissions: Commissions
+    keeper: CommissionKeeper
+    reviews: Reviews
+    withdrawals: Withdrawals
+    desk: Desk
+    cashier: Cashier
+
+
 class Referral(Struct):
     """The room of referrals."""
 
@@ -140,6 +161,13 @@ class Referral(Struct):
     relations: Relations
     standings: Standings
     corrections: Corrections
+
+
+class Retention(Struct):
+    """The room of retention."""
+
+    projection: RetentionProjection
+    reports: Reports
 
 
 class Growth(Struct):
@@ -158,8 +186,10 @@ class Growth(Struct):
     coupon: Coupon
     flash_sale: FlashSale
     group_buy: GroupBuy
+    retention: Retention
     task: TaskRoom
     referral: Referral
+    commission: Commission
 
 
 @asynccontextmanager
@@ -208,6 +238,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
     participants: list[OrderParticipant] = [Settlement(stock), SeatSettlement(), CouponSettlement()]
     # Before the rooms of money: they ask which order is an invitee's first.
     participants.append(ReferralSettlement(settings.zone))
+    participants.append(CommissionSettlement(ZoneInfo(settings.zone)))
     shop = ShopService(database, participants, settings.shop_secrets, events)
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
@@ -259,11 +290,13 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             teams=Teams(database),
             keeper=TeamKeeper(),
         ),
+        retention=Retention(RetentionProjection(settings.zone), Reports(database, settings.zone)),
         task=TaskRoom(
             tasks=Tasks(database, TaskBoard(database), ZoneInfo(settings.zone)),
             projection=Projection(ZoneInfo(settings.zone)),
         ),
         referral=_assemble_referral(settings, database, redis),
+        commission=_assemble_commission(settings, database),
     )
 
 
@@ -275,6 +308,18 @@ def _assemble_referral(settings: Settings, database: Database, redis: AnyRedis) 
         relations=relations,
         standings=Standings(database, relations, settings.zone),
         corrections=Corrections(database),
+    )
+
+
+def _assemble_commission(settings: Settings, database: Database) -> Commission:
+    payout = payout_of(settings.payout, database, now)
+    return Commission(
+        commissions=Commissions(database),
+        keeper=CommissionKeeper(),
+        reviews=Reviews(database),
+        withdrawals=Withdrawals(database, ZoneInfo(settings.zone)),
+        desk=Desk(database, payout),
+        cashier=Cashier(database, payout),
     )
 
 

@@ -13,6 +13,8 @@ from growth.mechanics.flash_sale.reminder import service as reminder
 from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.team import periodic as group_buy
 from growth.mechanics.referral import periodic as referral
+from growth.mechanics.referral.commission import periodic as commission
+from growth.mechanics.referral.withdrawal import periodic as withdrawal
 from growth.mechanics.task import periodic as task
 from growth.plumbing import housekeeping
 from growth.plumbing.periodic import Task
@@ -40,6 +42,12 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("group_buy.nudge", 1, nudge, NUDGE_BATCH),
         Task("referral.end_closed_programs", 2, referral.end_closed_programs),
         Task("referral.forget_old_days", 600, referral.forget_old_days, referral.FORGET_BATCH),
+        Task("referral.judge", 2, growth.commission.keeper.judge, commission.JUDGE_BATCH),
+        Task("referral.settle_due", 5, growth.commission.keeper.settle_due, commission.DUE_BATCH),
+        Task("referral.forget_commission_days", 600, growth.commission.keeper.forget_days, commission.PRUNE_BATCH),
+        Task("referral.send_approved", 2, growth.commission.cashier.send_approved, withdrawal.SEND_BATCH),
+        Task("referral.look_at_paying", 5, growth.commission.cashier.look_at_paying, withdrawal.SEND_BATCH),
+        Task("referral.forget_withdrawal_days", 600, growth.commission.cashier.forget_days, withdrawal.PRUNE_BATCH),
         Task("task.end_closed_tasks", 2, task.end_closed_tasks, task.END_BATCH),
         Task("task.forget_old", 600, task.forget_old, task.FORGET_BATCH),
         # Any due shopper, and the next batch follows at once: batches are bounded by lots.

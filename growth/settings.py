@@ -122,6 +122,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     jwt_issuer: Annotated[str | None, Meta(description="the `iss` that tokens must have")] = None
     jwt_audience: Annotated[str | None, Meta(description="the `aud` that tokens must have")] = None
 
+    payout: Annotated[
+        Literal["manual", "sandbox"],
+        Meta(description="who pays withdrawals: manual (an operator, who marks them) or sandbox (development alone)"),
+    ] = "manual"
+
     shopper_requests_per_second: Annotated[PerSecond, Meta(description="one shopper's share; 0 for no limit")] = 20
     shopper_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one shopper at once")] = 40
     operator_requests_per_second: Annotated[PerSecond, Meta(description="one operator's share; 0 for no limit")] = 20
@@ -356,6 +361,8 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     if settings.is_production and settings.jwt_jwks_url and not settings.jwt_jwks_url.startswith("https://"):
         faults.append("GROWTH_JWT_JWKS_URL is not https, and keys fetched in the clear are anybody's. Use https://.")
+    if settings.is_production and settings.payout == "sandbox":
+        faults.append("GROWTH_PAYOUT is sandbox, which pays nobody, and this is production. Set it to manual.")
     if settings.port == settings.metrics_port:
         faults.append("GROWTH_METRICS_PORT is the API's port. Choose another, or 0 for none.")
     return faults

@@ -13,6 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
 import growth.events.routes as events_routes
+import growth.listeners.retention.report.admin as retention_admin
 import growth.mechanics.flash_sale.admin as sale_admin
 import growth.mechanics.flash_sale.claim.admin as claim_admin
 import growth.mechanics.flash_sale.claim.routes as claim_routes
@@ -26,9 +27,14 @@ import growth.mechanics.group_buy.routes as group_buy_routes
 import growth.mechanics.group_buy.team.admin as team_admin
 import growth.mechanics.group_buy.team.routes as team_routes
 import growth.mechanics.referral.admin as referral_admin
+import growth.mechanics.referral.commission.admin as commission_admin
+import growth.mechanics.referral.commission.routes as commission_routes
 import growth.mechanics.referral.correction.admin as referral_correction_admin
 import growth.mechanics.referral.relation.routes as referral_relation_routes
+import growth.mechanics.referral.risk.admin as review_rules_admin
 import growth.mechanics.referral.standing.routes as referral_routes
+import growth.mechanics.referral.withdrawal.desk.admin as withdrawal_admin
+import growth.mechanics.referral.withdrawal.routes as withdrawal_routes
 import growth.mechanics.task.admin as task_admin
 import growth.mechanics.task.routes as task_routes
 import growth.plumbing.admin as plumbing_admin
@@ -82,6 +88,11 @@ def routers() -> Sequence[Router]:
         referral_relation_routes.router,
         referral_admin.router,
         referral_correction_admin.router,
+        commission_routes.router,
+        withdrawal_routes.router,
+        commission_admin.router,
+        review_rules_admin.router,
+        withdrawal_admin.router,
         task_routes.router,
         task_admin.router,
         coupon_routes.router,
@@ -94,6 +105,7 @@ def routers() -> Sequence[Router]:
         ledger_admin.router,
         granting_admin.router,
         events_routes.router,
+        retention_admin.router,
         shop_routes.router,
         webhook_admin.router,
         delivery_admin.router,
@@ -195,10 +207,15 @@ def create_app(growth: Growth) -> ASGIApp:
             "group_board": given(growth.group_buy.board),
             "group_buys": given(growth.group_buy.group_buys),
             "teams": given(growth.group_buy.teams),
+            "reports": given(growth.retention.reports),
             "referral_programs": given(growth.referral.programs),
             "referral_relations": given(growth.referral.relations),
             "referral_standings": given(growth.referral.standings),
             "referral_corrections": given(growth.referral.corrections),
+            "commissions": given(growth.commission.commissions),
+            "reviews": given(growth.commission.reviews),
+            "withdrawals": given(growth.commission.withdrawals),
+            "desk": given(growth.commission.desk),
             "tasks": given(growth.task.tasks),
         },
         before_request=limit,
