@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from growth.bootstrap import Growth
+from growth.events.model import LOG
 from growth.mechanics.flash_sale import tempo
-from growth.mechanics.task.progress.service import outbox_types
+from growth.mechanics.task.progress.service import activity_types, outbox_types
 from growth.plumbing.outbox import Subscription
 from growth.plumbing.stream import Stream
 
@@ -14,7 +15,10 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
     key = growth.settings.stream
     return [
         Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
+        Subscription("retention.outbox", growth.retention.projection.listens_to, growth.retention.projection.hear),
+        Subscription("retention.activities", None, growth.retention.projection.follow, LOG),
         Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),
+        Subscription("task.count_activities", activity_types(), growth.task.projection.from_activities, LOG),
         Subscription("shop.webhook_queue", None, growth.webhook.queue.take),
         *([Subscription("outbox.stream", None, stream_of(growth, key).take)] if key is not None else []),
     ]
