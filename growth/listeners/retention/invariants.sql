@@ -1,21 +1,21 @@
 -- Everything here looks at a sample drawn anew each time, so that asking costs the same however many shoppers there are.
 
 -- name: The first and last day of a shopper are days with activity, and no such day lies outside.
-SELECT some.shopper_id, some.first_day, some.last_day, known.first_day AS first_active, known.last_day AS last_active
+SELECT sampled.shopper_id, sampled.first_day, sampled.last_day, known.first_day AS first_active, known.last_day AS last_active
 FROM (
     SELECT shopper_id, first_day, last_day
     FROM retention.shoppers
     WHERE shopper_id > (SELECT floor(random() * greatest(0, max(shopper_id) - 500)) FROM retention.shoppers)::bigint
     ORDER BY shopper_id
     LIMIT 500
-) AS some
+) AS sampled
 CROSS JOIN LATERAL (
     SELECT min(day) AS first_day, max(day) AS last_day
     FROM retention.active_days
-    WHERE shopper_id = some.shopper_id
+    WHERE shopper_id = sampled.shopper_id
 ) AS known
-WHERE known.first_day IS DISTINCT FROM some.first_day
-   OR known.last_day IS DISTINCT FROM some.last_day;
+WHERE known.first_day IS DISTINCT FROM sampled.first_day
+   OR known.last_day IS DISTINCT FROM sampled.last_day;
 
 -- name: Cells say what counting the days of a cohort's shoppers anew says.
 WITH picked AS MATERIALIZED (

@@ -78,7 +78,7 @@ happenings = st.one_of(
     day=st.integers(3, 20),
 )
 @settings(
-    max_examples=50,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
