@@ -12,6 +12,12 @@ from growth.events.periodic import Keeper as EventsKeeper
 from growth.events.service import Events
 from growth.listeners.retention.report.service import Reports
 from growth.listeners.retention.service import Projection as RetentionProjection
+from growth.mechanics.checkin.service import Programs as CheckinPrograms
+from growth.mechanics.checkin.streak.almanac import Almanacs
+from growth.mechanics.checkin.streak.calendar.service import Calendars
+from growth.mechanics.checkin.streak.night.periodic import Night
+from growth.mechanics.checkin.streak.repair.service import Repairs
+from growth.mechanics.checkin.streak.service import CheckIns
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, Board
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import Keeper
@@ -170,6 +176,17 @@ class Retention(Struct):
     reports: Reports
 
 
+class Checkin(Struct):
+    """The room of check-ins."""
+
+    almanacs: Almanacs
+    programs: CheckinPrograms
+    check_ins: CheckIns
+    repairs: Repairs
+    calendars: Calendars
+    night: Night
+
+
 class Growth(Struct):
     """Everything that runs in one process."""
 
@@ -190,6 +207,7 @@ class Growth(Struct):
     task: TaskRoom
     referral: Referral
     commission: Commission
+    checkin: Checkin
 
 
 @asynccontextmanager
@@ -217,6 +235,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await growth.group_buy.teams.drain()
         await growth.referral.relations.drain()
         await growth.coupon.takes.drain()
+        await growth.checkin.check_ins.drain()
         await growth.flash_sale.loader.close()
         await growth.webhook.courier.close()
         await growth.identity.close()
@@ -257,6 +276,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             audience=settings.jwt_audience,
         ),
         operators=Operators(database),
+        checkin=_checkin(database, settings.zone),
         limits=Limits(
             shopper=Limiter(
                 redis, "shopper", per_second=settings.shopper_requests_per_second, burst=settings.shopper_burst
@@ -344,6 +364,19 @@ def _assemble_webhook(settings: Settings, database: Database) -> Webhook:
         webhooks=Webhooks(database, courier),
         deliveries=Deliveries(database, courier, queue, settings.event_source),
         keeper=DeliveryKeeper(database),
+    )
+
+
+def _checkin(database: Database, zone: str) -> Checkin:
+    almanacs = Almanacs(zone)
+    repairs = Repairs(database, almanacs)
+    return Checkin(
+        almanacs=almanacs,
+        programs=CheckinPrograms(database, almanacs),
+        check_ins=CheckIns(database, almanacs, repairs),
+        repairs=repairs,
+        calendars=Calendars(database, almanacs),
+        night=Night(almanacs),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from growth.bootstrap import Growth
 from growth.events.model import LOG
+from growth.mechanics.checkin import tally
 from growth.mechanics.flash_sale import tempo
 from growth.mechanics.task.progress.service import activity_types, outbox_types
 from growth.plumbing.outbox import Subscription
@@ -15,6 +16,7 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
     key = growth.settings.stream
     return [
         Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
+        Subscription("checkin.tally", tally.LISTENS_TO, tally.count),
         Subscription("retention.outbox", growth.retention.projection.listens_to, growth.retention.projection.hear),
         Subscription("retention.activities", None, growth.retention.projection.follow, LOG),
         Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),

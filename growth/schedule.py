@@ -63,6 +63,11 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("coupon.expire", 2, coupon.expire_coupons, coupon.EXPIRE_BATCH),
         Task("coupon.tell_expiring", 5, coupon.tell_expiring, coupon.TELL_BATCH),
         Task("coupon.end_stale_templates", 30, coupon.end_stale_templates, coupon.END_BATCH),
+        # Any shopper looked at, and the next page follows at once.
+        Task("checkin.end_days", 5, growth.checkin.night.end_days, 1),
+        Task("checkin.warn", 30, growth.checkin.night.warn, 1),
+        Task("checkin.end_over_programs", 30, growth.checkin.programs.end_over),
+        Task("checkin.prepare_months", 3600, growth.checkin.programs.prepare_months),
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),

@@ -14,6 +14,8 @@ from litestar.types import ASGIApp
 
 import growth.events.routes as events_routes
 import growth.listeners.retention.report.admin as retention_admin
+import growth.mechanics.checkin.admin as checkin_admin
+import growth.mechanics.checkin.streak.routes as checkin_routes
 import growth.mechanics.flash_sale.admin as sale_admin
 import growth.mechanics.flash_sale.claim.admin as claim_admin
 import growth.mechanics.flash_sale.claim.routes as claim_routes
@@ -95,6 +97,8 @@ def routers() -> Sequence[Router]:
         withdrawal_admin.router,
         task_routes.router,
         task_admin.router,
+        checkin_routes.router,
+        checkin_admin.router,
         coupon_routes.router,
         coupon_take_routes.router,
         coupon_code_routes.router,
@@ -217,6 +221,10 @@ def create_app(growth: Growth) -> ASGIApp:
             "withdrawals": given(growth.commission.withdrawals),
             "desk": given(growth.commission.desk),
             "tasks": given(growth.task.tasks),
+            "check_ins": given(growth.checkin.check_ins),
+            "checkin_programs": given(growth.checkin.programs),
+            "checkin_repairs": given(growth.checkin.repairs),
+            "checkin_calendars": given(growth.checkin.calendars),
         },
         before_request=limit,
         exception_handlers=exception_handlers,
