@@ -29,6 +29,8 @@ NOUNS: Mapping[str, str] = {
     "mechanics/checkin/tally.py": "a listener's counts of what programs give and how many check in",
     "mechanics/checkin/streak/almanac.py": "what this process remembers of programs",
     "mechanics/checkin/streak/giving.py": "gives what days and milestones earn, through the one door",
+    "listeners/retention/sighting.py": "what counts as a shopper being active",
+    "listeners/retention/report/answers.py": "what reports say, as Structs",
     "mechanics/flash_sale/board.py": "what this process remembers of the sales",
     "mechanics/flash_sale/stock.py": "the face of Redis",
     "mechanics/flash_sale/tempo.py": "a listener's count of claims won in each second",
