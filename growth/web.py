@@ -178,6 +178,9 @@ def create_app(growth: Growth) -> ASGIApp:
         return client_address(request.scope, growth.settings.trusted_proxies)
 
     async def limit(request: AnyRequest) -> None:
+        if request.scope["path"].startswith("/v1/"):
+            # Before the body is read: nobody without a token is told what is wrong with one. Tokens are remembered.
+            await growth.identity.shopper(request)
         operator = request.scope["state"].get("operator")
         if operator is not None:
             await growth.limits.operator.take(operator.name)
