@@ -12,7 +12,8 @@ TITLE = "Tea every day"
 async def put(growth: Growth, act: Act) -> list[str]:
     """Seven days: a point each, and the demo's coupon on the seventh."""
     programs = growth.checkin.programs
-    live = [one for state in ("published", "paused") for one in await programs.page(state=state, before=None, limit=100)]
+    states = ("published", "paused")
+    live = [one for state in states for one in await programs.page(state=state, before=None, limit=100)]
     if any(one.title != TITLE for one in live):
         return ["every day     a check-in program of yours is live"]
     for old in live:
