@@ -4,18 +4,34 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import Struct
 
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.audit import Act
+from growth.plumbing.invariants import all_invariants, violations
+from growth.plumbing.postgres import Database
+from growth.plumbing.redis import AnyRedis
 from growth.rewards.coupon import service, store
+from growth.rewards.coupon.code.model import CodeBatchDraft, MadeCodes
+from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.model import Coupon, Issue, Issued, Voided
+from growth.rewards.coupon.payment.settlement import Settlement
+from growth.rewards.coupon.quote.service import Quotes
+from growth.rewards.coupon.service import Coupons
+from growth.rewards.coupon.take.service import Taken, Takes
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
+from growth.rewards.coupon.template.service import Templates
+from growth.shop.service import Result, ShopService
+from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
+from tests.shop import telling
+from tests.world import stores
+
+INVARIANTS = tuple(one for one in all_invariants() if one.room in {"coupon", "shop"})
 
 
 class Anybody:
@@ -30,6 +46,12 @@ class Room(Struct):
     """What one process has of the room."""
 
     database: Database
+    shop: ShopService
+    templates: Templates
+    coupons: Coupons
+    takes: Takes
+    quotes: Quotes
+    codes: Codes
 
     async def template(self, *, state: str = "published", **changes: Any) -> CouponTemplate:
         """A template in Postgres, past the rules for operators: ten yuan off, for thirty days, ten units."""
@@ -55,6 +77,38 @@ class Room(Struct):
         (issued,) = await self.issues(an_issue(template, user_id))
         assert issued.outcome == "issued"
         return await self.coupon(issued.coupon_id)
+
+    async def takes_one(self, template: CouponTemplate, user_id: str = "ann", key: str | None = None) -> Taken:
+        return await self.takes.take(template.template_id, user_id, key)
+
+    async def tells(self, *events: telling.JSON) -> list[Result]:
+        return await telling.tell(self.shop, *events, now=now())
+
+    async def told(self, event: telling.JSON) -> str:
+        """What the shop hears of one event: the outcome, and the code if there is one."""
+        (answer,) = telling.outcomes(await self.tells(event))
+        return answer
+
+    async def make(self, template: CouponTemplate, codes: int = 1) -> MadeCodes:
+        draft = CodeBatchDraft(name="Flyer", codes=codes)
+        return (await self.codes.make(an_act(), template.template_id, draft, None, b"")).answer
+
+    async def owed(self) -> dict[tuple[str, str], tuple[str, int]]:
+        """What must be paid back, by order and line: why and how much."""
+        rows = await self.database.fetch("SELECT order_id, line_id, reason, amount_fen FROM coupon.refunds_required")
+        return {(row["order_id"], row["line_id"]): (row["reason"], row["amount_fen"]) for row in rows}
+
+    async def over(self, *coupons: Coupon) -> None:
+        """Let the time of coupons have passed a minute ago."""
+        await self.database.fetchval(
+            """
+            UPDATE coupon.coupons
+            SET valid_from = clock_timestamp() - interval '1 day',
+                valid_until = clock_timestamp() - interval '1 minute'
+            WHERE coupon_id = ANY ($1::uuid[])
+            """,
+            [one.coupon_id for one in coupons],
+        )
 
     async def voids(self, *coupons: Coupon | str) -> list[Voided]:
         async with self.database.transaction() as tx:
@@ -100,11 +154,57 @@ def outcomes(answers: Sequence[Issued | Voided]) -> list[str]:
     return [one.outcome for one in answers]
 
 
+def an_act(reason: str = "") -> Act:
+    return Act(Operator("olga", Role.EDITOR), now(), "request", reason)
+
+
+def line(coupon: Coupon | str | None, line_id: str = "1", **changes: Any) -> telling.JSON:
+    coupon_id = coupon.coupon_id if isinstance(coupon, Coupon) else coupon
+    return {"line_id": line_id, "sku": "tea", "units": 1, "amount_fen": 4000, "coupon_id": coupon_id, **changes}
+
+
+def placed(
+    order_id: str, *lines: telling.JSON, user_id: str = "ann", placed_at: datetime | None = None
+) -> telling.JSON:
+    data = {"order_id": order_id, "user_id": user_id, "placed_at": (placed_at or now()).isoformat(), "lines": lines}
+    return telling.event("order.placed", data)
+
+
+def paid(order_id: str, *lines: telling.JSON, user_id: str = "ann") -> telling.JSON:
+    paid_fen = sum(int(one["amount_fen"]) for one in lines)
+    return telling.paid(order_id, *lines, user_id=user_id, paid_fen=paid_fen)
+
+
+def closed(order_id: str) -> telling.JSON:
+    return telling.closed(order_id)
+
+
+def refunded(order_id: str, *line_ids: str) -> telling.JSON:
+    """Lines paid back whole."""
+    lines = [telling.of(1, 4000, line_id) for line_id in line_ids or ("1",)]
+    return telling.refunded(order_id, f"r-{'-'.join(line_ids or ('1',))}", *lines)
+
+
+def assemble(database: Database, redis: AnyRedis) -> Room:
+    """One more process on the same stores."""
+    zone = ZoneInfo("Asia/Shanghai")
+    return Room(
+        database=database,
+        shop=ShopService(database, [Settlement()], [telling.SECRET]),
+        templates=Templates(database, zone),
+        coupons=Coupons(database),
+        takes=Takes(database, zone),
+        quotes=Quotes(database),
+        codes=Codes(database, redis, zone),
+    )
+
+
 @pytest.fixture
-async def room(postgres_dsn: str) -> AsyncIterator[Room]:
-    """A process of its own, with an empty database."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
-    yield Room(database)
-    broken = await violations(database)
-    await database.close()
+async def room(postgres_dsn: str, redis_url: str) -> AsyncIterator[Room]:
+    """A process of its own, with empty stores."""
+    async with stores(postgres_dsn, redis_url) as (database, redis):
+        room = assemble(database, redis)
+        yield room
+        await room.takes.drain()
+        broken = await violations(database, INVARIANTS)
     assert not broken
