@@ -49,6 +49,7 @@ from growth.mechanics.referral.withdrawal.service import Withdrawals
 from growth.mechanics.task.board import Board as TaskBoard
 from growth.mechanics.task.progress.service import Projection
 from growth.mechanics.task.service import Tasks
+from growth.plumbing.erasure import Erasures
 from growth.plumbing.identity import Identity
 from growth.plumbing.limits import Limiter
 from growth.plumbing.operators import Operators
@@ -71,6 +72,7 @@ from growth.shop.webhook.delivery.queue import Queue
 from growth.shop.webhook.delivery.sender import Sender
 from growth.shop.webhook.delivery.service import Deliveries
 from growth.shop.webhook.service import Webhooks
+from growth.shoppers import SWEPT, Shoppers
 from growth.vocabulary.clock import now
 
 SECONDS_A_MINUTE = 60
@@ -208,6 +210,8 @@ class Growth(Struct):
     referral: Referral
     commission: Commission
     checkin: Checkin
+    shoppers: Shoppers
+    erasures: Erasures
 
 
 @asynccontextmanager
@@ -317,6 +321,8 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
         ),
         referral=_assemble_referral(settings, database, redis),
         commission=_assemble_commission(settings, database),
+        shoppers=Shoppers(database),
+        erasures=Erasures(database, SWEPT),
     )
 
 

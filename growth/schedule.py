@@ -68,6 +68,7 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("checkin.warn", 30, growth.checkin.night.warn, 1),
         Task("checkin.end_over_programs", 30, growth.checkin.programs.end_over),
         Task("checkin.prepare_months", 3600, growth.checkin.programs.prepare_months),
+        Task("erasure.sweep", 10, growth.erasures.sweep, 1),
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),

@@ -52,6 +52,7 @@ import growth.rewards.ledger.routes as ledger_routes
 import growth.shop.routes as shop_routes
 import growth.shop.webhook.admin as webhook_admin
 import growth.shop.webhook.delivery.admin as delivery_admin
+from growth import shoppers
 from growth.bootstrap import Growth, stop_task
 from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
@@ -113,6 +114,7 @@ def routers() -> Sequence[Router]:
         shop_routes.router,
         webhook_admin.router,
         delivery_admin.router,
+        shoppers.router,
         plumbing_admin.router,
     ]
 
@@ -203,6 +205,7 @@ def create_app(growth: Growth) -> ASGIApp:
             "coupon_takes": given(growth.coupon.takes),
             "coupon_codes": given(growth.coupon.codes),
             "coupon_quotes": given(growth.coupon.quotes),
+            "shoppers": given(growth.shoppers),
             "ledger": given(growth.rewards.ledger),
             "granting": given(growth.rewards.granting),
             "board": given(sale.board),

@@ -112,6 +112,8 @@ class Tx:
 class Database:
     """The pool. Reads go straight through it; writes go through `transaction`."""
 
+    pool: "asyncpg.Pool[Record]"
+
     def __init__(self, pool: "asyncpg.Pool[Record]", *, acquire_seconds: float) -> None:
         self.pool = pool
         self._acquire_seconds = acquire_seconds

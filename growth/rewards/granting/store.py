@@ -228,6 +228,21 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     )
 
 
+async def forget_names(tx: Tx, user_id: str, alias: str) -> None:
+    """Put an alias in place of a shopper, everywhere in the shopper's grants."""
+    await tx.execute(
+        """
+        UPDATE granting.grants
+        SET user_id = $2,
+            key = grant_id::text,
+            subject = ''
+        WHERE user_id = $1
+        """,
+        user_id,
+        alias,
+    )
+
+
 def _row(grant_id: str, grant: Grant) -> dict[str, Any]:
     return {
         "key": grant.key,

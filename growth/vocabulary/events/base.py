@@ -15,3 +15,9 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
     def subject(self) -> str:
         """What it is about: the id that the room's own pages use."""
         raise AssertionError
+
+
+PERSON_MEMBERS = ("user_id", "inviter_id", "invitee_id", "grand_inviter_id", "old_user_id")
+"""Members of events, and of what operators are told, that are a shopper's id."""
+PERSON_LISTS = ("user_ids",)
+"""Members that are lists of them."""

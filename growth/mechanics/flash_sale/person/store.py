@@ -1,0 +1,157 @@
+"""Every statement about all that one shopper has in flash sales."""
+
+from collections.abc import Sequence
+
+from growth.plumbing.postgres import Reader, Record, Tx
+
+
+async def is_busy(tx: Tx, user_id: str) -> bool:
+    """Say whether the shopper has a stake in a sale that goes on: Redis knows it under this name."""
+    return bool(
+        await tx.fetchval(
+            """
+            SELECT EXISTS (
+                SELECT
+                FROM flash_sale.claims AS claim
+                JOIN flash_sale.sales AS sale USING (sale_id)
+                WHERE claim.user_id = $1
+                  AND (claim.state = 'held' OR claim.state = 'paid' AND sale.state <> 'ended')
+            ) OR EXISTS (
+                SELECT
+                FROM flash_sale.draw_entries AS entry
+                JOIN flash_sale.sales AS sale USING (sale_id)
+                WHERE entry.user_id = $1
+                  AND sale.drawn_at IS NULL
+                  AND sale.state <> 'ended'
+            )
+            """,
+            user_id,
+        )
+    )
+
+
+async def claims(reader: Reader, user_id: str, limit: int) -> Sequence[Record]:
+    """Return the shopper's claims, newest first."""
+    return await reader.fetch(
+        """
+        SELECT claim_id, sale_id, sku, units, state, held_at, order_id, paid_at, ended_at
+        FROM flash_sale.claims
+        WHERE user_id = $1
+        ORDER BY claim_id DESC
+        LIMIT $2
+        """,
+        user_id,
+        limit,
+    )
+
+
+async def reminders(reader: Reader, user_id: str, limit: int) -> list[str]:
+    """Return the sales that the shopper waits to be reminded of."""
+    rows = await reader.fetch(
+        """
+        SELECT sale_id
+        FROM flash_sale.reminders
+        WHERE user_id = $1
+          AND sent_at IS NULL
+        ORDER BY sale_id
+        LIMIT $2
+        """,
+        user_id,
+        limit,
+    )
+    return [row["sale_id"] for row in rows]
+
+
+async def forget(tx: Tx, user_id: str) -> None:
+    """Delete what need not stay: reminders, places on allow-lists, lapses."""
+    await tx.execute(
+        """
+        WITH reminders AS (
+            DELETE FROM flash_sale.reminders
+            WHERE user_id = $1
+        ),
+        allowed AS (
+            DELETE FROM flash_sale.allowed
+            WHERE user_id = $1
+        )
+        DELETE FROM flash_sale.lapses
+        WHERE user_id = $1
+        """,
+        user_id,
+    )
+
+
+async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Make the shopper's claims and entries another's, sale by sale; where both have some, each keeps its own."""
+    await tx.execute(
+        """
+        WITH free AS MATERIALIZED (
+            SELECT DISTINCT claim.sale_id
+            FROM flash_sale.claims AS claim
+            WHERE claim.user_id = $1
+              AND NOT EXISTS (
+                  SELECT
+                  FROM flash_sale.holdings AS other
+                  WHERE other.sale_id = claim.sale_id
+                    AND other.user_id = $2
+              )
+        ),
+        holdings AS (
+            UPDATE flash_sale.holdings AS holding
+            SET user_id = $2
+            FROM free
+            WHERE holding.sale_id = free.sale_id
+              AND holding.user_id = $1
+        ),
+        entries AS (
+            UPDATE flash_sale.draw_entries AS entry
+            SET user_id = $2
+            WHERE entry.user_id = $1
+              AND NOT EXISTS (
+                  SELECT
+                  FROM flash_sale.draw_entries AS other
+                  WHERE other.sale_id = entry.sale_id
+                    AND other.user_id = $2
+              )
+        )
+        UPDATE flash_sale.claims AS claim
+        SET user_id = $2
+        FROM free
+        WHERE claim.sale_id = free.sale_id
+          AND claim.user_id = $1
+        """,
+        old_user_id,
+        user_id,
+    )
+
+
+async def pass_on(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Make reminders, places on allow-lists and lapses another's, each once."""
+    await tx.execute(
+        """
+        WITH reminders AS (
+            INSERT INTO flash_sale.reminders (sale_id, user_id, asked_at, sent_at)
+            SELECT sale_id, $2, asked_at, sent_at
+            FROM flash_sale.reminders
+            WHERE user_id = $1
+            ON CONFLICT (sale_id, user_id) DO NOTHING
+        ),
+        allowed AS (
+            INSERT INTO flash_sale.allowed (sale_id, user_id)
+            SELECT sale_id, $2
+            FROM flash_sale.allowed
+            WHERE user_id = $1
+            ON CONFLICT (sale_id, user_id) DO NOTHING
+        )
+        INSERT INTO flash_sale.lapses AS known (user_id, lapses, last_lapsed_at)
+        SELECT $2, lapses, last_lapsed_at
+        FROM flash_sale.lapses
+        WHERE user_id = $1
+        ON CONFLICT (user_id) DO UPDATE
+        SET lapses = known.lapses + excluded.lapses,
+            last_lapsed_at = greatest(known.last_lapsed_at, excluded.last_lapsed_at)
+        """,
+        old_user_id,
+        user_id,
+    )
+    await forget(tx, old_user_id)

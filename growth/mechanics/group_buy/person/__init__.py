@@ -1,0 +1,1 @@
+"""What group buys know of one shopper."""

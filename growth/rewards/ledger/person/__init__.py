@@ -1,0 +1,1 @@
+"""What the ledger has of one shopper."""

@@ -1,0 +1,56 @@
+"""What the room knows of one shopper: told, erased, merged."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from growth.plumbing.postgres import Reader, Tx
+from growth.shop.person import store
+
+MAX_TOLD = 100
+
+
+class OrderKnown(Struct, frozen=True, kw_only=True):
+    """One paid order."""
+
+    order_id: str
+    paid_at: datetime
+    paid_fen: int
+    received_at: datetime | None
+
+
+class ShopKnown(Struct, frozen=True, kw_only=True):
+    """What the shop told of a shopper."""
+
+    registered_at: datetime | None
+    source: str | None
+    device_id: str | None
+    address: str | None
+    orders: list[OrderKnown]
+    """The newest 100 that were paid."""
+
+
+async def told(reader: Reader, user_id: str) -> ShopKnown:
+    """Return what the shop told of the shopper."""
+    row = await store.registration(reader, user_id) or {}
+    orders = await store.orders(reader, user_id, MAX_TOLD)
+    return ShopKnown(
+        registered_at=row.get("registered_at"),
+        source=row.get("source"),
+        device_id=row.get("device_id"),
+        address=row.get("address"),
+        orders=[msgspec.convert(dict(order), OrderKnown) for order in orders],
+    )
+
+
+async def erase(tx: Tx, user_id: str, alias: str) -> None:
+    """Leave orders under the alias, since money hangs on them; forget the registration with device and address."""
+    await store.rename(tx, user_id, alias)
+    await store.forget(tx, user_id)
+
+
+async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room
+    """Make the old id's orders the new one's, and of two registrations keep the earlier."""
+    await store.rename(tx, old_user_id, user_id)
+    await store.pass_on(tx, old_user_id, user_id)

@@ -1,0 +1,206 @@
+"""Shoppers: TABLE of the rooms that know one; tells all that is known, erases it, and makes two ids one."""
+
+from collections.abc import Awaitable, Mapping
+from datetime import datetime
+from secrets import token_hex
+from typing import Annotated, Any, Protocol
+
+from litestar import Request, Router, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+from msgspec import Struct
+
+import growth.events.shopper
+import growth.listeners.retention.shopper
+import growth.mechanics.checkin.shopper
+import growth.mechanics.flash_sale.shopper
+import growth.mechanics.group_buy.shopper
+import growth.mechanics.referral.shopper
+import growth.mechanics.task.shopper
+import growth.rewards.coupon.shopper
+import growth.rewards.granting.shopper
+import growth.rewards.ledger.shopper
+import growth.shop.shopper
+from growth.plumbing import audit, erasure
+from growth.plumbing.audit import Act
+from growth.plumbing.erasure import Swept
+from growth.plumbing.http import PathForeignId
+from growth.plumbing.operators import act_of, requires
+from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.wire import plain
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.ids import UserId, new_id
+from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.text import LINE_PATTERN, Reason
+
+ALIAS_BYTES = 12
+"""Enough that no two erased shoppers, and no shopper of the shop, ever share one."""
+
+SAME = Kind("shopper.same", "An id cannot be merged into itself.")
+
+
+class Room(Protocol):
+    """What each room offers, as a module."""
+
+    def told(self, reader: Reader, user_id: str, /) -> Awaitable[Any]:
+        """Tell what the room knows."""
+
+    def erase(self, tx: Tx, user_id: str, alias: str, /) -> Awaitable[None]:
+        """Forget, or put the alias in place of the id."""
+
+    def merge(self, tx: Tx, old_user_id: str, user_id: str, now: datetime, /) -> Awaitable[None]:
+        """Make what the old id has the new one's."""
+
+
+ROOMS: Mapping[str, Room] = {
+    # In this order: who may refuse comes first, and money comes after what it hangs on.
+    "flash_sale": growth.mechanics.flash_sale.shopper,
+    "group_buy": growth.mechanics.group_buy.shopper,
+    "referral": growth.mechanics.referral.shopper,
+    "shop": growth.shop.shopper,
+    "checkin": growth.mechanics.checkin.shopper,
+    "task": growth.mechanics.task.shopper,
+    "coupon": growth.rewards.coupon.shopper,
+    "granting": growth.rewards.granting.shopper,
+    "ledger": growth.rewards.ledger.shopper,
+    "events": growth.events.shopper,
+    "retention": growth.listeners.retention.shopper,
+}
+
+SWEPT = (Swept("shop.webhook_deliveries", "body", "text"),)
+"""What events pass through on their way out."""
+
+
+class ShopperKnown(Struct, frozen=True):
+    """All that is known of a shopper, room by room."""
+
+    user_id: str
+    rooms: dict[str, Any]
+
+
+class ShopperErased(Struct, frozen=True):
+    """What stands in the shopper's place now, where something had to stay."""
+
+    alias: str
+
+
+class MergeRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The id that stays, and why the two are one person; kept in the audit."""
+
+    into: UserId
+    reason: Reason
+
+
+class ShopperMerged(Struct, frozen=True):
+    """The id that stays."""
+
+    user_id: str
+
+
+class Shoppers:
+    """All rooms at once, each in the same transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def told(self, user_id: str) -> ShopperKnown:
+        """Return all that is known of a shopper."""
+        return ShopperKnown(
+            user_id, {name: plain(await room.told(self._database, user_id)) for name, room in ROOMS.items()}
+        )
+
+    async def erase(self, act: Act, user_id: str) -> ShopperErased:
+        """Forget a shopper, everywhere or not at all; what passes by is swept in the background.
+
+        Raises `Refusal` `….shopper_busy` while something is under way that needs the shopper.
+        """
+        alias = f"erased:{token_hex(ALIAS_BYTES)}"
+        async with self._database.transaction() as tx:
+            for room in ROOMS.values():
+                await room.erase(tx, user_id, alias)
+            await erasure.ask(tx, new_id(act.now), user_id, alias, act.now)
+            await _record(tx, act, "shopper.erase", alias)
+        return ShopperErased(alias)
+
+    async def merge(self, act: Act, old_user_id: str, user_id: str) -> ShopperMerged:
+        """Make two ids of one person one, in every room or in none. Twice is as good as once."""
+        if old_user_id == user_id:
+            raise Refusal(SAME)
+        async with self._database.transaction() as tx:
+            for room in ROOMS.values():
+                await room.merge(tx, old_user_id, user_id, act.now)
+            await _record(tx, act, "shopper.merge", user_id, {"old_user_id": old_user_id})
+        return ShopperMerged(user_id)
+
+
+async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = None) -> None:
+    await audit.record(
+        tx,
+        act.operator,
+        action,
+        subject,
+        before=before,
+        reason=act.reason,
+        request_id=act.request_id,
+        now=act.now,
+    )
+
+
+@get(
+    "/{user_id:str}",
+    operation_id="admin_shoppers_get",
+    summary="All that is known of a shopper",
+    guards=[requires(Role.VIEWER)],
+)
+async def get_shopper(user_id: PathForeignId, shoppers: NamedDependency[Shoppers]) -> ShopperKnown:
+    """Room by room, the newest of each; empty for a shopper nobody has heard of."""
+    return await shoppers.told(user_id)
+
+
+@delete(
+    "/{user_id:str}",
+    status_code=200,
+    operation_id="admin_shoppers_erase",
+    summary="Erase a shopper",
+    guards=[requires(Role.ADMIN)],
+)
+async def erase_shopper(
+    user_id: PathForeignId,
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    shoppers: NamedDependency[Shoppers],
+    reason: Annotated[
+        str, QueryParameter(min_length=1, max_length=500, pattern=LINE_PATTERN, description="Kept in the audit.")
+    ],
+) -> ShopperErased:
+    """Everywhere, for good. Books and counts stay, under an alias that leads nowhere.
+
+    Events on their way and answers kept for a day follow within minutes. 409 `….shopper_busy` while the shopper holds
+    units, sits in a team that is not over, or has money on its way.
+    """
+    return await shoppers.erase(act_of(request, operator, reason), user_id)
+
+
+@post(
+    "/{user_id:str}/merge",
+    status_code=200,
+    operation_id="admin_shoppers_merge",
+    summary="Make two ids of one person one",
+    guards=[requires(Role.ADMIN)],
+)
+async def merge_shopper(
+    user_id: PathForeignId,
+    data: JSONBody[MergeRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    shoppers: NamedDependency[Shoppers],
+) -> ShopperMerged:
+    """What the id in the path has becomes that of `into`: nothing lost, nothing doubled."""
+    return await shoppers.merge(act_of(request, operator, data.reason), user_id, data.into)
+
+
+router = Router(
+    path="/admin/v1/shoppers",
+    route_handlers=[get_shopper, erase_shopper, merge_shopper],
+    tags=["Operators: shoppers"],
+)
