@@ -33,7 +33,7 @@ class ShopKnown(Struct, frozen=True, kw_only=True):
 
 async def told(reader: Reader, user_id: str) -> ShopKnown:
     """Return what the shop told of the shopper."""
-    row = await store.registration(reader, user_id) or {}
+    row = dict(await store.registration(reader, user_id) or {})
     orders = await store.orders(reader, user_id, MAX_TOLD)
     return ShopKnown(
         registered_at=row.get("registered_at"),
