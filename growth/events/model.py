@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from growth.plumbing.outbox import Log, events_below
 from growth.plumbing.postgres import Record
@@ -90,7 +90,7 @@ class EventTold(Struct, frozen=True, forbid_unknown_fields=True):
     """The client's own, the same at every attempt. A fresh UUID is right."""
     type: ClientType
     at: Instant
-    data: Data = {}
+    data: Data | UnsetType = UNSET
 
 
 class EventsTold(Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,7 +170,8 @@ def read_batch(raw: bytes) -> Sequence[EventTold | Rejection]:
         batch = _decode_batch(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _read_each(raw)
-    return batch.events if is_plain(raw) else _read_each(raw)
+    keys = 1 + sum([3 if event.data is UNSET else 4 + len(event.data) for event in batch.events])
+    return batch.events if is_plain(raw, keys=keys) else _read_each(raw)
 
 
 def _read_each(raw: bytes) -> Sequence[EventTold | Rejection]:
@@ -230,7 +231,8 @@ def entries_of(
         if isinstance(event, Rejection):
             rejected.append(event)
         elif earliest <= event.at <= latest:
-            entries.append(Entry(event.id, event.type, user_id, event.at, event.data))
+            data = {} if event.data is UNSET else event.data
+            entries.append(Entry(event.id, event.type, user_id, event.at, data))
         else:
             code = judge_time(event.at, now, MAX_AGE)
             assert code is not None
