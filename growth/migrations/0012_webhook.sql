@@ -5,7 +5,7 @@ CREATE TABLE shop.webhook_endpoints (
     endpoint_id   uuid        PRIMARY KEY,
     url           text        NOT NULL CHECK (url ~ '^https?://' AND length(url) <= 1024),
     event_types   text[]      COLLATE "C" NOT NULL CHECK (cardinality(event_types) BETWEEN 1 AND 64),
-    description   text        NOT NULL,
+    description   text,
     state         text        COLLATE "C" NOT NULL CHECK (state IN ('enabled', 'disabled')),
     reason        text        COLLATE "C" CHECK (reason IN ('operator', 'gone', 'failing')),
     version       bigint      NOT NULL DEFAULT 1,

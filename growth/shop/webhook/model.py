@@ -85,7 +85,7 @@ class EndpointDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ]
     event_types: Annotated[list[Filter], Meta(min_length=1, max_length=MAX_FILTERS)]
     """Which events it gets: names, `room.*`, or `*`."""
-    description: Name | Literal[""] = ""
+    description: Name | None = None
     """Whose it is, for operators."""
 
 
