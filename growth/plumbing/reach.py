@@ -69,8 +69,11 @@ def _methods(class_: type) -> Mapping[str, Any]:
 
 
 def _values(names: Collection[str], function: FunctionType) -> Iterator[Any]:
-    """Return what `names` mean in the function's module, and in the modules among them."""
-    modules = [value for name in names if isinstance(value := function.__globals__.get(name), ModuleType)]
+    """Return what `names` mean in the function's module, and in the modules among them or in tables among them."""
+    known = [function.__globals__[name] for name in names if name in function.__globals__]
+    # A table of modules stands for all of them.
+    known += [item for value in known if isinstance(value, Mapping) for item in value.values()]
+    modules = [value for value in known if isinstance(value, ModuleType)]
     for scope in [function.__globals__, *map(vars, modules)]:
         yield from (scope[name] for name in names if name in scope)
 
