@@ -7,7 +7,7 @@ CREATE TABLE checkin.programs (
     from_day date NOT NULL,
     until_day date CHECK (until_day >= from_day),
     cycle text NOT NULL CHECK (cycle IN ('weekly', 'monthly', 'every_n', 'endless')),
-    -- A row for each day in a row, each a list of rewards; empty for the default.
+    -- A row for each day in a row, each a list of rewards.
     rewards jsonb NOT NULL,
     milestones jsonb NOT NULL,
     make_up_within_days integer NOT NULL CHECK (make_up_within_days BETWEEN 0 AND 31),
@@ -110,6 +110,8 @@ CREATE TABLE checkin.states (
     total integer NOT NULL DEFAULT 0 CHECK (total >= best),
     -- What the newest check-in was answered: told again to whoever asks again that day.
     answer jsonb,
+    -- The Idempotency-Key it came under.
+    answer_key text,
     wants_reminder boolean NOT NULL DEFAULT FALSE,
     -- Make-ups used in a month: the guard of the limit.
     make_up_month date,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from growth.plumbing.wire import FieldError
 from growth.rewards.granting.model import Budget
@@ -71,7 +71,9 @@ class CheckinDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cycle: Cycle = "every_n"
     """When the table starts again: `every_n` after its last row, `weekly` on Mondays, `monthly` on the first, `endless`
     never. Where the table is shorter than the cycle, its last row repeats. After a missed day it starts again too."""
-    rewards: Annotated[list[Rewards], Meta(min_length=1, max_length=MAX_TABLE_DAYS)] = []
+    rewards: Annotated[list[Rewards], Meta(min_length=1, max_length=MAX_TABLE_DAYS)] = field(
+        default_factory=_default_table
+    )
     """A row for each day in a row: what the check-in earns. If left out, 1 point, and 10 on the seventh day."""
     milestones: Annotated[list[CheckinMilestone], Meta(max_length=MAX_MILESTONES)] = []
     make_up_within_days: Annotated[int, Meta(ge=0, le=MAX_MAKE_UP_DAYS)] = 7
@@ -88,11 +90,6 @@ class CheckinDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """After so many missed days `checkin.streak_broken` is told."""
     budget: Budget | None = None
     """What the program may give in all, or each day."""
-
-    @property
-    def table(self) -> list[list[Reward]]:
-        """The rewards, a row for each position."""
-        return self.rewards or _default_table()
 
 
 class CheckinProgram(CheckinDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,7 +151,7 @@ def faults(draft: CheckinDraft) -> list[FieldError]:
     elif draft.until_day is not None and draft.until_day - draft.from_day > MAX_PROGRAM:
         found.append(FieldError("until_day", f"A program has at most {MAX_PROGRAM.days} days; leave it out for no end"))
     longest = {"weekly": WEEK_DAYS, "monthly": MONTH_DAYS}.get(draft.cycle, MAX_TABLE_DAYS)
-    if len(draft.table) > longest:
+    if len(draft.rewards) > longest:
         found.append(FieldError("rewards", f"A {draft.cycle} cycle has at most {longest} days"))
     for index, pause in enumerate(draft.pauses):
         if not draft.from_day <= pause.from_day <= pause.until_day <= (draft.until_day or LAST_DAY):

@@ -191,7 +191,7 @@ async def set_terms(tx: Tx, program: CheckinProgram) -> int:
         program.program_id,
         program.version,
         program.cycle,
-        program.table,
+        program.rewards,
     )
     return terms_id
 

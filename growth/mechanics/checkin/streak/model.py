@@ -247,7 +247,7 @@ def closed_today(program: CheckinProgram, day: date) -> Refusal | None:
 def terms_of(program: CheckinProgram) -> Terms:
     """Return what a live program promises now."""
     assert program.terms_id is not None, "it was published"
-    return Terms(program.terms_id, program.program_id, program.cycle, program.table)
+    return Terms(program.terms_id, program.program_id, program.cycle, program.rewards)
 
 
 def count(standing: Standing, day: date, terms: Terms, history: History) -> Standing:

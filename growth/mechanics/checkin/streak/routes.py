@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
@@ -42,19 +43,26 @@ Month = Annotated[
 ]
 
 
-@post("/check-ins", operation_id="check_ins_tap", summary="Check in today")
+@post(
+    "/check-ins",
+    operation_id="check_ins_tap",
+    summary="Check in today",
+    responses={200: ResponseSpec(CheckedIn, description="Checked in before", generate_examples=False)},
+)
 async def check_in(
     request: Request[Any, Any, Any], shopper: NamedDependency[Shopper], check_ins: NamedDependency[CheckIns]
 ) -> Response[CheckedIn]:
     """201 for the tap that checked in; 200 with the same body for every further one of the day.
 
-    The day is the merchant's, when the request arrived. After a time-out or a 503 ask again: the day happens once.
+    The day is the merchant's, when the request arrived. After a time-out or a 503 ask again: the day happens once. With
+    an Idempotency-Key asking again past midnight is still the same tap.
     """
     raw = await raw_body(request, max_bytes=MAX_TAP_BYTES)
     if raw:
         decode_json(raw, Nothing)
-    told = await check_ins.check_in(shopper.user_id)
-    return JsonResponse(told.answer, status_code=201 if told.is_new else 200)
+    told = await check_ins.check_in(shopper.user_id, idempotency_key(request))
+    headers = {REPLAYED_HEADER: "true"} if told.replayed else {}
+    return JsonResponse(told.answer, status_code=201 if told.is_new or told.replayed else 200, headers=headers)
 
 
 @get("/check-ins", operation_id="check_ins_month", summary="See my month")

@@ -1,7 +1,7 @@
 """Checking in: who taps at the same time is decided in one transaction."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache
 
@@ -51,6 +51,8 @@ class Tap(Struct, frozen=True):
     user_id: str
     at: float
     """When it arrived, on this process' monotonic clock."""
+    key: str | None
+    """Its Idempotency-Key: the tap under the same one is the same tap, past midnight too."""
 
 
 class Told(Struct, frozen=True):
@@ -59,12 +61,15 @@ class Told(Struct, frozen=True):
     answer: CheckedIn
     is_new: bool
     """This tap checked in; the others of the day are told the same."""
+    replayed: bool = False
+    """The tap that checked in, asked again under its Idempotency-Key."""
 
 
 class Plan(Struct, frozen=True):
     """A check-in that a batch will write."""
 
     user_id: str
+    key: str | None
     program: CheckinProgram
     day: Day
     before: Standing
@@ -97,14 +102,14 @@ class CheckIns:
         """Wait until everyone who tapped has an answer."""
         await self._taps.drain()
 
-    async def check_in(self, user_id: str) -> Told:
+    async def check_in(self, user_id: str, key: str | None = None) -> Told:
         """Check in for the day on which this is called; when it returns, it is committed.
 
         Raises `Refusal` if there is nothing to check in to, and `Unavailable` when Postgres does not answer: asking
-        again is safe, the day itself makes it happen once.
+        again is safe, the day itself makes it happen once; under the same `key` it is the same tap past midnight too.
         """
         try:
-            told = await self._taps(Tap(user_id, self._monotonic()))
+            told = await self._taps(Tap(user_id, self._monotonic(), key))
         except Refusal as refusal:
             _refused_as(refusal.kind.code).inc()
             raise
@@ -144,19 +149,29 @@ class CheckIns:
                 (tap.user_id, almanac.zone.day(glance.now - timedelta(seconds=max(0.0, looked_at - tap.at))))
                 for tap in taps
             ]
+            fresh = {
+                wish: tap.key
+                for wish, tap in zip(reversed(wishes), reversed(taps), strict=True)
+                if not _is_replay(tap, shoppers)
+            }
             standings = {user_id: shopper.standing for user_id, shopper in shoppers.items()}
-            lapsed = _lapsed(wishes, shoppers, almanac)
+            lapsed = _lapsed(fresh, shoppers, almanac)
             if lapsed:
                 standings |= await catch_up(tx, lapsed, glance, almanac)
-            decided = _judge(wishes, shoppers, standings, almanac)
+            decided = _judge(fresh, shoppers, standings, almanac)
             plans = [plan for plan in decided.values() if isinstance(plan, Plan)]
             written = await _carry_out(tx, plans, glance.now)
         answers: list[Told | BaseException] = []
         told: set[tuple[str, date]] = set()
-        for wish in wishes:
+        for wish, tap in zip(wishes, taps, strict=True):
+            if _is_replay(tap, shoppers):
+                answers.append(Told(_answered(shoppers[tap.user_id]), is_new=False, replayed=True))
+                continue
             outcome = decided[wish]
             if isinstance(outcome, Plan):
-                answers.append(Told(written[outcome.user_id], is_new=wish not in told))
+                again = wish in told
+                is_same = again and tap.key is not None and tap.key == outcome.key
+                answers.append(Told(written[tap.user_id], is_new=not again, replayed=is_same))
                 told.add(wish)
             elif isinstance(outcome, Overtaken):
                 answers.append(await self._late(*wish))
@@ -172,8 +187,17 @@ class CheckIns:
         return Told(answer, is_new)
 
 
+def _is_replay(tap: Tap, shoppers: dict[str, Shopper]) -> bool:
+    shopper = shoppers[tap.user_id]
+    return tap.key is not None and tap.key == shopper.answer_key and shopper.answer is not None
+
+
+def _answered(shopper: Shopper) -> CheckedIn:
+    return msgspec.convert(shopper.answer, CheckedIn)
+
+
 def _lapsed(
-    wishes: Sequence[tuple[str, date]], shoppers: dict[str, Shopper], almanac: Almanac
+    wishes: Iterable[tuple[str, date]], shoppers: dict[str, Shopper], almanac: Almanac
 ) -> list[tuple[Shopper, date]]:
     """Return those whose streak breaks with the day they tap on, once each."""
     found: dict[str, tuple[Shopper, date]] = {}
@@ -187,7 +211,7 @@ def _lapsed(
 
 
 def _judge(
-    wishes: Sequence[tuple[str, date]],
+    wishes: Mapping[tuple[str, date], str | None],
     shoppers: dict[str, Shopper],
     standings: dict[str, Standing],
     almanac: Almanac,
@@ -195,13 +219,12 @@ def _judge(
     """Say what becomes of each shopper's day. Under the lock of the shopper's row, so it is true."""
     decided: dict[tuple[str, date], Plan | Told | Overtaken | Refusal] = {}
     planned: set[str] = set()
-    for wish in wishes:
+    # Days in order: of two days of one shopper the earlier comes first.
+    for wish, key in sorted(wishes.items(), key=lambda item: item[0]):
         user_id, day = wish
-        if wish in decided:
-            continue
         standing, answer = standings[user_id], shoppers[user_id].answer
         if standing.last_counted == day and answer is not None and answer.get("day") == day.isoformat():
-            decided[wish] = Told(msgspec.convert(answer, CheckedIn), is_new=False)
+            decided[wish] = Told(_answered(shoppers[user_id]), is_new=False)
         elif user_id in planned or (standing.last_day is not None and day <= standing.last_day):
             decided[wish] = Overtaken()
         else:
@@ -213,7 +236,7 @@ def _judge(
             terms = terms_of(program)
             after = count(standing, day, terms, almanac.history)
             kept = Day(day, DayKind.CHECKED_IN, terms.terms_id, after.streak, after.position, after.position)
-            decided[wish] = Plan(user_id, program, kept, standing, after)
+            decided[wish] = Plan(user_id, key, program, kept, standing, after)
             planned.add(user_id)
     return decided
 
@@ -224,7 +247,9 @@ async def _carry_out(tx: Tx, plans: Sequence[Plan], now: datetime) -> dict[str, 
         return {}
     given = await give(tx, [_earned(plan) for plan in plans], now)
     answers = {plan.user_id: _answer(plan, its) for plan, its in zip(plans, given, strict=True)}
-    done = await store.write(tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id]) for plan in plans])
+    done = await store.write(
+        tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id], plan.key) for plan in plans]
+    )
     if not done:
         raise AssertionError("a day is written that its shopper's row does not know")
     await emit(

@@ -23,6 +23,8 @@ class Shopper(Struct, frozen=True, kw_only=True):
     standing: Standing
     answer: dict[str, Any] | None
     """What the newest check-in was answered."""
+    answer_key: str | None
+    """The Idempotency-Key it came under."""
     wants_reminder: bool
     make_up_month: date | None
     make_ups_used: int
@@ -55,6 +57,7 @@ class Written(Struct, frozen=True):
     day: Day
     standing: Standing
     answer: object
+    key: str | None
 
 
 def shopper_of(row: Record) -> Shopper:
@@ -73,6 +76,7 @@ def shopper_of(row: Record) -> Shopper:
             total=row["total"],
         ),
         answer=row["answer"],
+        answer_key=row["answer_key"],
         wants_reminder=row["wants_reminder"],
         make_up_month=row["make_up_month"],
         make_ups_used=row["make_ups_used"],
@@ -82,7 +86,13 @@ def shopper_of(row: Record) -> Shopper:
 def nobody(user_id: str) -> Shopper:
     """Return a shopper who was never seen."""
     return Shopper(
-        user_id=user_id, standing=Standing(), answer=None, wants_reminder=False, make_up_month=None, make_ups_used=0
+        user_id=user_id,
+        standing=Standing(),
+        answer=None,
+        answer_key=None,
+        wants_reminder=False,
+        make_up_month=None,
+        make_ups_used=0,
     )
 
 
@@ -107,7 +117,7 @@ async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
     rows = await tx.fetch(
         """
         SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            wants_reminder, make_up_month, make_ups_used
+            answer_key, wants_reminder, make_up_month, make_ups_used
         FROM checkin.states
         WHERE user_id = ANY (ARRAY(SELECT json_array_elements_text($1::json)))
         ORDER BY user_id
@@ -123,7 +133,7 @@ async def find_shopper(reader: Reader, user_id: str) -> Shopper | None:
     row = await reader.fetchrow(
         """
         SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            wants_reminder, make_up_month, make_ups_used
+            answer_key, wants_reminder, make_up_month, make_ups_used
         FROM checkin.states
         WHERE user_id = $1
         """,
@@ -223,7 +233,8 @@ async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
             SELECT *
             FROM json_to_recordset($1::json) AS asked (
                 user_id text, day date, terms_id int, streak int, run int, position int, paid int, kind smallint,
-                longest int, best int, total int, program_id uuid, answer jsonb)
+                longest int, best int, total int, program_id uuid, answer jsonb,
+                answer_key text)
         ),
         added AS (
             INSERT INTO checkin.days (user_id, day, terms_id, streak, position, paid, kind)
@@ -243,7 +254,8 @@ async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
                 longest = asked.longest,
                 best = asked.best,
                 total = asked.total,
-                answer = asked.answer
+                answer = asked.answer,
+                answer_key = asked.answer_key
             FROM asked
             WHERE state.user_id = asked.user_id COLLATE "C"
             RETURNING state.user_id
@@ -272,6 +284,7 @@ def _flat(one: Written) -> dict[str, object]:
         "total": standing.total,
         "program_id": standing.program_id,
         "answer": one.answer,
+        "answer_key": one.key,
     }
 
 

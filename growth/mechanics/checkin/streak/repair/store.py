@@ -221,7 +221,9 @@ async def move_wishes(tx: Tx, old_user_id: str, user_id: str) -> None:
               + CASE WHEN state.make_up_month IS NULL OR state.make_up_month < old.make_up_month THEN 0
                      ELSE state.make_ups_used END,
             answer = CASE WHEN state.last_counted IS NULL OR old.last_counted > state.last_counted THEN old.answer
-                          ELSE state.answer END
+                          ELSE state.answer END,
+            answer_key = CASE WHEN state.last_counted IS NULL OR old.last_counted > state.last_counted
+                              THEN old.answer_key ELSE state.answer_key END
         FROM checkin.states AS old
         WHERE state.user_id = $2
           AND old.user_id = $1
