@@ -15,6 +15,11 @@ from growth.mechanics.referral.commission.service import CommissionBalance, Comm
 from growth.mechanics.referral.commission.settlement import Settlement
 from growth.mechanics.referral.commission.store import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
+from growth.mechanics.referral.withdrawal.desk.service import Desk
+from growth.mechanics.referral.withdrawal.payout.model import Script, script_of
+from growth.mechanics.referral.withdrawal.payout.service import Sandbox
+from growth.mechanics.referral.withdrawal.periodic import Cashier
+from growth.mechanics.referral.withdrawal.service import Withdrawals
 from growth.plumbing.audit import Act
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database
@@ -41,6 +46,20 @@ class Anybody:
         self.transaction = database.transaction
 
 
+class Clockwork:
+    """The time as the sandbox sees it; and what it does about each number, when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        self.script: Script | None = None
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def script_of(self, amount_fen: int) -> Script:
+        return script_of(amount_fen) if self.script is None else self.script
+
+
 class Till(Struct):
     """What one process has of commissions."""
 
@@ -48,6 +67,11 @@ class Till(Struct):
     shop: ShopService
     commissions: Commissions
     keeper: Keeper
+    withdrawals: Withdrawals
+    clock: Clockwork
+    payout: Sandbox
+    desk: Desk
+    cashier: Cashier
 
     async def program(
         self,
@@ -157,6 +181,40 @@ class Till(Struct):
         (found,) = await self.of_order(order_id)
         return found
 
+    async def earned(self, fen: int, user_id: str = "ann", order_id: str = "o1") -> None:
+        """Let somebody have so much to withdraw, by an order of ten times as much."""
+        if await self.database.fetchval("SELECT NOT EXISTS (SELECT FROM referral.terms)"):
+            await self.program()
+        invitee = f"invitee-{order_id}"
+        await self.bind(invitee, user_id)
+        await self.tells(paid(order_id, line(amount_fen=10 * fen), user_id=invitee), received(order_id))
+        await self.settle()
+
+    async def asks(self, fen: int = 1000, user_id: str = "ann", now: datetime = NOON, key: str | None = None) -> str:
+        """Ask for money; the withdrawal's id."""
+        return (await self.withdrawals.request(user_id, fen, key, now)).answer.withdrawal_id
+
+    async def approved(self, fen: int = 1000, user_id: str = "ann") -> str:
+        withdrawal_id = await self.asks(fen, user_id)
+        await self.desk.approve(an_act(), withdrawal_id)
+        return withdrawal_id
+
+    async def sends(self, moment: datetime = NOON) -> int:
+        self.clock.now = moment
+        return await self.cashier.send_approved(self.turn(moment))
+
+    async def looks(self, moment: datetime) -> int:
+        self.clock.now = moment
+        return await self.cashier.look_at_paying(self.turn(moment))
+
+    async def state(self, withdrawal_id: str) -> str:
+        return (await self.desk.find(withdrawal_id)).state
+
+    async def payouts(self) -> dict[str, tuple[int, str, int]]:
+        """What the sandbox was asked to pay, by number: amount, outcome, and how often it was sent."""
+        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM referral.sandbox_payouts")
+        return {row["number"]: (row["amount_fen"], row["outcome"], row["sends"]) for row in rows}
+
     async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:
         fen: int | None = await self.database.fetchval(
             "SELECT money_fen FROM referral.inviter_months WHERE inviter_id = $1 AND month = $2", inviter_id, month
@@ -175,13 +233,20 @@ class Till(Struct):
         return [(row["type"], json.loads(row["data"])["amount_fen"]) for row in rows]
 
 
-def assemble(database: Database) -> Till:
+def assemble(database: Database, clock: Clockwork | None = None) -> Till:
     """One more process on the same store."""
+    clock = clock or Clockwork()
+    payout = Sandbox(database, clock, clock.script_of)
     return Till(
         database=database,
         shop=ShopService(database, [Settlement(ZONE)], [telling.SECRET]),
         commissions=Commissions(database),
         keeper=Keeper(),
+        withdrawals=Withdrawals(database, ZONE),
+        clock=clock,
+        payout=payout,
+        desk=Desk(database, payout),
+        cashier=Cashier(database, payout),
     )
 
 
