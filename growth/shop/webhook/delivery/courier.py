@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from growth.shop.webhook.addresses import Target, may_call_text, read_target
@@ -33,9 +35,12 @@ TOTAL_SECONDS = 15.0
 BODY_SECONDS = 1.0
 """For the rest of an answer, which only decides whether the connection is used again."""
 MAX_BODY_BYTES = 65_536
+MAX_ANSWER_BYTES = 131_072
+"""All that is taken in for one request: interim answers, head and body. Reading costs the loop that all share."""
 MAX_RETRY_AFTER_CHARACTERS = 64
 """No date is longer."""
-KEEP_ALIVE_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 4.0
+"""Shorter than servers keep theirs, 5 s and more: one that closes while we send costs an attempt."""
 LOOK_UP_SECONDS = 5.0
 
 Lookup = Callable[[str, int], Awaitable[list[ResolveResult]]]
@@ -96,6 +101,36 @@ def checked_socket(address: tuple[Any, ...]) -> socket.socket:
     return socket.socket(family, kind, proto)
 
 
+class BoundedAnswer(ResponseHandler):
+    """Takes in so much for each request; then the connection is cut."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._left_bytes = MAX_ANSWER_BYTES
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin anew: aiohttp calls this before each request."""
+        self._left_bytes = MAX_ANSWER_BYTES
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what has come, or cut the connection."""
+        self._left_bytes -= len(data)
+        if self._left_bytes >= 0:
+            super().data_received(data)
+        elif self.transport is not None:
+            self.transport.abort()
+
+
+class BoundedConnector(aiohttp.TCPConnector):
+    """Opens connections whose answers are bounded."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # The one place where aiohttp lets its protocol be chosen; a test floods us to see that it still is.
+        self._factory = partial(BoundedAnswer, asyncio.get_running_loop())
+
+
 class Courier:
     """Makes requests. One a process; opens its connections when first used."""
 
@@ -145,7 +180,7 @@ class Courier:
         known = self._sessions.get(target.is_exempt)
         if known is None:
             known = self._sessions[target.is_exempt] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=BoundedConnector(
                     # Senders bound how many there are, for each endpoint by itself.
                     limit=0,
                     resolver=self.names,
