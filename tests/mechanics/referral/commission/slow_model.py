@@ -1,0 +1,66 @@
+"""What commissions should be, worked out slowly and plainly from the orders as they were told. No state, no ledger."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+DAYS = timedelta(days=7)
+
+
+class Line(NamedTuple):
+    line_id: str
+    units: int
+    amount_fen: int
+
+
+class Refund(NamedTuple):
+    line_id: str
+    units: int
+    amount_fen: int
+
+
+class Told(NamedTuple):
+    """One order, all that ever happened to it."""
+
+    order_id: str
+    user_id: str
+    paid_at: datetime
+    lines: Sequence[Line]
+    refunds: Sequence[Sequence[Refund]]
+    received_at: datetime | None
+
+
+def kept(order: Told, line: Line) -> int:
+    units = sum(one.units for refund in order.refunds for one in refund if one.line_id == line.line_id)
+    fen = sum(one.amount_fen for refund in order.refunds for one in refund if one.line_id == line.line_id)
+    return 0 if units == line.units else line.amount_fen - fen
+
+
+def is_kept(order: Told) -> bool:
+    return any(kept(order, line) > 0 for line in order.lines)
+
+
+def earned(order: Told, orders: Sequence[Told], *, basis_points: int, fixed_fen: int) -> int:
+    """What one order earns the inviter of who paid it."""
+    if basis_points:
+        return sum(kept(order, line) * basis_points // 10_000 for line in order.lines)
+    rivals = [one for one in orders if one.user_id == order.user_id and is_kept(one)]
+    first = min(rivals, key=lambda one: (one.paid_at, one.order_id), default=None)
+    return fixed_fen if order == first else 0
+
+
+def balances(
+    orders: Sequence[Told],
+    inviters: Mapping[str, Sequence[str]],
+    rules: Sequence[tuple[int, int]],
+    now: datetime,
+) -> Mapping[str, tuple[int, int]]:
+    """Pending and available of each inviter at `now`, when the clock has struck. `rules`: basis points, sum; by level."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for order in orders:
+        for inviter, (basis_points, fixed_fen) in zip(inviters.get(order.user_id, ()), rules, strict=False):
+            fen = earned(order, orders, basis_points=basis_points, fixed_fen=fixed_fen)
+            is_available = order.received_at is not None and order.received_at + DAYS <= now
+            found[inviter][1 if is_available else 0] += fen
+    return {inviter: (pending, available) for inviter, (pending, available) in found.items()}
