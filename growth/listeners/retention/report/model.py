@@ -32,7 +32,6 @@ INVITED, NOT_INVITED = "any", "none"
 MAX_GROUPS = 10
 """Sources shown each for itself, the largest; the others are shown together."""
 
-MAX_COHORTS = 400
 MAX_CELLS = 40_000
 """Of one matrix, over all groups."""
 WEEK_DAYS, MONTH_DAYS = 7, 30
