@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import rich_click as click
@@ -14,6 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from growth.listeners.retention.report.service import Reports
 from growth.plumbing import operators
 from growth.plumbing.catalogue import catalogue
 from growth.plumbing.identity import Identity
@@ -38,7 +39,7 @@ click.rich_click.COMMAND_GROUPS = {
     "growth": [
         {"name": "Try it", "commands": ["dev", "demo", "token", "hook", "load"]},
         {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
-        {"name": "Look after it", "commands": ["operator", "events", "invariants"]},
+        {"name": "Look after it", "commands": ["report", "operator", "events", "invariants"]},
     ]
 }
 
@@ -279,6 +280,32 @@ def invariants() -> None:
         console.print(f"[red]✗[/red] {violation.room}: {violation.name}: {violation.rows}", highlight=False)
     console.print(f"{len(all_invariants()) - len(found)} of {len(all_invariants())} sentences hold.")
     sys.exit(1 if found else 0)
+
+
+@cli.group()
+def report() -> None:
+    """Show what was counted."""
+
+
+@report.command("retention")
+@click.option("--cohort", type=click.Choice(["day", "week", "month"]), default="week", show_default=True)
+@click.option("--days", type=click.IntRange(1, 365), default=30, show_default=True, help="The last day of life.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page to pass on.")
+def report_retention(cohort: Literal["day", "week", "month"], days: int, html: Path | None) -> None:
+    """Who comes back: cohorts as a heat map, curves, what was met early, funnels, actives."""
+    from growth.report.gathering import gather  # noqa: PLC0415 - only this command needs them
+    from growth.report.page import page_of  # noqa: PLC0415
+    from growth.report.terminal import show  # noqa: PLC0415
+
+    settings = _settings()
+    now = clock.now()
+    gathered = _run(
+        _with_database(settings, lambda database: gather(Reports(database, settings.zone), now, cohort, days))
+    )
+    show(gathered, console)
+    if html:
+        html.write_text(page_of(gathered), encoding="utf-8")
+        console.print(f"[green]Written to {html}[/green], one file that fetches nothing.")
 
 
 @cli.command()
