@@ -63,6 +63,7 @@ from growth.rewards.coupon.take.service import Takes
 from growth.rewards.coupon.template.service import Templates
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
+from growth.rewards.ledger.spending.service import Spending
 from growth.settings import Settings
 from growth.shop.model import OrderParticipant
 from growth.shop.service import ShopService
@@ -262,7 +263,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
     # Before the rooms of money: they ask which order is an invitee's first.
     participants.append(ReferralSettlement(settings.zone))
     participants.append(CommissionSettlement(ZoneInfo(settings.zone)))
-    shop = ShopService(database, participants, settings.shop_secrets, events)
+    shop = ShopService(database, participants, settings.shop_secrets, events, Spending())
     board = Board(database, stock, now)
     loader = Loader(database, stock, now)
     draws = Draws(database, stock)

@@ -143,6 +143,26 @@ class RegisteredData(_Told, frozen=True, kw_only=True):
     """The network address they registered from."""
 
 
+Points = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class SpentData(_Told, frozen=True, kw_only=True):
+    """Points that a shopper pays with. The shop asks before it takes the order: there may be too few."""
+
+    spend_id: ShopsId
+    user_id: ShopsId
+    points: Points
+
+
+class ReturnedData(_Told, frozen=True, kw_only=True):
+    """Points of a spending that come back to the shopper: all of them, or some."""
+
+    spend_id: ShopsId
+    return_id: ShopsId
+    """Unique within its spending."""
+    points: Points
+
+
 class Hook(_Told, frozen=True, kw_only=True, tag_field="type"):
     """What every event carries: the attributes of CloudEvents 1.0. Redelivered under the same `source` and `id`."""
 
@@ -192,6 +212,18 @@ class ShopperRegistered(Hook, frozen=True, kw_only=True, tag="shopper.registered
     data: RegisteredData
 
 
+class PointsSpent(Hook, frozen=True, kw_only=True, tag="points.spent"):
+    """A shopper pays with points."""
+
+    data: SpentData
+
+
+class PointsReturned(Hook, frozen=True, kw_only=True, tag="points.returned"):
+    """Points that were spent come back."""
+
+    data: ReturnedData
+
+
 class OtherHook(_Told, frozen=True, kw_only=True):
     """An event of another type: read, and left to whoever will listen."""
 
@@ -207,11 +239,21 @@ class OtherHook(_Told, frozen=True, kw_only=True):
 
 
 OrderHook = OrderPlaced | OrderPaid | OrderClosed | OrderReceived | OrderRefunded
-KnownHook = OrderHook | ShopperRegistered
+PointsHook = PointsSpent | PointsReturned
+KnownHook = OrderHook | ShopperRegistered | PointsHook
 
 HOOKS: dict[str, Any] = {
     str(kind.__struct_config__.tag): kind
-    for kind in (OrderPlaced, OrderPaid, OrderClosed, OrderReceived, OrderRefunded, ShopperRegistered)
+    for kind in (
+        OrderPlaced,
+        OrderPaid,
+        OrderClosed,
+        OrderReceived,
+        OrderRefunded,
+        ShopperRegistered,
+        PointsSpent,
+        PointsReturned,
+    )
 }
 
 

@@ -48,6 +48,18 @@ class ActivityListener(Protocol):
         ...
 
 
+class PointsDesk(Protocol):
+    """Whoever keeps shoppers' points."""
+
+    async def spend(self, tx: Tx, spend_id: str, user_id: str, points: int, now: datetime) -> str:
+        """Take points, once for each id. A code says why not; empty if they are taken."""
+        ...
+
+    async def give_back(self, tx: Tx, spend_id: str, return_id: str, points: int, now: datetime) -> str:
+        """Give points of a spending back, once for each id. A code says why not; empty if they are back."""
+        ...
+
+
 class Answer(Struct, frozen=True):
     """What an event is answered, the first time and ever after."""
 

@@ -21,6 +21,9 @@ from growth.shop.hooks import (
     OrderReceived,
     OrderRefunded,
     OtherHook,
+    PointsHook,
+    PointsReturned,
+    PointsSpent,
     RegisteredData,
     ShopperRegistered,
     Unreadable,
@@ -33,6 +36,7 @@ from growth.shop.model import (
     Answer,
     Known,
     OrderParticipant,
+    PointsDesk,
     Refund,
     Registration,
 )
@@ -73,14 +77,17 @@ class ShopService:
         participants: Sequence[OrderParticipant],
         secrets: Sequence[str],
         activities: ActivityListener | None = None,
+        points: PointsDesk | None = None,
     ) -> None:
         """`participants` settle in the order given. `secrets`: one or two `whsec_<base64>`; raises `ValueError`.
 
-        `activities` hears what is told of shoppers outside of orders; without it, that is ignored.
+        `activities` hears what is told of shoppers outside of orders, `points` what they spend; without one, that is
+        ignored.
         """
         self._database = database
         self._participants = tuple(participants)
         self._activities = activities
+        self._points = points
         self._verifier = Verifier(secrets)
         self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
 
@@ -141,7 +148,7 @@ class ShopService:
         return Result(hook.id, answer.outcome, answer.code, answer.detail, answer.lines)
 
     async def _apply(self, hook: KnownHook, now: datetime) -> Answer:
-        subject = hook.data.user_id if isinstance(hook, ShopperRegistered) else hook.data.order_id
+        subject = _subject(hook)
         said = hooks.content(hook)
         try:
             async with self._turn(), self._database.transaction() as tx:
@@ -150,6 +157,8 @@ class ShopService:
                     return model.judge_first_answer(said, *taken)
                 if isinstance(hook, ShopperRegistered):
                     answer = await _register(tx, hook.data, now)
+                elif isinstance(hook, PointsSpent | PointsReturned):
+                    answer = await self._move_points(tx, hook, now)
                 else:
                     answer = await self._settle(tx, hook, said, now)
                 await store.end_event(tx, hook, answer)
@@ -171,6 +180,17 @@ class ShopService:
             yield
         finally:
             self._turns.release()
+
+    async def _move_points(self, tx: Tx, hook: PointsHook, now: datetime) -> Answer:
+        if self._points is None:
+            return Answer(NO_LISTENER.outcome, NO_LISTENER.code, NO_LISTENER.detail)
+        if isinstance(hook, PointsSpent):
+            spent = hook.data
+            code = await self._points.spend(tx, spent.spend_id, spent.user_id, spent.points, now)
+        else:
+            back = hook.data
+            code = await self._points.give_back(tx, back.spend_id, back.return_id, back.points, now)
+        return Answer(Outcome.REJECTED, code) if code else APPLIED
 
     async def _settle(self, tx: Tx, hook: OrderHook, said: bytes, now: datetime) -> Answer:
         """Add the fact to its order; let those who take part bring their own objects to the state it implies."""
@@ -203,6 +223,19 @@ async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str 
 async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:
     """Return when and from where each shopper registered; those the shop never told of are missing."""
     return await shoppers.registration(reader, user_ids)
+
+
+def _subject(hook: KnownHook) -> str:
+    """Return what a hook is about: one at a time."""
+    match hook:
+        case ShopperRegistered(data=registered):
+            return registered.user_id
+        case PointsSpent(data=spent):
+            return spent.spend_id
+        case PointsReturned(data=back):
+            return back.spend_id
+        case _:
+            return hook.data.order_id
 
 
 async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:

@@ -96,3 +96,10 @@ LEFT JOIN LATERAL (
       AND lot.remaining > 0
 ) AS lots ON TRUE
 WHERE coalesce(lots.remaining, 0) <> greatest(account.posted - account.pending_out, 0);
+
+-- name: No more points came back than were spent
+SELECT spend.spend_id, spend.points, spend.returned, coalesce(sum(returned.points), 0) AS returns
+FROM ledger.spends AS spend
+LEFT JOIN ledger.returns AS returned USING (spend_id)
+GROUP BY spend.spend_id
+HAVING spend.returned <> coalesce(sum(returned.points), 0);

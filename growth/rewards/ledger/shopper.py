@@ -8,6 +8,7 @@ from growth.plumbing.postgres import Reader, Tx
 from growth.rewards.ledger import service
 from growth.rewards.ledger.model import Currency, Entry
 from growth.rewards.ledger.person import store
+from growth.rewards.ledger.spending import store as spendings
 
 MAX_TOLD = 50
 """Entries of each currency."""
@@ -60,4 +61,5 @@ async def merge_into(tx: Tx, old_owner: str, owner: str) -> None:
     """Rename, and let lots fit the balance again."""
     await store.lock(tx, [old_owner, owner])
     await store.rename(tx, old_owner, owner)
+    await spendings.rename(tx, old_owner, owner)
     await store.settle_lots(tx, owner)
