@@ -194,13 +194,19 @@ def _dev_json(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--dev-json",
         type=click.Path(exists=True, path_type=Path),
-        help="Sign for the running `growth dev` of this folder, instead of what the environment names.",
+        help="Take the running `growth dev` of this folder, instead of what the environment names.",
     )(command)
 
 
 def _dev_facts(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = msgspec.json.decode((path / "dev.json" if path.is_dir() else path).read_bytes())
     return facts
+
+
+def _dev_settings(path: Path) -> Settings:
+    facts = _dev_facts(path)
+    names = {"postgres_dsn": "", "redis_url": "", "jwt_secret": "", "shop_secret": "S"}
+    return load_settings({f"GROWTH_{name.upper()}{plural}": facts[name] for name, plural in names.items()})
 
 
 @cli.command()
@@ -291,13 +297,16 @@ def report() -> None:
 @click.option("--cohort", type=click.Choice(["day", "week", "month"]), default="week", show_default=True)
 @click.option("--days", type=click.IntRange(1, 365), default=30, show_default=True, help="The last day of life.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page to pass on.")
-def report_retention(cohort: Literal["day", "week", "month"], days: int, html: Path | None) -> None:
+@_dev_json
+def report_retention(
+    cohort: Literal["day", "week", "month"], days: int, html: Path | None, dev_json: Path | None
+) -> None:
     """Who comes back: cohorts as a heat map, curves, what was met early, funnels, actives."""
     from growth.report.gathering import gather  # noqa: PLC0415 - only this command needs them
     from growth.report.page import page_of  # noqa: PLC0415
     from growth.report.terminal import show  # noqa: PLC0415
 
-    settings = _settings()
+    settings = _dev_settings(dev_json) if dev_json else _settings()
     now = clock.now()
     gathered = _run(
         _with_database(settings, lambda database: gather(Reports(database, settings.zone), now, cohort, days))
