@@ -16,7 +16,7 @@ from growth.mechanics.checkin.streak.model import CheckedIn
 from growth.mechanics.checkin.streak.repair.model import MadeUp
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.service import CheckIns
-from growth.plumbing.http import JsonResponse, idempotency_key, raw_body
+from growth.plumbing.http import JsonResponse, idempotency_key, raw_body, require_json
 from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.plumbing.wire import FieldError, decode_json, invalid
 from growth.vocabulary.actors import Shopper
@@ -59,6 +59,7 @@ async def check_in(
     """
     raw = await raw_body(request, max_bytes=MAX_TAP_BYTES)
     if raw:
+        require_json(request)
         decode_json(raw, Nothing)
     told = await check_ins.check_in(shopper.user_id, idempotency_key(request))
     headers = {REPLAYED_HEADER: "true"} if told.replayed else {}

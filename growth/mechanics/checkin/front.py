@@ -1,0 +1,93 @@
+"""The front: plain taps, straight to Postgres.
+
+Everybody taps once a day, most of them in the same quarter of an hour. This is a short cut, never another way: whatever
+is not exactly of the plain form (a body, an odd key, a token that is not good) goes on to the ordinary routes, which
+answer the same.
+"""
+
+from typing import Any
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from growth.mechanics.checkin.streak.service import CheckIns
+from growth.plumbing.front import MAX_PLAIN_KEY_BYTES, Asked, Headers, again, answer
+from growth.plumbing.identity import Identity
+from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.vocabulary.refusals import Refusal, Unavailable
+
+PATH = "/v1/check-ins"
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+_NO_STORE = (b"cache-control", b"no-store")
+_REPLAYED = (b"idempotent-replayed", b"true")
+_encode = msgspec.json.Encoder().encode
+
+
+class Front:
+    """The ASGI middleware. `app` is everything else."""
+
+    def __init__(self, app: ASGIApp, *, check_ins: CheckIns, identity: Identity) -> None:
+        self._app = app
+        self._check_ins = check_ins
+        self._identity = identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check in who plainly taps; hand on all else."""
+        if (
+            scope["type"] == ScopeType.HTTP
+            and scope["path"] == PATH
+            and scope["method"] == "POST"
+            and not scope["query_string"]
+        ):
+            return await self._tap(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+    async def _tap(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = Asked(scope)
+        user_id = await self._known(asked.token) if _is_plain(asked) else None
+        if user_id is None:
+            return await self._app(scope, receive, send)
+        message: Any = await receive()
+        is_whole = message["type"] == "http.request" and not message.get("more_body")
+        if not is_whole or not _says_nothing(message.get("body", b""), asked):
+            return await self._app(scope, again(message, receive), send)
+        scope["path_template"] = PATH
+        request_id = str(scope["state"].get("request_id", ""))
+        try:
+            told = await self._check_ins.check_in(user_id, asked.key.decode() if asked.keys else None)
+        except Refusal as refusal:
+            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
+            return await answer(send, refusal.kind.status, [_PROBLEM, _NO_STORE], body)
+        except Unavailable as error:
+            headers: Headers = [_PROBLEM, _NO_STORE]
+            headers.append((b"retry-after", retry_after(error.retry_after_seconds).encode()))
+            detail = "Try again after Retry-After, with the same Idempotency-Key"
+            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+        status = 201 if told.is_new or told.replayed else 200
+        return await answer(
+            send, status, [_JSON, _NO_STORE, _REPLAYED] if told.replayed else [_JSON, _NO_STORE], _encode(told.answer)
+        )
+
+    async def _known(self, token: bytes) -> str | None:
+        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
+        shopper = self._identity.peek(token)
+        if shopper is None:
+            if not token:
+                return None
+            try:
+                shopper = await self._identity.verify(token)
+            except (Refusal, Unavailable):
+                return None
+        return shopper.user_id
+
+
+def _is_plain(asked: Asked) -> bool:
+    """Say whether the headers need no further look: no key, or one of letters, digits, dashes."""
+    key = asked.key
+    return not asked.keys or (asked.keys == 1 and len(key) <= MAX_PLAIN_KEY_BYTES and key.replace(b"-", b"a").isalnum())
+
+
+def _says_nothing(body: bytes, asked: Asked) -> bool:
+    return not body or (body == b"{}" and asked.types == 1 and asked.content_type == b"application/json")
