@@ -54,6 +54,7 @@ import growth.shop.webhook.admin as webhook_admin
 import growth.shop.webhook.delivery.admin as delivery_admin
 from growth import shoppers
 from growth.bootstrap import Growth, stop_task
+from growth.mechanics.checkin.front import Front as CheckinFront
 from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
 from growth.plumbing import docs
@@ -243,8 +244,9 @@ def create_app(growth: Growth) -> ASGIApp:
         logging_config=None,
     )
     litestar.state.operators = growth.operators
+    taps = CheckinFront(litestar, check_ins=growth.checkin.check_ins, identity=growth.identity)
     front = Turnstile(
-        Front(litestar, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),
+        Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),
         board=sale.board,
         claims=sale.claims,
         identity=growth.identity,

@@ -26,6 +26,7 @@ NOUNS: Mapping[str, str] = {
     "shop/webhook/delivery/queue.py": "the projection that queues",
     "shop/webhook/delivery/sender.py": "sends what is due, on every worker",
     "rewards/compliance.py": "what platforms and law forbid a campaign to reward",
+    "mechanics/checkin/front.py": "the short cut in front of the routes",
     "mechanics/checkin/tally.py": "a listener's counts of what programs give and how many check in",
     "mechanics/checkin/streak/almanac.py": "what this process remembers of programs",
     "mechanics/checkin/streak/giving.py": "gives what days and milestones earn, through the one door",
