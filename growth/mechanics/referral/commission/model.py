@@ -253,7 +253,7 @@ def earned_fen(commission: Commission, first_order_id: str | None) -> int:
 
 def first_order(candidates: Iterable[Commission]) -> str | None:
     """Return which of the orders of one invitee is the first that was kept, by time of payment."""
-    kept = [(one.paid_at, one.order_id) for one in candidates if one.is_kept]
+    kept = [(one.paid_at, one.order_id) for one in candidates if one.is_kept and one.kind == "fixed"]
     return min(kept)[1] if kept else None
 
 
@@ -262,6 +262,12 @@ def worth(commission: Commission, amount_fen: int) -> Commission:
     if commission.amount_fen == amount_fen:
         return commission
     return replace(commission, amount_fen=amount_fen, revision=commission.revision + 1)
+
+
+def priced(commissions: Sequence[Commission]) -> list[Commission]:
+    """Return each commission beside its facts at what it is worth. Of fixed ones, all that may be first are there."""
+    first = {level: first_order(one for one in commissions if one.level == level) for level in (1, 2)}
+    return [worth(one, earned_fen(one, first[one.level])) for one in commissions]
 
 
 def why_changed(before: Commission, after: Commission) -> Why:

@@ -40,7 +40,7 @@ class Settlement:
         if known:
             known = await store.lock(tx, [one.commission_id for one in known])
         beside_facts = [model.with_facts(one, order) for one in [*begun, *known]]
-        after = await self._priced(tx, [*beside_facts, *rivals])
+        after = model.priced(await self._granted(tx, [*beside_facts, *rivals]))
         changed = zip([*known, *rivals], after[len(begun) :], strict=True)
         await book(
             tx,
@@ -61,18 +61,17 @@ class Settlement:
             return [one for one in begun if one.kind != "fixed"]
         return begun
 
-    async def _priced(self, tx: Tx, commissions: Sequence[Commission]) -> list[Commission]:
-        """Return each at what it is worth now; for those that earn for the first time, under the cap of the day."""
-        first = {level: model.first_order(one for one in commissions if one.level == level) for level in (1, 2)}
-        capped: dict[str, int] = {}
+    async def _granted(self, tx: Tx, commissions: Sequence[Commission]) -> list[Commission]:
+        """Return all; those that earn for the first time under a cap of the day, with what that leaves."""
+        worth = {one.commission_id: one.amount_fen for one in model.priced(commissions)}
+        granted: dict[str, int] = {}
         for one in sorted(commissions, key=lambda one: one.inviter_id):
-            if one.cap_fen is not None and one.granted_fen is None and model.earned_fen(one, first[one.level]):
+            if one.cap_fen is not None and one.granted_fen is None and worth[one.commission_id]:
                 day = one.paid_at.astimezone(self._zone).date()
-                capped[one.commission_id] = await store.take_room(
+                granted[one.commission_id] = await store.take_room(
                     tx, one.inviter_id, day, model.most_fen(one), one.cap_fen
                 )
-        granted = [
-            replace(one, granted_fen=capped[one.commission_id]) if one.commission_id in capped else one
+        return [
+            replace(one, granted_fen=granted[one.commission_id]) if one.commission_id in granted else one
             for one in commissions
         ]
-        return [model.worth(one, model.earned_fen(one, first[one.level])) for one in granted]

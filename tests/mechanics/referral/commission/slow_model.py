@@ -56,7 +56,7 @@ def balances(
     rules: Sequence[tuple[int, int]],
     now: datetime,
 ) -> Mapping[str, tuple[int, int]]:
-    """Pending and available of each inviter at `now`, when the clock has struck. `rules`: basis points, sum; by level."""
+    """Pending and available of each inviter, the clock having struck at `now`. `rules`: basis points, sum; by level."""
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for order in orders:
         for inviter, (basis_points, fixed_fen) in zip(inviters.get(order.user_id, ()), rules, strict=False):

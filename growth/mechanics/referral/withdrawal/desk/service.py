@@ -1,6 +1,7 @@
 """What operators do with withdrawals. Each act is one transaction with its audit entry."""
 
 import msgspec
+from msgspec.structs import replace
 
 from growth.mechanics.referral.risk.store import change_rules, find_rules
 from growth.mechanics.referral.withdrawal import model, store
@@ -148,13 +149,14 @@ class Desk:
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:
+    """Without the account: the audit is kept for good, the withdrawal's own may be erased."""
     await audit.record(
         tx,
         act.operator,
         f"withdrawal.{action}",
         after.withdrawal_id,
-        before=before,
-        after=after,
+        before=replace(before, payee=None),
+        after=replace(after, payee=None),
         reason=after.reason or act.reason,
         request_id=act.request_id,
         now=act.now,
