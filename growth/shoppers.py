@@ -15,7 +15,9 @@ import growth.listeners.retention.shopper
 import growth.mechanics.checkin.shopper
 import growth.mechanics.flash_sale.shopper
 import growth.mechanics.group_buy.shopper
+import growth.mechanics.referral.commission.shopper
 import growth.mechanics.referral.shopper
+import growth.mechanics.referral.withdrawal.shopper
 import growth.mechanics.task.shopper
 import growth.rewards.coupon.shopper
 import growth.rewards.granting.shopper
@@ -56,7 +58,9 @@ ROOMS: Mapping[str, Room] = {
     # In this order: who may refuse comes first, and money comes after what it hangs on.
     "flash_sale": growth.mechanics.flash_sale.shopper,
     "group_buy": growth.mechanics.group_buy.shopper,
+    "withdrawal": growth.mechanics.referral.withdrawal.shopper,
     "referral": growth.mechanics.referral.shopper,
+    "commission": growth.mechanics.referral.commission.shopper,
     "shop": growth.shop.shopper,
     "checkin": growth.mechanics.checkin.shopper,
     "task": growth.mechanics.task.shopper,
