@@ -128,7 +128,7 @@ class BoundedConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # The one place where aiohttp lets its protocol be chosen; a test floods us to see that it still is.
-        self._factory = partial(BoundedAnswer, asyncio.get_running_loop())
+        self._factory = partial(BoundedAnswer, asyncio.get_running_loop())  # type: ignore[assignment]
 
 
 class Courier:
