@@ -138,7 +138,7 @@ def _kinds(
     kinds, luck = _BIT["app"], dice.random()
     if is_first:
         kinds |= _BIT["registration"]
-    if is_invited:
+    if is_invited and luck < 0.65:  # noqa: PLR2004 - a story with numbers in it
         kinds |= _BIT["referral"]
     if has_habit and luck < 0.8:  # noqa: PLR2004 - a story with numbers in it
         kinds |= _BIT["checkin"]

@@ -8,6 +8,7 @@ from growth.listeners.retention.report.answers import Effect, Funnel, RetentionM
 from growth.report.charts import Line, curves, interval
 from growth.report.gathering import Gathered
 from growth.report.wording import (
+    digits,
     highest,
     label_of,
     landmarks,
@@ -15,14 +16,14 @@ from growth.report.wording import (
     percent,
     points,
     shade,
-    short_percent,
+    ticks,
 )
 from growth.vocabulary.clock import rfc3339
 
 DARK_FROM = 0.55
 """Shades from here on carry light text."""
 MAX_LINES = 8
-MAX_HEAT_COLUMNS = 46
+MAX_HEAT_COLUMNS = 32
 TICKS = 8
 
 
@@ -71,8 +72,8 @@ def _cards(gathered: Gathered) -> str:
 
 def _heat_map(matrix: RetentionMatrix) -> str:
     told = (
-        "One row a cohort, one column a day of its members' lives, 0 being the first. A cell stays empty until its day "
-        "is over for every member: young shoppers never make an old day look worse."
+        "Percent. One row a cohort, one column a day of its members' lives, 0 being the first. A cell stays empty "
+        "until its day is over for every member: young shoppers never make an old day look worse."
     )
     if not matrix.cohorts:
         return _section("On day n", told, "<p>Nobody was seen in this time.</p>")
@@ -101,11 +102,11 @@ def _heat_map(matrix: RetentionMatrix) -> str:
 
 def _cell(n: int, rate: float | None, told: str, top: float) -> str:
     if n == 0:
-        return f'<td class="first" title="{told}">{short_percent(rate)}</td>'
+        return f'<td class="first" title="{told}">{digits(rate)}</td>'
     share = shade(rate, top)
     colour = f"color-mix(in oklab, rgb(var(--high)) {100 * share:.0f}%, rgb(var(--low)))"
     dark = ' class="dark"' if share >= DARK_FROM else ""
-    return f'<td{dark} style="background:{colour}" title="{told}">{short_percent(rate)}</td>'
+    return f'<td{dark} style="background:{colour}" title="{told}">{digits(rate)}</td>'
 
 
 def _curve_of(matrix: RetentionMatrix, number: int) -> Sequence[tuple[float, float]]:
@@ -116,7 +117,7 @@ def _curves(gathered: Gathered) -> str:
     if not gathered.matrix.totals:
         return ""
     days = max(gathered.matrix.totals[0].days)
-    ticks = [(float(n), f"day {n}") for n in landmarks(days, TICKS) if n]
+    named = [(float(n), f"day {n}") for n in ticks(days)]
     whole = [
         Line("on or after", _curve_of(gathered.or_after, 0), "c2", is_dashed=True),
         Line("on day n", _curve_of(gathered.matrix, 0), "c0"),
@@ -127,8 +128,9 @@ def _curves(gathered: Gathered) -> str:
     ]
     return _section(
         "Curves",
-        "All cohorts together, each day over those for which it is over. Below: by where shoppers came from.",
-        curves(whole, ticks=ticks, is_share=True) + curves(split, ticks=ticks, is_share=True),
+        "All cohorts together, each day over those for which it is over. On or after counts returns so far, for which "
+        "young cohorts had less time. Below: by where shoppers came from.",
+        curves(whole, ticks=named, is_share=True) + curves(split, ticks=named, is_share=True),
     )
 
 
@@ -180,14 +182,14 @@ def _funnel(funnel: Funnel) -> str:
 def _actives(gathered: Gathered) -> str:
     days = gathered.actives.days
     every = max(1, len(days) // TICKS)
-    ticks = [(float(place), f"{one.day:%d %b}") for place, one in enumerate(days) if place % every == 0]
+    named = [(float(place), f"{one.day:%d %b}") for place, one in enumerate(days) if place % every == 0]
     lines = [
         Line("monthly", [(place, one.monthly) for place, one in enumerate(days)], "c2"),
         Line("weekly", [(place, one.weekly) for place, one in enumerate(days)], "c1"),
         Line("daily", [(place, one.daily) for place, one in enumerate(days)], "c0"),
     ]
     told = "Different shoppers, counted exactly: of each day, and of the 7 and 30 days that end with it."
-    return _section("Actives", told, curves(lines, ticks=ticks, is_share=False))
+    return _section("Actives", told, curves(lines, ticks=named, is_share=False))
 
 
 def _footer(gathered: Gathered) -> str:

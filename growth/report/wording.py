@@ -27,6 +27,11 @@ def percent(rate: float | None) -> str:
     return NOBODY if rate is None else f"{100 * rate:.1f} %"
 
 
+def digits(rate: float | None) -> str:
+    """Return `31`, `3.2`: percent, where there is no room to say so."""
+    return short_percent(rate).removesuffix("%")
+
+
 def short_percent(rate: float | None) -> str:
     """Return `31%`, `3.2%`."""
     if rate is None:
@@ -59,6 +64,11 @@ def landmarks(days: int, room: int) -> list[int]:
         droppable = [day for day in wanted if day not in {0, 1, 7, wanted[-1]}] or wanted[1:]
         wanted.remove(droppable[len(droppable) // 2])
     return wanted
+
+
+def ticks(days: int) -> list[int]:
+    """Return the days of life that an axis names."""
+    return [day for day in LANDMARKS if day <= days and (day == 1 or (day >= 7 and day >= days / 10))]  # noqa: PLR2004 - a week
 
 
 def highest(matrix: RetentionMatrix) -> float:
