@@ -24,7 +24,7 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import FlashSalePaused
-from tests.shop.webhook.receiving import JSON, Receiver
+from tests.shop.webhook.receiving import JSON, Receiver, settled
 
 SOURCE = "growth.test"
 
@@ -74,7 +74,7 @@ class Room(Struct):
         total = 0
         while taken := await self.sender.take():
             total += taken
-            await self.sender.settled()
+            await settled(self.sender)
         return total
 
     def later(self, **time: float) -> None:
@@ -131,5 +131,5 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
 async def room(database: Database) -> AsyncIterator[Room]:
     room = room_on(database, Hands())
     yield room
-    await room.sender.settled()
+    await settled(room.sender)
     await room.courier.close()

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from growth.shop.webhook.delivery.sender import Sender
+
 JSON = dict[str, Any]
 
 
@@ -103,3 +105,9 @@ async def receiving(behave: Behaviour | None = None) -> AsyncIterator[Receiver]:
         yield receiver
     finally:
         server.close()
+
+
+async def settled(sender: Sender) -> None:
+    """Wait until nothing of a sender's is under way."""
+    while sender._under_way:
+        await asyncio.wait(list(sender._under_way))

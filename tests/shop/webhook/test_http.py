@@ -17,7 +17,7 @@ from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSalePaused
 from tests.app import JSON, RunningApp, running_app
-from tests.shop.webhook.receiving import Heard, Receiver, answers, receiving
+from tests.shop.webhook.receiving import Heard, Receiver, answers, receiving, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,7 @@ async def happens(app: RunningApp, *names: str) -> None:
         await outbox.emit(tx, *(FlashSalePaused(at=now(), sale_id=name) for name in names))
     await outbox.deliver(growth.database, Subscription("shop.webhook_queue", None, growth.webhook.queue.take))
     await growth.webhook.sender.take()
-    await growth.webhook.sender.settled()
+    await settled(growth.webhook.sender)
 
 
 async def test_from_an_endpoint_to_its_log(app: RunningApp) -> None:

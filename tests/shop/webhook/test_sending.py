@@ -21,7 +21,7 @@ from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.events.group_buy import GroupBuyPaused
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests.shop.webhook.conftest import SOURCE, Room, paused
-from tests.shop.webhook.receiving import Heard, answers, hangs, receiving
+from tests.shop.webhook.receiving import Heard, answers, hangs, receiving, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -229,7 +229,7 @@ async def test_a_worker_killed_between_send_and_record_sends_again_under_the_sam
             patched.setattr(store, "write_down", dies)
             patched.setattr(sender_module, "RECORD_PAUSE_SECONDS", 0.0)
             await room.sender.take()
-            await room.sender.settled()
+            await settled(room.sender)
         assert len(receiver.heard) == 1
         assert (await room.only(endpoint.endpoint_id)).log == []
         other = room.another()
@@ -363,7 +363,7 @@ async def test_no_transaction_is_open_while_a_receiver_thinks(room: Room) -> Non
         receiver.behave = answers()
         for task in list(room.sender._under_way):
             task.cancel()
-        await room.sender.settled()
+        await settled(room.sender)
 
 
 async def test_rotation_keeps_the_old_secret_good_for_as_long_as_was_said(room: Room) -> None:

@@ -131,11 +131,6 @@ class Sender:
         self._full |= {one for one, taken in self._taken.items() if taken >= SLOTS + AHEAD}
         return len(parcels)
 
-    async def settled(self) -> None:
-        """Wait until nothing is under way."""
-        while self._under_way:
-            await asyncio.wait(list(self._under_way))
-
     def _done(self, task: asyncio.Task[None]) -> None:
         parcel = self._under_way.pop(task)
         one = parcel.endpoint_id
