@@ -80,6 +80,24 @@ class Overtaken(Struct, frozen=True):
     """A tap for a day before the shopper's newest one: it gets a transaction of its own."""
 
 
+Outcome = Plan | Told | Overtaken | Refusal
+
+
+class Seen(Struct, frozen=True):
+    """What a transaction sees of a batch of taps, their shoppers locked."""
+
+    now: datetime
+    """Postgres' time."""
+    wishes: list[tuple[str, date]]
+    """Who wants which day, in the order of the taps."""
+    shoppers: dict[str, Shopper]
+    decided: dict[tuple[str, date], Outcome]
+
+
+class _NothingToWrite(Exception):
+    """Rolls back: all that was written is rows of shoppers who were refused."""
+
+
 class CheckIns:
     """What shoppers' taps do."""
 
@@ -140,34 +158,24 @@ class CheckIns:
         return answers
 
     async def _together(self, taps: Sequence[Tap]) -> list[Told | BaseException]:
-        async with self._database.transaction() as tx:
-            shoppers = await store.lock_shoppers(tx, [tap.user_id for tap in taps])
-            looked_at = self._monotonic()
-            glance, almanac = await self._almanacs.look(tx)
-            # When it arrived: who taps before midnight, and waits in a queue until after it, has made it.
-            wishes = [
-                (tap.user_id, almanac.zone.day(glance.now - timedelta(seconds=max(0.0, looked_at - tap.at))))
-                for tap in taps
-            ]
-            fresh = {
-                wish: tap.key
-                for wish, tap in zip(reversed(wishes), reversed(taps), strict=True)
-                if not _is_replay(tap, shoppers)
-            }
-            standings = {user_id: shopper.standing for user_id, shopper in shoppers.items()}
-            lapsed = _lapsed(fresh, shoppers, almanac)
-            if lapsed:
-                standings |= await catch_up(tx, lapsed, glance, almanac)
-            decided = _judge(fresh, shoppers, standings, almanac)
-            plans = [plan for plan in decided.values() if isinstance(plan, Plan)]
-            written = await _carry_out(tx, plans, glance.now)
+        seen: Seen | None = None
+        written: dict[str, CheckedIn] = {}
+        try:
+            async with self._database.transaction() as tx:
+                seen = await self._look(tx, taps)
+                plans = [plan for plan in seen.decided.values() if isinstance(plan, Plan)]
+                if not plans:
+                    raise _NothingToWrite  # noqa: TRY301 - who is refused leaves no row
+                written = await _carry_out(tx, plans, seen.now)
+        except _NothingToWrite:
+            assert seen is not None, "raised after looking"
         answers: list[Told | BaseException] = []
         told: set[tuple[str, date]] = set()
-        for wish, tap in zip(wishes, taps, strict=True):
-            if _is_replay(tap, shoppers):
-                answers.append(Told(_answered(shoppers[tap.user_id]), is_new=False, replayed=True))
+        for wish, tap in zip(seen.wishes, taps, strict=True):
+            if _is_replay(tap, seen.shoppers):
+                answers.append(Told(_answered(seen.shoppers[tap.user_id]), is_new=False, replayed=True))
                 continue
-            outcome = decided[wish]
+            outcome = seen.decided[wish]
             if isinstance(outcome, Plan):
                 again = wish in told
                 is_same = again and tap.key is not None and tap.key == outcome.key
@@ -178,6 +186,27 @@ class CheckIns:
             else:
                 answers.append(outcome)
         return answers
+
+    async def _look(self, tx: Tx, taps: Sequence[Tap]) -> Seen:
+        """Lock the shoppers of a batch, and say what becomes of each tap."""
+        shoppers = await store.lock_shoppers(tx, [tap.user_id for tap in taps])
+        looked_at = self._monotonic()
+        glance, almanac = await self._almanacs.look(tx)
+        # When it arrived: who taps before midnight, and waits in a queue until after it, has made it.
+        wishes = [
+            (tap.user_id, almanac.zone.day(glance.now - timedelta(seconds=max(0.0, looked_at - tap.at))))
+            for tap in taps
+        ]
+        fresh = {
+            wish: tap.key
+            for wish, tap in zip(reversed(wishes), reversed(taps), strict=True)
+            if not _is_replay(tap, shoppers)
+        }
+        standings = {user_id: shopper.standing for user_id, shopper in shoppers.items()}
+        lapsed = _lapsed(fresh, shoppers, almanac)
+        if lapsed:
+            standings |= await catch_up(tx, lapsed, glance, almanac)
+        return Seen(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, almanac))
 
     async def _late(self, user_id: str, day: date) -> Told | BaseException:
         try:
@@ -215,9 +244,9 @@ def _judge(
     shoppers: dict[str, Shopper],
     standings: dict[str, Standing],
     almanac: Almanac,
-) -> dict[tuple[str, date], Plan | Told | Overtaken | Refusal]:
+) -> dict[tuple[str, date], Outcome]:
     """Say what becomes of each shopper's day. Under the lock of the shopper's row, so it is true."""
-    decided: dict[tuple[str, date], Plan | Told | Overtaken | Refusal] = {}
+    decided: dict[tuple[str, date], Outcome] = {}
     planned: set[str] = set()
     # Days in order: of two days of one shopper the earlier comes first.
     for wish, key in sorted(wishes.items(), key=lambda item: item[0]):
