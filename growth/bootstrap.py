@@ -79,6 +79,11 @@ from growth.vocabulary.clock import now
 SECONDS_A_MINUTE = 60
 
 
+REPLICA_MAX_CONNECTIONS = 4
+"""Of one process: reports are few, and may wait for one another."""
+REPLICA_STATEMENT_SECONDS = 30.0
+
+
 class Limits(Struct):
     """How much one caller may ask of what reaches the stores."""
 
@@ -225,12 +230,24 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         statement_seconds=settings.postgres_statement_seconds,
         statement_cache=settings.postgres_statement_cache,
     )
+    replica = database
+    if settings.postgres_replica_dsn is not None:
+        # A replica that is away stops its reports, and nothing else.
+        replica = await connect_postgres(
+            settings.postgres_replica_dsn,
+            max_connections=REPLICA_MAX_CONNECTIONS,
+            acquire_seconds=settings.postgres_acquire_seconds,
+            statement_seconds=REPLICA_STATEMENT_SECONDS,
+            statement_cache=settings.postgres_statement_cache,
+            name="growth-reports",
+            connect_now=False,
+        )
     redis = connect_redis(
         settings.redis_url,
         max_connections=settings.redis_max_connections,
         answer_seconds=settings.redis_answer_seconds,
     )
-    growth = _assemble(settings, database, redis)
+    growth = _assemble(settings, database, replica, redis)
     try:
         yield growth
     finally:
@@ -245,10 +262,12 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await growth.webhook.courier.close()
         await growth.identity.close()
         await redis.aclose()
+        if replica is not database:
+            await replica.close()
         await database.close()
 
 
-def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth:
+def _assemble(settings: Settings, database: Database, replica: Database, redis: AnyRedis) -> Growth:
     stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
     events = Events(
         database,
@@ -297,7 +316,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
         events=EventsIn(events=events, keeper=EventsKeeper(database, settings.events_keep_days)),
         webhook=_assemble_webhook(settings, database),
         coupon=_assemble_coupon(database, redis, ZoneInfo(settings.zone)),
-        rewards=Rewards(ledger=Ledger(database), granting=Granting(database)),
+        rewards=Rewards(ledger=Ledger(database, replica), granting=Granting(database)),
         flash_sale=FlashSale(
             stock=stock,
             board=board,
@@ -315,7 +334,7 @@ def _assemble(settings: Settings, database: Database, redis: AnyRedis) -> Growth
             teams=Teams(database),
             keeper=TeamKeeper(),
         ),
-        retention=Retention(RetentionProjection(settings.zone), Reports(database, settings.zone)),
+        retention=Retention(RetentionProjection(settings.zone), Reports(replica, settings.zone)),
         task=TaskRoom(
             tasks=Tasks(database, TaskBoard(database), ZoneInfo(settings.zone)),
             projection=Projection(ZoneInfo(settings.zone)),

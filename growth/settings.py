@@ -80,6 +80,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="networks whose X-Forwarded-For is believed, as 10.0.0.0/8,fd00::/8"),
     ] = ()
 
+    postgres_replica_dsn: Annotated[
+        str | None,
+        Meta(description="a read replica for reports, as above; no decision ever reads it", extra=_SECRET),
+    ] = None
     postgres_max_connections: Annotated[int, Meta(ge=1, le=1000, description="connections of one process")] = 10
     postgres_statement_cache: Annotated[
         int, Meta(ge=0, le=10_000, description="prepared statements kept; 0 behind a pooler that shares connections")

@@ -248,11 +248,15 @@ async def connect_postgres(
     statement_cache: int = 256,
     tls: ssl.SSLContext | None = None,
     name: str = "growth",
+    connect_now: bool = True,
 ) -> Database:
-    """Open the pool. `statement_cache=0` where a pooler shares connections between transactions."""
+    """Open the pool. `statement_cache=0` where a pooler shares connections between transactions.
+
+    Raises what connecting raises, unless `connect_now` is false: then the first to ask finds out.
+    """
     pool = await asyncpg.create_pool(
         dsn,
-        min_size=1,
+        min_size=1 if connect_now else 0,
         max_size=max_connections,
         timeout=acquire_seconds,
         command_timeout=statement_seconds,

@@ -98,8 +98,10 @@ async def points(reader: Reader, owner: str, now: datetime) -> Points:
 class Ledger:
     """What the routes and the clock ask of the ledger."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, replica: Reader) -> None:
+        """`replica` answers reports, and may be a moment behind."""
         self._database = database
+        self._replica = replica
 
     async def points(self, user_id: str, now: datetime) -> Points:
         """Return the points of a shopper."""
@@ -116,8 +118,8 @@ class Ledger:
     async def liabilities(self, now: datetime) -> Liabilities:
         """Return what the house owes its shoppers."""
         return Liabilities(
-            currencies=await store.liabilities(self._database),
-            expiring=await lots.expiring_by_month(self._database, now),
+            currencies=await store.liabilities(self._replica),
+            expiring=await lots.expiring_by_month(self._replica, now),
             at=now,
         )
 
