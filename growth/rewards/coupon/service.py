@@ -6,7 +6,7 @@ from datetime import datetime
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.coupon import store
 from growth.rewards.coupon.listing import store as listing
 from growth.rewards.coupon.model import (
@@ -74,6 +74,14 @@ def told_issued(row: Row, source: Source, now: datetime) -> CouponIssued:
         valid_from=row.valid_from,
         valid_until=row.valid_until,
     )
+
+
+async def templates_gone(reader: Reader, template_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of `template_ids` that are not there, or have ended: a campaign cannot promise their coupons."""
+    if not template_ids:
+        return frozenset()
+    found = await templates_store.find_templates(reader, template_ids)
+    return frozenset(template_ids) - {one.template_id for one in found.values() if one.state != "ended"}
 
 
 async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> list[Voided]:

@@ -1,0 +1,83 @@
+"""Gives the pack to whoever registers, and lets operators say what is in it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from growth.plumbing import audit
+from growth.plumbing.audit import Act
+from growth.plumbing.outbox import Envelope, types_of
+from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.wire import invalid
+from growth.rewards.coupon.service import templates_gone
+from growth.rewards.granting import service as granting
+from growth.rewards.granting.service import MAX_GRANTS
+from growth.rewards.pack import model, store
+from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_new
+from growth.vocabulary.events.shop import ShopShopperRegistered
+from growth.vocabulary.refusals import Refusal
+
+LISTENS_TO = types_of(ShopShopperRegistered)
+
+
+class Packs:
+    """The new-shopper pack."""
+
+    def __init__(self, database: Database, zone: ZoneInfo) -> None:
+        self._database = database
+        self._zone = zone
+
+    async def give(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
+        """Give the pack to those who just registered, each once. Handles what the outbox tells, exactly once."""
+        pack = await store.find(tx)
+        if not pack.enabled:
+            return
+        told = [one.event for one in envelopes if isinstance(one.event, ShopShopperRegistered)]
+        # By the time at which the shop told: a subscriber that lags makes nobody old.
+        new = [event for event in told if is_new(pack, event.registered_at, event.at)]
+        if not new:
+            return
+        now = max(event.at for event in new)
+        fresh = await store.add_recipients(tx, [event.user_id for event in new], len(pack.rewards), now)
+        grants = [one for user_id in fresh for one in grants_of(pack, user_id)]
+        given: Counter[str] = Counter()
+        for start in range(0, len(grants), MAX_GRANTS):
+            batch = grants[start : start + MAX_GRANTS]
+            answers = await granting.grant(tx, batch, now)
+            given.update(one.user_id for one, answer in zip(batch, answers, strict=True) if answer.outcome == "granted")
+        if given:
+            await store.note_given(tx, given)
+
+    async def page(self) -> PackPage:
+        """Return the pack, and how many had it."""
+        pack = await store.find(self._database)
+        shoppers, given, missed = await store.counts(self._database)
+        return PackPage(pack=pack, shoppers=shoppers, rewards_given=given, rewards_missed=missed)
+
+    async def change(self, act: Act, version: int, draft: PackDraft) -> Pack:
+        """Change the pack, still at `version`. Raises `Refusal`: 400 for what is wrong with it, 412 for an older one.
+
+        Who had the pack before does not get the new one.
+        """
+        async with self._database.transaction() as tx:
+            if found := model.faults(draft, await templates_gone(tx, model.coupons_in(draft))):
+                raise invalid(*found)
+            before = await store.find(tx)
+            after = await store.change(tx, version, draft, act.now)
+            if after is None:
+                current = (await store.find(tx)).version
+                raise Refusal(model.VERSION_MISMATCH, f"It is at version {current}.", version=current)
+            if draft.budget is not None:
+                await granting.set_budget(tx, model.BUDGET_ID, draft.budget, self._zone.key)
+            await audit.record(
+                tx,
+                act.operator,
+                "pack.change",
+                "new-shopper-pack",
+                before=before,
+                after=after,
+                reason=act.reason,
+                request_id=act.request_id,
+                now=act.now,
+            )
+        return after

@@ -1,0 +1,30 @@
+"""What the room knows of one shopper: whether the pack was given."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from growth.plumbing.postgres import Reader, Tx
+from growth.rewards.pack import store
+from growth.rewards.pack.model import Recipient
+
+
+class ToldPack(Struct, frozen=True):
+    """Whether and when the pack was given."""
+
+    recipient: Recipient | None
+
+
+async def told(reader: Reader, user_id: str) -> ToldPack:
+    """Return what is known of a shopper."""
+    return ToldPack(await store.find_recipient(reader, user_id))
+
+
+async def erase(tx: Tx, user_id: str, alias: str) -> None:
+    """Put `alias` in place of the shopper: that a pack was given stays counted."""
+    await store.rename(tx, user_id, alias)
+
+
+async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
+    """Let both ids have one pack from now on: the old id gets none, nor the new one if the old one had it."""
+    await store.merge(tx, old_user_id, user_id, now)
