@@ -64,6 +64,7 @@ from growth.rewards.coupon.template.service import Templates
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.rewards.ledger.spending.service import Spending
+from growth.rewards.pack.service import Packs
 from growth.settings import Settings
 from growth.shop.model import OrderParticipant
 from growth.shop.service import ShopService
@@ -209,6 +210,7 @@ class Growth(Struct):
     webhook: Webhook
     rewards: Rewards
     coupon: Coupon
+    pack: Packs
     flash_sale: FlashSale
     group_buy: GroupBuy
     retention: Retention
@@ -315,6 +317,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, redis: 
         shop=shop,
         events=EventsIn(events=events, keeper=EventsKeeper(database, settings.events_keep_days)),
         webhook=_assemble_webhook(settings, database),
+        pack=Packs(database, ZoneInfo(settings.zone)),
         coupon=_assemble_coupon(database, redis, ZoneInfo(settings.zone)),
         rewards=Rewards(ledger=Ledger(database, replica), granting=Granting(database)),
         flash_sale=FlashSale(

@@ -9,6 +9,7 @@ from growth.mechanics.flash_sale import tempo
 from growth.mechanics.task.progress.service import activity_types, outbox_types
 from growth.plumbing.outbox import Subscription
 from growth.plumbing.stream import Stream
+from growth.rewards.pack import service as pack
 
 
 def reactions(growth: Growth) -> Sequence[Subscription]:
@@ -21,6 +22,7 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
         Subscription("retention.activities", None, growth.retention.projection.follow, LOG),
         Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),
         Subscription("task.count_activities", activity_types(), growth.task.projection.from_activities, LOG),
+        Subscription("pack.give", pack.LISTENS_TO, growth.pack.give),
         Subscription("shop.webhook_queue", None, growth.webhook.queue.take),
         *([Subscription("outbox.stream", None, stream_of(growth, key).take)] if key is not None else []),
     ]

@@ -22,6 +22,7 @@ import growth.mechanics.task.shopper
 import growth.rewards.coupon.shopper
 import growth.rewards.granting.shopper
 import growth.rewards.ledger.shopper
+import growth.rewards.pack.shopper
 import growth.shop.shopper
 from growth.plumbing import audit, erasure
 from growth.plumbing.audit import Act
@@ -65,6 +66,7 @@ ROOMS: Mapping[str, Room] = {
     "checkin": growth.mechanics.checkin.shopper,
     "task": growth.mechanics.task.shopper,
     "coupon": growth.rewards.coupon.shopper,
+    "pack": growth.rewards.pack.shopper,
     "granting": growth.rewards.granting.shopper,
     "ledger": growth.rewards.ledger.shopper,
     "events": growth.events.shopper,

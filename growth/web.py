@@ -49,6 +49,7 @@ import growth.rewards.coupon.template.admin as coupon_template_admin
 import growth.rewards.granting.admin as granting_admin
 import growth.rewards.ledger.admin as ledger_admin
 import growth.rewards.ledger.routes as ledger_routes
+import growth.rewards.pack.admin as pack_admin
 import growth.shop.routes as shop_routes
 import growth.shop.webhook.admin as webhook_admin
 import growth.shop.webhook.delivery.admin as delivery_admin
@@ -107,6 +108,7 @@ def routers() -> Sequence[Router]:
         coupon_template_admin.router,
         coupon_code_admin.router,
         coupon_admin.router,
+        pack_admin.router,
         ledger_routes.router,
         ledger_admin.router,
         granting_admin.router,
@@ -206,6 +208,7 @@ def create_app(growth: Growth) -> ASGIApp:
             "coupon_takes": given(growth.coupon.takes),
             "coupon_codes": given(growth.coupon.codes),
             "coupon_quotes": given(growth.coupon.quotes),
+            "packs": given(growth.pack),
             "shoppers": given(growth.shoppers),
             "ledger": given(growth.rewards.ledger),
             "granting": given(growth.rewards.granting),
