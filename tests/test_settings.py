@@ -208,6 +208,7 @@ def test_no_secret_has_a_default() -> None:
     secrets = {variable.name: variable.default for variable in variables() if variable.secret}
     assert secrets == {
         "GROWTH_POSTGRES_DSN": None,
+        "GROWTH_POSTGRES_REPLICA_DSN": "",
         "GROWTH_REDIS_URL": None,
         "GROWTH_SHOP_SECRETS": None,
         "GROWTH_JWT_SECRET": "",
