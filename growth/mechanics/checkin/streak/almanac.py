@@ -3,11 +3,16 @@
 Nothing is ever decided by an older one: whoever asks has looked, in the same transaction, at what the newest is.
 """
 
+from collections.abc import Iterable
+
 from growth.mechanics.checkin import store
 from growth.mechanics.checkin.streak import store as streaks
-from growth.mechanics.checkin.streak.model import Almanac, Zone
+from growth.mechanics.checkin.streak.model import Almanac, Terms, Zone
 from growth.mechanics.checkin.streak.store import Glance
 from growth.plumbing.postgres import Reader
+
+MAX_TERMS = 1_000
+"""Versions of programs that are remembered."""
 
 
 class Almanacs:
@@ -16,6 +21,7 @@ class Almanacs:
     def __init__(self, zone: str) -> None:
         self.zone = Zone(zone)
         self._newest: Almanac | None = None
+        self._terms: dict[int, Terms] = {}
 
     async def look(self, reader: Reader) -> tuple[Glance, Almanac]:
         """Return Postgres' time and how far the night's walk is, and the almanac that goes with it."""
@@ -26,3 +32,14 @@ class Almanacs:
             newest = Almanac(self.zone, await store.published_programs(reader), glance.revision)
             self._newest = newest
         return glance, newest
+
+    async def terms(self, reader: Reader, terms_ids: Iterable[int]) -> dict[int, Terms]:
+        """Return what versions of programs promised: they never change, so the newest of them are remembered."""
+        asked = set(terms_ids)
+        lacking = asked - self._terms.keys()
+        if lacking:
+            self._terms |= await streaks.find_terms(reader, lacking)
+        found = {terms_id: self._terms[terms_id] for terms_id in asked}
+        while len(self._terms) > MAX_TERMS:
+            del self._terms[next(iter(self._terms))]
+        return found

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.checkin.streak.model import Day, Standing, Terms
+from growth.mechanics.checkin.streak.model import Day, DayKind, Standing, Terms
 from growth.plumbing.postgres import Reader, Record, Tx
 
 _encode = msgspec.json.Encoder().encode
@@ -98,7 +98,14 @@ def nobody(user_id: str) -> Shopper:
 
 def day_of(row: Record) -> Day:
     """Read a day."""
-    return msgspec.convert(dict(row), Day)
+    return Day(
+        day=row["day"],
+        kind=DayKind(row["kind"]),
+        terms_id=row["terms_id"],
+        streak=row["streak"],
+        position=row["position"],
+        paid=row["paid"],
+    )
 
 
 async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
