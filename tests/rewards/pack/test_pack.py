@@ -200,4 +200,4 @@ async def test_operators_see_and_change_the_pack(app: RunningApp) -> None:
         answer = await app.operator("PUT", PATH, draft | wrong, if_match=current)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
     (entry,) = (await app.operator("GET", "/admin/v1/audit?action=pack.change")).json()["items"]
-    assert entry["after"]["rewards"] == [{"type": "points", "points": 10}]
+    assert entry["after"]["rewards"][0]["points"] == 10
