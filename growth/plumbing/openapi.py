@@ -18,7 +18,15 @@ from msgspec import Struct
 from growth.plumbing import identity, operators, problems
 from growth.plumbing.catalogue import document_webhooks
 from growth.plumbing.field_docs import field_docs
-from growth.plumbing.http import CSV_MEDIA_TYPE, TOO_LARGE, UNSUPPORTED_TYPE, csv_bytes, idempotency_key, if_match
+from growth.plumbing.http import (
+    CSV_MEDIA_TYPE,
+    TOO_LARGE,
+    UNSUPPORTED_TYPE,
+    csv_bytes,
+    idempotency_key,
+    if_match,
+    listed,
+)
 from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.plumbing.reach import kinds_of, names_in
 from growth.plumbing.wire import REQUEST_INVALID
@@ -150,7 +158,7 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
             operation["responses"][status]["headers"] = {REPLAYED_HEADER: _header(REPLAYED_HEADER)}
     if if_match.__name__ in used:
         parameters.append(IF_MATCH)
-    if csv_bytes.__name__ in used:
+    if used & {csv_bytes.__name__, listed.__name__}:
         media_type = CSV_MEDIA_TYPE.partition(";")[0]
         for status in operation["responses"].keys() & {"200", "201"}:
             operation["responses"][status].setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
