@@ -21,6 +21,8 @@ LONG_FUNCTIONS: Mapping[str, str] = {
     "mechanics/flash_sale/claim/store.py win": "one statement: all guards of a win stand in it",
     "rewards/ledger/store.py move": "one statement: transfers, balances, guards and lots stand or fall together",
     "mechanics/group_buy/team/store.py take": "one statement: all guards of a seat stand in it",
+    "rewards/coupon/take/store.py take": "one statement: all guards of a taking stand in it",
+    "rewards/coupon/code/store.py redeem": "one statement: all guards of a code stand in it",
 }
 """`path function` → why it is one function."""
 
