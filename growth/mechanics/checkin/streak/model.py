@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.checkin.model import FIRST_DAY, CheckinMilestone, CheckinProgram, Cycle, shut_days
+from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram, Cycle, shut_days
 from growth.vocabulary.events.checkin import CheckinReached
 from growth.vocabulary.refusals import Kind, Refusal
 from growth.vocabulary.rewards import (
@@ -30,6 +31,8 @@ from growth.vocabulary.rewards import (
 )
 
 ONE_DAY = timedelta(days=1)
+MAX_DAYS_REMEMBERED = 1_024
+"""Days of the calendar, which are the same for all shoppers."""
 FEWEST_DAYS = 2
 """In a row: one day alone is no streak that could be at risk, frozen or broken."""
 
@@ -141,6 +144,8 @@ class Zone:
     def __init__(self, name: str) -> None:
         self.name = name
         self._info = ZoneInfo(name)
+        self.has = lru_cache(MAX_DAYS_REMEMBERED)(self._has)
+        """Whether the zone's calendar has a day: crossing the date line leaves one out."""
 
     def day(self, instant: datetime) -> date:
         """Return the day that `instant` is in."""
@@ -150,8 +155,7 @@ class Zone:
         """Return the first instant of `day`; of a midnight that the clocks jump over, the one they jump at."""
         return datetime.combine(day, time(), self._info).astimezone(UTC)
 
-    def has(self, day: date) -> bool:
-        """Say whether the zone's calendar has `day`: crossing the date line leaves one out."""
+    def _has(self, day: date) -> bool:
         return self.day(self.begins_at(day)) == day
 
 
@@ -218,9 +222,10 @@ class Almanac:
         self.revision = revision
         self.history = History(zone, programs)
         self.programs = programs
+        self.program_on = lru_cache(MAX_DAYS_REMEMBERED)(self._program_on)
+        """The program that a day is one of, live or over; None if there is none."""
 
-    def program_on(self, day: date) -> CheckinProgram | None:
-        """Return the program that `day` is one of, live or over."""
+    def _program_on(self, day: date) -> CheckinProgram | None:
         return next((program for program in self.programs if program.has(day)), None)
 
     def open_on(self, day: date) -> CheckinProgram:
@@ -386,14 +391,3 @@ _AMOUNTS = {
 def first_of(month: date) -> date:
     """Return the first day of a month."""
     return month.replace(day=1)
-
-
-def days_of(month: date) -> list[date]:
-    """Return the days of a month."""
-    first = first_of(month)
-    return [day for number in range(31) if (day := first + timedelta(days=number)).month == first.month]
-
-
-def start_of_night(today: date) -> date:
-    """Return the first day that a new service looks back at: yesterday, and not before there were programs."""
-    return max(today - ONE_DAY, FIRST_DAY)

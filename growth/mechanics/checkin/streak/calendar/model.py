@@ -18,7 +18,6 @@ from growth.mechanics.checkin.streak.model import (
     closed_today,
     count,
     current,
-    days_of,
     first_of,
     next_milestone,
     terms_of,
@@ -168,3 +167,9 @@ def _to_come(standing: Standing, today: date, last: date, almanac: Almanac) -> d
             standing = count(standing, day, terms_of(program), almanac.history)
             found[day] = terms_of(program).reward(standing.position)
     return found
+
+
+def days_of(month: date) -> list[date]:
+    """Return the days of a month."""
+    first = first_of(month)
+    return [day for number in range(31) if (day := first + timedelta(days=number)).month == first.month]

@@ -11,8 +11,8 @@ from msgspec import Struct
 from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar import store
-from growth.mechanics.checkin.streak.calendar.model import Cards, CheckinCalendar, calendar
-from growth.mechanics.checkin.streak.model import Day, days_of
+from growth.mechanics.checkin.streak.calendar.model import Cards, CheckinCalendar, calendar, days_of
+from growth.mechanics.checkin.streak.model import Day
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.postgres import Database, Tx
 from growth.rewards.ledger import service as ledger

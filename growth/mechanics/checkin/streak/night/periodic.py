@@ -7,7 +7,7 @@ import structlog
 
 from growth.mechanics.checkin.model import FIRST_DAY, CheckinProgram
 from growth.mechanics.checkin.streak.almanac import Almanacs
-from growth.mechanics.checkin.streak.model import ONE_DAY, Almanac, start_of_night
+from growth.mechanics.checkin.streak.model import ONE_DAY, Almanac
 from growth.mechanics.checkin.streak.night import store
 from growth.mechanics.checkin.streak.night.service import Missed, tell_broken, use_cards
 from growth.plumbing.outbox import emit
@@ -40,7 +40,7 @@ class Night:
         async with turn.transaction() as tx:
             _, almanac = await self._almanacs.look(tx)
             today = almanac.zone.day(turn.now - GRACE)
-            day, after = await store.lock_walk(tx, "night", start_of_night(today))
+            day, after = await store.lock_walk(tx, "night", max(today - ONE_DAY, FIRST_DAY))
             begun = day
             while day < today and not _can_break(almanac, day):
                 day, after = day + ONE_DAY, ""
