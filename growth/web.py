@@ -174,6 +174,14 @@ def create_app(growth: Growth) -> ASGIApp:
     def given(value: Any) -> Provide:
         return Provide(lambda: value, sync_to_thread=False)
 
+    def after_shopper(value: Any) -> Provide:
+        """Given to handlers that ask for the shopper too, after it: two at once make a task group, which costs more."""
+
+        def provide(shopper: NamedDependency[Shopper]) -> Any:  # noqa: ARG001 - so that it comes after
+            return value
+
+        return Provide(provide, sync_to_thread=False)
+
     async def shopper(request: AnyRequest) -> Shopper:
         found = await growth.identity.shopper(request)
         await growth.limits.shopper.take(found.user_id)
@@ -223,8 +231,8 @@ def create_app(growth: Growth) -> ASGIApp:
             "teams": given(growth.group_buy.teams),
             "reports": given(growth.retention.reports),
             "referral_programs": given(growth.referral.programs),
-            "referral_relations": given(growth.referral.relations),
-            "referral_standings": given(growth.referral.standings),
+            "referral_relations": after_shopper(growth.referral.relations),
+            "referral_standings": after_shopper(growth.referral.standings),
             "referral_corrections": given(growth.referral.corrections),
             "commissions": given(growth.commission.commissions),
             "reviews": given(growth.commission.reviews),
