@@ -10,7 +10,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -20,7 +20,8 @@ AnyRedis: TypeAlias = "Redis | RedisCluster"
 
 CLUSTER_SUFFIX = "+cluster"
 
-OUTSIDE_FAILING = (RedisError, OSError, TimeoutError)
+# A Cluster that has lost a node says so by an exception that is no RedisError.
+OUTSIDE_FAILING = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 __all__ = [
     "OUTSIDE_FAILING",

@@ -128,7 +128,7 @@ class Process:
 
     def log_tail(self) -> str:
         """The last lines, less those that only say that a request was answered with 503."""
-        lines = [line for line in self.log().splitlines() if '"event":"request.' not in line]
+        lines = [line for line in self.log().splitlines() if '"event":"request.' not in line or "Traceback" in line]
         return "\n".join(lines[-LOG_TAIL_LINES:])
 
 
