@@ -32,8 +32,8 @@ INVITED, NOT_INVITED = "any", "none"
 MAX_GROUPS = 10
 """Sources shown each for itself, the largest; the others are shown together."""
 
-MAX_CELLS = 40_000
-"""Of one matrix, over all groups."""
+MAX_CELLS = 60_000
+"""Counters read for one matrix: cohort days, times days of life, times segments."""
 WEEK_DAYS, MONTH_DAYS = 7, 30
 
 CONFIDENCE = 0.95
@@ -51,14 +51,19 @@ MECHANIC_WARNING = (
 )
 
 
-class Counted(Struct, frozen=True):
-    """One row of counters, summed up over a cohort."""
+class Counted(Struct):
+    """The counters of one cohort, by day of life from 0 on."""
 
     group: str | None
     start: date
-    n: int
-    active: int
-    last: int
+    active: list[int]
+    last: list[int]
+
+    def add(self, days: Iterable[int], active: Iterable[int], last: Iterable[int], sign: int = 1) -> None:
+        """Add counters of some days, or take them away."""
+        for n, plus, last_plus in zip(days, active, last, strict=True):
+            self.active[n] += sign * plus
+            self.last[n] += sign * last_plus
 
 
 # --- cohorts --------------------------------------------------------------------------------------------------------
@@ -78,12 +83,6 @@ def end_of(start: date, unit: CohortUnit) -> date:
     if unit == "month":
         return (start + timedelta(days=31)).replace(day=1) - timedelta(days=1)
     return start
-
-
-def cohorts_in(first: date, last: date, unit: CohortUnit) -> int:
-    """Return how many cohorts there are from one that begins with `first` to one that ends with `last`."""
-    days = (last - first).days + 1
-    return {"day": days, "week": days // WEEK_DAYS, "month": days // 28}[unit]
 
 
 def is_ripe(end: date, n: int, today: date) -> bool:
@@ -123,33 +122,26 @@ def rate(count: int, size: int) -> float | None:
     return round(count / size, 4) if size else None
 
 
-def cohort_rows(
-    counted: Iterable[Counted], unit: CohortUnit, metric: Metric, days: int, today: date
-) -> list[RetentionCohort]:
-    """Put counters together to rows, oldest first, day 0 to `days`."""
-    found: dict[tuple[date, str | None], list[tuple[int, int]]] = {}
-    for row in counted:
-        cells = found.setdefault((row.start, row.group), [(0, 0)] * (days + 1))
-        cells[row.n] = (row.active, row.last)
+def cohort_rows(counted: Iterable[Counted], unit: CohortUnit, metric: Metric, today: date) -> list[RetentionCohort]:
+    """Put counters together to rows, oldest first."""
     rows = []
-    for (start, group), cells in sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or "")):
-        size = cells[0][0]
+    for one in sorted(counted, key=lambda one: (one.start, one.group or "")):
+        size = one.active[0]
         if size:
-            end, counts = end_of(start, unit), _counts(cells, metric)
-            shown = {
-                n: RetentionCell(count, rate(count, size)) if is_ripe(end, n, today) else None
-                for n, count in enumerate(counts)
+            end, counts = end_of(one.start, unit), one.active if metric == "on" else _on_or_after(one)
+            ripe = max(0, (today - end).days)
+            shown: dict[int, RetentionCell | None] = {
+                n: RetentionCell(count, round(count / size, 4)) for n, count in enumerate(counts[:ripe])
             }
-            rows.append(RetentionCohort(start, end, group, size, shown))
+            shown.update(dict.fromkeys(range(len(shown), len(counts))))
+            rows.append(RetentionCohort(one.start, end, one.group, size, shown))
     return rows
 
 
-def _counts(cells: Sequence[tuple[int, int]], metric: Metric) -> list[int]:
-    if metric == "on":
-        return [active for active, _ in cells]
+def _on_or_after(one: Counted) -> list[int]:
     # Whoever was never seen again after an earlier day is not there on this day or after.
-    left, counts = cells[0][0], []
-    for _, last in cells:
+    left, counts = one.active[0], []
+    for last in one.last:
         counts.append(left)
         left -= last
     return counts
@@ -173,12 +165,10 @@ def totals_of(rows: Sequence[RetentionCohort], days: int) -> list[RetentionTotal
 
 def others(base: Iterable[Counted], parts: Iterable[Counted], name: str) -> list[Counted]:
     """Return what is left of `base` without `parts`, as a group of its own."""
-    left = {(row.start, row.n): [row.active, row.last] for row in base}
-    for row in parts:
-        mine = left[row.start, row.n]
-        mine[0] -= row.active
-        mine[1] -= row.last
-    return [Counted(name, start, n, active, last) for (start, n), (active, last) in left.items()]
+    left = {one.start: Counted(name, one.start, list(one.active), list(one.last)) for one in base}
+    for one in parts:
+        left[one.start].add(range(len(one.active)), one.active, one.last, -1)
+    return list(left.values())
 
 
 def effect_of(mechanic: str, took_part: tuple[int, int], everybody: tuple[int, int]) -> Effect:
@@ -245,7 +235,7 @@ def funnel_of(
 
 
 def actives_of(
-    returns: Mapping[tuple[int, int], int], new: Mapping[int, int], first: int, last: int, today: int
+    returns: Mapping[int, Mapping[int, int]], new: Mapping[int, int], first: int, last: int, today: int
 ) -> list[ActiveShoppers]:
     """Return actives from counters by day and gap, from `first` to `last`.
 
@@ -254,9 +244,9 @@ def actives_of(
     """
     reach: dict[int, list[int]] = {}
     for day in range(first - MAX_GAP_DAYS + 1, last + 1):
-        left, longer = 0, [0] * MAX_GAP_DAYS
-        for gap in range(MAX_GAP_DAYS, 0, -1):
-            left += returns.get((day, gap), 0)
+        left, longer, of_day = 0, [0] * MAX_GAP_DAYS, returns.get(day, {})
+        for gap in range(MAX_GAP_DAYS, 0, -1) if of_day else ():
+            left += of_day.get(gap, 0)
             longer[gap - 1] = left
         reach[day] = longer  # longer[k]: whose gap is longer than k days
     shown = []

@@ -68,12 +68,9 @@ class Reports:
         today = await self._today(now)
         unit, days = question.cohort, question.days
         first, last = _whole_cohorts(question.first, question.last, unit, today, DEFAULT_COHORTS[unit])
-        groups = model.MAX_GROUPS if question.split else 1
-        if model.cohorts_in(first, last, unit) * (days + 1) * groups > model.MAX_CELLS:
-            raise invalid(FieldError("from", f"More than {model.MAX_CELLS} cells: take fewer cohorts or days"))
         is_of_one = question.inviter not in {None, model.INVITED, model.NOT_INVITED}
         counted = await (self._of_inviter(question, first, last) if is_of_one else self._counted(question, first, last))
-        rows = model.cohort_rows(counted, unit, question.metric, days, today)
+        rows = model.cohort_rows(counted, unit, question.metric, today)
         by_mechanic = question.mechanic is not None or question.split == "mechanic"
         return RetentionMatrix(
             cohort=unit,
@@ -127,13 +124,21 @@ class Reports:
         self, parts: dict[str | None, list[int]], question: Question, first: date, last: date
     ) -> list[Counted]:
         group_of = {one: group for group, segments in parts.items() for one in segments}
-        rows = await store.cells(self._reader, list(group_of), first, last, range(question.days + 1), question.cohort)
-        found: dict[tuple[str | None, date, int], tuple[int, int]] = {}
-        for one, start, n, active, left in rows:
-            key = group_of[one], start, n
-            before = found.get(key, (0, 0))
-            found[key] = before[0] + active, before[1] + left
-        return [Counted(group, start, n, active, left) for (group, start, n), (active, left) in found.items()]
+        days, segments = range(question.days + 1), list(group_of)
+        if ((last - first).days + 1) * len(days) * len(segments) > model.MAX_CELLS:
+            raise invalid(FieldError("from", f"More than {model.MAX_CELLS} counters to read: take less time, or days"))
+        if question.cohort == "day":
+            rows = await store.cells_by_day(self._reader, segments, first, last, days)
+        else:
+            rows = await store.cells_by_period(self._reader, segments, first, last, days, question.cohort)
+        found: dict[tuple[str | None, date], Counted] = {}
+        for row in rows:
+            group, start = group_of[row["segment"]], row["start"]
+            counted = found.get((group, start))
+            if counted is None:
+                counted = found[group, start] = Counted(group, start, [0] * len(days), [0] * len(days))
+            counted.add(row["days"], row["active"], row["last"])
+        return list(found.values())
 
     async def _of_inviter(self, question: Question, first: date, last: date) -> list[Counted]:
         inviter = question.inviter
@@ -145,7 +150,10 @@ class Reports:
         rows = await store.cells_of_invitees(
             self._reader, inviter, first, last, question.days, question.cohort, MAX_INVITEES
         )
-        return [Counted(None, *row) for row in rows]
+        found = [Counted(None, row["start"], [0] * (question.days + 1), [0] * (question.days + 1)) for row in rows]
+        for counted, row in zip(found, rows, strict=True):
+            counted.add(row["days"], row["active"], row["last"])
+        return found
 
     async def effects(
         self, *, metric: Metric, day: int, within_days: int, first: date | None, last: date | None, now: datetime
@@ -222,16 +230,13 @@ class Reports:
         if (last - first).days >= MAX_ACTIVE_DAYS:
             raise invalid(FieldError("from", f"More than {MAX_ACTIVE_DAYS} days"))
         returns = await store.returns(self._reader, first, last)
-        everybody = [segment(Family.ALL)]
-        new = await store.cells(self._reader, everybody, first, last, [0], "day")
+        new = await store.newcomers(self._reader, segment(Family.ALL), first, last)
         return Actives(
             zone=self._zone,
             today=today,
             from_=first,
             to=last,
-            days=model.actives_of(
-                returns, {from_date(row[1]): row[3] for row in new}, from_date(first), from_date(last), from_date(today)
-            ),
+            days=model.actives_of(returns, new, from_date(first), from_date(last), from_date(today)),
         )
 
 

@@ -5,7 +5,7 @@ from datetime import date
 
 from growth.listeners.retention.model import MAX_GAP_DAYS, from_date
 from growth.listeners.retention.report.answers import CohortUnit
-from growth.plumbing.postgres import Reader
+from growth.plumbing.postgres import Reader, Record
 
 
 async def zone(reader: Reader) -> str | None:
@@ -38,22 +38,47 @@ async def sizes(reader: Reader, segments: Sequence[int], first: date, last: date
     return {row["segment"]: row["size"] for row in rows}
 
 
-async def cells(
-    reader: Reader, segments: Sequence[int], first: date, last: date, days: Sequence[int], unit: CohortUnit
-) -> list[tuple[int, date, int, int, int]]:
-    """Return segment, start of the cohort, n, active, last. Each day of life is one walk of an index."""
-    rows = await reader.fetch(
+async def cells_by_day(
+    reader: Reader, segments: Sequence[int], first: date, last: date, days: Sequence[int]
+) -> Sequence[Record]:
+    """Return, for each segment and cohort day, `days`, `active` and `last` side by side."""
+    return await reader.fetch(
         """
-        SELECT segment,
-               date_trunc($5, cohort_day::timestamp)::date AS start,
-               n,
-               sum(active)::integer AS active,
-               sum(last)::integer AS last
+        SELECT segment, cohort_day AS start, array_agg(n::integer) AS days, array_agg(active) AS active,
+               array_agg(last) AS last
         FROM retention.cells
         WHERE segment = ANY ($1::integer[])
           AND n = ANY ($2::smallint[])
           AND cohort_day BETWEEN $3 AND $4
-        GROUP BY segment, start, n
+        GROUP BY segment, cohort_day
+        """,
+        segments,
+        days,
+        first,
+        last,
+    )
+
+
+async def cells_by_period(
+    reader: Reader, segments: Sequence[int], first: date, last: date, days: Sequence[int], unit: CohortUnit
+) -> Sequence[Record]:
+    """Return the same for each segment and week or month."""
+    return await reader.fetch(
+        """
+        SELECT segment, start, array_agg(n::integer) AS days, array_agg(active) AS active, array_agg(last) AS last
+        FROM (
+            SELECT segment,
+                   date_trunc($5, cohort_day::timestamp)::date AS start,
+                   n,
+                   sum(active)::integer AS active,
+                   sum(last)::integer AS last
+            FROM retention.cells
+            WHERE segment = ANY ($1::integer[])
+              AND n = ANY ($2::smallint[])
+              AND cohort_day BETWEEN $3 AND $4
+            GROUP BY segment, start, n
+        ) AS summed
+        GROUP BY segment, start
         """,
         segments,
         days,
@@ -61,7 +86,6 @@ async def cells(
         last,
         unit,
     )
-    return [tuple(row) for row in rows]
 
 
 async def sums(
@@ -108,29 +132,33 @@ async def invitees(reader: Reader, inviter: str, first: date, last: date, limit:
 
 async def cells_of_invitees(
     reader: Reader, inviter: str, first: date, last: date, max_day: int, unit: CohortUnit, limit: int
-) -> list[tuple[date, int, int, int]]:
-    """Return start of the cohort, n, active, last of those brought by one inviter, counted from their days."""
-    rows = await reader.fetch(
+) -> Sequence[Record]:
+    """Return, for each cohort, `days`, `active` and `last` of those brought by one inviter, counted from their days."""
+    return await reader.fetch(
         """
-        SELECT date_trunc($5, shopper.first_day::timestamp)::date AS start,
-               active.day - shopper.first_day AS n,
-               count(*)::integer AS active,
-               count(*) FILTER (WHERE active.day = shopper.last_day)::integer AS last
+        SELECT start, array_agg(n) AS days, array_agg(active) AS active, array_agg(last) AS last
         FROM (
-            SELECT shopper_id, first_day, last_day
-            FROM retention.shoppers
-            WHERE inviter = $1
-              AND first_day BETWEEN $2 AND $3
-            LIMIT $6
-        ) AS shopper
-        CROSS JOIN LATERAL (
-            SELECT day
-            FROM retention.active_days
-            WHERE shopper_id = shopper.shopper_id
-              AND day <= shopper.first_day + $4::integer
-            LIMIT 1000
-        ) AS active
-        GROUP BY start, n
+            SELECT date_trunc($5, shopper.first_day::timestamp)::date AS start,
+                   active.day - shopper.first_day AS n,
+                   count(*)::integer AS active,
+                   count(*) FILTER (WHERE active.day = shopper.last_day)::integer AS last
+            FROM (
+                SELECT shopper_id, first_day, last_day
+                FROM retention.shoppers
+                WHERE inviter = $1
+                  AND first_day BETWEEN $2 AND $3
+                LIMIT $6
+            ) AS shopper
+            CROSS JOIN LATERAL (
+                SELECT day
+                FROM retention.active_days
+                WHERE shopper_id = shopper.shopper_id
+                  AND day <= shopper.first_day + $4::integer
+                LIMIT 1000
+            ) AS active
+            GROUP BY start, n
+        ) AS counted
+        GROUP BY start
         """,
         inviter,
         first,
@@ -139,7 +167,6 @@ async def cells_of_invitees(
         unit,
         limit,
     )
-    return [tuple(row) for row in rows]
 
 
 async def funnel_steps(
@@ -167,17 +194,35 @@ async def funnel_steps(
     return [tuple(row) for row in rows]
 
 
-async def returns(reader: Reader, first: date, last: date) -> dict[tuple[int, int], int]:
+async def returns(reader: Reader, first: date, last: date) -> dict[int, dict[int, int]]:
     """Return shoppers by day and gap, from as long before `first` as the longest window needs."""
     rows = await reader.fetch(
         """
-        SELECT day, gap, shoppers
+        SELECT day, array_agg(gap::integer) AS gaps, array_agg(shoppers) AS shoppers
         FROM retention.returns
         WHERE day > $1::date - $3::integer
           AND day <= $2
+        GROUP BY day
         """,
         first,
         last,
         MAX_GAP_DAYS,
     )
-    return {(from_date(row["day"]), row["gap"]): row["shoppers"] for row in rows}
+    return {from_date(row["day"]): dict(zip(row["gaps"], row["shoppers"], strict=True)) for row in rows}
+
+
+async def newcomers(reader: Reader, segment: int, first: date, last: date) -> dict[int, int]:
+    """Return how many of a segment were first seen on each day."""
+    rows = await reader.fetch(
+        """
+        SELECT cohort_day, active
+        FROM retention.cells
+        WHERE segment = $1
+          AND n = 0
+          AND cohort_day BETWEEN $2 AND $3
+        """,
+        segment,
+        first,
+        last,
+    )
+    return {from_date(row["cohort_day"]): row["active"] for row in rows}
