@@ -15,6 +15,7 @@ from growth.mechanics.referral.relation.model import (
     LOOP,
     NO_PROGRAM,
     NOT_NEW,
+    UNKNOWN_CODE,
     History,
     Relation,
     Standing,
@@ -47,6 +48,8 @@ MAX_QUEUE_WISHES = 4_096
 MAX_ATTEMPTS_PER_SECOND = 0.2
 MAX_ATTEMPTS = 10
 """Codes that one shopper may try: so many at once, and so many a second after that."""
+MAX_SUSPECTS = 65_536
+"""Shoppers remembered for a code that nobody has."""
 
 BOUND = Counter("growth_referral_bound_total", "Shoppers bound to an inviter")
 REFUSED = Counter("growth_referral_refused", "Bindings refused, by reason", ["reason"])
@@ -93,6 +96,7 @@ class Relations:
         """`attempts` is how often one shopper may try a code: nobody finds another's by trying."""
         self._database = database
         self._attempts = attempts
+        self._suspects: set[str] = set()
         self._wishes: Coalescer[Wish, Bound] = Coalescer(
             "referral.relations", self._decide, max_batch=MAX_BATCH_WISHES, max_queue=MAX_QUEUE_WISHES
         )
@@ -114,16 +118,28 @@ class Relations:
 
         Raises `Refusal` with the reason, and `Unavailable` when Postgres does not answer: asking again is safe.
         """
-        await self._attempts.take(user_id)
+        if user_id in self._suspects:
+            await self._attempts.take(user_id)
         wish = Wish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=mask(nickname))
         try:
             bound = await self._wishes(wish)
         except Refusal as refusal:
             _refused(refusal.kind).inc()
+            if refusal.kind is UNKNOWN_CODE:
+                await self._suspect(user_id)
             raise
         if not bound.replayed:
             BOUND.inc()
         return bound
+
+    async def _suspect(self, user_id: str) -> None:
+        """From the first code that nobody has, every attempt counts; whoever never sent one is not counted at all."""
+        if user_id in self._suspects:
+            return
+        if len(self._suspects) >= MAX_SUSPECTS:
+            self._suspects.clear()
+        self._suspects.add(user_id)
+        await self._attempts.take(user_id)
 
     # --- a batch of wishes --------------------------------------------------------------------------------------------
 

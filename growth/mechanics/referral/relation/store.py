@@ -49,18 +49,30 @@ async def standings(reader: Reader, wishes: Sequence[Wish]) -> Mapping[str, Stan
         """
         SELECT wish.relation_id,
             code.user_id AS inviter_id,
-            current.relation_id AS current_id,
-            current.inviter_id AS current_inviter_id,
-            current.bound_at AS current_bound_at,
-            current.ends_at AS current_ends_at,
-            EXISTS (
-                SELECT
-                FROM referral.relations AS below
-                WHERE below.inviter_id = wish.invitee_id
-                  AND below.is_current) AS has_invitees
+            mine.relation_id AS current_id,
+            mine.inviter_id AS current_inviter_id,
+            mine.bound_at AS current_bound_at,
+            mine.ends_at AS current_ends_at,
+            below.is_there IS NOT NULL AS has_invitees
         FROM json_to_recordset($1::json) AS wish (relation_id uuid, invitee_id text, code text)
-        LEFT JOIN referral.codes AS code ON code.code = wish.code
-        LEFT JOIN referral.relations AS current ON current.invitee_id = wish.invitee_id AND current.is_current
+        -- LATERAL … LIMIT keeps the planner from reading whole tables, which it takes for small.
+        LEFT JOIN LATERAL (
+            SELECT user_id
+            FROM referral.codes
+            WHERE codes.code = wish.code
+            LIMIT 1) AS code ON TRUE
+        LEFT JOIN LATERAL (
+            SELECT relation_id, inviter_id, bound_at, ends_at
+            FROM referral.relations
+            WHERE relations.invitee_id = wish.invitee_id
+              AND is_current
+            LIMIT 1) AS mine ON TRUE
+        LEFT JOIN LATERAL (
+            SELECT TRUE AS is_there
+            FROM referral.relations
+            WHERE relations.inviter_id = wish.invitee_id
+              AND is_current
+            LIMIT 1) AS below ON TRUE
         """,
         msgspec.json.encode(wishes).decode(),
     )
