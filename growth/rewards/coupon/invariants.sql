@@ -1,3 +1,6 @@
+-- What a row says of itself (one order while locked or used, an end exactly while expired or voided, …) is in CHECKs of
+-- the table: to look for it here would read ten million coupons in vain.
+
 -- name: No template has given more than it has, kept units for printed codes included
 SELECT template_id, issued, codes_left, units_total
 FROM coupon.templates
@@ -51,25 +54,8 @@ LEFT JOIN (
 WHERE batch.redeemed <> coalesce(counted.codes, 0)
    OR counted.without_coupon > 0;
 
--- name: An order has a coupon exactly while the coupon is locked or used
-SELECT coupon_id, state, order_id
-FROM coupon.coupons
-WHERE (state IN ('locked', 'used')) <> (order_id IS NOT NULL);
-
 -- name: No order line is owed back for a coupon that its order has
 SELECT owed.order_id, owed.line_id, owed.coupon_id, owed.reason
 FROM coupon.refunds_required AS owed
 JOIN coupon.coupons AS coupon USING (coupon_id)
 WHERE coupon.order_id = owed.order_id;
-
--- name: No coupon was told to end soon, or expired, while an order had it
-SELECT coupon_id, state, ended_at
-FROM coupon.coupons
-WHERE state IN ('locked', 'used')
-  AND ended_at IS NOT NULL;
-
--- name: A coupon that was taken back is not to be used
-SELECT coupon_id, state, revoked_at
-FROM coupon.coupons
-WHERE revoked_at IS NOT NULL
-  AND state IN ('issued', 'expired');

@@ -163,6 +163,8 @@ class Coupons:
             return await listing.page_by_order(
                 self._database, order_id, template_id=template_id, states=states, after=after, limit=limit
             )
+        if template_id is None and state is None:
+            return await listing.page_of_all(self._database, after, limit)
         return await listing.page_by_template(self._database, template_id, states, after, limit)
 
     async def void(self, act: Act, coupon_id: str) -> Coupon:

@@ -59,29 +59,53 @@ async def page_by_template(
 ) -> list[Coupon]:
     """Return coupons of a template, or of all, in the order of their ids, past `after`.
 
-    One look into the index for each template and state: a few locked coupons are found among millions of others.
+    One look into the index for each template and state: a few locked coupons are found among millions of others. Rows
+    are fetched for those alone that are shown.
     """
     rows = await reader.fetch(
         """
-        SELECT found.*
-        FROM coupon.templates AS template
-        CROSS JOIN unnest($1::text[]) AS wanted (state)
-        CROSS JOIN LATERAL (
-            SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until,
-                order_id, locked_at, used_at, paid_fen, revoked_at, ended_at
-            FROM coupon.coupons AS coupon
-            WHERE coupon.template_id = template.template_id
-              AND coupon.state = wanted.state
-              AND coupon.coupon_id > coalesce($3::uuid, '00000000-0000-0000-0000-000000000000')
-            ORDER BY coupon.coupon_id
+        WITH shown AS MATERIALIZED (
+            SELECT found.coupon_id
+            FROM coupon.templates AS template
+            CROSS JOIN unnest($1::text[]) AS wanted (state)
+            CROSS JOIN LATERAL (
+                SELECT coupon.coupon_id
+                FROM coupon.coupons AS coupon
+                WHERE coupon.template_id = template.template_id
+                  AND coupon.state = wanted.state
+                  AND coupon.coupon_id > coalesce($3::uuid, '00000000-0000-0000-0000-000000000000')
+                ORDER BY coupon.coupon_id
+                LIMIT $4
+            ) AS found
+            WHERE $2::uuid IS NULL OR template.template_id = $2
+            ORDER BY found.coupon_id
             LIMIT $4
-        ) AS found
-        WHERE $2::uuid IS NULL OR template.template_id = $2
-        ORDER BY found.coupon_id
-        LIMIT $4
+        )
+        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
+            locked_at, used_at, paid_fen, revoked_at, ended_at
+        FROM shown
+        JOIN coupon.coupons USING (coupon_id)
+        ORDER BY coupon_id
         """,
         list(states),
         template_id,
+        after,
+        limit,
+    )
+    return [coupon_of(row) for row in rows]
+
+
+async def page_of_all(reader: Reader, after: str | None, limit: int) -> list[Coupon]:
+    """Return all coupons in the order of their ids, past `after`."""
+    rows = await reader.fetch(
+        """
+        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
+            locked_at, used_at, paid_fen, revoked_at, ended_at
+        FROM coupon.coupons
+        WHERE coupon_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
+        ORDER BY coupon_id
+        LIMIT $2
+        """,
         after,
         limit,
     )
