@@ -24,7 +24,9 @@ class Keeper:
         return await outbox.prune(self._database, turn.now, self._keep_days, LOG)
 
     async def depart(self, _turn: Turn) -> int:
-        """Go on erasing, or moving, what is too much for one transaction; one batch of one shopper."""
+        """Go on erasing, or moving, what is too much for one transaction: one batch, of one shopper. Returns 0 or 1."""
         async with self._database.transaction() as tx:
             departure = await store.next_departure(tx)
-            return await shopper.go_on(tx, departure) if departure else 0
+            if departure is not None:
+                await shopper.go_on(tx, departure)
+        return int(departure is not None)

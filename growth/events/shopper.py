@@ -45,9 +45,7 @@ async def _depart(tx: Tx, departure: Departure) -> None:
     await go_on(tx, departure)
 
 
-async def go_on(tx: Tx, departure: Departure) -> int:
-    """Take one batch away; return how many activities that were."""
-    gone = await store.depart(tx, departure, DEPART_BATCH)
-    if gone < DEPART_BATCH:
+async def go_on(tx: Tx, departure: Departure) -> None:
+    """Take one batch away; note when it was the last."""
+    if await store.depart(tx, departure, DEPART_BATCH) < DEPART_BATCH:
         await store.end_departure(tx, departure.user_id)
-    return gone

@@ -1,0 +1,123 @@
+"""`POST /v1/events`, as a mini-program sees it."""
+
+import asyncio
+import json
+
+import pytest
+
+from growth.bootstrap import Growth
+from growth.plumbing.http import MAX_BODY_BYTES
+from growth.plumbing.outbox import OUTBOX
+from growth.reactions import reactions
+from growth.vocabulary.refusals import Unavailable
+from tests.app import RunningApp, running_app
+from tests.events.telling import JSON, ago, event
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/v1/events"
+CALLERS = 64
+
+
+async def send(app: RunningApp, raw: bytes, **headers: str) -> tuple[int, JSON]:
+    shown = app.shopper_headers("u1") | {"content-type": "application/json"}
+    response = await app.client.post(
+        PATH, content=raw, headers=shown | {k.replace("_", "-"): v for k, v in headers.items()}
+    )
+    return response.status_code, response.json()
+
+
+async def test_a_batch_is_answered_event_by_event(postgres_dsn: str, redis_url: str) -> None:
+    async with running_app(postgres_dsn, redis_url) as app:
+        bad = event("bad", type_="order.paid")
+        response = await app.shopper("u1", "POST", PATH, {"events": [event("a"), bad, event("a")]})
+        assert response.status_code == 202
+        told = response.json()
+        assert (told["accepted"], told["duplicate"]) == (1, 1)
+        assert [(one["index"], one["code"]) for one in told["rejected"]] == [(1, "event.unknown_type")]
+        assert response.headers["content-type"] == "application/json"
+        # The user is who the token says, and nobody else.
+        rows = await app.growth.database.fetch("SELECT subject FROM events.log")
+        assert [row["subject"] for row in rows] == ["u1"]
+        # All the same in any spelling of the body and its headers.
+        for raw in (json.dumps({"events": [event("b")]}, indent=1).encode(), b' {"events" : [ ] } '):
+            for type_ in ("application/json", "application/json; charset=utf-8", "Application/JSON"):
+                status, _ = await send(app, raw, content_type=type_)
+                assert status == 202
+
+
+async def test_what_is_no_batch_is_refused(postgres_dsn: str, redis_url: str) -> None:
+    async with running_app(postgres_dsn, redis_url) as app:
+        for raw, status, code in (
+            (b"", 400, "request.invalid"),
+            (b"[]", 400, "request.invalid"),
+            (b'{"events":[],"user_id":"u2"}', 400, "request.invalid"),
+            (b'{"events":[' + b",".join([b"1"] * 101) + b"]}", 400, "request.invalid"),
+            (b'{"events":[' + b" " * MAX_BODY_BYTES + b"]}", 413, "request.too_large"),
+        ):
+            got, problem = await send(app, raw)
+            assert (got, problem["code"]) == (status, code)
+        got, problem = await send(app, b'{"events":[]}', content_type="text/plain")
+        assert (got, problem["code"]) == (415, "request.unsupported_type")
+        for authorization in ("", "Bearer nonsense", "Basic x"):
+            response = await app.client.post(PATH, json={"events": []}, headers={"authorization": authorization})
+            assert response.status_code == 401
+        assert (await app.client.get(PATH, headers=app.shopper_headers("u1"))).status_code == 405
+        assert not await app.growth.database.fetch("SELECT FROM events.log")
+
+
+async def test_too_many_events_a_minute_are_refused_with_the_time_to_wait(postgres_dsn: str, redis_url: str) -> None:
+    async with running_app(postgres_dsn, redis_url, GROWTH_SHOPPER_EVENTS_PER_MINUTE="1") as app:
+        batch = {"events": [event(number) for number in range(60)]}
+        assert (await app.shopper("u1", "POST", PATH, batch)).status_code == 202
+        refused = await app.shopper("u1", "POST", PATH, batch)
+        assert (refused.status_code, refused.json()["code"]) == (429, "request.too_many")
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await app.shopper("u2", "POST", PATH, batch)).status_code == 202
+
+
+async def test_too_many_requests_are_refused_too(postgres_dsn: str, redis_url: str) -> None:
+    limits = {"GROWTH_SHOPPER_REQUESTS_PER_SECOND": "1", "GROWTH_SHOPPER_BURST": "2"}
+    async with running_app(postgres_dsn, redis_url, **limits) as app:
+        answers = await asyncio.gather(
+            *(app.shopper("u1", "POST", PATH, {"events": [event(number)]}) for number in range(6))
+        )
+        statuses = sorted(answer.status_code for answer in answers)
+        assert statuses[:2] == [202, 202]
+        assert statuses[-3:] == [429] * 3
+
+
+async def test_64_clients_at_once_have_each_event_counted_once(postgres_dsn: str, redis_url: str) -> None:
+    no_limit = {"GROWTH_SHOPPER_EVENTS_PER_MINUTE": "0"}
+    async with (
+        running_app(postgres_dsn, redis_url, **no_limit) as one,
+        running_app(postgres_dsn, redis_url, **no_limit) as other,
+    ):
+        batch = {"events": [event(number, at=ago(hours=number)) for number in range(20)]}
+        answers = await asyncio.gather(
+            *((one, other)[place % 2].shopper("u1", "POST", PATH, batch) for place in range(CALLERS))
+        )
+        assert sum(answer.json()["accepted"] for answer in answers) == 20
+        assert sum(answer.json()["duplicate"] for answer in answers) == 20 * (CALLERS - 1)
+
+
+async def test_without_postgres_the_client_is_asked_to_come_again(
+    postgres_dsn: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_app(postgres_dsn, redis_url) as app:
+
+        async def gone(*_: object) -> None:
+            raise Unavailable("Postgres did not answer")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(app.growth.database, "fetchrow", gone)
+            refused = await app.shopper("u1", "POST", PATH, {"events": [event("a")]})
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert (await app.shopper("u1", "POST", PATH, {"events": [event("a")]})).json()["accepted"] == 1
+
+
+async def test_every_follower_reads_a_log_that_is_watched(postgres_dsn: str, redis_url: str) -> None:
+    async with running_app(postgres_dsn, redis_url) as app:
+        growth: Growth = app.growth
+        assert {subscription.log.table for subscription in reactions(growth)} <= {OUTBOX.table, "events.log"}
