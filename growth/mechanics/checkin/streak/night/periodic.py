@@ -18,7 +18,7 @@ from growth.vocabulary.refusals import Refusal
 
 log = structlog.get_logger("checkin.night")
 
-PAGE_SHOPPERS = 5_000
+PAGE_SHOPPERS = 2_000
 """Looked at in one transaction."""
 GRACE = timedelta(minutes=1)
 """Taps of before midnight have long been written by then."""
