@@ -10,7 +10,7 @@ from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Scope
 
 import growth.events.routes as events_routes
 import growth.listeners.retention.report.admin as retention_admin
@@ -55,6 +55,7 @@ import growth.shop.webhook.admin as webhook_admin
 import growth.shop.webhook.delivery.admin as delivery_admin
 from growth import shoppers
 from growth.bootstrap import Growth, stop_task
+from growth.events.front import Front as EventsFront
 from growth.mechanics.checkin.front import Front as CheckinFront
 from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
@@ -199,6 +200,10 @@ def create_app(growth: Growth) -> ASGIApp:
             await growth.limits.operator.take(operator.name)
         await growth.limits.address.take(address_group(address(request)))
 
+    async def limit_plain(scope: Scope, user_id: str) -> None:
+        await growth.limits.address.take(address_group(client_address(scope, growth.settings.trusted_proxies)))
+        await growth.limits.shopper.take(user_id)
+
     litestar = Litestar(
         route_handlers=[*routers(), livez, readyz, docs.router],
         dependencies={
@@ -208,7 +213,7 @@ def create_app(growth: Growth) -> ASGIApp:
             "database": given(growth.database),
             "readiness": given(readiness),
             "shop": given(growth.shop),
-            "events": given(growth.events.events),
+            "events": after_shopper(growth.events.events),
             "webhooks": given(growth.webhook.webhooks),
             "deliveries": given(growth.webhook.deliveries),
             "coupons": given(growth.coupon.coupons),
@@ -255,7 +260,8 @@ def create_app(growth: Growth) -> ASGIApp:
         logging_config=None,
     )
     litestar.state.operators = growth.operators
-    taps = CheckinFront(litestar, check_ins=growth.checkin.check_ins, identity=growth.identity)
+    batches = EventsFront(litestar, events=growth.events.events, identity=growth.identity, limit=limit_plain)
+    taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, identity=growth.identity)
     front = Turnstile(
         Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),
         board=sale.board,

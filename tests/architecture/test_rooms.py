@@ -19,6 +19,7 @@ SHARED_NOUNS: Mapping[str, str] = {
 
 NOUNS: Mapping[str, str] = {
     # A room's own nouns, each with what it is. A file of another name is a noun that was not thought about.
+    "events/front.py": "the short cut in front of the routes",
     "shop/hooks.py": "what the shop tells, as Structs",
     "shop/signatures.py": "Standard Webhooks, both ways",
     "shop/webhook/addresses.py": "whom we may call",

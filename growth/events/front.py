@@ -1,0 +1,97 @@
+"""The front: plain batches go straight to the way in. Most are small, and the routes would cost more than their events.
+
+A short cut, never another way: whatever is not exactly of the plain form (another header, a token not yet seen to be
+good, a body that does not come whole) goes on to the ordinary routes, which answer the same.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from growth.events.service import Events
+from growth.plumbing.front import Asked, Headers, answer
+from growth.plumbing.http import MAX_BODY_BYTES
+from growth.plumbing.identity import Identity
+from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.vocabulary import clock
+from growth.vocabulary.refusals import Refusal, Unavailable
+
+PATH = "/v1/events"
+
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+_NO_STORE = (b"cache-control", b"no-store")
+_encode = msgspec.json.Encoder().encode
+
+
+class Front:
+    """The ASGI middleware. `app` is everything else; `limit` takes one request from the caller's shares."""
+
+    def __init__(
+        self, app: ASGIApp, *, events: Events, identity: Identity, limit: Callable[[Scope, str], Awaitable[None]]
+    ) -> None:
+        self._app = app
+        self._events = events
+        self._identity = identity
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a plain batch; hand on all else."""
+        if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
+            return await self._app(scope, receive, send)
+        asked = Asked(scope)
+        shopper = self._identity.peek(asked.token) if asked.is_plain and not scope["query_string"] else None
+        if shopper is None:
+            return await self._app(scope, receive, send)
+        messages, raw = await _whole(receive)
+        if raw is None:
+            return await self._app(scope, _once_more(messages, receive), send)
+        scope["path_template"] = PATH
+        request_id = str(scope["state"].get("request_id", ""))
+        try:
+            await self._limit(scope, shopper.user_id)
+            taken = await self._events.take(shopper.user_id, raw, clock.now())
+        except Refusal as refusal:
+            headers: Headers = [_PROBLEM, _NO_STORE]
+            told: dict[str, str] = getattr(refusal, "headers", {})
+            headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
+            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
+            return await answer(send, refusal.kind.status, headers, body)
+        except Unavailable as error:
+            scope["state"]["trouble"] = f"{error.what}: {error.__cause__!r}"
+            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
+            detail = "Try again after Retry-After, with the same Idempotency-Key"
+            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+        return await answer(send, 202, [_JSON], _encode(taken))
+
+
+async def _whole(receive: Receive) -> tuple[list[Any], bytes | None]:
+    """Read the body; return the messages it came in, and None if it is too large or ends too early."""
+    messages: list[Any] = []
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message: Any = await receive()
+        messages.append(message)
+        if message["type"] != "http.request":
+            return messages, None
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > MAX_BODY_BYTES:
+            return messages, None
+        if not message.get("more_body"):
+            return messages, b"".join(pieces)
+
+
+def _once_more(messages: list[Any], receive: Receive) -> Receive:
+    """Give back the messages that were read, then go on."""
+    waiting = iter(messages)
+
+    async def receive_again() -> Any:
+        message = next(waiting, None)
+        return await receive() if message is None else message
+
+    return receive_again
