@@ -186,6 +186,8 @@ async def _count(database: Database) -> None:
             JOIN retention.active_days AS active USING (shopper_id)
             CROSS JOIN LATERAL unnest(shopper.segments) AS member (segment)
             GROUP BY member.segment, active.day - shopper.first_day, shopper.first_day
+            -- As they would have come to be.
+            ORDER BY shopper.first_day + (active.day - shopper.first_day), shopper.first_day
             """
         )
         await tx.execute(
@@ -230,7 +232,7 @@ def questions(reports: Reports) -> dict[str, Callable[[], Awaitable[object]]]:
         "the same, on or after": Question(first=LAST_DAY - timedelta(days=89), last=LAST_DAY, metric="on_or_after"),
         "matrix, 365 days x D0 to D30": Question(**year),
         "52 weeks x D0 to D90": Question(cohort="week", days=90, **year),
-        "12 months x D0 to D30, by source": Question(cohort="month", split="source", **year),
+        "52 weeks x D0 to D13, by source": Question(cohort="week", days=13, split="source", **year),
         "90 days x D0 to D30, by source": Question(first=LAST_DAY - timedelta(days=89), last=LAST_DAY, split="source"),
         "90 days, of one source and mechanic": Question(
             first=LAST_DAY - timedelta(days=89), last=LAST_DAY, source="wechat", mechanic="checkin"

@@ -66,7 +66,8 @@ CREATE TABLE retention.steps (
 );
 
 -- The counters behind every matrix: of the shoppers of a segment that were first seen on `cohort_day`, how many were
--- active on day n of their life (0 is the first), and for how many that is the last day so far.
+-- active on day n of their life (0 is the first), and for how many that is the last day so far. A segment's number begins
+-- with its family (model.py); each family has a partition, so that what is asked most lies close together.
 CREATE TABLE retention.cells (
     segment integer NOT NULL,
     n smallint NOT NULL CHECK (n BETWEEN 0 AND 365),
@@ -74,7 +75,17 @@ CREATE TABLE retention.cells (
     active integer NOT NULL CHECK (active >= 0),
     last integer NOT NULL CHECK (last BETWEEN 0 AND active),
     PRIMARY KEY (segment, n, cohort_day)
-) WITH (fillfactor = 80);
+) PARTITION BY RANGE (segment);
+CREATE TABLE retention.cells_of_all PARTITION OF retention.cells
+    FOR VALUES FROM (0) TO (16777216) WITH (fillfactor = 80);
+CREATE TABLE retention.cells_of_sources PARTITION OF retention.cells
+    FOR VALUES FROM (16777216) TO (33554432) WITH (fillfactor = 80);
+CREATE TABLE retention.cells_of_mechanics PARTITION OF retention.cells
+    FOR VALUES FROM (33554432) TO (50331648) WITH (fillfactor = 80);
+CREATE TABLE retention.cells_of_cube PARTITION OF retention.cells
+    FOR VALUES FROM (50331648) TO (67108864) WITH (fillfactor = 80);
+CREATE TABLE retention.cells_of_early PARTITION OF retention.cells
+    FOR VALUES FROM (67108864) TO (83886080) WITH (fillfactor = 80);
 
 -- The counters behind daily, weekly and monthly actives: shoppers active on `day` by how many days before they were
 -- active the last time; 30 for 30 or more, or never.
