@@ -318,14 +318,16 @@ def report_retention(
 
 
 @cli.command()
-def demo() -> None:
+@click.option("--shoppers", type=click.IntRange(1, 1_000_000), help="Make up as many visitors, to be counted.")
+@click.option("--days", type=click.IntRange(1, 1000), default=365, show_default=True, help="So long until yesterday.")
+def demo(shoppers: int | None, days: int) -> None:
     """Put the demo shop into the database that the environment names: campaigns to try, and an operator."""
     from growth.demo import put_demo_shop  # noqa: PLC0415 - only this command and `dev` need it
 
     settings = _settings()
     if settings.is_production:
         raise click.UsageError("The demo shop has a well-known start. Set GROWTH_ENVIRONMENT=development first.")
-    shop = _run(put_demo_shop(settings))
+    shop = _run(put_demo_shop(settings, shoppers, days))
     console.print(shop.told())
 
 

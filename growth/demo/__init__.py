@@ -33,10 +33,12 @@ class DemoShop(Struct, frozen=True):
         return "\n".join([f"operator key  {self.operator_key}", *self.lines])
 
 
-async def put_demo_shop(settings: Settings) -> DemoShop:
-    """End what an earlier demo left and open a fresh one."""
+async def put_demo_shop(settings: Settings, shoppers: int | None = None, days: int = 0) -> DemoShop:
+    """End what an earlier demo left and open a fresh one; with so many visitors in so many days, if told."""
     async with assembled(settings) as growth:
         act = Act(Operator(DEMO, Role.ADMIN), clock.now(), reason="demo")
+        if shoppers is not None:
+            await retention.put_visitors(growth, act.now, shoppers, days)
         key = await _operator(growth, act.now)
         lines = [line for room in ROOMS for line in await room.put(growth, act)]
         return DemoShop(key, await flash_sale.open_sale_id(growth), lines)
