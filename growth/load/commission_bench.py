@@ -1,0 +1,372 @@
+"""What inviters' money costs on this machine: orders paid with commission, and a settlement run of many entries.
+
+`python -m growth.load.commission_bench [--entries N] [--settlement]` starts servers of its own and prints what was
+measured, beside a bare server on the same core; `--settlement` leaves the orders out.
+"""
+
+import asyncio
+import statistics
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from time import monotonic
+
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from growth.load.bench_stack import Stack, running_stack
+from growth.load.engine import Engine
+from growth.load.group_buy_bench import Cost, Requests, request
+from growth.load.processes import Processes, cores
+from growth.load.tokens import shopper_token
+from growth.load.wire import Endpoint
+from growth.mechanics.referral.commission.model import EARNED, HOUSE, pending_id
+from growth.mechanics.referral.model import PercentRule, ReferralDraft
+from growth.plumbing.invariants import violations
+from growth.plumbing.postgres import Database, Tx, connect_postgres
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import Currency, Transfer
+from growth.shop.signatures import sign
+from growth.vocabulary import clock
+from growth.vocabulary.ids import new_id
+
+ROUNDS = 3
+PLAY_SECONDS = 4.0
+CONNECTIONS = 8
+PAYERS = 20_000
+INVITERS = 2_000
+HOOKS = 24_000
+EVENTS_IN_LARGE_HOOK = 100
+LARGE_HOOKS = 400
+ENTRIES = 1_000_000
+SEED_BATCH = 5_000
+ENTRIES_OF_ONE_INVITER = 10
+WATCHING = 2
+"""Connections."""
+WAIT_SECONDS = 30.0
+SEED_SECONDS = 600.0
+LOOK_SECONDS = 0.25
+MAX_RUN_SECONDS = 1_800
+AMOUNT_FEN = 10_000
+THIRD = 1 / 3
+BASIS_POINTS = 1_000
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One settlement run."""
+
+    entries: int
+    seconds: float
+    per_second: tuple[float, float]
+    """In the first third of the time, and in the last: is it flat?"""
+    cpu_seconds: dict[str, float]
+    available_fen: int
+
+
+def hooks(secret: str, count: int, size: int, payer: str) -> Iterator[bytes]:
+    """Return signed hooks of `size` orders each, every order of another number."""
+    for number in range(count):
+        now = clock.now()
+        events = [
+            {
+                "specversion": "1.0",
+                "id": f"{payer}-{size}-{number}-{place}",
+                "source": "bench",
+                "type": "order.paid",
+                "time": now,
+                "data": {
+                    "order_id": f"{payer}-{size}-{number}-{place}",
+                    "user_id": f"{payer}{(number * size + place) % PAYERS}",
+                    "paid_at": now,
+                    "paid_fen": AMOUNT_FEN,
+                    "lines": [{"line_id": "1", "sku": "tea", "units": 1, "amount_fen": AMOUNT_FEN}],
+                },
+            }
+            for place in range(size)
+        ]
+        body = msgspec.json.encode(events)
+        signed = sign(secret, f"hook-{payer}-{size}-{number}", now, body)
+        head = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+        yield (
+            f"POST /shop/v1/events HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n{head}"
+            f"content-length: {len(body)}\r\n\r\n"
+        ).encode() + body
+
+
+async def _program(tx: Tx) -> None:
+    """A program that is live since an hour: ten percent."""
+    draft = ReferralDraft(title="Bench", level_1=PercentRule(basis_points=BASIS_POINTS))
+    program_id, told = new_id(clock.now()), msgspec.to_builtins(draft)
+    await tx.execute(
+        """
+        INSERT INTO referral.programs (program_id, draft, levels, state, created_at, published_at)
+        VALUES ($1, $2, 1, 'published', now() - interval '1 hour', now() - interval '1 hour')
+        """,
+        program_id,
+        told,
+    )
+    await tx.execute(
+        """
+        INSERT INTO referral.terms (program_id, version, draft, levels, from_at)
+        VALUES ($1, 1, $2, 1, now() - interval '1 hour')
+        """,
+        program_id,
+        told,
+    )
+
+
+async def _bind(tx: Tx, prefix: str, invitees: int, inviters: int) -> None:
+    """Let each of `invitees` have been brought by one of `inviters`, over a month."""
+    await tx.execute(
+        """
+        INSERT INTO referral.relations
+            (relation_id, invitee_id, inviter_id, program_id, source, nickname, is_new, bound_at)
+        SELECT gen_random_uuid(), $1 || number, $1 || '-inviter' || number % $3::int, gen_random_uuid(), 'shopper', '*',
+            TRUE, now() - interval '1 hour' - number % 100000 * interval '26 seconds'
+        FROM generate_series(0, $2::int - 1) AS number
+        """,
+        prefix,
+        invitees,
+        inviters,
+    )
+    await tx.execute(
+        """
+        INSERT INTO referral.inviters (user_id, invited)
+        SELECT inviter_id, count(*)
+        FROM referral.relations
+        WHERE starts_with(inviter_id, $1)
+        GROUP BY inviter_id
+        """,
+        prefix,
+    )
+
+
+async def _cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> Cost:
+    """Play closed loops, of as many connections as a shop has."""
+    cpu, rates = [], []
+    statuses: dict[int, int] = {}
+    served = Processes({"server": pid})
+    for _ in range(ROUNDS):
+        source = Requests(payloads)
+        engine = Engine(Endpoint(url), CONNECTIONS, source)
+        await engine.open()
+        before = served.sample()
+        await engine.play_closed(PLAY_SECONDS)
+        after = served.sample()
+        await engine.close()
+        cpu.append((after.seconds["server"] - before.seconds["server"]) / max(1, engine.answered_count) * 1e6)
+        rates.append(engine.answered_in_time / engine.played_seconds)
+        for status, count in source.statuses.items():
+            statuses[status] = statuses.get(status, 0) + count
+    return Cost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
+
+
+async def orders(stack: Stack, database: Database) -> list[Cost]:
+    """Measure order.paid without and with commission, alone and many in a hook, beside a bare POST."""
+    async with database.transaction() as tx:
+        await _program(tx)
+        await _bind(tx, "payer", PAYERS, INVITERS)
+    url, pid = stack.target.base_url, stack.target.pids["serve"]
+    assert isinstance(pid, int)
+    secret = stack.target.shop_secret
+    assert secret is not None
+    token = shopper_token(stack.target.jwt_secret, "bench", clock.now())
+    claims = "/v1/flash-sales/00000000-0000-7000-8000-000000000000/claims"
+
+    def bare() -> Iterator[bytes]:
+        while True:
+            yield request("POST", claims, token, b'{"units":1}', "k")
+
+    found = [await _cost("bare Litestar POST", stack.litestar.url, stack.litestar.pid, bare())]
+    for name, count, size, payer in (
+        ("order.paid, nobody's", HOOKS, 1, "stranger"),
+        ("order.paid, commission", HOOKS, 1, "payer"),
+        ("100 paid, nobody's", LARGE_HOOKS, EVENTS_IN_LARGE_HOOK, "stranger"),
+        ("100 paid, commission", LARGE_HOOKS, EVENTS_IN_LARGE_HOOK, "payer"),
+    ):
+        found.append(await _cost(name, url, pid, hooks(secret, count, size, payer)))
+    return found
+
+
+async def _seed(database: Database, entries: int) -> None:
+    """Write commissions of orders received a week ago, with what the ledger holds for them, as if hooks had told."""
+    people = entries // ENTRIES_OF_ONE_INVITER
+    async with database.transaction() as tx:
+        await _bind(tx, "settled", people, people)
+    relations = await database.fetch(
+        "SELECT relation_id, invitee_id, inviter_id FROM referral.relations WHERE starts_with(invitee_id, 'settled')"
+    )
+    now = clock.now()
+    for first in range(0, entries, SEED_BATCH):
+        rows = []
+        transfers = []
+        for number in range(first, min(first + SEED_BATCH, entries)):
+            relation = relations[number % len(relations)]
+            commission_id = new_id(now)
+            rows.append({"commission_id": commission_id, "order_id": f"settled-{number}", **dict(relation)})
+            transfers.append(
+                Transfer(
+                    transfer_id=pending_id(commission_id, 1),
+                    debit=HOUSE,
+                    credit=relation["inviter_id"],
+                    currency=Currency.COMMISSION,
+                    amount=AMOUNT_FEN * BASIS_POINTS // 10_000,
+                    reason=EARNED,
+                    subject=commission_id,
+                    pending=True,
+                )
+            )
+        async with database.transaction() as tx:
+            await ledger.transfer(tx, transfers, now)
+            await _add(tx, msgspec.json.encode(rows).decode())
+    await database.fetchval("ANALYZE referral.commissions, referral.commission_steps, ledger.transfers")
+
+
+async def _add(tx: Tx, rows: str) -> None:
+    await tx.execute(
+        """
+        WITH told AS (
+            SELECT *
+            FROM json_to_recordset($1::json) AS told
+                (commission_id uuid, order_id text, inviter_id text, invitee_id text, relation_id uuid)
+        ),
+        stepped AS (
+            INSERT INTO referral.commission_steps (commission_id, revision, at, from_fen, to_fen, state, why)
+            SELECT commission_id, 1, now() - interval '8 days', 0, 1000, 'pending', 'paid'
+            FROM told
+        ),
+        counted AS (
+            INSERT INTO referral.inviter_months AS known (inviter_id, month, money_fen)
+            SELECT inviter_id, date_trunc('month', now() - interval '8 days')::date, 1000 * count(*)
+            FROM told
+            GROUP BY inviter_id
+            ON CONFLICT (inviter_id, month) DO UPDATE
+            SET money_fen = known.money_fen + excluded.money_fen
+        )
+        INSERT INTO referral.commissions (commission_id, order_id, level, inviter_id, invitee_id, relation_id,
+            program_id, terms_version, kind, basis_points, fixed_fen, available_after_days, paid_at, month, lines,
+            is_kept, amount_fen, revision, state, received_at, due_at, judged_at, created_at)
+        SELECT commission_id, order_id, 1, inviter_id, invitee_id, relation_id, gen_random_uuid(), 1, 'percent', 1000,
+            0, 6, now() - interval '8 days', date_trunc('month', now() - interval '8 days')::date,
+            '[{"line_id": "1", "sku": "tea", "units": 1, "amount_fen": 10000, "refunded_units": 0, "refunded_fen": 0,
+               "is_in_scope": true, "kept_fen": 10000, "commission_fen": 1000}]',
+            TRUE, 1000, 1, 'pending', now() - interval '7 days', now() - interval '1 day', now(),
+            now() - interval '8 days'
+        FROM told
+        """,
+        rows,
+    )
+
+
+async def _lead(database: Database, *, until: str) -> None:
+    """Keep the worker from settling, or let it."""
+    await database.fetchval(
+        """
+        INSERT INTO plumbing.leases AS lease (name, holder, fence, expires_at)
+        VALUES ('referral.settle_due', 'bench', 1, $1::text::timestamptz)
+        ON CONFLICT (name) DO UPDATE
+        SET holder = 'bench', fence = lease.fence + 1, expires_at = excluded.expires_at
+        RETURNING fence
+        """,
+        until,
+    )
+
+
+async def _left(database: Database) -> int:
+    left: int = await database.fetchval(
+        "SELECT count(*) FROM referral.commissions WHERE state = 'pending' AND due_at IS NOT NULL"
+    )
+    return left
+
+
+async def settlement(stack: Stack, database: Database, entries: int) -> Run:
+    """Let a worker make so many entries available, and watch."""
+    await _lead(database, until="infinity")
+    await _seed(database, entries)
+    watched = Processes(stack.target.pids)
+    await _lead(database, until="-infinity")
+    before, begin = watched.sample(), monotonic()
+    looks = [(0.0, 0)]
+    while looks[-1][1] < entries and looks[-1][0] < MAX_RUN_SECONDS:
+        await asyncio.sleep(LOOK_SECONDS)
+        done = entries - await _left(database)
+        if done == 0:
+            # The worker has not looked at its lease yet.
+            before, begin = watched.sample(), monotonic()
+            continue
+        looks.append((monotonic() - begin, done))
+    after = watched.sample()
+    assert looks[-1][1] == entries, "it took too long"
+    return Run(
+        entries=entries,
+        seconds=looks[-1][0],
+        per_second=(_rate(looks, 0.0, THIRD), _rate(looks, 1 - THIRD, 1.0)),
+        cpu_seconds={name: after.seconds[name] - before.seconds[name] for name in after.seconds}
+        | {"machine": after.busy_seconds - before.busy_seconds},
+        available_fen=await database.fetchval(
+            "SELECT sum(posted)::bigint FROM ledger.accounts WHERE starts_with(owner, 'settled')"
+        ),
+    )
+
+
+def _rate(looks: Sequence[tuple[float, int]], from_share: float, to_share: float) -> float:
+    """Return entries a second between two shares of the time."""
+    took = looks[-1][0]
+    first = next(look for look in looks if look[0] >= from_share * took)
+    last = next(look for look in reversed(looks) if look[0] <= to_share * took)
+    return (last[1] - first[1]) / max(last[0] - first[0], LOOK_SECONDS)
+
+
+def told(costs: Sequence[Cost], run: Run) -> str:
+    """Say it to a person."""
+    sizes = {"100": EVENTS_IN_LARGE_HOOK}
+    lines = []
+    for one in costs:
+        size = sizes.get(one.name.partition(" ")[0], 1)
+        ratio = costs[0].cpu_us / (one.cpu_us / size)
+        lines.append(
+            f"{one.name:24} {one.per_second * size:9,.0f}/s  {one.cpu_us / size:7.1f} µs CPU each"
+            f" ({one.spread_us[0] / size:.1f} to {one.spread_us[1] / size:.1f}), {ratio:.2f} x bare  {one.statuses}"
+        )
+    cpu = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.cpu_seconds.items())
+    lines.append(
+        f"{run.entries:,} entries available in {run.seconds:.1f} s, {run.entries / run.seconds:,.0f}/s:"
+        f" {run.per_second[0]:,.0f}/s in the first third, {run.per_second[1]:,.0f}/s in the last;"
+        f" {run.available_fen:,} fen; CPU seconds: {cpu}"
+    )
+    return "\n".join(lines)
+
+
+async def measure(entries: int, *, only_settlement: bool) -> str:
+    """Measure everything once."""
+    async with running_stack() as stack:
+        stack.pin()
+        database = await connect_postgres(
+            stack.postgres_dsn,
+            max_connections=WATCHING,
+            acquire_seconds=WAIT_SECONDS,
+            statement_seconds=SEED_SECONDS,
+        )
+        costs = [] if only_settlement else await orders(stack, database)
+        # The api is idle now: the worker and the stores may have its core.
+        Processes(stack.target.pids).pin(set(cores()))
+        run = await settlement(stack, database, entries)
+        broken = await violations(database)
+        assert not broken, broken
+        await database.close()
+    return told(costs, run)
+
+
+def main() -> None:
+    """Print what was measured."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, default=ENTRIES)
+    parser.add_argument("--settlement", action="store_true", help="leave the orders out")
+    asked = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        sys.stdout.write(runner.run(measure(asked.entries, only_settlement=asked.settlement)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
