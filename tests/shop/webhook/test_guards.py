@@ -80,7 +80,7 @@ async def test_without_the_fence_a_sender_that_slept_overwrites_what_came_of_it(
             await deliveries.write_down(tx, [wrong], model.MAX_LOG)
         assert (await room.only(endpoint.endpoint_id)).state == "pending"
         async with room.database.transaction() as tx:
-            without = Without(tx, "fence = $4\n", "$4::int IS NOT NULL\n")
+            without = Without(tx, "delivery.fence = told.fence")
             await deliveries.write_down(without, [wrong], model.MAX_LOG)  # type: ignore[arg-type]
             assert without.found
         assert (await room.only(endpoint.endpoint_id)).state == "delivered"

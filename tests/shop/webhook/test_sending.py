@@ -276,7 +276,10 @@ async def test_many_senders_share_the_work_and_send_nothing_twice(room: Room) ->
     assert len(set(receiver.ids)) == len(receiver.ids) == 300
 
 
-async def test_a_receiver_that_hangs_holds_its_own_slots_and_nobody_elses(room: Room) -> None:
+async def test_a_receiver_that_hangs_holds_its_own_slots_and_nobody_elses(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender_module, "STOP_SECONDS", 0.1)
     async with receiving(hangs) as hanging, receiving() as quick:
         await room.endpoint(hanging, "flash_sale.*")
         await room.endpoint(quick, "flash_sale.*")

@@ -119,31 +119,39 @@ class Sender:
     async def take(self) -> int:
         """Take what is due, as far as slots are free, and begin to send it; return how many."""
         now = self._clock()
+        asked = dict(self._taken)
         async with self._database.transaction() as tx:
-            parcels = await store.lease(
-                tx, dict(self._taken), SLOTS + AHEAD, MAX_TAKEN, now, now + timedelta(seconds=LEASE_SECONDS)
-            )
+            until = now + timedelta(seconds=LEASE_SECONDS)
+            parcels = await store.lease(tx, asked, SLOTS + AHEAD, MAX_TAKEN, now, until)
+        got = Counts(asked)
         for parcel in parcels:
+            got[parcel.endpoint_id] += 1
             self._taken[parcel.endpoint_id] += 1
             task = asyncio.create_task(self._handle(parcel), name=f"webhook:{parcel.event_id}")
             self._under_way[task] = parcel
             task.add_done_callback(self._done)
-        self._full |= {one for one, taken in self._taken.items() if taken >= SLOTS + AHEAD}
+        for endpoint_id, count in got.items():
+            if count >= SLOTS + AHEAD:
+                self._full.add(endpoint_id)
+                self._look_if_low(endpoint_id)
         return len(parcels)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         parcel = self._under_way.pop(task)
         one = parcel.endpoint_id
         self._taken[one] -= 1
-        if one in self._full and self._taken[one] <= SLOTS + AHEAD // 2:
-            # Time to look again, before the slots run dry.
-            self._full.discard(one)
-            self._wake.set()
+        self._look_if_low(one)
         if not self._taken[one]:
             del self._taken[one]
             self._slots.pop(one, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("webhook.delivery_failed", event_id=parcel.event_id, exc_info=error)
+
+    def _look_if_low(self, endpoint_id: str) -> None:
+        """Look again before the slots run dry, where there may be more."""
+        if endpoint_id in self._full and self._taken[endpoint_id] <= SLOTS + AHEAD // 2:
+            self._full.discard(endpoint_id)
+            self._wake.set()
 
     async def _handle(self, parcel: Parcel) -> None:
         """Send one delivery and write down what came of it."""

@@ -1,7 +1,8 @@
-"""Every statement about deliveries.
+"""Every statement about deliveries. Batches travel as one JSON text, and find their rows by the whole key.
 
-Rows are found by their whole key, one statement a row: what Postgres believes of a table that grows by the minute must
-not decide whether it reads an index or a fortnight.
+A batch also says between which times its events happened, so that it opens the days it needs and no others; and it
+says `next_try_at IS NOT NULL` where it means pending: by the other word Postgres, when it knows little of a day, would
+take the short index of what is due, and read all of it for each row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -135,68 +136,106 @@ async def lease(
         limit,
         now,
     )
-    await tx.executemany(
+    parcels = [Parcel(**row) for row in rows]
+    if not parcels:
+        return []
+    await tx.execute(
         """
-        UPDATE shop.webhook_deliveries
-        SET fence = $4, next_try_at = $5, is_leased = TRUE
-        WHERE endpoint_id = $1
-          AND event_at = $2
-          AND event_id = $3
+        UPDATE shop.webhook_deliveries AS delivery
+        SET fence = taken.fence, next_try_at = $2, is_leased = TRUE
+        FROM json_to_recordset($1::json) AS taken (endpoint_id uuid, event_at timestamptz, event_id uuid, fence int)
+        WHERE delivery.endpoint_id = taken.endpoint_id
+          AND delivery.event_at = taken.event_at
+          AND delivery.event_id = taken.event_id
+          AND delivery.event_at BETWEEN $3 AND $4
         """,
-        [(row["endpoint_id"], row["event_at"], row["event_id"], row["fence"], until) for row in rows],
+        _places(parcels),
+        until,
+        *_span(parcels),
     )
-    return [Parcel(**row) for row in rows]
+    return parcels
 
 
 async def write_down(tx: Tx, outcomes: Sequence[Outcome], max_log: int) -> None:
     """Keep what attempts came to; one whose lease is somebody else's by now changes nothing."""
-    await tx.executemany(
+    await tx.execute(
         """
-        UPDATE shop.webhook_deliveries
-        SET state = $5,
-            next_try_at = $6,
-            ended_at = CASE WHEN $5 = 'pending' THEN NULL ELSE $7::timestamptz END,
-            attempts = attempts + 1,
+        UPDATE shop.webhook_deliveries AS delivery
+        SET state = told.state,
+            next_try_at = told.next_try_at,
+            ended_at = CASE WHEN told.state = 'pending' THEN NULL ELSE told.at END,
+            attempts = delivery.attempts + 1,
             is_leased = FALSE,
-            log = CASE WHEN jsonb_array_length(log) >= $9 THEN log - 0 ELSE log END || $8::jsonb
-        WHERE endpoint_id = $1
-          AND event_at = $2
-          AND event_id = $3
-          AND state = 'pending'
-          AND fence = $4
+            log = CASE WHEN jsonb_array_length(delivery.log) >= $2 THEN delivery.log - 0 ELSE delivery.log END
+                || told.attempt
+        FROM json_to_recordset($1::json)
+             AS told (endpoint_id uuid, event_at timestamptz, event_id uuid, fence int, state text,
+                      next_try_at timestamptz, at timestamptz, attempt jsonb)
+        WHERE delivery.endpoint_id = told.endpoint_id
+          AND delivery.event_at = told.event_at
+          AND delivery.event_id = told.event_id
+          AND delivery.event_at BETWEEN $3 AND $4
+          AND delivery.next_try_at IS NOT NULL
+          AND delivery.fence = told.fence
         """,
-        [
-            (
-                outcome.parcel.endpoint_id,
-                outcome.parcel.event_at,
-                outcome.parcel.event_id,
-                outcome.parcel.fence,
-                outcome.state,
-                outcome.next_try_at,
-                outcome.attempt.at,
-                [outcome.attempt],
-                max_log,
-            )
-            for outcome in outcomes
-        ],
+        _encode(
+            [
+                {
+                    "endpoint_id": outcome.parcel.endpoint_id,
+                    "event_at": outcome.parcel.event_at,
+                    "event_id": outcome.parcel.event_id,
+                    "fence": outcome.parcel.fence,
+                    "state": outcome.state,
+                    "next_try_at": outcome.next_try_at,
+                    "at": outcome.attempt.at,
+                    "attempt": outcome.attempt,
+                }
+                for outcome in outcomes
+            ]
+        ).decode(),
+        max_log,
+        *_span([outcome.parcel for outcome in outcomes]),
     )
 
 
 async def give_back(tx: Tx, parcels: Sequence[Parcel], now: datetime) -> None:
     """Make what was taken and not sent due again at once."""
-    await tx.executemany(
+    await tx.execute(
         """
-        UPDATE shop.webhook_deliveries
-        SET next_try_at = $5, is_leased = FALSE
-        WHERE endpoint_id = $1
-          AND event_at = $2
-          AND event_id = $3
-          AND state = 'pending'
-          AND fence = $4
-          AND is_leased
+        UPDATE shop.webhook_deliveries AS delivery
+        SET next_try_at = $2, is_leased = FALSE
+        FROM json_to_recordset($1::json) AS given (endpoint_id uuid, event_at timestamptz, event_id uuid, fence int)
+        WHERE delivery.endpoint_id = given.endpoint_id
+          AND delivery.event_at = given.event_at
+          AND delivery.event_id = given.event_id
+          AND delivery.event_at BETWEEN $3 AND $4
+          AND delivery.is_leased
+          AND delivery.fence = given.fence
         """,
-        [(parcel.endpoint_id, parcel.event_at, parcel.event_id, parcel.fence, now) for parcel in parcels],
+        _places(parcels),
+        now,
+        *_span(parcels),
     )
+
+
+def _span(parcels: Sequence[Parcel]) -> tuple[datetime, datetime]:
+    """Return when the first and the last of their events happened."""
+    return min(parcel.event_at for parcel in parcels), max(parcel.event_at for parcel in parcels)
+
+
+def _places(parcels: Sequence[Parcel]) -> str:
+    """Return the keys of parcels as JSON: one argument, since the driver looks at each item of an array in Python."""
+    return _encode(
+        [
+            {
+                "endpoint_id": parcel.endpoint_id,
+                "event_at": parcel.event_at,
+                "event_id": parcel.event_id,
+                "fence": parcel.fence,
+            }
+            for parcel in parcels
+        ]
+    ).decode()
 
 
 async def page_of_deliveries(
