@@ -59,6 +59,7 @@ from growth.events.front import Front as EventsFront
 from growth.mechanics.checkin.front import Front as CheckinFront
 from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
+from growth.mechanics.referral.front import Front as ReferralFront
 from growth.plumbing import docs
 from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
 from growth.plumbing.operators import provide_operator
@@ -260,7 +261,8 @@ def create_app(growth: Growth) -> ASGIApp:
         logging_config=None,
     )
     litestar.state.operators = growth.operators
-    batches = EventsFront(litestar, events=growth.events.events, identity=growth.identity, limit=limit_plain)
+    bindings = ReferralFront(litestar, relations=growth.referral.relations, identity=growth.identity, limit=limit_plain)
+    batches = EventsFront(bindings, events=growth.events.events, identity=growth.identity, limit=limit_plain)
     taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, identity=growth.identity)
     front = Turnstile(
         Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),
