@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from growth.bootstrap import Growth
 from growth.plumbing.http import MAX_BODY_BYTES
 from growth.plumbing.outbox import OUTBOX
 from growth.reactions import reactions
+from growth.vocabulary import clock
 from growth.vocabulary.refusals import Unavailable
 from tests.app import RunningApp, running_app
 from tests.events.telling import JSON, ago, event
@@ -121,3 +123,113 @@ async def test_every_follower_reads_a_log_that_is_watched(postgres_dsn: str, red
     async with running_app(postgres_dsn, redis_url) as app:
         growth: Growth = app.growth
         assert {subscription.log.table for subscription in reactions(growth)} <= {OUTBOX.table, "events.log"}
+
+
+# --- the short cut and the routes answer alike ----------------------------------------------------------------------
+
+
+async def test_the_short_cut_answers_what_the_routes_answer(postgres_dsn: str, redis_url: str) -> None:
+    bodies = [
+        b"",
+        b"[]",
+        b'{"events":[]}',
+        b'{"events":[],"x":1}',
+        b'{"events":[],"events":[]}',
+        b'{"events":[1,{}]}',
+        b'{"events":[' + b" " * MAX_BODY_BYTES + b"]}",
+        json.dumps({"events": [event("a"), event("a"), event("b", type_="x")]}).encode(),
+        json.dumps({"events": [event(number) for number in range(101)]}).encode(),
+        json.dumps({"events": [event(number) for number in range(99)]}).encode(),
+        json.dumps({"events": [event(number) for number in range(99)]}).encode(),
+    ]
+    async with running_app(postgres_dsn, redis_url, GROWTH_SHOPPER_EVENTS_PER_MINUTE="1") as app:
+        answers = []
+        for user_id, type_ in (("u1", "application/json"), ("u2", "application/json; charset=utf-8")):
+            token = app.shopper_headers(user_id)
+            # A token is good once the routes have seen it.
+            assert (await app.client.post(PATH, json={"events": []}, headers=token)).status_code == 202
+            told = []
+            for raw in bodies:
+                response = await app.client.post(PATH, content=raw, headers=token | {"content-type": type_})
+                shown = response.json()
+                for changing in ("request_id", "retry_after_seconds"):
+                    shown.pop(changing, None)
+                headers = {
+                    name: response.headers.get(name)
+                    for name in ("content-type", "cache-control", "ratelimit-policy", "www-authenticate")
+                }
+                told.append((response.status_code, shown, headers, "retry-after" in response.headers))
+            answers.append(told)
+        assert answers[0] == answers[1]
+        assert [status for status, *_ in answers[0]][-2:] == [429, 429]
+        assert {status for status, *_ in answers[0]} == {202, 400, 413, 429}
+
+
+async def test_a_body_in_pieces_is_put_together_and_one_that_ends_too_early_is_nothing(
+    postgres_dsn: str, redis_url: str
+) -> None:
+    raw = json.dumps({"events": [event("a")]}).encode()
+    async with running_app(postgres_dsn, redis_url) as app:
+        await app.shopper("u1", "POST", PATH, {"events": []})
+        token = app.growth.identity.sign("u1", now=clock.now(), lifetime_seconds=60)
+        await app.client.post(PATH, json={"events": []}, headers={"authorization": f"Bearer {token}"})
+
+        async def post(*messages: JSON) -> list[JSON]:
+            waiting, sent = iter(messages), list[JSON]()
+
+            async def receive() -> JSON:
+                return next(waiting, {"type": "http.disconnect"})
+
+            async def send(message: JSON) -> None:
+                sent.append(message)
+
+            headers = [(b"authorization", f"Bearer {token}".encode()), (b"content-type", b"application/json")]
+            scope: Any = {
+                "type": "http",
+                "asgi": {"version": "3.0", "spec_version": "2.3"},
+                "http_version": "1.1",
+                "method": "POST",
+                "scheme": "http",
+                "path": PATH,
+                "raw_path": PATH.encode(),
+                "root_path": "",
+                "query_string": b"",
+                "headers": headers,
+                "client": ("127.0.0.1", 1),
+                "server": ("growth.test", 80),
+                "state": {},
+                "extensions": {},
+            }
+            await app.asgi(scope, receive, send)  # type: ignore[arg-type]
+            return sent
+
+        piece = {"type": "http.request", "more_body": True}
+        assert all(message.get("status") != 202 for message in await post(piece | {"body": raw[:20]}))
+        assert not await app.growth.database.fetch("SELECT FROM events.log")
+        sent = await post(piece | {"body": raw[:20]}, piece | {"body": raw[20:]}, {"type": "http.request", "body": b""})
+        assert sent[0]["status"] == 202
+        assert await app.growth.database.fetchval("SELECT count(*) FROM events.log") == 1
+
+
+async def test_the_short_cut_counts_every_request_of_a_shopper(postgres_dsn: str, redis_url: str) -> None:
+    limits = {"GROWTH_SHOPPER_REQUESTS_PER_SECOND": "1", "GROWTH_SHOPPER_BURST": "3"}
+    async with running_app(postgres_dsn, redis_url, **limits) as app:
+        token = app.shopper_headers("u1")
+        answers = [await app.client.post(PATH, json={"events": []}, headers=token) for _ in range(6)]
+        assert [answer.status_code for answer in answers][:3] == [202] * 3
+        assert [answer.status_code for answer in answers].count(429) >= 2
+
+
+async def test_with_postgres_gone_the_short_cut_says_so_too(
+    postgres_dsn: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: object) -> None:
+        raise Unavailable("Postgres did not answer")
+
+    async with running_app(postgres_dsn, redis_url) as app:
+        token = app.shopper_headers("u1")
+        await app.client.post(PATH, json={"events": []}, headers=token)
+        monkeypatch.setattr(app.growth.database, "fetchrow", gone)
+        refused = await app.client.post(PATH, json={"events": [event("a")]}, headers=token)
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert int(refused.headers["retry-after"]) > 0
