@@ -2,9 +2,11 @@
 
 import asyncio
 import ipaddress
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,20 @@ from growth.embedded import EmbeddedServers
 from tests import servers as test_servers
 
 _outside: list[str] = []
+
+
+def published_tests() -> set[str]:
+    """The tests that `README.md` sets beside failures published about comparable systems."""
+    text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## Published failures")[2].partition("\n## ")[0]
+    return set(re.findall(r"`(test_\w+)`", table))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    named = published_tests()
+    for item in items:
+        if item.name.partition("[")[0] in named:
+            item.add_marker("published")
 
 
 @pytest.fixture(scope="session")
