@@ -18,7 +18,7 @@ from tests.rewards.coupon.conftest import INVARIANTS, Room, assemble, closed, li
 from tests.shop import telling
 from tests.world import stores
 
-EXAMPLES = 200
+EXAMPLES = 100
 LINES = ("1", "2")
 ORDERS = 3
 BUYERS = ("ann", "ann", "eve")
