@@ -83,6 +83,17 @@ CALLS = {
     "GET /admin/v1/teams": (200, "team_id group_buy_id state"),
     "GET /admin/v1/seats": (200, "seat_id team_id user_id state"),
     "GET /admin/v1/claims": (200, "claim_id sale_id user_id state units held_until order_id"),
+    "POST /admin/v1/webhooks": (201, "endpoint_id url event_types state version secret"),
+    "GET /admin/v1/webhooks": (200, "endpoint_id url event_types state reason version failures"),
+    "GET /admin/v1/webhooks/{endpoint_id}": (200, "endpoint_id url event_types state version"),
+    "PUT /admin/v1/webhooks/{endpoint_id}": (200, "endpoint_id url event_types state version"),
+    "DELETE /admin/v1/webhooks/{endpoint_id}": (204, ""),
+    "POST /admin/v1/webhooks/{endpoint_id}/enable": (200, "endpoint_id state"),
+    "POST /admin/v1/webhooks/{endpoint_id}/disable": (200, "endpoint_id state reason"),
+    "POST /admin/v1/webhooks/{endpoint_id}/test": (200, "event_id delivered status error milliseconds"),
+    "POST /admin/v1/webhooks/{endpoint_id}/rotate-secret": (200, "secret old_secrets_until"),
+    "POST /admin/v1/webhooks/{endpoint_id}/redeliver": (200, "events queued next_cursor"),
+    "GET /admin/v1/webhooks/{endpoint_id}/deliveries": (200, "delivery_id event_id type state attempts log"),
     "GET /admin/v1/audit": (200, "at operator action subject before after reason request_id"),
     "GET /admin/v1/invariants": (200, "violations"),
 }
@@ -100,6 +111,11 @@ CODES = {
     "POST /shop/v1/events": (
         "shop.signature_missing shop.signature_invalid shop.timestamp_outside_tolerance request.too_large"
     ),
+    "POST /admin/v1/webhooks": "webhook.target_refused webhook.too_many request.invalid auth.role_too_low",
+    "PUT /admin/v1/webhooks/{endpoint_id}": "webhook.target_refused webhook.version_mismatch webhook.not_found",
+    "POST /admin/v1/webhooks/{endpoint_id}/rotate-secret": "webhook.too_many_secrets webhook.not_found",
+    "POST /admin/v1/webhooks/{endpoint_id}/redeliver": "webhook.delivery_not_found webhook.not_found",
+    "POST /admin/v1/webhooks/{endpoint_id}/enable": "webhook.wrong_state webhook.not_found",
     "GET /v1/claims/{claim_id}": "flash_sale.claim_not_found",
     "POST /v1/teams/{team_id}/seats": (
         "group_buy.team_full group_buy.team_ended group_buy.already_in_team group_buy.newcomers_only"
