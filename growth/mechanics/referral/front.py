@@ -1,4 +1,4 @@
-"""The front: plain bindings go straight to the batch. Whoever opens the app by a friend's card binds, all in one evening.
+"""The front: plain bindings go straight to the batch. Everybody who opens the app by a friend's card binds.
 
 A short cut, never another way: whatever is not exactly of the plain form (another header, a token not yet seen to be
 good, a body with escapes or a key twice) goes on to the ordinary routes, which answer the same.

@@ -122,6 +122,43 @@ async def test_what_is_no_code_by_its_form_is_400(app: RunningApp) -> None:
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "code")
 
 
+async def test_the_front_answers_what_the_routes_answer(app: RunningApp) -> None:
+    def told(answer: Any) -> tuple[int, Any, JSON]:
+        body = answer.json()
+        return answer.status_code, answer.headers["content-type"], body | {"request_id": "", "server_time": ""}
+
+    async def both(user_id: str, body: JSON) -> tuple[int, Any, JSON]:
+        plain = told(await app.shopper(user_id, "PUT", "/v1/referral/inviter", body))
+        # A header that the front leaves to the routes.
+        other = {"content_type": "application/json; charset=utf-8"}
+        assert told(await app.shopper(user_id, "PUT", "/v1/referral/inviter", body, **other)) == plain
+        return plain
+
+    await live(app)
+    code, bobs = (await page(app, "ann"))["code"], (await page(app, "bob"))["code"]
+    await page(app, "cat")
+    assert (await both("bob", {"code": code, "nickname": "Bob"}))[0] == 200
+    assert (await both("bob", {"code": f"i={code.lower()}"}))[0] == 200
+    for user_id, body, status in (
+        ("ann", {"code": code}, 409),
+        ("ann", {"code": bobs}, 409),
+        ("cat", {"code": "NOBODY"}, 404),
+        ("cat", {}, 400),
+        ("cat", {"code": code, "nick": "x"}, 400),
+        ("cat", {"code": "a b"}, 400),
+        ("cat", {"code": code, "nickname": "a\u200bb"}, 400),
+    ):
+        assert (await both(user_id, body))[0] == status, body
+    twice = await app.client.request(
+        "PUT",
+        "/v1/referral/inviter",
+        content=f'{{"code":"{code}","code":"{bobs}"}}',
+        headers=app.shopper_headers("cat") | {"content-type": "application/json"},
+    )
+    assert (twice.status_code, twice.json()["errors"][0]["detail"]) == (400, "Given twice")
+    assert (await page(app, "cat"))["inviter"] is None
+
+
 async def test_nobody_says_who_they_are_in_the_body(app: RunningApp) -> None:
     for name in ("user_id", "invitee_id", "inviter_id", "is_new", "bound_at"):
         answer = await app.shopper("bob", "PUT", "/v1/referral/inviter", {"code": "X", name: "ann"})
