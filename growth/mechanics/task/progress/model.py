@@ -59,7 +59,6 @@ class Counting(Struct, frozen=True, kw_only=True):
     undo_key: str | None
     enough: int | None
     """With so many no more are needed; None if all are kept, for refunds to come."""
-    grant_id: str
 
 
 class Verdict(Struct, frozen=True):
@@ -135,7 +134,6 @@ def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> 
             at=occurrence.at,
             undo_key=_undo_key(task, occurrence) if undoes else None,
             enough=None if undoes else task.count,
-            grant_id=derived_id(task.task_id, day.isoformat(), occurrence.user_id),
         )
         for value in values
     ]
@@ -231,6 +229,11 @@ def user_ids_of(data: object) -> list[str]:
 
 
 # --- rewards ----------------------------------------------------------------------------------------------------------
+
+
+def grant_id_of(key: Key) -> str:
+    """Return what the keys of grants are made of. A row keeps it when its shopper gets another id."""
+    return derived_id(key.task_id, key.period_on.isoformat(), key.user_id)
 
 
 def grant_keys(grant_id: str, attempt: int, rewards: int) -> list[str]:

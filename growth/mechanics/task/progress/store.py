@@ -6,7 +6,7 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.task.progress.model import Counting, Key, Standing
+from growth.mechanics.task.progress.model import Counting, Key, Standing, grant_id_of
 from growth.plumbing.postgres import Reader, Tx
 
 _encode = msgspec.json.Encoder().encode
@@ -33,8 +33,16 @@ class Mine(Struct, frozen=True, kw_only=True):
 
 
 async def lock(tx: Tx) -> None:
-    """Let one transaction at a time count, undo and merge: rows are recomputed, and two would not see each other's."""
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('task.progress', 0))")
+    """Let one transaction at a time count, undo and merge: rows are recomputed, and two would not see each other's.
+
+    And have its statements planned for tables as they are: a plan kept from when they were small reads all of them.
+    """
+    await tx.execute(
+        """
+        SELECT pg_advisory_xact_lock(hashtextextended('task.progress', 0)),
+            set_config('plan_cache_mode', 'force_custom_plan', TRUE)
+        """
+    )
 
 
 class Live(Struct, frozen=True, kw_only=True):
@@ -110,54 +118,35 @@ async def undo(tx: Tx, undo_keys: Sequence[str], now: datetime) -> list[Key]:
 
 
 async def count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Key]:
-    """Note what counts, each occurrence, or each value, once; return whose progress that changes, whose rows there are.
+    """Note what counts, each occurrence, or each value, once; return whose progress that changes.
 
     What was refunded before it was told is noted as undone. Where no refund can take anything back, nothing is noted
     beyond what is enough.
     """
     rows = await tx.fetch(
         """
-        WITH told AS MATERIALIZED (
-            SELECT *
-            FROM json_to_recordset($1::json) AS told (
-                user_id text, period_on date, task_id uuid, value text, occurrence_id text, at timestamptz,
-                undo_key text, enough integer, grant_id uuid)
-        ),
-        added AS (
-            INSERT INTO task.counted (user_id, period_on, task_id, value, occurrence_id, at, undo_key, undone_at)
-            SELECT told.user_id,
-                told.period_on,
-                told.task_id,
-                told.value,
-                told.occurrence_id,
-                told.at,
-                told.undo_key,
-                CASE WHEN refund.undo_key IS NOT NULL THEN $2::timestamptz END
-            FROM told
-            LEFT JOIN task.refunds AS refund USING (undo_key)
-            LEFT JOIN task.progress AS progress
-                   ON progress.user_id = told.user_id
-                  AND progress.period_on = told.period_on
-                  AND progress.task_id = told.task_id
-            WHERE told.enough IS NULL
-               OR progress.done IS NULL
-               OR progress.done < told.enough
-            ON CONFLICT (user_id, period_on, task_id, value, occurrence_id) DO NOTHING
-            RETURNING user_id, period_on, task_id
-        ),
-        changed AS MATERIALIZED (
-            SELECT DISTINCT user_id, period_on, task_id, told.grant_id
-            FROM added
-            JOIN told USING (user_id, period_on, task_id)
-        ),
-        begun AS (
-            INSERT INTO task.progress (user_id, period_on, task_id, done, grant_id, changed_at)
-            SELECT user_id, period_on, task_id, 0, grant_id, $2::timestamptz
-            FROM changed
-            ON CONFLICT (user_id, period_on, task_id) DO NOTHING
-        )
-        SELECT user_id, period_on, task_id
-        FROM changed
+        INSERT INTO task.counted (user_id, period_on, task_id, value, occurrence_id, at, undo_key, undone_at)
+        SELECT told.user_id,
+            told.period_on,
+            told.task_id,
+            told.value,
+            told.occurrence_id,
+            told.at,
+            told.undo_key,
+            CASE WHEN refund.undo_key IS NOT NULL THEN $2::timestamptz END
+        FROM json_to_recordset($1::json) AS told (
+            user_id text, period_on date, task_id uuid, value text, occurrence_id text, at timestamptz,
+            undo_key text, enough integer)
+        LEFT JOIN task.refunds AS refund USING (undo_key)
+        LEFT JOIN task.progress AS progress
+               ON progress.user_id = told.user_id
+              AND progress.period_on = told.period_on
+              AND progress.task_id = told.task_id
+        WHERE told.enough IS NULL
+           OR progress.done IS NULL
+           OR progress.done < told.enough
+        ON CONFLICT (user_id, period_on, task_id, value, occurrence_id) DO NOTHING
+        RETURNING user_id, period_on, task_id
         """,
         _encode(countings).decode(),
         now,
@@ -166,17 +155,15 @@ async def count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Ke
 
 
 async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[Standing]:
-    """Compute progress anew; return all of `keys` that there are, whether they changed or not."""
+    """Compute progress anew, and begin it where there is none; return all of `keys`, whether they changed or not.
+
+    An upsert: it finds its rows by their key, whatever Postgres believes of the table.
+    """
     rows = await tx.fetch(
         """
-        WITH wanted AS MATERIALIZED (
-            SELECT DISTINCT *
-            FROM json_to_recordset($1::json) AS wanted (user_id text, period_on date, task_id uuid)
-        )
-        UPDATE task.progress AS progress
-        SET done = found.done,
-            changed_at = CASE WHEN progress.done = found.done THEN progress.changed_at ELSE $2 END
-        FROM wanted
+        INSERT INTO task.progress AS progress (user_id, period_on, task_id, grant_id, done, changed_at)
+        SELECT wanted.user_id, wanted.period_on, wanted.task_id, wanted.grant_id, found.done, $2
+        FROM json_to_recordset($1::json) AS wanted (user_id text, period_on date, task_id uuid, grant_id uuid)
         CROSS JOIN LATERAL (
             SELECT count(DISTINCT counted.value) AS done
             FROM task.counted AS counted
@@ -185,13 +172,22 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[Standing]:
               AND counted.task_id = wanted.task_id
               AND counted.undone_at IS NULL
         ) AS found
-        WHERE progress.user_id = wanted.user_id
-          AND progress.period_on = wanted.period_on
-          AND progress.task_id = wanted.task_id
-        RETURNING progress.user_id, progress.period_on, progress.task_id, progress.done, progress.state,
-            progress.attempt, progress.grant_id, progress.coupons, progress.kept
+        ON CONFLICT (user_id, period_on, task_id) DO UPDATE
+        SET done = excluded.done,
+            changed_at = CASE WHEN progress.done = excluded.done THEN progress.changed_at ELSE $2 END
+        RETURNING user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept
         """,
-        _encode(keys).decode(),
+        _encode(
+            [
+                {
+                    "user_id": key.user_id,
+                    "period_on": key.period_on,
+                    "task_id": key.task_id,
+                    "grant_id": grant_id_of(key),
+                }
+                for key in keys
+            ]
+        ).decode(),
         now,
     )
     return [msgspec.convert(dict(row), Standing) for row in rows]

@@ -37,7 +37,7 @@ async def tally(reader: Reader, task_id: str) -> list[Tally]:
                 count(*) FILTER (WHERE state = 'rewarded') AS shoppers_rewarded,
                 sum(undone) AS undone
             FROM task.progress
-            WHERE task_id = $1
+            WHERE task_id::text = $1::uuid::text
             GROUP BY period_on
             UNION ALL
             SELECT period_on, shoppers_open, shoppers_done, shoppers_rewarded, undone
@@ -79,9 +79,9 @@ async def forget_progress(tx: Tx, task: Task, before_period: date, limit: int) -
         WITH old AS MATERIALIZED (
             SELECT user_id, period_on, task_id
             FROM task.progress
-            WHERE task_id = $1
+            WHERE task_id::text = $1::uuid::text
               AND period_on < $2
-            ORDER BY period_on, user_id
+            ORDER BY period_on
             LIMIT $3
             FOR UPDATE
         ),
