@@ -65,6 +65,7 @@ from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, ad
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.telemetry import Telemetry, watch_loop
+from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.refusals import Unavailable
 
@@ -262,7 +263,9 @@ def create_app(growth: Growth) -> ASGIApp:
     )
     litestar.state.operators = growth.operators
     bindings = ReferralFront(litestar, relations=growth.referral.relations, identity=growth.identity, limit=limit_plain)
-    batches = EventsFront(bindings, events=growth.events.events, identity=growth.identity, limit=limit_plain)
+    batches = EventsFront(
+        bindings, events=growth.events.events, identity=growth.identity, limit=limit_plain, now=clock.now
+    )
     taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, identity=growth.identity)
     front = Turnstile(
         Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),

@@ -16,7 +16,7 @@ from growth.plumbing.front import Asked, Headers, answer
 from growth.plumbing.http import MAX_BODY_BYTES
 from growth.plumbing.identity import Identity
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
-from growth.vocabulary import clock
+from growth.vocabulary.clock import Clock
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 PATH = "/v1/events"
@@ -31,12 +31,19 @@ class Front:
     """The ASGI middleware. `app` is everything else; `limit` takes one request from the caller's shares."""
 
     def __init__(
-        self, app: ASGIApp, *, events: Events, identity: Identity, limit: Callable[[Scope, str], Awaitable[None]]
+        self,
+        app: ASGIApp,
+        *,
+        events: Events,
+        identity: Identity,
+        limit: Callable[[Scope, str], Awaitable[None]],
+        now: Clock,
     ) -> None:
         self._app = app
         self._events = events
         self._identity = identity
         self._limit = limit
+        self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a plain batch; hand on all else."""
@@ -53,7 +60,7 @@ class Front:
         request_id = str(scope["state"].get("request_id", ""))
         try:
             await self._limit(scope, shopper.user_id)
-            taken = await self._events.take(shopper.user_id, raw, clock.now())
+            taken = await self._events.take(shopper.user_id, raw, self._now())
         except Refusal as refusal:
             headers: Headers = [_PROBLEM, _NO_STORE]
             told: dict[str, str] = getattr(refusal, "headers", {})

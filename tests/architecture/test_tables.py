@@ -39,7 +39,8 @@ def made_elsewhere() -> list[str]:
         module.at(call)
         for module in modules()
         for table, kind in WHERE_FROM.items()
-        if module.path != table
+        # What makes load is a program of its own.
+        if module.path != table and not module.path.startswith("load/")
         for call in calls(module)
         if called(call) == kind
     ]
