@@ -16,9 +16,10 @@ from growth.plumbing.outbox import events_below
 from growth.rewards.compliance import Deed
 from growth.vocabulary.events import Event
 
-OWN_PREFIX = "task."
-"""A task does not count what tasks did."""
-USER_FIELDS = ("user_id", "user_ids")
+CONSEQUENCES = ("task.", "granting.")
+"""A task does not count what tasks did, nor what they gave."""
+USER_FIELDS = ("user_id", "user_ids", "inviter_id")
+"""Who did it: the first of these that an event has. What an invitee did counts for the inviter."""
 NOT_DATA = frozenset({*USER_FIELDS, "type", "at"})
 
 
@@ -65,12 +66,13 @@ OCCURRED_AT: Mapping[str, str] = {
 }
 """Type → the field with the time of the fact, where `at` says when it was heard of."""
 
-WHOLE_REFUND = "shop.order_refunded"
 _UNDOING: Mapping[str, Undoing] = {
     "flash_sale.claim_paid": Undoing("flash_sale.claim_refunded", "claim_id"),
     "group_buy.seat_paid": Undoing("group_buy.seat_refunded", "seat_id"),
-    "shop.order_paid": Undoing(WHOLE_REFUND, "order_id"),
-    "shop.order_received": Undoing(WHOLE_REFUND, "order_id"),
+    "referral.invitee_bought": Undoing("referral.invitee_lost", "relation_id"),
+    "referral.invitee_valid": Undoing("referral.invitee_lost", "relation_id"),
+    "shop.order_paid": Undoing("shop.order_refunded", "order_id"),
+    "shop.order_received": Undoing("shop.order_refunded", "order_id"),
 }
 
 UNDOERS: Mapping[str, str] = {undoing.by: undoing.key for undoing in _UNDOING.values()}
@@ -84,12 +86,17 @@ _DEEDS: Mapping[str, tuple[Deed, bool]] = {
     "shop.order_paid": (Deed.PURCHASE, False),
     "shop.order_received": (Deed.PURCHASE, False),
     "shop.shopper_registered": (Deed.REGISTER, False),
+    "referral.bound": (Deed.OPEN, True),
+    "referral.invitee_bought": (Deed.PURCHASE, True),
+    "referral.invitee_valid": (Deed.PURCHASE, True),
 }
+INVITEE_FIELD = "invitee_id"
 
 
 def deed_of(type_: str) -> tuple[Deed, bool]:
     """Say what an event is, as far as rules ask, and whether somebody else than the rewarded shopper does it."""
-    return _DEEDS.get(type_, (Deed.OTHER, False))
+    event = countable(type_)
+    return _DEEDS.get(type_, (Deed.OTHER, event is not None and INVITEE_FIELD in event.fields))
 
 
 def countable(type_: str) -> Countable | None:
@@ -105,7 +112,7 @@ def catalogue() -> Mapping[str, Countable]:
         info = msgspec.inspect.type_info(event)
         assert isinstance(info, msgspec.inspect.StructType)
         names = {field.name for field in info.fields}
-        if not names.isdisjoint(USER_FIELDS) and not tag.startswith(OWN_PREFIX):
+        if not names.isdisjoint(USER_FIELDS) and not tag.startswith(CONSEQUENCES):
             fields = {
                 path: kind for field in info.fields if field.name not in NOT_DATA for path, kind in _paths(field, "")
             }

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ from growth.mechanics.task.model import Condition
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.clock import now
 from growth.vocabulary.events.group_buy import GroupBuyTeamComplete
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.events.referral import ReferralInviteeBought, ReferralInviteeLost
+from growth.vocabulary.ids import derived_id, new_id
 from growth.vocabulary.rewards import MakeUpCardReward, PointsReward
 from tests.mechanics.task.conftest import POINTS, ZONE, Room, an_act, assemble, in_zone, paid, viewed
 
@@ -214,3 +216,25 @@ async def test_a_change_of_a_task_is_seen_by_the_next_batch(room: Room) -> None:
     )
     await room.does(viewed("ann", "2"))
     assert await room.progress(task, "ann") == (1, "open")
+
+
+async def test_friends_who_bought_count_for_who_brought_them_until_they_return_it(room: Room) -> None:
+    task = await room.task(
+        event_type="referral.invitee_bought", distinct_by="invitee_id", count=2, undo_on_refund="whole"
+    )
+
+    def known(friend: str) -> dict[str, Any]:
+        return {
+            "at": now(),
+            "relation_id": derived_id(task.task_id, friend),
+            "inviter_id": "ann",
+            "invitee_id": friend,
+            "order_id": f"o-{friend}",
+            "program_id": task.task_id,
+        }
+
+    await room.happens(*[ReferralInviteeBought(**known(friend)) for friend in ("bob", "cat")])
+    assert await room.progress(task, "ann") == (2, "rewarded")
+    assert await room.progress(task, "bob") == (0, "nothing")
+    await room.happens(ReferralInviteeLost(**known("bob")))
+    assert (await room.progress(task, "ann"), await room.points("ann")) == ((1, "open"), 0)

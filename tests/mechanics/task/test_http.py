@@ -132,6 +132,14 @@ async def test_paying_for_shares_is_refused_with_the_rule_named(app: RunningApp)
     assert await mine(app, "ann") == []
 
 
+async def test_paying_for_an_invitees_visit_is_refused_and_for_a_purchase_it_is_not(app: RunningApp) -> None:
+    visit = await created(app, event_type="referral.bound", distinct_by="invitee_id")
+    refused = await app.operator("POST", f"/admin/v1/tasks/{visit['task_id']}/publish")
+    assert [one["rule"] for one in refused.json()["findings"]] == ["share.opening_paid"]
+    bought = await created(app, event_type="referral.invitee_bought", distinct_by="invitee_id")
+    assert (await app.operator("POST", f"/admin/v1/tasks/{bought['task_id']}/publish")).status_code == 200
+
+
 async def test_a_warning_is_to_be_accepted(app: RunningApp) -> None:
     made = await created(app, title="抽奖 tea")
     path = f"/admin/v1/tasks/{made['task_id']}/publish"
@@ -152,7 +160,7 @@ async def test_operators_read_the_rules_and_the_events(app: RunningApp) -> None:
     assert events["product.viewed"] == {"type": "product.viewed", "fields": {"sku": "text"}, "can_be_undone": False}
     assert events["shop.order_paid"]["can_be_undone"]
     assert events["shop.order_paid"]["fields"]["lines.sku"] == "text"
-    assert not [type_ for type_ in events if type_.startswith("task.")]
+    assert not [type_ for type_ in events if type_.startswith(("task.", "granting."))]
 
 
 WRONG: list[tuple[JSON, str]] = [

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, countable
+from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, USER_FIELDS, countable
 from growth.mechanics.task.model import Task, period_on
 from growth.vocabulary.ids import derived_id
 
@@ -222,10 +222,9 @@ def occurred_at(type_: str, data: object, heard_at: datetime) -> datetime:
 
 
 def user_ids_of(data: object) -> list[str]:
-    """Return the shoppers that an event names."""
-    one = _member(data, "user_id")
-    named = [one] if isinstance(one, str) else _members(_member(data, "user_ids"))
-    return [user_id for user_id in named if isinstance(user_id, str)]
+    """Return the shoppers whose doing an event is."""
+    named = next((held for name in USER_FIELDS if (held := _member(data, name)) is not None), None)
+    return [user_id for user_id in _members(named) if isinstance(user_id, str)]
 
 
 # --- rewards ----------------------------------------------------------------------------------------------------------
