@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.bootstrap import Growth, assembled
-from growth.demo import checkin, coupon, flash_sale, group_buy, referral, retention
+from growth.demo import checkin, coupon, flash_sale, group_buy, referral, retention, task
 from growth.plumbing import operators
 from growth.plumbing.audit import Act
 from growth.settings import Settings
@@ -17,7 +17,7 @@ from growth.vocabulary.actors import Operator, Role
 
 DEMO = "demo"
 
-ROOMS = (flash_sale, group_buy, coupon, referral, checkin, retention)
+ROOMS = (flash_sale, group_buy, coupon, referral, checkin, task, retention)
 
 
 class DemoShop(Struct, frozen=True):
