@@ -88,6 +88,25 @@ async def test_a_tap_overtaken_by_one_of_the_next_day_still_counts(room: Room) -
     assert await room.points("ann") == 1 + 2 + 3 + 4 + 5
 
 
+async def test_a_tap_asked_again_past_midnight_under_its_key_is_the_same_tap(room: Room) -> None:
+    await room.program()
+    room.at(nth(1))
+    first = await room.check_ins.check_in("ann", "k")
+    room.at(nth(2))
+    again = await room.check_ins.check_in("ann", "k")
+    assert (again.answer, again.is_new, again.replayed) == (first.answer, False, True)
+    other = await asyncio.gather(*[room.check_ins.check_in("ann", key) for key in ("l", "l", None, "m")])
+    assert {one.answer.day for one in other} == {nth(2)}
+    assert sorted((one.is_new, one.replayed) for one in other) == [(False, False)] * 2 + [(False, True), (True, False)]
+    assert await room.points("ann") == 1 + 2
+
+
+async def test_who_is_refused_leaves_no_row(room: Room) -> None:
+    with pytest.raises(Refusal):
+        await room.taps("ann", nth(1))
+    assert await room.database.fetchval("SELECT count(*) FROM checkin.states") == 0
+
+
 async def test_one_shopper_on_both_sides_of_midnight_in_one_batch_has_two_days(room: Room) -> None:
     await room.program()
     clock = [100.0]

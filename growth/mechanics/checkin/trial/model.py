@@ -18,6 +18,9 @@ from growth.mechanics.checkin.streak.model import (
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import Reward
 
+MAX_MISSED_DAYS = 400
+"""A shopper who was away for longer is told of a later one."""
+
 
 class CheckinDryRun(Struct, frozen=True, kw_only=True):
     """What a check-in would get, without doing it."""
@@ -74,9 +77,9 @@ def _because(
         return refusal.kind.title
     if before.last_day is None:
         return "The shopper's first day."
-    missed = history.missed(before.last_day, day, 1)
+    missed = history.missed(before.last_day, day, MAX_MISSED_DAYS)
     if missed:
-        return f"{missed[0]} was missed: the streak of {before.streak} is broken, and the table starts again."
+        return f"{missed[-1]} was missed: the streak of {before.streak} is broken, and the table starts again."
     if before.program_id != after.program_id:
         return f"The streak goes on from {before.last_day}; the table starts again with a new program."
     return f"The streak goes on from {before.last_day}: day {after.streak} in a row, row {after.position} of the table."
