@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,70 @@ class CannotRun(click.ClickException):
 @click.group()
 def load() -> None:
     """Put load on a running service, and judge what it does."""
+
+
+SCENES = ("check-in-rush", "event-firehose", "group-buy-evening", "mixed-week")
+
+
+def _names_a_service(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that name a running service."""
+    for option in (
+        click.option("--jwt-audience", default="", help="If the service asks for one."),
+        click.option("--jwt-issuer", default="", help="If the service asks for one."),
+        click.option("--jwt-secret", envvar="GROWTH_LOAD_JWT_SECRET", help="Signs shoppers' tokens."),
+        click.option("--operator-key", envvar="GROWTH_LOAD_OPERATOR_KEY", help="A viewer's key, to read the books."),
+        click.option("--base-url", help="Where the service listens; wins over dev.json, as all of these."),
+        click.option(
+            "--dev-json", type=click.Path(path_type=Path, exists=True), help="File or folder of a running `growth dev`."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@load.command(epilog="Exit code: 0 every law held, 1 one was broken, 2 could not run, 3 the service did not keep up.")
+@click.argument("name", type=click.Choice(SCENES))
+@_names_a_service
+@click.option("--rate", type=click.FloatRange(min=1), default=500.0, show_default=True, help="Requests a second.")
+@click.option("--seconds", type=click.FloatRange(1, 7200), default=20.0, show_default=True, help="1200 is a soak.")
+@click.option("--shoppers", type=click.IntRange(1, 2_000_000), default=20_000, show_default=True)
+@click.option("--connections", type=click.IntRange(1, 4096), default=128, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same crowd again.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures.")
+def scene(*, name: str, dev_json: Path | None, json_path: Path | None, **said: Any) -> None:
+    """Play another scene: a rush of check-ins, a firehose of events, an evening of group buys, a mixed week.
+
+    From a minute on it also judges whether memory and connections stay flat: `mixed-week --seconds 1200` is a soak.
+    """
+    import msgspec  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    from growth.load.conductor import LoadError  # noqa: PLC0415
+    from growth.load.scene.mixes import MIXES  # noqa: PLC0415
+    from growth.load.scene.play import encoded, play  # noqa: PLC0415
+    from growth.load.service import Target, read_dev_json  # noqa: PLC0415
+    from growth.load.summary import print_scene  # noqa: PLC0415
+
+    console = Console()
+    try:
+        told = read_dev_json(dev_json) if dev_json else {}
+        for field in ("base_url", "operator_key", "jwt_secret", "jwt_issuer", "jwt_audience"):
+            if value := said.pop(field):
+                told[field] = value
+        target = msgspec.convert(told, Target)
+        console.print(f"{name}: {said['rate']:,.0f} requests a second for {said['seconds']:,.0f} s …")
+        report = asyncio.run(play(target, name, MIXES[name](), **said))
+    except msgspec.ValidationError as error:
+        raise click.UsageError(f"Name a service, by --dev-json or by single options: {error}") from error
+    except LoadError as error:
+        raise CannotRun(str(error)) from error
+    print_scene(console, report)
+    if json_path is not None:
+        json_path.write_bytes(encoded(report))
+    if any(law.held is False and not law.about_measuring for law in report.laws):
+        sys.exit(EXIT_BROKEN)
+    if any(law.held is False for law in report.laws):
+        sys.exit(EXIT_NOT_MEASURED)
 
 
 @load.command(epilog="Exit code: 0 every law held, 1 one was broken, 2 could not run, 3 the service did not keep up.")

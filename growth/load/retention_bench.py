@@ -179,9 +179,9 @@ async def _count(database: Database) -> None:
         await tx.execute("SET LOCAL work_mem = '256MB'")
         await tx.execute(
             """
-            INSERT INTO retention.cells (segment, n, cohort_day, active, last)
+            INSERT INTO retention.cells (segment, n, cohort_day, active, returned)
             SELECT member.segment, active.day - shopper.first_day, shopper.first_day, count(*),
-                   count(*) FILTER (WHERE active.day = shopper.last_day)
+                   count(*) FILTER (WHERE active.day < shopper.last_day)
             FROM retention.shoppers AS shopper
             JOIN retention.active_days AS active USING (shopper_id)
             CROSS JOIN LATERAL unnest(shopper.segments) AS member (segment)

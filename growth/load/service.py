@@ -208,6 +208,10 @@ class Service:
         token = shopper_token(target.jwt_secret, user_id, clock.now(), target.jwt_issuer, target.jwt_audience)
         return {"authorization": f"Bearer {token.decode()}"}
 
+    async def ask(self, user_id: str, method: str, path: str) -> tuple[int, bytes]:
+        """Ask as one shopper; return status and body."""
+        return await self._call(method, path, None, self.shopper_headers(user_id))
+
     async def claim(self, win: Win) -> ClaimSeen | None:
         """Return a claim as its winner sees it, or None if the service does not know it."""
         status, answer = await self._call("GET", f"/v1/claims/{win.claim_id}", None, self.shopper_headers(win.user_id))
