@@ -262,7 +262,13 @@ def create_app(growth: Growth) -> ASGIApp:
         logging_config=None,
     )
     litestar.state.operators = growth.operators
-    bindings = ReferralFront(litestar, relations=growth.referral.relations, identity=growth.identity, limit=limit_plain)
+    bindings = ReferralFront(
+        litestar,
+        relations=growth.referral.relations,
+        identity=growth.identity,
+        limit=limit_plain,
+        now=clock.now,
+    )
     batches = EventsFront(
         bindings, events=growth.events.events, identity=growth.identity, limit=limit_plain, now=clock.now
     )

@@ -18,8 +18,7 @@ from growth.mechanics.referral.relation.service import Relations
 from growth.plumbing.front import Asked, Headers, again, answer
 from growth.plumbing.identity import Identity
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
-from growth.vocabulary import clock
-from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.clock import Clock, rfc3339
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 PATH = "/v1/referral/inviter"
@@ -47,9 +46,16 @@ class Front:
     """The ASGI middleware. `app` is everything else; `limit` takes one request from the caller's shares."""
 
     def __init__(
-        self, app: ASGIApp, *, relations: Relations, identity: Identity, limit: Callable[[Scope, str], Awaitable[None]]
+        self,
+        app: ASGIApp,
+        *,
+        relations: Relations,
+        identity: Identity,
+        limit: Callable[[Scope, str], Awaitable[None]],
+        now: Clock,
     ) -> None:
         self._app = app
+        self._now = now
         self._relations = relations
         self._identity = identity
         self._limit = limit
@@ -73,7 +79,7 @@ class Front:
     async def _bind(self, user_id: str, wanted: InviterRequest, scope: Scope, send: Send) -> None:
         scope["path_template"] = PATH
         request_id = str(scope["state"].get("request_id", ""))
-        now = clock.now()
+        now = self._now()
         try:
             await self._limit(scope, user_id)
             bound = await self._relations.bind(user_id, wanted.code, wanted.nickname, now)
