@@ -66,14 +66,16 @@ CREATE TABLE retention.steps (
 );
 
 -- The counters behind every matrix: of the shoppers of a segment that were first seen on `cohort_day`, how many were
--- active on day n of their life (0 is the first), and for how many that is the last day so far. A segment's number begins
+-- active on day n of their life (0 is the first), and how many of them came again on some later day: so that whoever
+-- simply comes again adds to both, and takes nothing away. A segment's number begins
 -- with its family (model.py); each family has a partition, so that what is asked most lies close together.
 CREATE TABLE retention.cells (
     segment integer NOT NULL,
     n smallint NOT NULL CHECK (n BETWEEN 0 AND 365),
     cohort_day date NOT NULL,
     active integer NOT NULL CHECK (active >= 0),
-    last integer NOT NULL CHECK (last BETWEEN 0 AND active),
+    -- At most `active`; not a CHECK, which would look at what is to be added as if it were all.
+    returned integer NOT NULL CHECK (returned >= 0),
     PRIMARY KEY (segment, n, cohort_day)
 ) PARTITION BY RANGE (segment);
 CREATE TABLE retention.cells_of_all PARTITION OF retention.cells

@@ -29,7 +29,7 @@ WITH picked AS MATERIALIZED (
 ),
 counted AS MATERIALIZED (
     SELECT member.segment, (active.day - shopper.first_day)::smallint AS n, shopper.first_day AS cohort_day,
-           count(*) AS active, count(*) FILTER (WHERE active.day = shopper.last_day) AS last
+           count(*) AS active, count(*) FILTER (WHERE active.day < shopper.last_day) AS returned
     FROM picked
     JOIN retention.shoppers AS shopper
          ON shopper.first_day = picked.cohort_day
@@ -60,15 +60,15 @@ looked_at AS (
         SELECT (4 << 24) + (mechanic << 4) + tail FROM generate_series(1, 6) AS mechanic, generate_series(0, 6) AS tail
     ) AS possible
 )
-SELECT looked_at.segment, looked_at.n, looked_at.cohort_day, counted.active, counted.last, cell.active AS cell_active,
-       cell.last AS cell_last
+SELECT looked_at.segment, looked_at.n, looked_at.cohort_day, counted.active, counted.returned, cell.active AS cell_active,
+       cell.returned AS cell_returned
 FROM looked_at
 LEFT JOIN counted
        ON counted.segment = looked_at.segment
       AND counted.n = looked_at.n
       AND counted.cohort_day = looked_at.cohort_day
 LEFT JOIN LATERAL (
-    SELECT active, last
+    SELECT active, returned
     FROM retention.cells
     WHERE segment = looked_at.segment
       AND n = looked_at.n
@@ -77,7 +77,7 @@ LEFT JOIN LATERAL (
 ) AS cell
        ON TRUE
 WHERE coalesce(counted.active, 0) <> coalesce(cell.active, 0)
-   OR coalesce(counted.last, 0) <> coalesce(cell.last, 0);
+   OR coalesce(counted.returned, 0) <> coalesce(cell.returned, 0);
 
 -- name: Actives of a day are the cells on its diagonal, and those seen for longer than cells reach.
 SELECT sampled.day, sampled.shoppers, diagonal.shoppers AS in_cells

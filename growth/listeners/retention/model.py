@@ -160,7 +160,8 @@ class Counts:
     def __init__(self) -> None:
         self.active: Counter[tuple[int, int, int]] = Counter()
         """By segment, n and cohort day."""
-        self.last: Counter[tuple[int, int, int]] = Counter()
+        self.returned: Counter[tuple[int, int, int]] = Counter()
+        """Those of them who were active again on a later day."""
         self.returns: Counter[tuple[int, int]] = Counter()
         """By day and gap."""
         self.funnel_steps: Counter[tuple[int, int, int, int]] = Counter()
@@ -177,9 +178,8 @@ class Counts:
             if day - first <= MAX_DAY:
                 for one in shopper.segments:
                     self.active[one, day - first, first] += sign
-        if last - first <= MAX_DAY:
-            for one in shopper.segments:
-                self.last[one, last - first, first] += sign
+                    if day < last:
+                        self.returned[one, day - first, first] += sign
         for funnel, chain in enumerate(_chains(shopper)):
             self._add_chain(funnel, [None if at is None else day_of(at, zone) for at in chain], sign)
 
@@ -197,10 +197,9 @@ class Counts:
         self.returns[day, min(day - last, MAX_GAP_DAYS)] += 1
         for one in shopper.segments:
             if last - first <= MAX_DAY:
-                self.last[one, last - first, first] -= 1
+                self.returned[one, last - first, first] += 1
             if day - first <= MAX_DAY:
                 self.active[one, day - first, first] += 1
-                self.last[one, day - first, first] += 1
 
 
 def _chains(shopper: Shopper) -> Iterator[tuple[datetime | None, datetime | None, datetime | None]]:

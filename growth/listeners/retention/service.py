@@ -58,6 +58,7 @@ class Projection:
     async def _lock(self, tx: Tx) -> tzinfo:
         """Let nobody else write; return the zone, which stays what it was when the first day was counted."""
         await store.lock(tx)
+        await store.commit_lazily(tx)
         if self._zone is None:
             name = await store.known_zone(tx)
             if name is None:

@@ -25,6 +25,14 @@ async def lock(tx: Tx) -> None:
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('retention', 0))")
 
 
+async def commit_lazily(tx: Tx) -> None:
+    """Do not wait at COMMIT until it is on disk.
+
+    Should Postgres die before, counts are lost together with the cursor that says how far was read: all comes again.
+    """
+    await tx.execute("SET LOCAL synchronous_commit = off")
+
+
 async def known_zone(reader: Reader) -> str | None:
     """Return the zone whose days are counted here; None before anything was."""
     name: str | None = await reader.fetchval("SELECT name FROM retention.zone")
@@ -223,44 +231,45 @@ async def put_steps(tx: Tx, steps: Sequence[tuple[int, int, datetime]]) -> None:
 
 async def put_counts(tx: Tx, counts: Counts) -> None:
     """Add to every counter."""
-    await _put_cells(tx, counts.active, counts.last)
+    await _put_cells(tx, counts.active, counts.returned)
     await _put_returns(tx, counts.returns)
     await _put_funnel_steps(tx, counts.funnel_steps)
 
 
-async def _put_cells(tx: Tx, active: Counter[tuple[int, int, int]], last: Counter[tuple[int, int, int]]) -> None:
+async def _put_cells(tx: Tx, active: Counter[tuple[int, int, int]], returned: Counter[tuple[int, int, int]]) -> None:
     added: list[dict[str, int]] = []
     lowered: list[dict[str, int]] = []
-    for key in active.keys() | last.keys():
-        plus, last_plus = active[key], last[key]
-        if plus or last_plus:
-            row = {"s": key[0], "n": key[1], "d": key[2], "a": plus, "l": last_plus}
+    # In the order of the index: neighbours share pages.
+    for key in sorted(active.keys() | returned.keys()):
+        plus, again = active[key], returned[key]
+        if plus or again:
+            row = {"s": key[0], "n": key[1], "d": key[2], "a": plus, "r": again}
             # What falls is there already. (A CHECK looks at the row to be inserted before at the one it meets.)
-            (added if plus > 0 and last_plus >= 0 else lowered).append(row)
+            (lowered if plus < 0 or again < 0 else added).append(row)
+    if added:
+        await tx.execute(
+            """
+            INSERT INTO retention.cells AS cell (segment, n, cohort_day, active, returned)
+            SELECT changed.s, changed.n, DATE '1970-01-01' + changed.d, changed.a, changed.r
+            FROM json_to_recordset($1::json) AS changed (s integer, n smallint, d integer, a integer, r integer)
+            ON CONFLICT (segment, n, cohort_day) DO UPDATE
+            SET active = cell.active + excluded.active,
+                returned = cell.returned + excluded.returned
+            """,
+            _json(added),
+        )
     if lowered:
         await tx.execute(
             """
             UPDATE retention.cells AS cell
             SET active = cell.active + changed.a,
-                last = cell.last + changed.l
-            FROM json_to_recordset($1::json) AS changed (s integer, n smallint, d integer, a integer, l integer)
+                returned = cell.returned + changed.r
+            FROM json_to_recordset($1::json) AS changed (s integer, n smallint, d integer, a integer, r integer)
             WHERE cell.segment = changed.s
               AND cell.n = changed.n
               AND cell.cohort_day = DATE '1970-01-01' + changed.d
             """,
             _json(lowered),
-        )
-    if added:
-        await tx.execute(
-            """
-            INSERT INTO retention.cells AS cell (segment, n, cohort_day, active, last)
-            SELECT changed.s, changed.n, DATE '1970-01-01' + changed.d, changed.a, changed.l
-            FROM json_to_recordset($1::json) AS changed (s integer, n smallint, d integer, a integer, l integer)
-            ON CONFLICT (segment, n, cohort_day) DO UPDATE
-            SET active = cell.active + excluded.active,
-                last = cell.last + excluded.last
-            """,
-            _json(added),
         )
 
 

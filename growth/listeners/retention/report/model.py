@@ -57,13 +57,13 @@ class Counted(Struct):
     group: str | None
     start: date
     active: list[int]
-    last: list[int]
+    returned: list[int]
 
-    def add(self, days: Iterable[int], active: Iterable[int], last: Iterable[int], sign: int = 1) -> None:
+    def add(self, days: Iterable[int], active: Iterable[int], returned: Iterable[int], sign: int = 1) -> None:
         """Add counters of some days, or take them away."""
-        for n, plus, last_plus in zip(days, active, last, strict=True):
+        for n, plus, again in zip(days, active, returned, strict=True):
             self.active[n] += sign * plus
-            self.last[n] += sign * last_plus
+            self.returned[n] += sign * again
 
 
 # --- cohorts --------------------------------------------------------------------------------------------------------
@@ -141,9 +141,9 @@ def cohort_rows(counted: Iterable[Counted], unit: CohortUnit, metric: Metric, to
 def _on_or_after(one: Counted) -> list[int]:
     # Whoever was never seen again after an earlier day is not there on this day or after.
     left, counts = one.active[0], []
-    for last in one.last:
+    for active, returned in zip(one.active, one.returned, strict=True):
         counts.append(left)
-        left -= last
+        left -= active - returned
     return counts
 
 
@@ -165,9 +165,9 @@ def totals_of(rows: Sequence[RetentionCohort], days: int) -> list[RetentionTotal
 
 def others(base: Iterable[Counted], parts: Iterable[Counted], name: str) -> list[Counted]:
     """Return what is left of `base` without `parts`, as a group of its own."""
-    left = {one.start: Counted(name, one.start, list(one.active), list(one.last)) for one in base}
+    left = {one.start: Counted(name, one.start, list(one.active), list(one.returned)) for one in base}
     for one in parts:
-        left[one.start].add(range(len(one.active)), one.active, one.last, -1)
+        left[one.start].add(range(len(one.active)), one.active, one.returned, -1)
     return list(left.values())
 
 

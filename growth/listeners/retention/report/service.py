@@ -137,7 +137,7 @@ class Reports:
             counted = found.get((group, start))
             if counted is None:
                 counted = found[group, start] = Counted(group, start, [0] * len(days), [0] * len(days))
-            counted.add(row["days"], row["active"], row["last"])
+            counted.add(row["days"], row["active"], row["returned"])
         return list(found.values())
 
     async def _of_inviter(self, question: Question, first: date, last: date) -> list[Counted]:
@@ -152,7 +152,7 @@ class Reports:
         )
         found = [Counted(None, row["start"], [0] * (question.days + 1), [0] * (question.days + 1)) for row in rows]
         for counted, row in zip(found, rows, strict=True):
-            counted.add(row["days"], row["active"], row["last"])
+            counted.add(row["days"], row["active"], row["returned"])
         return found
 
     async def effects(
@@ -173,10 +173,11 @@ class Reports:
         )
         size: dict[int, int] = {}
         kept: dict[int, int] = {}
-        for one, n, active, left in rows:
+        for one, n, active, returned in rows:
             if n == 0:
                 size[one] = active
-            kept[one] = kept.get(one, 0) + ((active if n == day else 0) if metric == "on" else -left)
+            # On or after: all but those who did not return after an earlier day.
+            kept[one] = kept.get(one, 0) + ((active if n == day else 0) if metric == "on" else returned - active)
 
         def group(segments: Sequence[int]) -> tuple[int, int]:
             whole = sum(size.get(one, 0) for one in segments)

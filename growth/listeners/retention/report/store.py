@@ -41,11 +41,11 @@ async def sizes(reader: Reader, segments: Sequence[int], first: date, last: date
 async def cells_by_day(
     reader: Reader, segments: Sequence[int], first: date, last: date, days: Sequence[int]
 ) -> Sequence[Record]:
-    """Return, for each segment and cohort day, `days`, `active` and `last` side by side."""
+    """Return, for each segment and cohort day, `days`, `active` and `returned` side by side."""
     return await reader.fetch(
         """
         SELECT segment, cohort_day AS start, array_agg(n::integer) AS days, array_agg(active) AS active,
-               array_agg(last) AS last
+               array_agg(returned) AS returned
         FROM retention.cells
         WHERE segment = ANY ($1::integer[])
           AND n = ANY ($2::smallint[])
@@ -65,13 +65,14 @@ async def cells_by_period(
     """Return the same for each segment and week or month."""
     return await reader.fetch(
         """
-        SELECT segment, start, array_agg(n::integer) AS days, array_agg(active) AS active, array_agg(last) AS last
+        SELECT segment, start, array_agg(n::integer) AS days, array_agg(active) AS active,
+               array_agg(returned) AS returned
         FROM (
             SELECT segment,
                    date_trunc($5, cohort_day::timestamp)::date AS start,
                    n,
                    sum(active)::integer AS active,
-                   sum(last)::integer AS last
+                   sum(returned)::integer AS returned
             FROM retention.cells
             WHERE segment = ANY ($1::integer[])
               AND n = ANY ($2::smallint[])
@@ -91,10 +92,10 @@ async def cells_by_period(
 async def sums(
     reader: Reader, segments: Sequence[int], first: date, last: date, days: Sequence[int]
 ) -> list[tuple[int, int, int, int]]:
-    """Return segment, n, active, last over all cohort days from `first` to `last`."""
+    """Return segment, n, active, returned over all cohort days from `first` to `last`."""
     rows = await reader.fetch(
         """
-        SELECT segment, n, sum(active)::bigint AS active, sum(last)::bigint AS last
+        SELECT segment, n, sum(active)::bigint AS active, sum(returned)::bigint AS returned
         FROM retention.cells
         WHERE segment = ANY ($1::integer[])
           AND n = ANY ($2::smallint[])
@@ -133,15 +134,15 @@ async def invitees(reader: Reader, inviter: str, first: date, last: date, limit:
 async def cells_of_invitees(
     reader: Reader, inviter: str, first: date, last: date, max_day: int, unit: CohortUnit, limit: int
 ) -> Sequence[Record]:
-    """Return, for each cohort, `days`, `active` and `last` of those brought by one inviter, counted from their days."""
+    """Return, for each cohort, `days`, `active` and `returned` of those brought by one inviter, from their days."""
     return await reader.fetch(
         """
-        SELECT start, array_agg(n) AS days, array_agg(active) AS active, array_agg(last) AS last
+        SELECT start, array_agg(n) AS days, array_agg(active) AS active, array_agg(returned) AS returned
         FROM (
             SELECT date_trunc($5, shopper.first_day::timestamp)::date AS start,
                    active.day - shopper.first_day AS n,
                    count(*)::integer AS active,
-                   count(*) FILTER (WHERE active.day = shopper.last_day)::integer AS last
+                   count(*) FILTER (WHERE active.day < shopper.last_day)::integer AS returned
             FROM (
                 SELECT shopper_id, first_day, last_day
                 FROM retention.shoppers
