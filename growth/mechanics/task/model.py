@@ -105,7 +105,10 @@ class Task(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def counts_from(self) -> datetime:
         """What happened before the task was there to be seen does not count."""
-        return self.opens_at if self.published_at is None else max(self.opens_at, self.published_at)
+        # Many tell times without fractions: what happened in the second of publication is not from before.
+        return (
+            self.opens_at if self.published_at is None else max(self.opens_at, self.published_at.replace(microsecond=0))
+        )
 
     @property
     def counts_until(self) -> datetime:
