@@ -1,7 +1,7 @@
 """The front: plain batches go straight to the way in. Most are small, and the routes would cost more than their events.
 
-A short cut, never another way: whatever is not exactly of the plain form (another header, a token not yet seen to be
-good, a body that does not come whole) goes on to the ordinary routes, which answer the same.
+A short cut, never another way: whatever is not exactly of the plain form (another header, a bad token, a body
+that does not come whole) goes on to the ordinary routes, which answer the same.
 """
 
 from collections.abc import Awaitable, Callable
@@ -50,8 +50,8 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        shopper = self._identity.peek(asked.token) if asked.is_plain and not scope["query_string"] else None
-        if shopper is None:
+        user_id = await self._known(asked.token) if asked.is_plain and not scope["query_string"] else None
+        if user_id is None:
             return await self._app(scope, receive, send)
         messages, raw = await _whole(receive)
         if raw is None:
@@ -59,8 +59,8 @@ class Front:
         scope["path_template"] = PATH
         request_id = str(scope["state"].get("request_id", ""))
         try:
-            await self._limit(scope, shopper.user_id)
-            taken = await self._events.take(shopper.user_id, raw, self._now())
+            await self._limit(scope, user_id)
+            taken = await self._events.take(user_id, raw, self._now())
         except Refusal as refusal:
             headers: Headers = [_PROBLEM, _NO_STORE]
             told: dict[str, str] = getattr(refusal, "headers", {})
@@ -73,6 +73,18 @@ class Front:
             detail = "Try again after Retry-After, with the same Idempotency-Key"
             return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
         return await answer(send, 202, [_JSON], _encode(taken))
+
+    async def _known(self, token: bytes) -> str | None:
+        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
+        shopper = self._identity.peek(token)
+        if shopper is None:
+            if not token:
+                return None
+            try:
+                shopper = await self._identity.verify(token)
+            except (Refusal, Unavailable):
+                return None
+        return shopper.user_id
 
 
 async def _whole(receive: Receive) -> tuple[list[Any], bytes | None]:
