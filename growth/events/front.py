@@ -1,7 +1,7 @@
 """The front: plain batches go straight to the way in. Most are small, and the routes would cost more than their events.
 
-A short cut, never another way: whatever is not exactly of the plain form (another header, a bad token, a body
-that does not come whole) goes on to the ordinary routes, which answer the same.
+A short cut, never another way: whatever is not exactly of the plain form (another header, a bad token, a body that
+does not come whole) goes on to the ordinary routes, which answer the same.
 """
 
 from collections.abc import Awaitable, Callable
