@@ -79,10 +79,9 @@ class Front:
     async def _bind(self, user_id: str, wanted: InviterRequest, scope: Scope, send: Send) -> None:
         scope["path_template"] = PATH
         request_id = str(scope["state"].get("request_id", ""))
-        now = self._now()
         try:
             await self._limit(scope, user_id)
-            bound = await self._relations.bind(user_id, wanted.code, wanted.nickname, now)
+            bound = await self._relations.bind(user_id, wanted.code, wanted.nickname, self._now())
         except Refusal as refusal:
             headers: Headers = [_PROBLEM, _NO_STORE]
             told: dict[str, str] = getattr(refusal, "headers", {})
@@ -95,7 +94,7 @@ class Front:
             detail = "Try again after Retry-After, with the same Idempotency-Key"
             return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
         ends_at = None if bound.ends_at is None else rfc3339(bound.ends_at)
-        shown = InviterAnswer(mask_id(bound.inviter_id), rfc3339(bound.bound_at), ends_at, rfc3339(now))
+        shown = InviterAnswer(mask_id(bound.inviter_id), rfc3339(bound.bound_at), ends_at, rfc3339(bound.at))
         return await answer(send, 200, [_JSON], _encode(shown))
 
 

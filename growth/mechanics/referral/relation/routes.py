@@ -40,9 +40,10 @@ async def bind(
     404 `referral.unknown_code`; 409 `referral.own_code`, `.already_bound`, `.loop`, `.not_new`, `.no_program`; 429 for
     who tries many codes.
     """
-    now = clock.now()
-    bound = await referral_relations.bind(shopper.user_id, data.code, data.nickname, now)
-    return MyInviter(inviter=mask_id(bound.inviter_id), bound_at=bound.bound_at, ends_at=bound.ends_at, server_time=now)
+    bound = await referral_relations.bind(shopper.user_id, data.code, data.nickname, clock.now())
+    return MyInviter(
+        inviter=mask_id(bound.inviter_id), bound_at=bound.bound_at, ends_at=bound.ends_at, server_time=bound.at
+    )
 
 
 router = Router(path="/v1", route_handlers=[bind], tags=["Referral"])

@@ -63,6 +63,8 @@ class Bound(Struct, frozen=True):
     ends_at: datetime | None
     replayed: bool
     """It was there before."""
+    at: datetime
+    """Postgres' time."""
 
 
 class Seen(Struct, frozen=True):
@@ -221,7 +223,7 @@ def judge(
         answer = _answer(wish, seen)
         if isinstance(answer, Tie):
             ties.append((at, answer))
-            answer = Bound(answer.inviter_id, answer.bound_at, answer.ends_at, replayed=False)
+            answer = Bound(answer.inviter_id, answer.bound_at, answer.ends_at, replayed=False, at=seen.now)
         answers[at] = answer
     inviters = {tie.inviter_id for _, tie in ties}
     plain: list[tuple[int, Tie]] = []
@@ -236,7 +238,7 @@ def _answer(wish: Wish, seen: Seen) -> Tie | Bound | Refusal:
     standing, now = seen.standings[wish.relation_id], seen.now
     if standing.inviter_id is not None and standing.is_bound_as_wished(now):
         assert standing.current_bound_at is not None
-        return Bound(standing.inviter_id, standing.current_bound_at, standing.current_ends_at, replayed=True)
+        return Bound(standing.inviter_id, standing.current_bound_at, standing.current_ends_at, replayed=True, at=now)
     kind = refusal_of(standing, wish.invitee_id, now)
     if kind is None and seen.terms is None:
         kind = NO_PROGRAM
