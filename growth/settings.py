@@ -80,6 +80,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         Meta(description="networks whose X-Forwarded-For is believed, as 10.0.0.0/8,fd00::/8"),
     ] = ()
 
+    max_requests_under_way: Annotated[
+        int,
+        Meta(
+            ge=1, le=100_000, description="requests of one process at once; one too many is told 503 at once"
+        ),
+    ] = 512
     postgres_replica_dsn: Annotated[
         str | None,
         Meta(description="a read replica for reports, as above; no decision ever reads it", extra=_SECRET),

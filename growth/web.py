@@ -63,6 +63,7 @@ from growth.mechanics.referral.front import Front as ReferralFront
 from growth.plumbing import docs
 from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
 from growth.plumbing.operators import provide_operator
+from growth.plumbing.overload import Shed
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.telemetry import Telemetry, watch_loop
 from growth.vocabulary import clock
@@ -273,8 +274,10 @@ def create_app(growth: Growth) -> ASGIApp:
         bindings, events=growth.events.events, identity=growth.identity, limit=limit_plain, now=clock.now
     )
     taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, identity=growth.identity)
+    seats = Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity)
     front = Turnstile(
-        Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity),
+        # Behind the turnstile, which waits for nothing but a claim, and bounds those itself.
+        Shed(seats, max_under_way=growth.settings.max_requests_under_way),
         board=sale.board,
         claims=sale.claims,
         identity=growth.identity,
