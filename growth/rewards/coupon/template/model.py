@@ -149,8 +149,12 @@ def term_of(template: CouponDraft, now: datetime) -> Term | None:
     if isinstance(validity, ValidOnDates):
         start, end = validity.valid_from, validity.valid_until
     else:
-        start = now + timedelta(days=validity.starts_in_days)
-        end = start + timedelta(days=validity.days)
+        try:
+            start = now + timedelta(days=validity.starts_in_days)
+            end = start + timedelta(days=validity.days)
+        except OverflowError:
+            # A dry run at the end of the calendar.
+            return None
     if end <= now:
         return None
     expiring_at = end - timedelta(days=template.expiring_days)
