@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from growth.bootstrap import Growth
 from growth.events.model import LOG
+from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE
 from growth.mechanics.checkin import tally
 from growth.mechanics.flash_sale import tempo
 from growth.mechanics.task.progress.service import activity_types, outbox_types
@@ -19,7 +20,7 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
         Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
         Subscription("checkin.tally", tally.LISTENS_TO, tally.count),
         Subscription("retention.outbox", growth.retention.projection.listens_to, growth.retention.projection.hear),
-        Subscription("retention.activities", None, growth.retention.projection.follow, LOG),
+        Subscription("retention.activities", None, growth.retention.projection.follow, LOG, MAX_ACTIVITIES_AT_ONCE),
         Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),
         Subscription("task.count_activities", activity_types(), growth.task.projection.from_activities, LOG),
         Subscription("pack.give", pack.LISTENS_TO, growth.pack.give),

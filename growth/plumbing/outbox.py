@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 MAX_EVENTS_AT_ONCE = 500
-"""Events read in one transaction of one subscriber."""
+"""Events read in one transaction of one subscriber, unless it says otherwise."""
 
 
 WRITING_SECONDS = 600
@@ -99,6 +99,8 @@ class Subscription(Struct, frozen=True):
     Of the outbox it gets `Envelope`s; of another log, whatever that makes of its rows.
     """
     log: Log = OUTBOX
+    max_events: int = MAX_EVENTS_AT_ONCE
+    """At once: more for whom many cost less."""
 
 
 async def emit(tx: Tx, *events: Event) -> None:
@@ -127,7 +129,7 @@ def types_of(*events: type[Event]) -> frozenset[str]:
     return frozenset(tag for event in events for tag, _ in events_below(event))
 
 
-async def deliver(database: Database, subscription: Subscription, *, max_events: int = MAX_EVENTS_AT_ONCE) -> int:
+async def deliver(database: Database, subscription: Subscription, *, max_events: int | None = None) -> int:
     """Hand the next events to `subscription`; return how many were passed, 0 if there are none or another is at it.
 
     Raises what `handle` raises, `UnknownEvent` and `Unavailable`; the cursor has not moved then, and the same events
@@ -145,7 +147,7 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
         cursor = await _lock_cursor(tx, subscription.name)
         if cursor is None:
             return 0
-        rows = await _read(tx, cursor, subscription.types, max_events, log)
+        rows = await _read(tx, cursor, subscription.types, max_events or subscription.max_events, log)
         if not rows:
             return 0
         events = [log.read(row) for row in rows if row["data"] is not None]

@@ -15,6 +15,9 @@ from growth.plumbing.postgres import Tx
 
 log = structlog.get_logger("retention")
 
+MAX_ACTIVITIES_AT_ONCE = 2_000
+"""Of one cohort many are there on the same day: the more at once, the fewer counters move for each."""
+
 
 class Projection:
     """Keeps facts and counters up."""
