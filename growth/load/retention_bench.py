@@ -27,12 +27,12 @@ from growth.events.store import write
 from growth.listeners.retention import model
 from growth.listeners.retention.model import KINDS, MAX_GAP_DAYS, News
 from growth.listeners.retention.report.service import Question, Reports
-from growth.listeners.retention.service import Projection
+from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE, Projection
 from growth.listeners.retention.sighting import Sighting
 from growth.load.shop_year import Plan, lives, sightings
 from growth.plumbing.invariants import all_invariants, violations
 from growth.plumbing.migrate import migrate_up
-from growth.plumbing.outbox import MAX_EVENTS_AT_ONCE, Subscription, deliver
+from growth.plumbing.outbox import Subscription, deliver
 from growth.plumbing.postgres import Database, connect_postgres
 
 ZONE = "Asia/Shanghai"
@@ -68,9 +68,9 @@ async def project(database: Database, seen: Iterator[Sighting], name: str) -> No
     for _ in range(ROUNDS):
         told = list(islice(seen, SEEN))
         begin, cpu = monotonic(), process_time()
-        for start in range(0, len(told), MAX_EVENTS_AT_ONCE):
+        for start in range(0, len(told), MAX_ACTIVITIES_AT_ONCE):
             async with database.transaction() as tx:
-                await projection.see(tx, told[start : start + MAX_EVENTS_AT_ONCE])
+                await projection.see(tx, told[start : start + MAX_ACTIVITIES_AT_ONCE])
         rates.append(len(told) / (monotonic() - begin))
         costs.append(1e6 * (process_time() - cpu) / len(told))
     _say(f"{name}: {_spread(rates)} sightings/s, {statistics.median(costs):.1f} µs of CPU each in the worker")
@@ -79,7 +79,7 @@ async def project(database: Database, seen: Iterator[Sighting], name: str) -> No
 async def project_log(database: Database, seen: Iterator[Sighting]) -> None:
     """The same from the log of activities, with all that reading it takes."""
     projection = Projection(ZONE)
-    listener = Subscription("retention.activities", None, projection.follow, LOG)
+    listener = Subscription("retention.activities", None, projection.follow, LOG, MAX_ACTIVITIES_AT_ONCE)
     rates = []
     for number in range(ROUNDS):
         told = list(islice(seen, SEEN))
