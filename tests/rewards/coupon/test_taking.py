@@ -245,7 +245,7 @@ async def test_a_dry_run_says_what_a_take_would_get(room: Room) -> None:
     assert (then.would, then.code) == ("take", None)
     assert then.valid_until is not None
     # Where the calendar ends, so does everything else.
-    never = await room.templates.dry_run(template.template_id, "ann", datetime(9998, 12, 30, tzinfo=UTC))
+    never = await room.templates.dry_run(template.template_id, "ann", datetime(9999, 12, 30, tzinfo=UTC))
     assert (never.code, never.valid_until, never.would_be_granted) == ("coupon.ended", None, False)
     assert await rows_of(room, template) == 0
 
