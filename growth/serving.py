@@ -9,6 +9,7 @@ import structlog
 import uvicorn
 
 from growth.bootstrap import assembled, stop_task
+from growth.plumbing.connection import BoundedProtocol
 from growth.plumbing.telemetry import serve_metrics, watch_loop
 from growth.settings import Settings
 from growth.web import create_app
@@ -50,7 +51,7 @@ async def serve_api(settings: Settings) -> None:
                 create_app(growth),
                 host=settings.host,
                 port=settings.port,
-                http="httptools",
+                http=BoundedProtocol,
                 loop="none",
                 ws="none",
                 lifespan="on",
