@@ -160,6 +160,7 @@ def _settings(servers: EmbeddedServers, data_dir: Path, port: int) -> Settings:
         "GROWTH_SHOP_SECRETS": known["shop_secret"],
         # Receivers of webhooks that somebody tries out on this machine.
         "GROWTH_WEBHOOK_ALLOWED_HOSTS": "localhost,127.0.0.1",
+        "GROWTH_PAYOUT": "sandbox",
     }
     return load_settings(os.environ)
 
