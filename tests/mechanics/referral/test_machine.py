@@ -34,7 +34,7 @@ from tests.mechanics.referral.conftest import Room, an_act, assemble, milestones
 
 T = TypeVar("T")
 
-EXAMPLES = 50
+EXAMPLES = 30
 STEPS = 30
 USERS = ("ann", "bob", "cat", "dan", "eve", "fay")
 RULES = tuple(rule for rule in all_invariants() if rule.room == "referral")
