@@ -26,7 +26,8 @@ async def put(growth: Growth, act: Act) -> list[str]:
 async def put_visitors(growth: Growth, now: datetime, shoppers: int, days: int) -> int:
     """Count what so many shoppers did in as many days until yesterday; returns how many things that was.
 
-    Past the log of events: that takes only what happened just now.
+    Past the log of events: that takes only what happened just now. Into a room that has no others made up, please: the
+    same ids would be other people's.
     """
     zone = ZoneInfo(growth.settings.zone)
     yesterday = now.astimezone(zone).date() - timedelta(days=1)

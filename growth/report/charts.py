@@ -45,7 +45,7 @@ def curves(lines: Sequence[Line], *, ticks: Sequence[tuple[float, str]], is_shar
     for number in range(TICKS + 1):
         value = top * number / TICKS
         _, y = at(left, value)
-        told = f"{100 * value:.0f} %" if is_share else f"{value:,.0f}"
+        told = f"{round(100 * value, 1):g} %" if is_share else f"{value:,.0f}"
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="soft" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{told}</text>')
     for value, told in ticks:
