@@ -1,12 +1,16 @@
 """Checking in: once a day, whatever the taps; what it earns commits with it."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from growth.mechanics.checkin.model import CheckinMilestone, CheckinPause
 from growth.mechanics.checkin.streak.model import NO_PROGRAM, PAUSED
+from growth.plumbing.postgres import Database, Tx
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.events.checkin import CheckinReached
 from growth.vocabulary.refusals import Refusal
@@ -39,6 +43,26 @@ async def test_64_taps_at_once_at_three_processes_are_one_day_one_reward_and_63_
     assert len(await room.days("ann")) == 1
     assert await room.points("ann") == 1
     assert len(await room.events("checked_in")) == 1
+
+
+async def test_the_same_crowd_at_three_processes_in_any_order_is_each_shopper_once_a_day(room: Room) -> None:
+    """Batches of the same shoppers in other orders: no deadlock, nobody is turned away."""
+    await room.program()
+    processes = [room, assemble(room.database, room.almanacs), assemble(room.database, room.almanacs)]
+    users = [f"u{number}" for number in range(60)]
+    for number in (1, 2, 3):
+        room.at(nth(number))
+        orders = [users, users[::-1], users[30:] + users[:30]]
+        told = await asyncio.gather(
+            *[
+                one.check_ins.check_in(user_id)
+                for one, order in zip(processes, orders, strict=True)
+                for user_id in order
+            ]
+        )
+        assert sum(one.is_new for one in told) == len(users)
+        assert {one.answer.streak for one in told} == {number}
+    assert len(await room.events("checked_in")) == 3 * len(users)
 
 
 async def test_a_missed_day_breaks_the_streak_and_the_table_starts_again(room: Room) -> None:
@@ -83,6 +107,12 @@ async def test_a_tap_overtaken_by_one_of_the_next_day_still_counts(room: Room) -
     assert (told.is_new, told.answer.day, told.answer.streak) == (True, nth(3), 3)
     again = await room.taps("ann", nth(3))
     assert (again.is_new, again.answer.streak) == (False, 3)
+    room.at(nth(4), 20)
+    (program,) = await room.programs.page(state="published", before=None, limit=10)
+    await room.programs.pause(room.act(), program.program_id)
+    assert (await room.taps("ann", nth(3))).answer == again.answer
+    room.at(nth(4), 21)
+    await room.programs.resume(room.act(), program.program_id)
     newest = await room.taps("ann", nth(5))
     assert newest.answer.streak == 5
     assert await room.points("ann") == 1 + 2 + 3 + 4 + 5
@@ -99,6 +129,38 @@ async def test_a_tap_asked_again_past_midnight_under_its_key_is_the_same_tap(roo
     assert {one.answer.day for one in other} == {nth(2)}
     assert sorted((one.is_new, one.replayed) for one in other) == [(False, False)] * 2 + [(False, True), (True, False)]
     assert await room.points("ann") == 1 + 2
+
+
+async def test_checking_in_reads_no_day_however_many_there_are(room: Room) -> None:
+    await room.program()
+    await room.taps_daily("ann", 1, 2, 3)
+    reads: list[str] = []
+
+    class Watched(Database):
+        @asynccontextmanager
+        async def transaction(self) -> AsyncIterator[Tx]:
+            async with super().transaction() as tx:
+                for name in ("fetch", "fetchrow", "fetchval", "execute"):
+                    setattr(tx, name, _noted(getattr(tx, name), reads))
+                yield tx
+
+    watched = assemble(Watched(room.database.pool, acquire_seconds=5), room.almanacs)
+    await watched.taps("ann", nth(4))
+    assert reads
+    assert [query for query in reads if "FROM checkin.days" in query or "JOIN checkin.days" in query] == []
+    steps = len(reads)
+    reads.clear()
+    room.at(nth(5))
+    await asyncio.gather(*[watched.check_ins.check_in(f"u{number}") for number in range(100)])
+    assert len(reads) <= 3 * steps
+
+
+def _noted(call: Callable[..., Awaitable[Any]], reads: list[str]) -> Callable[..., Awaitable[Any]]:
+    async def run(query: str, *args: object) -> Any:
+        reads.append(query)
+        return await call(query, *args)
+
+    return run
 
 
 async def test_who_is_refused_leaves_no_row(room: Room) -> None:

@@ -87,8 +87,10 @@ class Repairs:
         async with self._database.transaction() as tx:
             shopper = (await streaks.lock_shoppers(tx, [user_id]))[user_id]
             glance, almanac = await self._almanacs.look(tx)
-            program = almanac.open_on(day)
             held = await streaks.find_day(tx, user_id, day)
+            known = almanac.program_on(day)
+            # A day that is held is told of, whatever became of its program.
+            program = known if held is not None and known is not None else almanac.open_on(day)
             if held is not None:
                 if held.kind == DayKind.FROZEN:
                     raise Refusal(FROZEN_DAY)
