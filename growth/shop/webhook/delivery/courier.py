@@ -8,7 +8,7 @@ redirect is followed, no proxy is asked, no cookie kept; of an answer, the statu
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -42,8 +42,6 @@ MAX_RETRY_AFTER_CHARACTERS = 64
 KEEP_ALIVE_SECONDS = 4.0
 """Shorter than servers keep theirs, 5 s and more: one that closes while we send costs an attempt."""
 LOOK_UP_SECONDS = 5.0
-
-Lookup = Callable[[str, int], Awaitable[list[ResolveResult]]]
 
 
 class TargetRefused(OSError):
