@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from growth.plumbing.outbox import Log, events_below
 from growth.plumbing.postgres import Record
-from growth.plumbing.wire import FieldError, Instant, decode_json, decoder_for, field_error, invalid, is_plain
+from growth.plumbing.wire import FieldError, Instant, decode_json, decoder_for, field_error, is_plain
 from growth.vocabulary.activities import ActivityTold
 from growth.vocabulary.events import Event
 from growth.vocabulary.ids import ForeignId, UserId
@@ -180,12 +180,9 @@ def read_batch(raw: bytes) -> Sequence[EventTold | Rejection]:
 def _read_each(raw: bytes) -> Sequence[EventTold | Rejection]:
     try:
         events = decoder_for(_Batch).decode(raw).events
-    except msgspec.ValidationError as error:
-        raise invalid(field_error(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The strict reader stumbles as well, and says why in the words of every other call.
-        decode_json(raw, Raw)
-        raise
+        events = decode_json(raw, _Batch).events
     decode_json(_without(raw, events), _Skeleton)
     return [_read(index, bytes(event)) for index, event in enumerate(events)]
 

@@ -12,6 +12,8 @@ from growth.plumbing.outbox import OUTBOX
 from growth.reactions import reactions
 from growth.vocabulary import clock
 from growth.vocabulary.refusals import Unavailable
+from tests.abuse.attacked import BYPASSING, PLAIN
+from tests.abuse.test_bodies import BROKEN, FOREIGN_FIELDS, OTHER_TYPES
 from tests.app import RunningApp, running_app
 from tests.events.telling import JSON, ago, event
 
@@ -65,6 +67,32 @@ async def test_what_is_no_batch_is_refused(postgres_dsn: str, redis_url: str) ->
             response = await app.client.post(PATH, json={"events": []}, headers={"authorization": authorization})
             assert response.status_code == 401
         assert (await app.client.get(PATH, headers=app.shopper_headers("u1"))).status_code == 405
+        assert not await app.growth.database.fetch("SELECT FROM events.log")
+
+
+@pytest.mark.parametrize("content_type", [PLAIN, BYPASSING], ids=["short cut", "bypassed"])
+async def test_bodies_made_to_hurt_are_refused_and_within_a_batch_rejected(
+    postgres_dsn: str, redis_url: str, content_type: str
+) -> None:
+    async with running_app(postgres_dsn, redis_url) as app:
+        token = app.shopper_headers("u1") | {"content-type": content_type}
+        for name, raw in BROKEN.items():
+            answer = await app.client.post(PATH, content=raw, headers=token)
+            assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid"), name
+            for around in (b'{"events":[%b]}', b'{"events":[{"id":%b}]}', b'{"events":[{"data":{"a":%b}}]}'):
+                answer = await app.client.post(PATH, content=around % raw, headers=token)
+                assert answer.status_code in {202, 400, 413}, name
+        for field in FOREIGN_FIELDS:
+            answer = await app.client.post(PATH, content=json.dumps({"events": [], field: 1}), headers=token)
+            assert answer.json()["errors"][0]["field"] == (field or "body"), answer.text
+            batch = json.dumps({"events": [event("a") | {field: 1}]})
+            (rejected,) = (await app.client.post(PATH, content=batch, headers=token)).json()["rejected"]
+            assert rejected["code"] == "event.malformed"
+        for declared in OTHER_TYPES:
+            headers = [(b"authorization", app.shopper_headers("u1")["authorization"].encode())]
+            headers += [] if declared is None else [(b"content-type", declared.encode("latin-1"))]
+            answer = await app.client.post(PATH, content=b'{"events":[]}', headers=headers)
+            assert answer.status_code == 415, declared
         assert not await app.growth.database.fetch("SELECT FROM events.log")
 
 
