@@ -238,3 +238,11 @@ async def test_friends_who_bought_count_for_who_brought_them_until_they_return_i
     assert await room.progress(task, "bob") == (0, "nothing")
     await room.happens(ReferralInviteeLost(**known("bob")))
     assert (await room.progress(task, "ann"), await room.points("ann")) == ((1, "open"), 0)
+
+
+async def test_no_value_stops_the_counting(room: Room) -> None:
+    task = await room.task(count=9, distinct_by="sku")
+    await room.does(
+        *[viewed("ann", str(place), sku) for place, sku in enumerate(("\x00", "\ud800", "", "'; --", "茶" * 300))]
+    )
+    assert await room.progress(task, "ann") == (5, "open")

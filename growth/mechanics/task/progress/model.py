@@ -186,10 +186,10 @@ def _members(value: object) -> Sequence[object]:
 
 
 def _short(text: str) -> str:
-    # "#" begins no id and no SKU.
-    if len(text) <= MAX_VALUE_CHARACTERS and not text.startswith("#"):
+    # "#" begins no id and no SKU. What Postgres could not hold (NUL, half a character) would stop all counting.
+    if len(text) <= MAX_VALUE_CHARACTERS and text.isprintable() and not text.startswith("#"):
         return text
-    return "#" + blake2b(text.encode(), digest_size=20).hexdigest()
+    return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
 
 
 # --- taking back ------------------------------------------------------------------------------------------------------
