@@ -227,11 +227,8 @@ async def terms_of(reader: Reader, program_id: str, version: int) -> Terms:
 
 async def live(reader: Reader, now: datetime) -> tuple[Terms | None, bool]:
     """Return the terms in force now, and whether shoppers can be bound."""
-    terms = await store.terms_at(reader, now)
-    if terms is None:
-        return None, False
-    program = await store.find_program(reader, terms.program_id)
-    return terms, program is not None and program.state == "published"
+    found = await store.live_terms(reader, now)
+    return (None, False) if found is None else found
 
 
 async def end_closed(tx: Tx, now: datetime) -> int:

@@ -203,6 +203,27 @@ async def terms_at(reader: Reader, at: datetime) -> Terms | None:
     return None if row is None else _terms(row)
 
 
+async def live_terms(reader: Reader, now: datetime) -> tuple[Terms, bool] | None:
+    """Return the terms in force at `now`, which is now, and whether their program is published rather than paused."""
+    row = await reader.fetchrow(
+        """
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at, terms.draft,
+            program.state = 'published' AS is_open
+        FROM referral.programs AS program
+        JOIN referral.terms AS terms USING (program_id)
+        WHERE program.state IN ('published', 'paused')
+          AND terms.until_at IS NULL
+          AND (terms.closes_at IS NULL OR terms.closes_at > $1)
+        """,
+        now,
+    )
+    if row is None:
+        return None
+    known = dict(row)
+    is_open = known.pop("is_open")
+    return msgspec.convert(known, Terms), is_open
+
+
 async def find_terms(reader: Reader, program_id: str, version: int) -> Terms | None:
     """Return one version of a program's promises."""
     row = await reader.fetchrow(

@@ -34,9 +34,9 @@ class Standings:
 
     async def page(self, user_id: str, now: datetime) -> ReferralPage:
         """Return a shopper's page; the code is made when first looked at."""
-        code = await self._relations.code(user_id, now)
         terms, is_open = await live(self._database, now)
         found = await store.totals(self._database, user_id, None if terms is None else terms.program_id, now)
+        code = found.code or await self._relations.code(user_id, now)
         milestones = [] if terms is None else terms.draft.milestones
         shown = show_milestones(milestones, found.in_program, frozenset(found.held))
         return ReferralPage(

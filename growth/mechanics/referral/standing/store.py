@@ -13,6 +13,8 @@ from growth.plumbing.postgres import Reader, Record
 class Totals(Struct, frozen=True, kw_only=True):
     """An inviter in numbers."""
 
+    code: str | None
+    """None while it was never asked for."""
     invited: int
     bought: int
     valid: int
@@ -28,7 +30,8 @@ async def totals(reader: Reader, user_id: str, program_id: str | None, now: date
     """Return what is counted for one inviter, and who brought them."""
     row = await reader.fetchrow(
         """
-        SELECT coalesce(counted.invited, 0) AS invited,
+        SELECT code.code,
+            coalesce(counted.invited, 0) AS invited,
             coalesce(counted.bought, 0) AS bought,
             coalesce(counted.valid, 0) AS valid,
             coalesce(progress.valid, 0) AS in_program,
@@ -42,6 +45,7 @@ async def totals(reader: Reader, user_id: str, program_id: str | None, now: date
             mine.bound_at,
             mine.ends_at
         FROM (SELECT) AS always
+        LEFT JOIN referral.codes AS code ON code.user_id = $1 AND code.is_main
         LEFT JOIN referral.inviters AS counted ON counted.user_id = $1
         LEFT JOIN referral.progress AS progress ON progress.program_id = $2 AND progress.inviter_id = $1
         LEFT JOIN referral.relations AS mine
