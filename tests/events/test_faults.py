@@ -34,9 +34,9 @@ async def somebody_writing(database: Database, name: str) -> AsyncIterator[None]
             raise ZeroDivisionError
 
 
-async def until_waiting(database: Database) -> None:
+async def until_waiting(database: Database, waiting: int = 1) -> None:
     async with asyncio.timeout(5):
-        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
             pass
 
 
@@ -81,6 +81,20 @@ async def test_an_answer_lost_after_the_commit_is_a_duplicate_when_it_is_sent_ag
     taken = await tell_again(events, event("a"), event("b", "app.opened"), event("c"))
     assert counts(taken) == (1, 2, [])
     assert await names(database) == ["a", "b", "c"]
+
+
+async def test_two_processes_that_tell_the_same_in_other_orders_never_wait_in_a_circle(
+    database: Database, limiter: Limiter
+) -> None:
+    one, other = Events(database, limiter), Events(database, limiter)
+    async with somebody_writing(database, "m"):
+        first = asyncio.create_task(tell(one, event("b"), event("m"), event("a")))
+        await until_waiting(database)
+        second = asyncio.create_task(tell(other, event("a"), event("b")))
+        await until_waiting(database, 2)
+    assert counts(await first) == (3, 0, [])
+    assert counts(await second) == (0, 2, [])
+    assert await names(database) == ["b", "m", "a"]
 
 
 async def test_what_another_process_takes_back_is_new_here(database: Database, events: Events) -> None:
