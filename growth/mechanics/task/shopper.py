@@ -5,17 +5,14 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
-from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import Key, Standing
 from growth.mechanics.task.progress.owner import store as owner
-from growth.mechanics.task.progress.service import revoke, settle
+from growth.mechanics.task.progress.service import settle
 from growth.plumbing.postgres import Reader, Tx
 
 MAX_TOLD = 200
 """Rows of progress, and things counted, on the operator's page; the newest."""
-
-MERGED = "task.merged"
 
 
 class TaskProgressKnown(Struct, frozen=True, kw_only=True):
@@ -63,7 +60,8 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     """Make the old id's progress the new one's: what counted for either counts, once.
 
-    A task that both had done keeps one reward; the old id's is taken back.
+    What both were given for one task stays given: a person is not made to owe because two ids were. Progress keeps the
+    new id's reward, and a refund takes that one back.
     """
     await store.lock(tx)
     old, new = await owner.standings(tx, old_user_id), await owner.standings(tx, user_id)
@@ -71,10 +69,6 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
         return
     mine = {(one.period_on, one.task_id): one for one in new}
     pairs = [(one, mine[one.period_on, one.task_id]) for one in old if (one.period_on, one.task_id) in mine]
-    twice = [theirs for theirs, ours in pairs if "open" not in (theirs.state, ours.state)]
-    if twice:
-        tasks = await tasks_store.find_tasks(tx, sorted({one.task_id for one in twice}))
-        await revoke(tx, twice, tasks, MERGED, now)
     # Of two rows the one with the reward stays; what it may not give again is what neither may.
     losers = [theirs if theirs.state == "open" or ours.state != "open" else ours for theirs, ours in pairs]
     await owner.keep_no_more(tx, [_with_both(loser, pairs) for loser in losers])

@@ -185,7 +185,7 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
 
 
 async def _take_back(tx: Tx, fallen: Sequence[Standing], tasks: Mapping[str, Task], now: datetime) -> None:
-    await revoke(tx, fallen, tasks, UNDONE, now)
+    await _revoke(tx, fallen, tasks, UNDONE, now)
     in_use = await _coupons_in_use(tx, fallen, now)
     await _write(tx, [_decided(one, "open", {}, in_use[one.grant_id]) for one in fallen], now)
     await emit(
@@ -194,7 +194,7 @@ async def _take_back(tx: Tx, fallen: Sequence[Standing], tasks: Mapping[str, Tas
     )
 
 
-async def revoke(tx: Tx, standings: Sequence[Standing], tasks: Mapping[str, Task], reason: str, now: datetime) -> None:
+async def _revoke(tx: Tx, standings: Sequence[Standing], tasks: Mapping[str, Task], reason: str, now: datetime) -> None:
     """Take back all that the last attempt gave."""
     keys = [key for one in standings for key in grant_keys(one.grant_id, one.attempt, len(tasks[one.task_id].reward))]
     for start in range(0, len(keys), granting.MAX_GRANTS):
