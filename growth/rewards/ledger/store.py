@@ -247,10 +247,15 @@ async def available(reader: Reader, owners: Sequence[str], currency: Currency) -
     """Return what shoppers can spend in one currency; those who never had any are missing."""
     rows = await reader.fetch(
         """
-        SELECT owner, posted - pending_out AS available
-        FROM ledger.accounts
-        WHERE owner = ANY (ARRAY(SELECT json_array_elements_text($1::json)))
-          AND currency = $2
+        SELECT account.owner, account.posted - account.pending_out AS available
+        FROM json_array_elements_text($1::json) AS asked (owner)
+        CROSS JOIN LATERAL (
+            SELECT mine.owner, mine.posted, mine.pending_out
+            FROM ledger.accounts AS mine
+            WHERE mine.owner = asked.owner COLLATE "C"
+              AND mine.currency = $2
+            LIMIT 1
+        ) AS account
         """,
         _encode(owners).decode(),
         currency,

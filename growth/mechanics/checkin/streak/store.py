@@ -109,7 +109,11 @@ def day_of(row: Record) -> Day:
 
 
 async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
-    """Return shoppers, each locked until `tx` ends; those never seen before begin with nothing."""
+    """Return shoppers, each locked until `tx` ends; those never seen before begin with nothing.
+
+    One by one in the order of their ids, by a limit that is never reached: no plan may scan the table, whatever
+    Postgres believes of its size.
+    """
     asked = _encode(sorted(set(user_ids))).decode()
     await tx.execute(
         """
@@ -123,12 +127,17 @@ async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
     )
     rows = await tx.fetch(
         """
-        SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            answer_key, wants_reminder, make_up_month, make_ups_used
-        FROM checkin.states
-        WHERE user_id = ANY (ARRAY(SELECT json_array_elements_text($1::json)))
-        ORDER BY user_id
-        FOR NO KEY UPDATE
+        SELECT state.user_id, state.last_day, state.last_counted, state.program_id, state.streak, state.run,
+            state.position, state.longest, state.best, state.total, state.answer, state.answer_key,
+            state.wants_reminder, state.make_up_month, state.make_ups_used
+        FROM json_array_elements_text($1::json) AS asked (user_id)
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM checkin.states AS mine
+            WHERE mine.user_id = asked.user_id COLLATE "C"
+            LIMIT 1
+            FOR NO KEY UPDATE
+        ) AS state
         """,
         asked,
     )
@@ -251,20 +260,23 @@ async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
             RETURNING user_id
         ),
         moved AS (
-            UPDATE checkin.states AS state
-            SET last_day = asked.day,
-                last_counted = asked.day,
-                program_id = asked.program_id,
-                streak = asked.streak,
-                run = asked.run,
-                position = asked.position,
-                longest = asked.longest,
-                best = asked.best,
-                total = asked.total,
-                answer = asked.answer,
-                answer_key = asked.answer_key
+            -- Not an UPDATE: that could scan all shoppers for these.
+            INSERT INTO checkin.states AS state (user_id, last_day, last_counted, program_id, streak, run, position,
+                longest, best, total, answer, answer_key)
+            SELECT user_id, day, day, program_id, streak, run, position, longest, best, total, answer, answer_key
             FROM asked
-            WHERE state.user_id = asked.user_id COLLATE "C"
+            ON CONFLICT (user_id) DO UPDATE
+            SET last_day = excluded.last_day,
+                last_counted = excluded.last_counted,
+                program_id = excluded.program_id,
+                streak = excluded.streak,
+                run = excluded.run,
+                position = excluded.position,
+                longest = excluded.longest,
+                best = excluded.best,
+                total = excluded.total,
+                answer = excluded.answer,
+                answer_key = excluded.answer_key
             RETURNING state.user_id
         )
         SELECT (SELECT count(*) FROM added)::int AS added

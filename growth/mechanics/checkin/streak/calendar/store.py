@@ -18,10 +18,16 @@ async def find_shoppers(reader: Reader, user_ids: Sequence[str]) -> dict[str, Sh
     """Return those of `user_ids` that were ever seen."""
     rows = await reader.fetch(
         """
-        SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            answer_key, wants_reminder, make_up_month, make_ups_used
-        FROM checkin.states
-        WHERE user_id = ANY (ARRAY(SELECT json_array_elements_text($1::json)))
+        SELECT state.user_id, state.last_day, state.last_counted, state.program_id, state.streak, state.run,
+            state.position, state.longest, state.best, state.total, state.answer, state.answer_key,
+            state.wants_reminder, state.make_up_month, state.make_ups_used
+        FROM json_array_elements_text($1::json) AS asked (user_id)
+        CROSS JOIN LATERAL (
+            SELECT *
+            FROM checkin.states AS mine
+            WHERE mine.user_id = asked.user_id COLLATE "C"
+            LIMIT 1
+        ) AS state
         """,
         _encode(user_ids).decode(),
     )
