@@ -159,6 +159,7 @@ async def _cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> Cos
         rates.append(engine.answered_in_time / engine.played_seconds)
         for status, count in source.statuses.items():
             statuses[status] = statuses.get(status, 0) + count
+        sys.stderr.write(f"{name}: {rates[-1]:,.0f}/s\n")
     return Cost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
 
 

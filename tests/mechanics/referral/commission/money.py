@@ -21,6 +21,7 @@ from growth.mechanics.referral.withdrawal.payout.service import Sandbox
 from growth.mechanics.referral.withdrawal.periodic import Cashier
 from growth.mechanics.referral.withdrawal.service import Withdrawals
 from growth.plumbing.audit import Act
+from growth.plumbing.invariants import violations
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database
 from growth.rewards.ledger import service as ledger
@@ -231,6 +232,43 @@ class Till(Struct):
             "SELECT type, data::text FROM plumbing.outbox WHERE starts_with(type, $1) ORDER BY position", prefix
         )
         return [(row["type"], json.loads(row["data"])["amount_fen"]) for row in rows]
+
+
+LAWS = """
+    WITH earned AS (
+        SELECT inviter_id AS owner,
+            coalesce(sum(amount_fen) FILTER (WHERE state IN ('pending', 'review')), 0) AS pending,
+            coalesce(sum(amount_fen) FILTER (WHERE state = 'available'), 0) AS available
+        FROM referral.commissions
+        GROUP BY inviter_id
+    ),
+    withdrawn AS (
+        SELECT user_id AS owner,
+            coalesce(sum(amount_fen) FILTER (WHERE state IN ('requested', 'approved', 'paying')), 0) AS open,
+            coalesce(sum(amount_fen) FILTER (WHERE state = 'paid'), 0) AS paid
+        FROM referral.withdrawals
+        GROUP BY user_id
+    ),
+    held AS (
+        SELECT owner, posted, pending_in, pending_out
+        FROM ledger.accounts
+        WHERE currency = 'commission'
+    )
+    SELECT owner, held.*, earned.*, withdrawn.*
+    FROM held
+    FULL JOIN earned USING (owner)
+    FULL JOIN withdrawn USING (owner)
+    WHERE coalesce(held.pending_in, 0) <> coalesce(earned.pending, 0)
+       OR coalesce(held.pending_out, 0) <> coalesce(withdrawn.open, 0)
+       OR coalesce(held.posted, 0) <> coalesce(earned.available, 0) - coalesce(withdrawn.paid, 0)
+"""
+"""Across rooms, whose invariants know their own tables only: the ledger holds what commissions and withdrawals say."""
+
+
+async def broken_laws(database: Database) -> list[str]:
+    """What does not hold: the rooms' invariants, and that the ledger agrees with them, shopper by shopper."""
+    broken = [violation.name for violation in await violations(database)]
+    return broken + [f"the ledger and {row['owner']} differ: {dict(row)}" for row in await database.fetch(LAWS)]
 
 
 def assemble(database: Database, clock: Clockwork | None = None) -> Till:

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
-from tests.mechanics.referral.commission.money import Anybody, Clockwork, Till, assemble
+from tests.mechanics.referral.commission.money import Anybody, Clockwork, Till, assemble, broken_laws
 from tests.shop import telling
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +66,7 @@ async def money(postgres_dsn: str, redis_url: str) -> AsyncIterator[Money]:
         await till.program()
         await till.bind("bob", "ann")
         yield Money(app, till)
-        assert not await violations(app.growth.database)
+        assert not await broken_laws(app.growth.database)
 
 
 async def buys(money: Money, order_id: str = "o-secret-1", fen: int = 50_000, **more: JSON) -> None:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral.model import FixedRule, PercentRule
-from growth.plumbing.invariants import violations
 from growth.plumbing.postgres import connect_postgres
 from tests import servers as test_servers
 from tests.mechanics.referral.commission import slow_model
-from tests.mechanics.referral.commission.money import Till, assemble, line, paid, received, refunded
+from tests.mechanics.referral.commission.money import Till, assemble, broken_laws, line, paid, received, refunded
 from tests.mechanics.referral.commission.slow_model import Line, Refund, Told
 from tests.shop import telling
 from tests.shop.telling import JSON, NOON, of
@@ -161,7 +160,7 @@ async def test_any_arrival_ends_in_what_the_orders_say(till_for_all: Till, rules
         await till.settle(moment)
         await till.sends()
         await check(till, list(story), rules, moment)
-        broken = await violations(till.database)
+        broken = await broken_laws(till.database)
         assert not broken, (broken, story)
 
 

@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from growth.plumbing.invariants import violations
 from growth.plumbing.postgres import connect_postgres
-from tests.mechanics.referral.commission.money import Till, assemble
+from tests.mechanics.referral.commission.money import Till, assemble, broken_laws
 
 
 @pytest.fixture
@@ -14,6 +13,6 @@ async def till(postgres_dsn: str) -> AsyncIterator[Till]:
     """A process of its own, with an empty database."""
     database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
     yield assemble(database)
-    broken = await violations(database)
+    broken = await broken_laws(database)
     await database.close()
     assert not broken
