@@ -168,6 +168,8 @@ class Commissions:
 
     async def page(self, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
         """Return commissions, newest first."""
+        if which.state == "review":
+            return await listing.page_of_queue(self._database, which, before=before, limit=limit)
         return await listing.page(self._database, which, before=before, limit=limit)
 
     async def find(self, commission_id: str) -> Commission:

@@ -89,6 +89,35 @@ async def page(reader: Reader, which: CommissionFilter, *, before: str | None, l
     return [commission_of(row) for row in rows]
 
 
+async def page_of_queue(reader: Reader, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
+    """Return commissions in review, newest first: by an index of their own, however many others there are."""
+    rows = await reader.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE state = 'review'
+          AND amount_fen > 0
+          AND ($1::text IS NULL OR inviter_id = $1)
+          AND ($2::text IS NULL OR invitee_id = $2)
+          AND ($3::text IS NULL OR order_id = $3)
+          AND ($4::text IS NULL OR review_reasons ? $4)
+          AND ($5::uuid IS NULL OR commission_id < $5)
+        ORDER BY commission_id DESC
+        LIMIT $6
+        """,
+        which.inviter_id,
+        which.invitee_id,
+        which.order_id,
+        which.reason,
+        before,
+        limit,
+    )
+    return [commission_of(row) for row in rows]
+
+
 async def steps_of(reader: Reader, commission_id: str) -> list[Step]:
     """Return how a commission came to be worth what it is."""
     rows = await reader.fetch(
