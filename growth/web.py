@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -172,19 +172,7 @@ class Readiness:
 
 def create_app(growth: Growth) -> ASGIApp:
     """Return the ASGI application around everything in `growth`."""
-    sale = growth.flash_sale
     readiness = Readiness(growth)
-
-    def given(value: Any) -> Provide:
-        return Provide(lambda: value, sync_to_thread=False)
-
-    def after_shopper(value: Any) -> Provide:
-        """Given to handlers that ask for the shopper too, after it: two at once make a task group, which costs more."""
-
-        def provide(shopper: NamedDependency[Shopper]) -> Any:  # noqa: ARG001 - so that it comes after
-            return value
-
-        return Provide(provide, sync_to_thread=False)
 
     async def shopper(request: AnyRequest) -> Shopper:
         found = await growth.identity.shopper(request)
@@ -213,44 +201,8 @@ def create_app(growth: Growth) -> ASGIApp:
             "shopper": Provide(shopper),
             "operator": Provide(provide_operator),
             "address": Provide(address, sync_to_thread=False),
-            "database": given(growth.database),
-            "readiness": given(readiness),
-            "shop": given(growth.shop),
-            "events": after_shopper(growth.events.events),
-            "webhooks": given(growth.webhook.webhooks),
-            "deliveries": given(growth.webhook.deliveries),
-            "coupons": given(growth.coupon.coupons),
-            "coupon_templates": given(growth.coupon.templates),
-            "coupon_takes": given(growth.coupon.takes),
-            "coupon_codes": given(growth.coupon.codes),
-            "coupon_quotes": given(growth.coupon.quotes),
-            "packs": given(growth.pack),
-            "shoppers": given(growth.shoppers),
-            "ledger": given(growth.rewards.ledger),
-            "granting": given(growth.rewards.granting),
-            "board": given(sale.board),
-            "sales": given(sale.sales),
-            "claims": given(sale.claims),
-            "draws": given(sale.draws),
-            "reminders": given(sale.reminders),
-            "series": given(sale.series),
-            "group_board": given(growth.group_buy.board),
-            "group_buys": given(growth.group_buy.group_buys),
-            "teams": given(growth.group_buy.teams),
-            "reports": given(growth.retention.reports),
-            "referral_programs": given(growth.referral.programs),
-            "referral_relations": after_shopper(growth.referral.relations),
-            "referral_standings": after_shopper(growth.referral.standings),
-            "referral_corrections": given(growth.referral.corrections),
-            "commissions": given(growth.commission.commissions),
-            "reviews": given(growth.commission.reviews),
-            "withdrawals": given(growth.commission.withdrawals),
-            "desk": given(growth.commission.desk),
-            "tasks": given(growth.task.tasks),
-            "check_ins": given(growth.checkin.check_ins),
-            "checkin_programs": given(growth.checkin.programs),
-            "checkin_repairs": given(growth.checkin.repairs),
-            "checkin_calendars": given(growth.checkin.calendars),
+            "readiness": _given(readiness),
+            **_services(growth),
         },
         before_request=limit,
         exception_handlers=exception_handlers,
@@ -263,8 +215,71 @@ def create_app(growth: Growth) -> ASGIApp:
         logging_config=None,
     )
     litestar.state.operators = growth.operators
+    return Telemetry(_fronts(growth, litestar, limit_plain))
+
+
+def _given(value: Any) -> Provide:
+    return Provide(lambda: value, sync_to_thread=False)
+
+
+def _after_shopper(value: Any) -> Provide:
+    """Given to handlers that ask for the shopper too, after it: two at once make a task group, which costs more."""
+
+    def provide(shopper: NamedDependency[Shopper]) -> Any:  # noqa: ARG001 - so that it comes after
+        return value
+
+    return Provide(provide, sync_to_thread=False)
+
+
+def _services(growth: Growth) -> dict[str, Provide]:
+    """Return what handlers may ask for by name, room by room."""
+    sale = growth.flash_sale
+    return {
+        "database": _given(growth.database),
+        "shop": _given(growth.shop),
+        "events": _after_shopper(growth.events.events),
+        "webhooks": _given(growth.webhook.webhooks),
+        "deliveries": _given(growth.webhook.deliveries),
+        "coupons": _given(growth.coupon.coupons),
+        "coupon_templates": _given(growth.coupon.templates),
+        "coupon_takes": _given(growth.coupon.takes),
+        "coupon_codes": _given(growth.coupon.codes),
+        "coupon_quotes": _given(growth.coupon.quotes),
+        "packs": _given(growth.pack),
+        "shoppers": _given(growth.shoppers),
+        "ledger": _given(growth.rewards.ledger),
+        "granting": _given(growth.rewards.granting),
+        "board": _given(sale.board),
+        "sales": _given(sale.sales),
+        "claims": _given(sale.claims),
+        "draws": _given(sale.draws),
+        "reminders": _given(sale.reminders),
+        "series": _given(sale.series),
+        "group_board": _given(growth.group_buy.board),
+        "group_buys": _given(growth.group_buy.group_buys),
+        "teams": _given(growth.group_buy.teams),
+        "reports": _given(growth.retention.reports),
+        "referral_programs": _given(growth.referral.programs),
+        "referral_relations": _after_shopper(growth.referral.relations),
+        "referral_standings": _after_shopper(growth.referral.standings),
+        "referral_corrections": _given(growth.referral.corrections),
+        "commissions": _given(growth.commission.commissions),
+        "reviews": _given(growth.commission.reviews),
+        "withdrawals": _given(growth.commission.withdrawals),
+        "desk": _given(growth.commission.desk),
+        "tasks": _given(growth.task.tasks),
+        "check_ins": _given(growth.checkin.check_ins),
+        "checkin_programs": _given(growth.checkin.programs),
+        "checkin_repairs": _given(growth.checkin.repairs),
+        "checkin_calendars": _given(growth.checkin.calendars),
+    }
+
+
+def _fronts(growth: Growth, routes: ASGIApp, limit_plain: Callable[[Scope, str], Awaitable[None]]) -> ASGIApp:
+    """Put the short cuts in front of the routes, the busiest outermost."""
+    sale = growth.flash_sale
     bindings = ReferralFront(
-        litestar,
+        routes,
         relations=growth.referral.relations,
         identity=growth.identity,
         limit=limit_plain,
@@ -275,7 +290,7 @@ def create_app(growth: Growth) -> ASGIApp:
     )
     taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, identity=growth.identity)
     seats = Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity)
-    front = Turnstile(
+    return Turnstile(
         # Behind the turnstile, which waits for nothing but a claim, and bounds those itself.
         Shed(seats, max_under_way=growth.settings.max_requests_under_way),
         board=sale.board,
@@ -283,7 +298,6 @@ def create_app(growth: Growth) -> ASGIApp:
         identity=growth.identity,
         trusted_proxies=growth.settings.trusted_proxies,
     )
-    return Telemetry(front)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -17,7 +17,6 @@ from growth.vocabulary.events.base import PERSON_LISTS, PERSON_MEMBERS
 
 log = structlog.get_logger("erasure")
 
-MAX_OPEN_TOLD = 100
 SWEEP_MILLISECONDS = 120_000
 """For one table, or one day of one: they are read whole."""
 

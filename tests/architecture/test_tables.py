@@ -10,7 +10,7 @@ from growth.settings import Settings, variables
 from growth.web import routers
 from tests.architecture.source import HOUSE, ROOT, Module, called, calls, modules
 
-PLUMBING_WORDS = {"outbox", "idempotency", "invariants"}
+PLUMBING_WORDS = {"outbox", "idempotency", "invariants", "erasure"}
 
 WHERE_FROM = {"schedule.py": "Task", "reactions.py": "Subscription"}
 

@@ -24,7 +24,6 @@ from growth.load.wire import HEAD_END, Endpoint, Job
 from growth.vocabulary import clock
 
 BUG, SHED = 500, 503
-GOOD_BELOW = 500
 SETTLE_SECONDS = 1.0
 SAMPLE_SECONDS = 5.0
 MAX_GROWTH = 1.10

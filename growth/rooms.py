@@ -1,0 +1,324 @@
+"""Rooms: what each is made of, and how it is put together."""
+
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from growth.events.model import MAX_EVENTS
+from growth.events.periodic import Keeper as EventsKeeper
+from growth.events.service import Events
+from growth.listeners.retention.report.service import Reports
+from growth.listeners.retention.service import Projection as RetentionProjection
+from growth.mechanics.checkin.service import Programs as CheckinPrograms
+from growth.mechanics.checkin.streak.almanac import Almanacs
+from growth.mechanics.checkin.streak.calendar.service import Calendars
+from growth.mechanics.checkin.streak.night.periodic import Night
+from growth.mechanics.checkin.streak.repair.service import Repairs
+from growth.mechanics.checkin.streak.service import CheckIns
+from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.claim.loading import Loader
+from growth.mechanics.flash_sale.claim.periodic import Keeper
+from growth.mechanics.flash_sale.claim.service import Claims
+from growth.mechanics.flash_sale.claim.settlement.service import Settlement
+from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.reminder.service import Reminders
+from growth.mechanics.flash_sale.series.service import SeriesService
+from growth.mechanics.flash_sale.service import Sales
+from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.group_buy.board import Board as GroupBoard
+from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
+from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
+from growth.mechanics.group_buy.team.service import Teams
+from growth.mechanics.referral.commission.periodic import Keeper as CommissionKeeper
+from growth.mechanics.referral.commission.service import Commissions
+from growth.mechanics.referral.commission.settlement import Settlement as CommissionSettlement
+from growth.mechanics.referral.correction.service import Corrections
+from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
+from growth.mechanics.referral.reward.settlement import Settlement as ReferralSettlement
+from growth.mechanics.referral.risk.service import Reviews
+from growth.mechanics.referral.service import Programs as ReferralPrograms
+from growth.mechanics.referral.standing.service import Standings
+from growth.mechanics.referral.withdrawal.desk.service import Desk
+from growth.mechanics.referral.withdrawal.payout.service import payout_of
+from growth.mechanics.referral.withdrawal.periodic import Cashier
+from growth.mechanics.referral.withdrawal.service import Withdrawals
+from growth.mechanics.task.board import Board as TaskBoard
+from growth.mechanics.task.progress.service import Projection
+from growth.mechanics.task.service import Tasks
+from growth.plumbing.limits import Limiter
+from growth.plumbing.postgres import Database
+from growth.plumbing.redis import AnyRedis
+from growth.rewards.coupon.code.service import Codes
+from growth.rewards.coupon.payment.settlement import Settlement as CouponSettlement
+from growth.rewards.coupon.quote.service import Quotes
+from growth.rewards.coupon.service import Coupons
+from growth.rewards.coupon.take.service import Takes
+from growth.rewards.coupon.template.service import Templates
+from growth.rewards.granting.service import Granting
+from growth.rewards.ledger.service import Ledger
+from growth.rewards.ledger.spending.service import Spending
+from growth.settings import Settings
+from growth.shop.model import OrderParticipant
+from growth.shop.service import ShopService
+from growth.shop.webhook.delivery.courier import Courier
+from growth.shop.webhook.delivery.periodic import Keeper as DeliveryKeeper
+from growth.shop.webhook.delivery.queue import Queue
+from growth.shop.webhook.delivery.sender import Sender
+from growth.shop.webhook.delivery.service import Deliveries
+from growth.shop.webhook.service import Webhooks
+from growth.vocabulary.clock import now
+
+SECONDS_A_MINUTE = 60
+
+
+class Stores(Struct, frozen=True):
+    """What every room is made with."""
+
+    settings: Settings
+    database: Database
+    replica: Database
+    """For reports."""
+    redis: AnyRedis
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The merchant's, which says what a day is."""
+        return ZoneInfo(self.settings.zone)
+
+
+class EventsIn(Struct):
+    """The room of what shoppers do."""
+
+    events: Events
+    keeper: EventsKeeper
+
+
+class FlashSale(Struct):
+    """The room of flash sales."""
+
+    stock: Stock
+    board: Board
+    loader: Loader
+    sales: Sales
+    claims: Claims
+    draws: Draws
+    reminders: Reminders
+    series: SeriesService
+    keeper: Keeper
+
+
+class GroupBuy(Struct):
+    """The room of group buys."""
+
+    board: GroupBoard
+    group_buys: GroupBuys
+    teams: Teams
+    keeper: TeamKeeper
+
+
+class Rewards(Struct):
+    """What shoppers can hold."""
+
+    ledger: Ledger
+    granting: Granting
+
+
+class Coupon(Struct):
+    """The room of coupons."""
+
+    templates: Templates
+    coupons: Coupons
+    takes: Takes
+    codes: Codes
+    quotes: Quotes
+
+
+class Webhook(Struct):
+    """The room of webhooks out."""
+
+    courier: Courier
+    queue: Queue
+    sender: Sender
+    webhooks: Webhooks
+    deliveries: Deliveries
+    keeper: DeliveryKeeper
+
+
+class TaskRoom(Struct):
+    """The room of tasks."""
+
+    tasks: Tasks
+    projection: Projection
+
+
+class Commission(Struct):
+    """The rooms of inviters' money: commissions, reviews, withdrawals."""
+
+    commissions: Commissions
+    keeper: CommissionKeeper
+    reviews: Reviews
+    withdrawals: Withdrawals
+    desk: Desk
+    cashier: Cashier
+
+
+class Referral(Struct):
+    """The room of referrals."""
+
+    programs: ReferralPrograms
+    relations: Relations
+    standings: Standings
+    corrections: Corrections
+
+
+class Retention(Struct):
+    """The room of retention."""
+
+    projection: RetentionProjection
+    reports: Reports
+
+
+class Checkin(Struct):
+    """The room of check-ins."""
+
+    almanacs: Almanacs
+    programs: CheckinPrograms
+    check_ins: CheckIns
+    repairs: Repairs
+    calendars: Calendars
+    night: Night
+
+
+def make_events(stores: Stores) -> EventsIn:
+    """Make the room of what shoppers do."""
+    a_minute = stores.settings.shopper_events_per_minute
+    limiter = Limiter(stores.redis, "events", per_second=a_minute / SECONDS_A_MINUTE, burst=max(MAX_EVENTS, a_minute))
+    return EventsIn(
+        events=Events(stores.database, limiter),
+        keeper=EventsKeeper(stores.database, stores.settings.events_keep_days),
+    )
+
+
+def make_shop(stores: Stores, stock: Stock, events: Events) -> ShopService:
+    """Make the order system's way in, with whoever takes part in orders."""
+    participants: list[OrderParticipant] = [Settlement(stock), SeatSettlement(), CouponSettlement()]
+    # Before the rooms of money: they ask which order is an invitee's first.
+    participants.append(ReferralSettlement(stores.settings.zone))
+    participants.append(CommissionSettlement(stores.zone))
+    return ShopService(stores.database, participants, stores.settings.shop_secrets, events, Spending())
+
+
+def make_flash_sale(stores: Stores, stock: Stock, shop: ShopService) -> FlashSale:
+    """Make the room of flash sales."""
+    database = stores.database
+    board = Board(database, stock, now)
+    loader = Loader(database, stock, now)
+    draws = Draws(database, stock)
+    sales = Sales(database, stock, board, loader, shop)
+    return FlashSale(
+        stock=stock,
+        board=board,
+        loader=loader,
+        sales=sales,
+        claims=Claims(database, stock, board, loader, draws, shop),
+        draws=draws,
+        reminders=Reminders(database),
+        series=SeriesService(database, stock, sales),
+        keeper=Keeper(database, stock, loader),
+    )
+
+
+def make_group_buy(stores: Stores) -> GroupBuy:
+    """Make the room of group buys."""
+    board = GroupBoard(stores.database, now)
+    return GroupBuy(
+        board=board,
+        group_buys=GroupBuys(stores.database, board),
+        teams=Teams(stores.database),
+        keeper=TeamKeeper(),
+    )
+
+
+def make_task(stores: Stores) -> TaskRoom:
+    """Make the room of tasks."""
+    return TaskRoom(
+        tasks=Tasks(stores.database, TaskBoard(stores.database), stores.zone),
+        projection=Projection(stores.zone),
+    )
+
+
+def make_retention(stores: Stores) -> Retention:
+    """Make the room of retention."""
+    zone = stores.settings.zone
+    return Retention(RetentionProjection(zone), Reports(stores.replica, zone))
+
+
+def make_referral(stores: Stores) -> Referral:
+    """Make the room of referrals."""
+    settings, database, redis = stores.settings, stores.database, stores.redis
+    attempts = Limiter(redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS)
+    relations = Relations(database, attempts)
+    return Referral(
+        programs=ReferralPrograms(database, settings.zone),
+        relations=relations,
+        standings=Standings(database, relations, settings.zone),
+        corrections=Corrections(database),
+    )
+
+
+def make_commission(stores: Stores) -> Commission:
+    """Make the rooms of inviters' money."""
+    settings, database = stores.settings, stores.database
+    payout = payout_of(settings.payout, database, now)
+    return Commission(
+        commissions=Commissions(database),
+        keeper=CommissionKeeper(),
+        reviews=Reviews(database),
+        withdrawals=Withdrawals(database, ZoneInfo(settings.zone)),
+        desk=Desk(database, payout),
+        cashier=Cashier(database, payout),
+    )
+
+
+def make_coupon(stores: Stores) -> Coupon:
+    """Make the room of coupons."""
+    database, redis, zone = stores.database, stores.redis, stores.zone
+    return Coupon(
+        templates=Templates(database, zone),
+        coupons=Coupons(database),
+        takes=Takes(database, zone),
+        codes=Codes(database, redis, zone),
+        quotes=Quotes(database),
+    )
+
+
+def make_webhook(stores: Stores) -> Webhook:
+    """Make the room of webhooks out."""
+    settings, database = stores.settings, stores.database
+    courier = Courier(settings.webhook_allowed_hosts, now)
+    sender = Sender(database, courier, now)
+    queue = Queue(settings.event_source, now, sender.wake)
+    return Webhook(
+        courier=courier,
+        queue=queue,
+        sender=sender,
+        webhooks=Webhooks(database, courier),
+        deliveries=Deliveries(database, courier, queue, settings.event_source),
+        keeper=DeliveryKeeper(database),
+    )
+
+
+def make_checkin(stores: Stores) -> Checkin:
+    """Make the room of check-ins."""
+    database, zone = stores.database, stores.settings.zone
+    almanacs = Almanacs(zone)
+    repairs = Repairs(database, almanacs)
+    return Checkin(
+        almanacs=almanacs,
+        programs=CheckinPrograms(database, almanacs),
+        check_ins=CheckIns(database, almanacs, repairs),
+        repairs=repairs,
+        calendars=Calendars(database, almanacs),
+        night=Night(almanacs),
+    )
