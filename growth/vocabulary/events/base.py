@@ -17,7 +17,7 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
         raise AssertionError
 
 
-PERSON_MEMBERS = ("user_id", "inviter_id", "invitee_id", "grand_inviter_id", "old_user_id")
+PERSON_MEMBERS = ("user_id", "inviter_id", "invitee_id", "grand_inviter_id", "old_user_id", "buyer_id")
 """Members of events, and of what operators are told, that are a shopper's id."""
 PERSON_LISTS = ("user_ids",)
 """Members that are lists of them."""
