@@ -11,7 +11,7 @@ from growth.listeners.retention.sighting import Sighting
 from growth.load.shop_year import Plan, sightings
 from growth.plumbing.audit import Act
 
-SHOPPERS, DAYS = 1_500, 60
+SHOPPERS, DAYS = 1_200, 60
 BATCH = 2_000
 FIRST_VISITOR = "demo-0000000"
 
@@ -20,7 +20,7 @@ async def put(growth: Growth, act: Act) -> list[str]:
     """Visitors until yesterday, unless there are some."""
     if await shopper.told(growth.database, FIRST_VISITOR) is None:
         await put_visitors(growth, act.now, SHOPPERS, DAYS)
-    return ["who returns   growth report retention (a made-up shop of 1,500 visitors)"]
+    return [f"who returns   growth report retention (a made-up shop of {SHOPPERS:,} visitors)"]
 
 
 async def put_visitors(growth: Growth, now: datetime, shoppers: int, days: int) -> int:
