@@ -89,15 +89,15 @@ async def book(tx: Tx, added: Sequence[Change], changed: Sequence[Change], now: 
     `added` are not known to Postgres yet; `changed` are locked.
     """
     if added:
-        await store.add(tx, [after for _, after in added], _steps(added, now))
+        await store.add(tx, [after for _, after in added], _steps(added, now), _money(added))
     if changed:
         await store.change(tx, [after for _, after in changed], _steps(changed, now))
+        await store.count_money(tx, _money(changed))
     changes = [*added, *changed]
     moves = model.moves_of([change for change in changes if _is_moved(change)])
     await ledger.void(tx, moves.voids, now)
     await ledger.transfer(tx, moves.debits, now)
     await ledger.transfer(tx, moves.credits, now)
-    await store.count_money(tx, _money(changes))
     await emit(tx, *[_event(change, now) for change in changes if _is_moved(change) and change[1].state != "void"])
 
 

@@ -44,13 +44,13 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     await store.take_turn(tx, user_id)
     doubted = await person.rename(tx, old_user_id, user_id)
     await person.move_days(tx, old_user_id, user_id)
-    firsts = await store.lock(tx, await store.find_rivals(tx, user_id, ""))
-    changes = zip(firsts, model.priced(firsts), strict=True)
-    await book(tx, [], [(before, after) for before, after in changes if before != after], now)
     money = Counter[tuple[str, date]]()
     for one in doubted:
         money[one.inviter_id, one.month] -= one.amount_fen
     await store.count_money(tx, money)
+    firsts = await store.lock(tx, await store.find_rivals(tx, user_id, ""))
+    changes = zip(firsts, model.priced(firsts), strict=True)
+    await book(tx, [], [(before, after) for before, after in changes if before != after], now)
     await emit(
         tx,
         *[

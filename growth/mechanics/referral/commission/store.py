@@ -1,7 +1,7 @@
 """Every statement on commissions that decides something. Functions never commit; services do.
 
 Locks are taken in one order: an order's (by the shop), its payer's (`take_turn`), commissions by id, inviters' days,
-the ledger's accounts, the leaderboard.
+the leaderboard (which referrals count in before, in the same transaction), the ledger's accounts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,8 +108,13 @@ async def find_rivals(tx: Tx, invitee_id: str, order_id: str) -> list[str]:
     return [row["commission_id"] for row in rows]
 
 
-async def add(tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step]) -> None:
-    """Insert what an order earns, with the first step of each. The UNIQUE order and level lets it happen once."""
+async def add(
+    tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step], money: Mapping[tuple[str, date], int]
+) -> None:
+    """Insert what an order earns, with the first step of each, and count `money` in inviters' months.
+
+    The UNIQUE order and level lets it happen once.
+    """
     await tx.execute(
         """
         WITH added AS (
@@ -124,14 +129,23 @@ async def add(tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step]) 
                 basis_points integer, fixed_fen bigint, available_after_days integer, cap_fen bigint,
                 granted_fen bigint, paid_at timestamptz, month date, lines jsonb, is_kept boolean, amount_fen bigint,
                 revision integer, state text, received_at timestamptz, due_at timestamptz, created_at timestamptz)
+        ),
+        stepped AS (
+            INSERT INTO referral.commission_steps (commission_id, revision, at, from_fen, to_fen, state, why)
+            SELECT commission_id, revision, at, from_fen, to_fen, state, why
+            FROM json_to_recordset($2::json) AS step (commission_id uuid, revision integer, at timestamptz,
+                from_fen bigint, to_fen bigint, state text, why text)
         )
-        INSERT INTO referral.commission_steps (commission_id, revision, at, from_fen, to_fen, state, why)
-        SELECT commission_id, revision, at, from_fen, to_fen, state, why
-        FROM json_to_recordset($2::json) AS step (commission_id uuid, revision integer, at timestamptz,
-            from_fen bigint, to_fen bigint, state text, why text)
+        INSERT INTO referral.inviter_months AS known (inviter_id, month, money_fen)
+        SELECT inviter_id, month, fen
+        FROM json_to_recordset($3::json) AS added (inviter_id text, month date, fen bigint)
+        ORDER BY inviter_id, month
+        ON CONFLICT (inviter_id, month) DO UPDATE
+        SET money_fen = known.money_fen + excluded.money_fen
         """,
         _encode(commissions).decode(),
         _encode(steps).decode(),
+        _months(money),
     )
 
 
@@ -226,14 +240,19 @@ async def prune_days(tx: Tx, before: date, limit: int) -> int:
     )
 
 
+def _months(money: Mapping[tuple[str, date], int]) -> str:
+    return _encode(
+        [
+            {"inviter_id": inviter_id, "month": month, "fen": fen}
+            for (inviter_id, month), fen in sorted(money.items())
+            if fen
+        ]
+    ).decode()
+
+
 async def count_money(tx: Tx, money: Mapping[tuple[str, date], int]) -> None:
-    """Add to what the leaderboard says of inviters' months; the last lock that a transaction takes."""
-    added = [
-        {"inviter_id": inviter_id, "month": month, "fen": fen}
-        for (inviter_id, month), fen in sorted(money.items())
-        if fen
-    ]
-    if not added:
+    """Add to what the leaderboard says of inviters' months."""
+    if not any(money.values()):
         return
     await tx.execute(
         """
@@ -244,7 +263,7 @@ async def count_money(tx: Tx, money: Mapping[tuple[str, date], int]) -> None:
         ON CONFLICT (inviter_id, month) DO UPDATE
         SET money_fen = known.money_fen + excluded.money_fen
         """,
-        _encode(added).decode(),
+        _months(money),
     )
 
 
