@@ -41,6 +41,7 @@ EVENTS_IN_LARGE_HOOK = 100
 LARGE_HOOKS = 400
 ENTRIES = 1_000_000
 SEED_BATCH = 5_000
+SEED_TOLD = 100_000
 ENTRIES_OF_ONE_INVITER = 10
 WATCHING = 2
 """Connections."""
@@ -221,6 +222,8 @@ async def _seed(database: Database, entries: int) -> None:
         async with database.transaction() as tx:
             await ledger.transfer(tx, transfers, now)
             await _add(tx, msgspec.json.encode(rows).decode())
+        if first % SEED_TOLD == 0:
+            sys.stderr.write(f"seeded: {first:,}\n")
     await database.fetchval("ANALYZE referral.commissions, referral.commission_steps, ledger.transfers")
 
 
@@ -353,6 +356,7 @@ async def measure(entries: int, *, only_settlement: bool) -> str:
         # The api is idle now: the worker and the stores may have its core.
         Processes(stack.target.pids).pin(set(cores()))
         run = await settlement(stack, database, entries)
+        sys.stderr.write(f"settled: {run}\n")
         broken = await violations(database)
         assert not broken, broken
         await database.close()
