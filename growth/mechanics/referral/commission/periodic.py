@@ -51,7 +51,9 @@ class Keeper:
                 made = await store.make_available(tx, [one.commission_id for one in clear], turn.now)
                 assert made == len(clear), "locked, so nobody else changed them"
                 worth = [one for one in clear if one.amount_fen]
-                await ledger.post(tx, {pending_id(one.commission_id, one.revision): None for one in worth}, turn.now)
+                holds = {pending_id(one.commission_id, one.revision): None for one in worth}
+                posted = await ledger.post(tx, holds, turn.now)
+                assert len(posted) == len(holds), "what is pending here is pending there"
                 await emit(
                     tx,
                     *[

@@ -95,7 +95,8 @@ async def book(tx: Tx, added: Sequence[Change], changed: Sequence[Change], now: 
         await store.count_money(tx, _money(changed))
     changes = [*added, *changed]
     moves = model.moves_of([change for change in changes if _is_moved(change)])
-    await ledger.void(tx, moves.voids, now)
+    voided = await ledger.void(tx, moves.voids, now)
+    assert len(voided) == len(moves.voids), "what is pending here is pending there"
     await ledger.transfer(tx, moves.debits, now)
     await ledger.transfer(tx, moves.credits, now)
     await emit(tx, *[_event(change, now) for change in changes if _is_moved(change) and change[1].state != "void"])
