@@ -48,6 +48,8 @@ WATCHING = 2
 WAIT_SECONDS = 30.0
 SEED_SECONDS = 600.0
 LOOK_SECONDS = 0.25
+LOOK_SECONDS_AN_ENTRY = 2 / 1_000_000
+"""Looking counts what is left: rarer, the more there is."""
 MAX_RUN_SECONDS = 1_800
 AMOUNT_FEN = 10_000
 THIRD = 1 / 3
@@ -293,7 +295,7 @@ async def settlement(stack: Stack, database: Database, entries: int) -> Run:
     before, begin = watched.sample(), monotonic()
     looks = [(0.0, 0)]
     while looks[-1][1] < entries and looks[-1][0] < MAX_RUN_SECONDS:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(max(LOOK_SECONDS, entries * LOOK_SECONDS_AN_ENTRY))
         done = entries - await _left(database)
         if done == 0:
             # The worker has not looked at its lease yet.
