@@ -61,6 +61,7 @@ from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
 from growth.mechanics.referral.front import Front as ReferralFront
 from growth.plumbing import docs
+from growth.plumbing.front import Door
 from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.overload import Shed
@@ -278,25 +279,26 @@ def _services(growth: Growth) -> dict[str, Provide]:
 def _fronts(growth: Growth, routes: ASGIApp, limit_plain: Callable[[Scope, str], Awaitable[None]]) -> ASGIApp:
     """Put the short cuts in front of the routes, the busiest outermost."""
     sale = growth.flash_sale
+    # A second at this process has as many as all processes together allow at once.
+    said = growth.settings
+    door = Door(growth.identity, per_second=said.shopper_burst if said.shopper_requests_per_second else 0)
     bindings = ReferralFront(
         routes,
         relations=growth.referral.relations,
-        identity=growth.identity,
+        door=door,
         limit=limit_plain,
         now=clock.now,
     )
-    batches = EventsFront(
-        bindings, events=growth.events.events, identity=growth.identity, limit=limit_plain, now=clock.now
-    )
-    taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, identity=growth.identity)
-    seats = Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, identity=growth.identity)
+    batches = EventsFront(bindings, events=growth.events.events, door=door, limit=limit_plain, now=clock.now)
+    taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, door=door)
+    seats = Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, door=door)
     return Turnstile(
         # Behind the turnstile, which waits for nothing but a claim, and bounds those itself.
-        Shed(seats, max_under_way=growth.settings.max_requests_under_way),
+        Shed(seats, max_under_way=said.max_requests_under_way),
         board=sale.board,
         claims=sale.claims,
-        identity=growth.identity,
-        trusted_proxies=growth.settings.trusted_proxies,
+        door=door,
+        trusted_proxies=said.trusted_proxies,
     )
 
 

@@ -12,18 +12,14 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.events.service import Events
-from growth.plumbing.front import Asked, Headers, answer
+from growth.plumbing.front import Asked, Door, answer, answer_refusal, answer_unavailable
 from growth.plumbing.http import MAX_BODY_BYTES
-from growth.plumbing.identity import Identity
-from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 PATH = "/v1/events"
 
 _JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
-_NO_STORE = (b"cache-control", b"no-store")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,13 +31,13 @@ class Front:
         app: ASGIApp,
         *,
         events: Events,
-        identity: Identity,
+        door: Door,
         limit: Callable[[Scope, str], Awaitable[None]],
         now: Clock,
     ) -> None:
         self._app = app
         self._events = events
-        self._identity = identity
+        self._door = door
         self._limit = limit
         self._now = now
 
@@ -50,41 +46,21 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        user_id = await self._known(asked.token) if asked.is_plain and not scope["query_string"] else None
+        user_id = await self._door.known(asked.token) if asked.is_plain and not scope["query_string"] else None
         if user_id is None:
             return await self._app(scope, receive, send)
         messages, raw = await _whole(receive)
         if raw is None:
             return await self._app(scope, _once_more(messages, receive), send)
         scope["path_template"] = PATH
-        request_id = str(scope["state"].get("request_id", ""))
         try:
             await self._limit(scope, user_id)
             taken = await self._events.take(user_id, raw, self._now())
         except Refusal as refusal:
-            headers: Headers = [_PROBLEM, _NO_STORE]
-            told: dict[str, str] = getattr(refusal, "headers", {})
-            headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
-            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
-            return await answer(send, refusal.kind.status, headers, body)
+            return await answer_refusal(send, scope, refusal)
         except Unavailable as error:
-            scope["state"]["trouble"] = f"{error.what}: {error.__cause__!r}"
-            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
-            detail = "Try again after Retry-After, with the same Idempotency-Key"
-            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+            return await answer_unavailable(send, scope, error)
         return await answer(send, 202, [_JSON], _encode(taken))
-
-    async def _known(self, token: bytes) -> str | None:
-        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
-        shopper = self._identity.peek(token)
-        if shopper is None:
-            if not token:
-                return None
-            try:
-                shopper = await self._identity.verify(token)
-            except (Refusal, Unavailable):
-                return None
-        return shopper.user_id
 
 
 async def _whole(receive: Receive) -> tuple[list[Any], bytes | None]:

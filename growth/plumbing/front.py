@@ -3,13 +3,57 @@
 A front is a short cut, never another way: whatever is not exactly of the plain form goes on to the ordinary routes.
 """
 
+import time
 from typing import Any
 
 from litestar.types import Receive, Scope, Send
 
+from growth.plumbing.identity import Identity
+from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.vocabulary.refusals import Refusal, Unavailable
+
 MAX_PLAIN_KEY_BYTES = 128
+MAX_COUNTED = 200_000
+"""Shoppers counted within one second; beyond that the count begins anew."""
 
 Headers = list[tuple[bytes, bytes]]
+
+PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+NO_STORE = (b"cache-control", b"no-store")
+
+
+class Door:
+    """Who may take the short cuts: shoppers with good tokens who do not ask too often within a second.
+
+    All others go through the ordinary routes, which know the words for it, and the limit that all processes share.
+    """
+
+    def __init__(self, identity: Identity, *, per_second: int) -> None:
+        """`per_second`: of one shopper, at this process; 0 for no limit."""
+        self._identity = identity
+        self._per_second = per_second
+        self._second = 0
+        self._counts: dict[str, int] = {}
+
+    async def known(self, token: bytes) -> str | None:
+        """Return the shopper of a good token, or None."""
+        shopper = self._identity.peek(token)
+        if shopper is None:
+            if not token:
+                return None
+            try:
+                shopper = await self._identity.verify(token)
+            except (Refusal, Unavailable):
+                return None
+        return None if self._per_second and self._is_too_often(shopper.user_id) else shopper.user_id
+
+    def _is_too_often(self, user_id: str) -> bool:
+        second = int(time.monotonic())
+        if second != self._second or len(self._counts) >= MAX_COUNTED:
+            self._second, self._counts = second, {}
+        count = self._counts.get(user_id, 0) + 1
+        self._counts[user_id] = count
+        return count > self._per_second
 
 
 class Asked:
@@ -61,3 +105,22 @@ async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def answer_refusal(send: Send, scope: Scope, refusal: Refusal) -> None:
+    """Send a refusal as the routes do."""
+    headers: Headers = [PROBLEM, NO_STORE]
+    told: dict[str, str] = getattr(refusal, "headers", {})
+    headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
+    request_id = str(scope["state"].get("request_id", ""))
+    body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
+    await answer(send, refusal.kind.status, headers, body)
+
+
+async def answer_unavailable(send: Send, scope: Scope, error: Unavailable) -> None:
+    """Say that a store does not answer, and when to ask again."""
+    scope["state"]["trouble"] = f"{error.what}: {error.__cause__!r}"
+    headers: Headers = [PROBLEM, NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
+    detail = "Try again after Retry-After, with the same Idempotency-Key"
+    request_id = str(scope["state"].get("request_id", ""))
+    await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))

@@ -159,9 +159,7 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
     if if_match.__name__ in used:
         parameters.append(IF_MATCH)
     if used & {csv_bytes.__name__, listed.__name__}:
-        media_type = CSV_MEDIA_TYPE.partition(";")[0]
-        for status in operation["responses"].keys() & {"200", "201"}:
-            operation["responses"][status].setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
+        _offer_csv(operation)
     role = _role(handler)
     if role is not None:
         operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name.lower()}.".strip()
@@ -170,6 +168,12 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
             operation["security"] = [{caller: []}]
             _add_problems(operation, kinds | _kinds(operation, handler, role, asks=method == "get" or DRY_RUN in path))
             break
+
+
+def _offer_csv(operation: JSON) -> None:
+    media_type = CSV_MEDIA_TYPE.partition(";")[0]
+    for status in operation["responses"].keys() & {"200", "201"}:
+        operation["responses"][status].setdefault("content", {})[media_type] = {"schema": {"type": "string"}}
 
 
 def _used(function: Callable[..., Any]) -> set[str]:

@@ -12,15 +12,20 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.mechanics.checkin.streak.service import CheckIns
-from growth.plumbing.front import MAX_PLAIN_KEY_BYTES, Asked, Headers, again, answer
-from growth.plumbing.identity import Identity
-from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.plumbing.front import (
+    MAX_PLAIN_KEY_BYTES,
+    NO_STORE,
+    Asked,
+    Door,
+    again,
+    answer,
+    answer_refusal,
+    answer_unavailable,
+)
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 PATH = "/v1/check-ins"
 _JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
-_NO_STORE = (b"cache-control", b"no-store")
 _REPLAYED = (b"idempotent-replayed", b"true")
 _encode = msgspec.json.Encoder().encode
 
@@ -28,10 +33,10 @@ _encode = msgspec.json.Encoder().encode
 class Front:
     """The ASGI middleware. `app` is everything else."""
 
-    def __init__(self, app: ASGIApp, *, check_ins: CheckIns, identity: Identity) -> None:
+    def __init__(self, app: ASGIApp, *, check_ins: CheckIns, door: Door) -> None:
         self._app = app
         self._check_ins = check_ins
-        self._identity = identity
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check in who plainly taps; hand on all else."""
@@ -46,7 +51,7 @@ class Front:
 
     async def _tap(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._known(asked.token) if _is_plain(asked) else None
+        user_id = await self._door.known(asked.token) if _is_plain(asked) else None
         if user_id is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
@@ -54,33 +59,16 @@ class Front:
         if not is_whole or not _says_nothing(message.get("body", b""), asked):
             return await self._app(scope, again(message, receive), send)
         scope["path_template"] = PATH
-        request_id = str(scope["state"].get("request_id", ""))
         try:
             told = await self._check_ins.check_in(user_id, asked.key.decode() if asked.keys else None)
         except Refusal as refusal:
-            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
-            return await answer(send, refusal.kind.status, [_PROBLEM, _NO_STORE], body)
+            return await answer_refusal(send, scope, refusal)
         except Unavailable as error:
-            headers: Headers = [_PROBLEM, _NO_STORE]
-            headers.append((b"retry-after", retry_after(error.retry_after_seconds).encode()))
-            detail = "Try again after Retry-After, with the same Idempotency-Key"
-            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+            return await answer_unavailable(send, scope, error)
         status = 201 if told.is_new or told.replayed else 200
         return await answer(
-            send, status, [_JSON, _NO_STORE, _REPLAYED] if told.replayed else [_JSON, _NO_STORE], _encode(told.answer)
+            send, status, [_JSON, NO_STORE, _REPLAYED] if told.replayed else [_JSON, NO_STORE], _encode(told.answer)
         )
-
-    async def _known(self, token: bytes) -> str | None:
-        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
-        shopper = self._identity.peek(token)
-        if shopper is None:
-            if not token:
-                return None
-            try:
-                shopper = await self._identity.verify(token)
-            except (Refusal, Unavailable):
-                return None
-        return shopper.user_id
 
 
 def _is_plain(asked: Asked) -> bool:

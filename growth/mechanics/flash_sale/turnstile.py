@@ -19,10 +19,9 @@ from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.claim.routes import ClaimRequest
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.draw.service import show_entry
-from growth.plumbing.front import Asked, Headers, again, answer
+from growth.plumbing.front import NO_STORE, PROBLEM, Asked, Door, Headers, again, answer
 from growth.plumbing.http import Network, client_address
-from growth.plumbing.identity import Identity
-from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.plumbing.problems import UNAVAILABLE, problem_bytes, retry_after
 from growth.plumbing.wire import json_bytes
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
@@ -37,8 +36,6 @@ MAX_PLAIN_BODY_BYTES = 64
 MAX_TIMES_REMEMBERED = 1_024
 
 _JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
-_NO_STORE = (b"cache-control", b"no-store")
 _NO_CACHE = (b"cache-control", b"private, no-cache")
 _REPLAYED = (b"idempotent-replayed", b"true")
 _decode = msgspec.json.Decoder(ClaimRequest).decode
@@ -64,12 +61,12 @@ class Turnstile:
     """The ASGI middleware. `app` is everything else."""
 
     def __init__(
-        self, app: ASGIApp, *, board: Board, claims: Claims, identity: Identity, trusted_proxies: tuple[Network, ...]
+        self, app: ASGIApp, *, board: Board, claims: Claims, door: Door, trusted_proxies: tuple[Network, ...]
     ) -> None:
         self._app = app
         self._board = board
         self._claims = claims
-        self._identity = identity
+        self._door = door
         self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,21 +93,9 @@ class Turnstile:
                 await self._board.fresh(entry.sale.sale_id)
         return self._board.is_fresh(entry)
 
-    async def _known(self, token: bytes) -> str | None:
-        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
-        shopper = self._identity.peek(token)
-        if shopper is None:
-            if not token:
-                return None
-            try:
-                shopper = await self._identity.verify(token)
-            except (Refusal, Unavailable):
-                return None
-        return shopper.user_id
-
     async def _page(self, entry: Entry, scope: Scope, send: Send) -> bool:
         asked = Asked(scope)
-        if await self._known(asked.token) is None:
+        if await self._door.known(asked.token) is None:
             return False
         if asked.etag and (b"," in asked.etag or not asked.etag.startswith(b'W/"')):
             return False
@@ -123,7 +108,7 @@ class Turnstile:
 
     async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._known(asked.token) if asked.is_plain else None
+        user_id = await self._door.known(asked.token) if asked.is_plain else None
         if user_id is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
@@ -140,7 +125,7 @@ class Turnstile:
         # Who has won is asked about at the gate: a retry is told of its claim, another try of the limit.
         if no is not None and (entry.winners is None or user_id.encode() not in entry.winners):
             self._board.count_refusal(sale.sale_id, no.kind)
-            return await answer(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
+            return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
         address = client_address(scope, self._trusted_proxies) if sale.protection.claims_per_minute_per_address else ""
         status, headers, told = await self._decide(entry, user_id, wanted.units, key, address, request_id)
         return await answer(send, status, headers, told)
@@ -151,17 +136,17 @@ class Turnstile:
         try:
             decided = await self._claims.claim(entry.sale.sale_id, user_id, units, key, address)
         except Refusal as refusal:
-            headers = [_PROBLEM, _NO_STORE]
+            headers = [PROBLEM, NO_STORE]
             wait = refusal.members.get("retry_after_seconds")
             if isinstance(wait, int):
                 headers.append((b"retry-after", retry_after(wait).encode()))
             return refusal.kind.status, headers, _problem(refusal.kind, refusal.detail, request_id, refusal.members)
         except Unavailable as error:
-            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
+            headers = [PROBLEM, NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
             detail = "Try again after Retry-After, with the same Idempotency-Key"
             return UNAVAILABLE.status, headers, _problem(UNAVAILABLE, detail, request_id, {})
         if not isinstance(decided, Decided):
-            return 202, [_JSON, _NO_STORE], json_bytes(show_entry(decided, self._board.now()))
+            return 202, [_JSON, NO_STORE], json_bytes(show_entry(decided, self._board.now()))
         claim = decided.claim
         shown = ClaimAnswer(
             claim.claim_id,
@@ -174,7 +159,7 @@ class Turnstile:
             claim.release_reason,
             _time(decided.at),
         )
-        return 201, [_JSON, _NO_STORE, _REPLAYED] if decided.replayed else [_JSON, _NO_STORE], _encode(shown)
+        return 201, [_JSON, NO_STORE, _REPLAYED] if decided.replayed else [_JSON, NO_STORE], _encode(shown)
 
 
 def _plain(body: bytes) -> ClaimRequest | None:

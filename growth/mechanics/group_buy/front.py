@@ -18,9 +18,17 @@ from msgspec import Struct
 from growth.mechanics.group_buy.board import NO_TO_ALL, Board, No
 from growth.mechanics.group_buy.team.routes import SeatRequest
 from growth.mechanics.group_buy.team.service import Seated, Teams, count_refusal, seat_id_of
-from growth.plumbing.front import Asked, Headers, again, answer
-from growth.plumbing.identity import Identity
-from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.plumbing.front import (
+    NO_STORE,
+    PROBLEM,
+    Asked,
+    Door,
+    Headers,
+    again,
+    answer,
+    answer_refusal,
+    answer_unavailable,
+)
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -35,8 +43,6 @@ MAX_PLAIN_BODY_BYTES = 512
 MAX_TIMES_REMEMBERED = 1_024
 
 _JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
-_NO_STORE = (b"cache-control", b"no-store")
 _NO_CACHE = (b"cache-control", b"private, no-cache")
 _REPLAYED = (b"idempotent-replayed", b"true")
 _is_uuid = re.compile(UUID_PATTERN).match
@@ -62,11 +68,11 @@ class SeatAnswer(Struct, frozen=True):
 class Front:
     """The ASGI middleware. `app` is everything else."""
 
-    def __init__(self, app: ASGIApp, *, board: Board, teams: Teams, identity: Identity) -> None:
+    def __init__(self, app: ASGIApp, *, board: Board, teams: Teams, door: Door) -> None:
         self._app = app
         self._board = board
         self._teams = teams
-        self._identity = identity
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve what a team's crowd asks for; hand on all else."""
@@ -79,24 +85,12 @@ class Front:
                 return await self._seat(path[len(PREFIX) : PAGE_LENGTH], scope, receive, send)
         return await self._app(scope, receive, send)
 
-    async def _known(self, token: bytes) -> str | None:
-        """Return the shopper of a good token. A bad one is refused by the ordinary routes, in their words."""
-        shopper = self._identity.peek(token)
-        if shopper is None:
-            if not token:
-                return None
-            try:
-                shopper = await self._identity.verify(token)
-            except (Refusal, Unavailable):
-                return None
-        return shopper.user_id
-
     async def _page(self, team_id: str, scope: Scope, send: Send) -> bool:
         entry = self._board.teams.get(team_id)
         if entry is None:
             return False
         asked = Asked(scope)
-        if await self._known(asked.token) is None:
+        if await self._door.known(asked.token) is None:
             return False
         if not entry.is_fresh:
             try:
@@ -115,7 +109,7 @@ class Front:
 
     async def _seat(self, team_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._known(asked.token) if asked.is_plain else None
+        user_id = await self._door.known(asked.token) if asked.is_plain else None
         if user_id is None or not _is_uuid(team_id):
             return await self._app(scope, receive, send)
         message: Any = await receive()
@@ -131,20 +125,17 @@ class Front:
             no = await self._no(team_id, user_id, key)
             if no is not None:
                 count_refusal(no.kind)
-                return await answer(send, no.kind.status, [_PROBLEM, _NO_STORE], no.body(request_id.encode()))
+                return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
             seated = await self._teams.join(team_id, user_id, wanted.nickname, key)
         except Refusal as refusal:
             if refusal.kind in NO_TO_ALL:
                 await self._learn(team_id)
-            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
-            return await answer(send, refusal.kind.status, [_PROBLEM, _NO_STORE], body)
+            return await answer_refusal(send, scope, refusal)
         except Unavailable as error:
-            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
-            detail = "Try again after Retry-After, with the same Idempotency-Key"
-            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+            return await answer_unavailable(send, scope, error)
         self._board.forget_team(team_id)
         return await answer(
-            send, 201, [_JSON, _NO_STORE, _REPLAYED] if seated.replayed else [_JSON, _NO_STORE], _shown(seated)
+            send, 201, [_JSON, NO_STORE, _REPLAYED] if seated.replayed else [_JSON, NO_STORE], _shown(seated)
         )
 
     async def _no(self, team_id: str, user_id: str, key: str | None) -> No | None:

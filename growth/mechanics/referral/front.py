@@ -15,9 +15,7 @@ from msgspec import Struct
 from growth.mechanics.referral.relation.model import mask_id
 from growth.mechanics.referral.relation.routes import InviterRequest
 from growth.mechanics.referral.relation.service import Relations
-from growth.plumbing.front import Asked, Headers, again, answer
-from growth.plumbing.identity import Identity
-from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.plumbing.front import Asked, Door, again, answer, answer_refusal, answer_unavailable
 from growth.vocabulary.clock import Clock, rfc3339
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -27,8 +25,6 @@ QUOTES_OF_ONE, QUOTES_OF_TWO = 4, 8
 """A code alone; a code and a nickname."""
 
 _JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
-_NO_STORE = (b"cache-control", b"no-store")
 _decode = msgspec.json.Decoder(InviterRequest).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -50,14 +46,14 @@ class Front:
         app: ASGIApp,
         *,
         relations: Relations,
-        identity: Identity,
+        door: Door,
         limit: Callable[[Scope, str], Awaitable[None]],
         now: Clock,
     ) -> None:
         self._app = app
         self._now = now
         self._relations = relations
-        self._identity = identity
+        self._door = door
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,8 +61,8 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "PUT":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        shopper = self._identity.peek(asked.token) if asked.is_plain and not scope["query_string"] else None
-        if shopper is None:
+        user_id = await self._door.known(asked.token) if asked.is_plain and not scope["query_string"] else None
+        if user_id is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
         wanted = None
@@ -74,25 +70,17 @@ class Front:
             wanted = _plain(message.get("body", b""))
         if wanted is None:
             return await self._app(scope, again(message, receive), send)
-        return await self._bind(shopper.user_id, wanted, scope, send)
+        return await self._bind(user_id, wanted, scope, send)
 
     async def _bind(self, user_id: str, wanted: InviterRequest, scope: Scope, send: Send) -> None:
         scope["path_template"] = PATH
-        request_id = str(scope["state"].get("request_id", ""))
         try:
             await self._limit(scope, user_id)
             bound = await self._relations.bind(user_id, wanted.code, wanted.nickname, self._now())
         except Refusal as refusal:
-            headers: Headers = [_PROBLEM, _NO_STORE]
-            told: dict[str, str] = getattr(refusal, "headers", {})
-            headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
-            body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)
-            return await answer(send, refusal.kind.status, headers, body)
+            return await answer_refusal(send, scope, refusal)
         except Unavailable as error:
-            scope["state"]["trouble"] = f"{error.what}: {error.__cause__!r}"
-            headers = [_PROBLEM, _NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
-            detail = "Try again after Retry-After, with the same Idempotency-Key"
-            return await answer(send, UNAVAILABLE.status, headers, problem_bytes(UNAVAILABLE, detail, request_id))
+            return await answer_unavailable(send, scope, error)
         ends_at = None if bound.ends_at is None else rfc3339(bound.ends_at)
         shown = InviterAnswer(mask_id(bound.inviter_id), rfc3339(bound.bound_at), ends_at, rfc3339(bound.at))
         return await answer(send, 200, [_JSON], _encode(shown))
