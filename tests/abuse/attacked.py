@@ -3,23 +3,22 @@
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import httpx
-import msgspec
 
 from growth.shop.signatures import sign
 from growth.vocabulary.actors import Role
-from growth.vocabulary.clock import now, rfc3339
+from growth.vocabulary.clock import now
+from tests import everything
 from tests.app import ENVIRONMENT, JSON, RunningApp, running_app
+from tests.everything import Everything
 from tests.shop.telling import SECRET
-from tests.world import a_draft
 
 PROBLEM = "application/problem+json"
 NOBODYS_ID = "0199c0de-0000-7000-8000-000000000001"
 
-VICTIM, ATTACKER = "victim", "attacker"
+VICTIM, ATTACKER, FRIEND = "victim", "attacker", "friend-of-victim"
 
 PLAIN = "application/json"
 """What the short cuts in front of the routes take."""
@@ -40,19 +39,26 @@ class Call:
 
     @property
     def changes(self) -> bool:
-        """Whether it needs more than a viewer."""
+        """Whether it needs more than a viewer, whatever its handler says."""
         return self.method != "GET" and not self.path.endswith("/dry-run")
+
+    @property
+    def role(self) -> Role:
+        """The lowest role of an operator who may make it, as the document says."""
+        told = re.search(r"Role: (\w+)\.", self.operation.get("description", ""))
+        return Role[told[1].upper()] if told else Role.VIEWER
 
 
 class Attacked:
-    """A running application with a sale, a team, and a victim who holds a claim and a seat."""
+    """A running application with one of everything, most of it the victim's."""
 
     def __init__(self, app: RunningApp, document: JSON) -> None:
         self.app = app
         self.document = document
-        self.ids: dict[str, str] = {}
+        self.there = Everything(app, VICTIM, FRIEND)
+        self.ids = self.there.ids
         self.secrets = [ENVIRONMENT["GROWTH_JWT_SECRET"], SECRET, SECRET.removeprefix("whsec_")]
-        self.editor = self.viewer = ""
+        self.admin = self.editor = self.viewer = ""
 
     @property
     def calls(self) -> list[Call]:
@@ -78,7 +84,7 @@ class Attacked:
 
     def url(self, call: Call, **ids: str) -> str:
         """The path with the ids of what is really there."""
-        return re.sub(r"\{(\w+)\}", lambda match: (self.ids | ids)[match[1]], call.path)
+        return self.there.url(call.path, **ids)
 
     def token(self, user_id: str = ATTACKER) -> str:
         token = self.app.growth.identity.sign(user_id, now=now(), lifetime_seconds=3600)
@@ -87,7 +93,7 @@ class Attacked:
 
     def credential(self, call: Call) -> str:
         """What such a call is rightly made with."""
-        return self.editor if call.caller == "operator" else self.token()
+        return self.admin if call.caller == "operator" else self.token()
 
     async def ask(
         self,
@@ -131,7 +137,8 @@ class Attacked:
             SELECT format('%I.%I', n.nspname, c.relname) AS name
             FROM pg_catalog.pg_class AS c
             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('plumbing', 'shop', 'flash_sale', 'group_buy')
+            WHERE n.nspname <> 'information_schema'
+              AND NOT starts_with(n.nspname, 'pg_')
               AND c.relkind IN ('r', 'p')
               AND NOT c.relispartition
               -- How often a sale said no is added up every few seconds, whoever asked.
@@ -175,14 +182,35 @@ def _resolved(document: JSON, schema: JSON) -> JSON:
     return _resolved(document, node)
 
 
+BOUNDS = ("minLength", "maxLength", "pattern", "minimum", "maximum")
+
+
+def allows(leaf: JSON, value: object) -> bool:
+    """Whether a field takes this text, as the document says."""
+    if not isinstance(value, str) or leaf.keys() & {"enum", "const", "format"}:
+        return value in leaf.get("enum", ())
+    if any("\ud800" <= one <= "\udfff" for one in value):
+        return False
+    bounds = leaf.get("minLength", 0), leaf.get("maxLength", len(value))
+    return bounds[0] <= len(value) <= bounds[1] and re.search(leaf.get("pattern", ""), value) is not None
+
+
 def fields_of(document: JSON, schema: JSON) -> Iterator[tuple[str, str, JSON]]:
     """Every field of a body that is no object: its path, a body with %s in its place, its schema."""
     schema = _resolved(document, schema)
-    for choice in schema.get("anyOf", []) + schema.get("oneOf", []):
-        yield from fields_of(document, choice)
-    for name, member in schema.get("properties", {}).items():
+    choices = [one for one in schema.get("anyOf", []) + schema.get("oneOf", []) if one.get("type") != "null"]
+    bounds = {name: schema[name] for name in BOUNDS if name in schema}
+    for choice in choices:
+        for path, body, leaf in fields_of(document, choice):
+            # Any of several: what is wrong about one is right about another.
+            kind = {"type": "any"} if len(choices) > 1 and not path else {}
+            yield path, body, (leaf if path else bounds | leaf) | kind
+    properties = schema.get("properties", {})
+    tag = next((f'"{name}": "{one["const"]}", ' for name, one in properties.items() if "const" in one), "")
+    for name, member in properties.items():
         for path, body, leaf in fields_of(document, member):
-            yield f"{name}{path}" if path[:1] in ("", "[") else f"{name}.{path}", f'{{"{name}": {body}}}', leaf
+            said = "" if "const" in member else tag
+            yield f"{name}{path}" if path[:1] in ("", "[") else f"{name}.{path}", f'{{{said}"{name}": {body}}}', leaf
     if "items" in schema:
         for path, body, leaf in fields_of(document, schema["items"]):
             yield f"[0].{path}" if path[:1] not in ("", "[") else f"[0]{path}", f"[{body}]", leaf
@@ -199,47 +227,13 @@ def body_schema(call: Call) -> JSON:
 @asynccontextmanager
 async def attacked(postgres_dsn: str, redis_url: str, **environment: str) -> AsyncIterator[Attacked]:
     """Start the application, and put into it what attackers are after."""
-    async with running_app(postgres_dsn, redis_url, **environment) as app:
+    async with running_app(postgres_dsn, redis_url, **everything.ENVIRONMENT, **environment) as app:
         house = Attacked(app, (await app.client.get("/openapi.json")).json())
-        house.editor = (await app.operator_headers(Role.EDITOR))["authorization"].removeprefix("Bearer ")
-        house.viewer = (await app.operator_headers(Role.VIEWER))["authorization"].removeprefix("Bearer ")
-        house.secrets += [house.editor, house.viewer]
-        sale = await _published(app, "flash-sales", msgspec.to_builtins(a_draft(opens_at=now() - timedelta(minutes=1))))
-        later = await _published(
-            app, "flash-sales", msgspec.to_builtins(a_draft(sku="later", opens_at=now() + timedelta(hours=9)))
-        )
-        opens_at, closes_at = rfc3339(now() - timedelta(minutes=1)), rfc3339(now() + timedelta(days=2))
-        campaign = {"title": "Tea for three", "sku": "tea", "list_price_fen": 10000, "price_fen": 5000}
-        campaign |= {"team_size": 3, "units_total": 300, "opens_at": opens_at, "closes_at": closes_at}
-        group_buy = await _published(app, "group-buys", campaign)
-        series = await app.operator("POST", "/admin/v1/flash-sale-series", _series())
-        assert series.status_code == 201, series.text
-        claim = await app.shopper(VICTIM, "POST", f"/v1/flash-sales/{sale}/claims", {}, idempotency_key="victims-key")
-        team = await app.shopper(VICTIM, "POST", f"/v1/group-buys/{group_buy}/teams", {"nickname": "张三"})
-        house.ids = {
-            "sale_id": sale,
-            "later_sale_id": later,
-            "series_id": series.json()["series_id"],
-            "group_buy_id": group_buy,
-            "claim_id": claim.json()["claim_id"],
-            "team_id": team.json()["team"]["team_id"],
-            "seat_id": team.json()["seat"]["seat_id"],
-        }
-        # The gate remembers a sale once somebody has asked for it: not yet, here.
-        await app.shopper(VICTIM, "POST", f"/v1/flash-sales/{later}/claims", {})
+        keys = [await app.operator_headers(role) for role in (Role.ADMIN, Role.EDITOR, Role.VIEWER)]
+        house.admin, house.editor, house.viewer = (key["authorization"].removeprefix("Bearer ") for key in keys)
+        house.secrets += [house.admin, house.editor, house.viewer]
+        await house.there.put()
+        # The gate remembers a sale once somebody has asked for it, and who first looks at their code has one made.
+        await app.shopper(VICTIM, "POST", f"/v1/flash-sales/{house.ids['later_sale_id']}/claims", {})
+        await app.shopper(ATTACKER, "GET", "/v1/referral")
         yield house
-
-
-async def _published(app: RunningApp, rooms: str, draft: JSON) -> str:
-    made = await app.operator("POST", f"/admin/v1/{rooms}", draft)
-    assert made.status_code == 201, made.text
-    (name,) = [name for name in ("sale_id", "group_buy_id") if name in made.json()]
-    made_id: str = made.json()[name]
-    assert (await app.operator("POST", f"/admin/v1/{rooms}/{made_id}/publish")).status_code == 200
-    return made_id
-
-
-def _series() -> JSON:
-    item = {"title": "Tea at noon", "sku": "noon", "price_fen": 100, "list_price_fen": 9900, "units_total": 10}
-    times = {"zone": "Asia/Shanghai", "days_of_week": ["mon"], "start_time": "12:00", "duration_minutes": 30}
-    return {"title": "Noon", "items": [item], "from_day": "2026-11-23", **times}

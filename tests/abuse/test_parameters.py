@@ -3,12 +3,13 @@
 import re
 from base64 import urlsafe_b64encode
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 import msgspec
 import pytest
 
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 from tests.abuse.attacked import BYPASSING, NOBODYS_ID, PLAIN, Attacked, Call, RawHeaders, refused
 
 pytestmark = pytest.mark.anyio
@@ -140,12 +141,15 @@ async def test_filters_find_nothing_by_metacharacters(house: Attacked, text: str
                 continue
             asked += 1
             url = f"{house.url(call)}?{parameter['name']}={quote(text, safe='')}"
-            answer = await house.ask(call.method, url, token=house.credential(call))
+            content = b"{}" if "requestBody" in call.operation else None
+            answer = await house.ask(call.method, url, token=house.credential(call), content=content)
             if answer.status_code == 200:  # audit takes any text, and finds exactly that
                 assert listed(answer) == [], (call.name, parameter["name"])
-            else:
-                refused(answer, 400, code="request.invalid", field=parameter["name"])
-    assert asked > 15
+            elif parameter["name"] != "reason":  # any line is one; and the victim is too busy to be erased
+                problem = refused(answer, 400, code="request.invalid")
+                if content is None:  # else the body is as wrong
+                    assert [error["field"] for error in problem["errors"]] == [parameter["name"]], (call.name, problem)
+    assert asked > 60
 
 
 async def test_bytes_that_are_no_text_find_nothing(house: Attacked) -> None:
@@ -154,11 +158,12 @@ async def test_bytes_that_are_no_text_find_nothing(house: Attacked) -> None:
             if parameter["in"] == "query":
                 for raw in ("%ED%A0%80", "%FF", "%00", "%C0%A7", "%", "%ZZ"):
                     url = f"{house.url(call)}?{parameter['name']}={raw}"
-                    answer = await house.ask(call.method, url, token=house.credential(call))
+                    content = b"{}" if "requestBody" in call.operation else None
+                    answer = await house.ask(call.method, url, token=house.credential(call), content=content)
                     if answer.status_code == 200:
                         assert listed(answer) == []
-                    else:
-                        refused(answer, 400, field=parameter["name"])
+                    elif parameter["name"] != "reason" or answer.status_code != 409:
+                        refused(answer, 400, field=None if content else parameter["name"])
 
 
 async def test_a_parameter_given_twice_does_not_slip_through(house: Attacked) -> None:
@@ -226,10 +231,16 @@ FALSE_IDS = [
 async def test_an_id_that_is_none_is_refused_everywhere(house: Attacked, false: str) -> None:
     for call in house.calls:
         for name in re.findall(r"\{(\w+)\}", call.path):
+            if name == "user_id" and re.fullmatch(FOREIGN_ID_PATTERN, unquote(false).strip("/")):
+                continue  # somebody may be called that
             url = house.url(call, **{name: quote(false, safe="%")})
             content = b"{}" if "requestBody" in call.operation else None
             answer = await house.ask(call.method, url, token=house.credential(call), content=content)
             refused(answer, 400, 404)
+
+
+NOTHING = re.compile(r'\{"items":\[\].*\}|\{"user_id":.*"rooms":.*\}')
+"""An empty list, or all that is known of somebody whom nobody knows."""
 
 
 async def test_what_is_not_there_is_404_or_says_what_else_is_missing(house: Attacked) -> None:
@@ -245,7 +256,7 @@ async def test_what_is_not_there_is_404_or_says_what_else_is_missing(house: Atta
             if answer.status_code != 200:
                 refused(answer, 400, 404)
             else:
-                assert answer.json()["items"] == [], call.name
+                assert NOTHING.fullmatch(answer.text), (call.name, answer.text)
 
 
 FALSE_KEYS: dict[str, list[bytes]] = {
@@ -341,19 +352,18 @@ async def test_a_version_that_never_was_changes_nothing(house: Attacked, version
 
 
 async def _put_all(house: Attacked, headers: RawHeaders, status: int) -> None:
-    rooms = {"flash-sales": "sale_id", "flash-sale-series": "series_id", "group-buys": "group_buy_id"}
-    for room, name in rooms.items():
-        url = f"/admin/v1/{room}/{house.ids[name]}"
-        drafts = {"flash-sales": "admin_flash_sales_change", "flash-sale-series": "admin_series_change"}
-        operation = drafts.get(room, "admin_group_buys_change")
-        (call,) = [call for call in house.calls if call.name == operation]
-        shown = (await house.ask("GET", url, token=house.editor)).json()
-        schema = call.operation["requestBody"]["content"][PLAIN]["schema"]["$ref"].rpartition("/")[2]
-        fields = house.document["components"]["schemas"][schema]["properties"]
-        draft = {field: value for field, value in shown.items() if field in fields}
-        content = msgspec.json.encode(draft)
-        answer = await house.ask("PUT", url, token=house.editor, content=content, headers=headers)
-        refused(answer, status, field="If-Match" if status == 400 else None)
+    asked = 0
+    for call in house.calls:
+        if any(parameter["name"] == "If-Match" for parameter in call.operation.get("parameters", ())):
+            asked += 1
+            schema = call.operation["requestBody"]["content"][PLAIN]["schema"]["$ref"].rpartition("/")[2]
+            fields = house.document["components"]["schemas"][schema]["properties"]
+            shown = (await house.ask("GET", house.url(call), token=house.admin)).json()
+            shown = shown.get("pack", shown)
+            draft = msgspec.json.encode({field: value for field, value in shown.items() if field in fields})
+            answer = await house.ask("PUT", house.url(call), token=house.admin, content=draft, headers=headers)
+            refused(answer, status, field="If-Match" if status == 400 else None)
+    assert asked >= 11
 
 
 METHODS = ["PATCH", "TRACE", "CONNECT", "PROPFIND"]

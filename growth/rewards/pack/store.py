@@ -37,7 +37,7 @@ async def change(tx: Tx, version: int, draft: PackDraft, now: datetime) -> Pack 
         SET enabled = $2, rewards = $3, registered_within_days = $4, budget = $5, version = version + 1,
             changed_at = $6
         WHERE pack_id = 1
-          AND version = $1
+          AND version = $1::bigint
         RETURNING enabled, rewards, registered_within_days, budget, version, changed_at
         """,
         version,

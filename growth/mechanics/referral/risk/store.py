@@ -91,7 +91,7 @@ async def change_rules(tx: Tx, name: str, version: int, rules: object) -> bool:
         UPDATE referral.rules
         SET version = version + 1, rules = $3
         WHERE name = $1
-          AND version = $2
+          AND version = $2::bigint
         RETURNING TRUE
         """,
         name,
