@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
 
 from growth.bootstrap import assembled, stop_task
+from growth.plumbing import traces
 from growth.plumbing.connection import BoundedProtocol
 from growth.plumbing.telemetry import serve_metrics, watch_loop
 from growth.settings import Settings
@@ -42,13 +43,26 @@ class Server(uvicorn.Server):
         yield
 
 
+@asynccontextmanager
+async def _tracing(settings: Settings, service: str) -> AsyncIterator[None]:
+    """Trace meanwhile, if the settings say where to."""
+    if settings.traces_endpoint is None:
+        yield
+        return
+    traces.begin(settings.traces_endpoint, settings.traces_share, service)
+    try:
+        yield
+    finally:
+        traces.end()
+
+
 async def serve_api(settings: Settings) -> None:
     """Answer HTTP until SIGTERM or SIGINT; then finish what is under way."""
-    async with assembled(settings) as growth:
+    async with _tracing(settings, "growth-api"), assembled(settings) as growth:
         metrics = await serve_metrics(settings.metrics_port) if settings.metrics_port else None
         server = Server(
             uvicorn.Config(
-                create_app(growth),
+                traces.traced(create_app(growth)),
                 host=settings.host,
                 port=settings.port,
                 http=BoundedProtocol,
@@ -78,7 +92,7 @@ async def serve_worker(settings: Settings, metrics_port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
-    async with assembled(settings) as growth:
+    async with _tracing(settings, "growth-worker"), assembled(settings) as growth:
         metrics = await serve_metrics(metrics_port) if metrics_port else None
         watch = watch_loop()
         log.info("working")

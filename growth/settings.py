@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta, Struct
 
+from growth.plumbing import traces
 from growth.plumbing.http import Network
 
 PREFIX = "GROWTH_"
@@ -82,9 +83,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     max_requests_under_way: Annotated[
         int,
-        Meta(
-            ge=1, le=100_000, description="requests of one process at once; one too many is told 503 at once"
-        ),
+        Meta(ge=1, le=100_000, description="requests of one process at once; one too many is told 503 at once"),
     ] = 512
     postgres_replica_dsn: Annotated[
         str | None,
@@ -120,6 +119,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     stream_max_events: Annotated[
         int, Meta(ge=1000, le=100_000_000, description="events that the stream keeps, about")
     ] = 1_000_000
+
+    traces_endpoint: Annotated[
+        str | None, Meta(description="where traces go, as http://COLLECTOR:4318/v1/traces; none if not set")
+    ] = None
+    traces_share: Annotated[float, Meta(ge=0, le=1, description="how much is traced, 0 to 1")] = 0.01
 
     jwt_algorithms: Annotated[
         tuple[Algorithm, ...], Meta(min_length=1, description=f"some of {', '.join(get_args(Algorithm))}")
@@ -340,6 +344,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "postgres_dsn": _url(_POSTGRES_SCHEMES),
     "redis_url": _url(_REDIS_SCHEMES),
     "jwt_jwks_url": _url(("https", "http")),
+    "traces_endpoint": _url(("https", "http")),
     "zone": _zone,
     "trusted_proxies": _networks,
     "shop_secrets": _shop_secrets,
@@ -373,6 +378,10 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append("GROWTH_JWT_JWKS_URL is not https, and keys fetched in the clear are anybody's. Use https://.")
     if settings.is_production and settings.payout == "sandbox":
         faults.append("GROWTH_PAYOUT is sandbox, which pays nobody, and this is production. Set it to manual.")
+    if settings.traces_endpoint and not traces.is_installed():
+        faults.append(
+            "GROWTH_TRACES_ENDPOINT is set, and what it needs is not installed. Install growth[traces], or remove it."
+        )
     if settings.port == settings.metrics_port:
         faults.append("GROWTH_METRICS_PORT is the API's port. Choose another, or 0 for none.")
     return faults

@@ -17,6 +17,7 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
+from growth.plumbing import traces
 from growth.plumbing.postgres import Database, Record, Tx
 from growth.vocabulary.refusals import Unavailable
 
@@ -157,7 +158,7 @@ class Periodic:
             if held is None:
                 return lease.seconds * RENEW_SHARE
             try:
-                with _seconds.labels(task.name).time():
+                with _seconds.labels(task.name).time(), traces.span(f"turn {task.name}"):
                     async with asyncio.timeout(task.max_seconds):
                         done = await task.run(Turn(self._database, task.name, held))
             except LeaseLost:
