@@ -15,12 +15,14 @@ def cloud_event(envelope: Envelope, source: str) -> bytes:
     """Return the event as one JSON object; the same bytes however often it is told.
 
     `id` is the event's own, `source` names this deployment: together they are unique. `time` is when it happened,
-    `subject` what it is about. `data` holds the event's other fields.
+    `subject` what it is about. `requestid`, an extension, is the X-Request-Id of the request that it came of, where
+    that was one. `data` holds the event's other fields.
     """
     event = envelope.event
     data = plain(event)
     type_ = data.pop("type")
     del data["at"]
+    whose = {"requestid": envelope.request_id} if envelope.request_id else {}
     return _encode(
         {
             "specversion": "1.0",
@@ -29,6 +31,7 @@ def cloud_event(envelope: Envelope, source: str) -> bytes:
             "type": type_,
             "time": rfc3339(event.at),
             "subject": event.subject,
+            **whose,
             "datacontenttype": "application/json",
             "data": data,
         }

@@ -8,21 +8,22 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from prometheus_client import Gauge
 
+from growth.plumbing.telemetry import request_id
 from growth.vocabulary.refusals import Unavailable
 
 _all: "WeakSet[Coalescer[Any, Any]]" = WeakSet()
-_waiting_calls = Gauge(
-    "growth_coalescer_waiting_calls", "Calls that wait for their batch, over all queues."
-)
+_waiting_calls = Gauge("growth_coalescer_waiting_calls", "Calls that wait for their batch, over all queues.")
 _waiting_calls.set_function(lambda: sum(len(one) for one in list(_all)))
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
+_Call: TypeAlias = tuple[Request, asyncio.Future[Answer], str]
+"""A call, who waits for it, and the id of its HTTP request."""
 
 
 class Handover:
@@ -59,7 +60,9 @@ class Coalescer(Generic[Request, Answer]):
         self._run = run
         self._max_batch = max_batch
         self._max_queue = max_queue
-        self._waiting: deque[tuple[Request, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[_Call[Request, Answer]] = deque()
+        self._batch: list[_Call[Request, Answer]] = []
+        self._names: dict[int, str] | None = None
         self._runner: asyncio.Task[None] | None = None
         _all.add(self)
 
@@ -75,13 +78,20 @@ class Coalescer(Generic[Request, Answer]):
         if len(self._waiting) >= self._max_queue:
             raise Unavailable(f"{self.name} has {self._max_queue} calls waiting")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._queue(request, future)
+        self._queue(request, future, request_id.get())
         return future
 
-    def _queue(self, request: Request, future: asyncio.Future[Answer]) -> None:
-        self._waiting.append((request, future))
+    def request_id_of(self, request: Request) -> str:
+        """Return the id of the HTTP request that made a call of the batch under way; "" if none did."""
+        if self._names is None:
+            self._names = {id(one): name for one, _, name in self._batch}
+        return self._names.get(id(request), "")
+
+    def _queue(self, request: Request, future: asyncio.Future[Answer], name: str) -> None:
+        self._waiting.append((request, future, name))
         if self._runner is None:
-            # In a context of its own: what a batch logs must not carry the request id of whoever came first.
+            # In a context of its own: what a batch logs must not carry the request id of whoever came first. Each batch
+            # sets it, if all its calls are of one request.
             self._runner = asyncio.create_task(self._work(), name=f"coalesce:{self.name}", context=Context())
             self._runner.add_done_callback(self._stopped)
 
@@ -104,9 +114,12 @@ class Coalescer(Generic[Request, Answer]):
         try:
             while waiting:
                 batch = [waiting.popleft() for _ in range(min(len(waiting), self._max_batch))]
+                self._batch, self._names = batch, None
+                first = batch[0][2]
+                request_id.set(first if len(batch) == 1 or all(name == first for _, _, name in batch) else "")
                 answers: Sequence[Answer | Handover | BaseException]
                 try:
-                    answers = await self._run([request for request, _ in batch])
+                    answers = await self._run([request for request, _, _ in batch])
                     assert len(answers) == len(batch), f"{self.name}: {len(answers)} answers to {len(batch)} requests"
                 except Exception as error:  # noqa: BLE001 - it belongs to the callers, who are waiting
                     answers = [error] * len(batch)
@@ -118,6 +131,7 @@ class Coalescer(Generic[Request, Answer]):
                 _settle(batch, answers)
         finally:
             self._runner = None
+            self._batch, self._names = [], None
             self._turn_away()
 
     def _stopped(self, runner: asyncio.Task[None]) -> None:
@@ -136,12 +150,10 @@ def _being_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _settle(
-    batch: Iterable[tuple[Request, asyncio.Future[Answer]]], answers: Sequence[Answer | Handover | BaseException]
-) -> None:
-    for (_, future), answer in zip(batch, answers, strict=True):
+def _settle(batch: Iterable[_Call[Request, Answer]], answers: Sequence[Answer | Handover | BaseException]) -> None:
+    for (_, future, name), answer in zip(batch, answers, strict=True):
         if isinstance(answer, Handover):
-            answer.coalescer._queue(answer.request, future)  # noqa: SLF001 - one of its own kind
+            answer.coalescer._queue(answer.request, future, name)  # noqa: SLF001 - one of its own kind
             continue
         if future.done():
             continue

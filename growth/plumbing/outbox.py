@@ -6,18 +6,25 @@ skipped; it moves its cursor in the transaction of what it writes, so that it ha
 What follows from that: events come in the order in which their transactions *began to write*, and a transaction that
 writes and stays open, anywhere on the same Postgres server, holds back what began after it (`lag` shows it).
 
+An event remembers the request that it came of. Where a listener's batch is of one request only, what it logs and emits
+is that request's too.
+
 Another table of the same form (a `Log`) is read in the same way, with the same promises.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+import structlog
 from msgspec import Struct
 
+from growth.plumbing import traces
 from growth.plumbing.outbox_upkeep import OUTBOX_TABLE, Lag, Log, forget, lag, mend_after_restore, prepare, prune
 from growth.plumbing.postgres import Database, Reader, Record, Tx
+from growth.plumbing.telemetry import request_id
 from growth.vocabulary import ids
 from growth.vocabulary.events import Event
 
@@ -40,13 +47,16 @@ __all__ = [
     "types_of",
 ]
 
+log = structlog.get_logger("outbox")
+
 MAX_EVENTS_AT_ONCE = 500
 """Events read in one transaction of one subscriber, unless it says otherwise."""
 
 
 WRITING_SECONDS = 600
 """So far apart, at most, are when an event says it happened and when it was written: clocks differ."""
-
+MAX_REQUESTS_TOLD = 20
+"""Named in one line of a log."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +66,8 @@ class Envelope(Struct, frozen=True):
 
     event_id: str
     event: Event
+    request_id: str | None = None
+    """Of the request that it came of, if it was one."""
 
 
 class _Row(Struct, frozen=True):
@@ -64,6 +76,7 @@ class _Row(Struct, frozen=True):
     subject: str
     at: datetime
     data: Event
+    request_id: str | None
 
 
 class UnknownEvent(Exception):
@@ -81,7 +94,7 @@ def _envelope(row: Record) -> Envelope:
         decoder = _decoders.get(name)
         if decoder is None:
             raise UnknownEvent(name)
-    return Envelope(row["event_id"], decoder.decode(row["data"]))
+    return Envelope(row["event_id"], decoder.decode(row["data"]), row["request_id"])
 
 
 OUTBOX = Log(OUTBOX_TABLE, _envelope)
@@ -103,22 +116,30 @@ class Subscription(Struct, frozen=True):
     """At once: more for whom many cost less."""
 
 
-async def emit(tx: Tx, *events: Event) -> None:
-    """Write `events` in `tx`, in this order, with one statement however many there are. None are told if `tx` fails."""
+async def emit(tx: Tx, *events: Event, request_ids: Sequence[str] | None = None) -> None:
+    """Write `events` in `tx`, in this order, with one statement however many there are. None are told if `tx` fails.
+
+    They came of the request that is being served; or each of its own of `request_ids`, "" for none, where a batch
+    serves several.
+    """
     if not events:
         return
+    if request_ids is None:
+        request_ids = [request_id.get()] * len(events)
     await tx.execute(
         """
-        INSERT INTO plumbing.outbox (event_id, type, subject, at, data)
-        SELECT event.event_id, event.type, event.subject, event.at, event.data
+        INSERT INTO plumbing.outbox (event_id, type, subject, at, data, request_id)
+        SELECT event.event_id, event.type, event.subject, event.at, event.data, event.request_id
         FROM json_to_recordset($1::json)
-             AS event (event_id uuid, type text, subject text, at timestamptz, data json)
+             AS event (event_id uuid, type text, subject text, at timestamptz, data json, request_id text)
         """,
         # One argument: the driver looks at each item of an array in Python.
         _encode(
             [
-                _Row(event_id, event.__struct_config__.tag, event.subject, event.at, event)
-                for event_id, event in zip(ids.new_ids(events[0].at, len(events)), events, strict=True)
+                _Row(event_id, event.__struct_config__.tag, event.subject, event.at, event, name or None)
+                for event_id, event, name in zip(
+                    ids.new_ids(events[0].at, len(events)), events, request_ids, strict=True
+                )
             ]
         ).decode(),
     )
@@ -135,26 +156,48 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
     Raises what `handle` raises, `UnknownEvent` and `Unavailable`; the cursor has not moved then, and the same events
     come again.
     """
-    log = subscription.log
-    news = await _news(database, subscription.name, log)
+    source = subscription.log
+    news = await _news(database, subscription.name, source)
     if news["restored"]:
-        await mend_after_restore(database, log)
+        await mend_after_restore(database, source)
     elif not news["waiting"]:
         return 0
     if not news["known"]:
-        await _introduce(database, subscription.name, log)
+        await _introduce(database, subscription.name, source)
     async with database.transaction() as tx:
         cursor = await _lock_cursor(tx, subscription.name)
         if cursor is None:
             return 0
-        rows = await _read(tx, cursor, subscription.types, max_events or subscription.max_events, log)
+        rows = await _read(tx, cursor, subscription.types, max_events or subscription.max_events, source)
         if not rows:
             return 0
-        events = [log.read(row) for row in rows if row["data"] is not None]
-        if events:
-            await subscription.handle(tx, events)
+        asked_for = [row for row in rows if row["data"] is not None]
+        if asked_for:
+            events = [source.read(row) for row in asked_for]
+            with _of_requests(subscription, asked_for):
+                await subscription.handle(tx, events)
         await _move_cursor(tx, subscription.name, rows[-1])
     return len(rows)
+
+
+@contextmanager
+def _of_requests(subscription: Subscription, rows: Sequence[Record]) -> Iterator[None]:
+    """Say whose doing it is: in the context if it is one request's, in a line of debugging, and on what goes wrong."""
+    names = list({name: None for row in rows if (name := row["request_id"])})
+    told = names[:MAX_REQUESTS_TOLD]
+    is_one = len(names) == 1 and all(row["request_id"] for row in rows)
+    before = request_id.set(names[0] if is_one else "")
+    try:
+        if told:
+            log.debug("outbox.deliver", subscription=subscription.name, events=len(rows), request_ids=told)
+        with traces.span(f"deliver {subscription.name}", events=len(rows), request_ids=told):
+            yield
+    except Exception as error:
+        if told:
+            error.add_note(f"Of {len(rows)} events, of {len(names)} requests: {', '.join(told)}")
+        raise
+    finally:
+        request_id.reset(before)
 
 
 async def history(
@@ -167,7 +210,7 @@ async def history(
     """
     rows = await reader.fetch(
         """
-        SELECT event_id, type, data::text AS data
+        SELECT event_id, type, data::text AS data, request_id
         FROM plumbing.outbox
         WHERE written_at >= $1::timestamptz - $7::interval
           AND written_at < $2::timestamptz + $7::interval
@@ -253,8 +296,9 @@ async def _read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events
                    type,
                    subject,
                    at,
-                   CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data
-            FROM plumbing.outbox
+                   CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data,
+                   event.request_id
+            FROM plumbing.outbox AS event
             WHERE (xid, position) > ($1::xid8, $2)
               AND xid < pg_snapshot_xmin(pg_current_snapshot())
             ORDER BY xid, position

@@ -33,7 +33,7 @@ class Log(Struct, frozen=True):
     table: str
     """`schema.name`."""
     read: Callable[[Record], Any]
-    """Makes what handlers get of a row: `event_id`, `type`, `subject`, `at`, and `data` as text."""
+    """Makes what handlers get of a row: `event_id`, `type`, `subject`, `at`, `request_id`, and `data` as text."""
 
     def __post_init__(self) -> None:
         """Names cannot be parameters of statements."""
@@ -41,6 +41,9 @@ class Log(Struct, frozen=True):
 
     def sql(self, statement: str, table: str | None = None) -> str:
         """Return `statement`, which is written for the outbox, for this log; or for `table`, one partition of it."""
+        if self.table != OUTBOX_TABLE:
+            # Only the outbox knows of requests.
+            statement = statement.replace("event.request_id", "NULL::text AS request_id")
         return statement.replace(OUTBOX_TABLE, table or self.table)
 
 

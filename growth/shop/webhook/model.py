@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from difflib import get_close_matches
 from typing import Annotated, Literal, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct
 
 from growth.plumbing.cloud_events import MEDIA_TYPE
@@ -122,6 +123,8 @@ class Delivery(Struct, frozen=True, kw_only=True):
     delivery_id: str
     event_id: str
     """Also webhook-id, at every attempt."""
+    request_id: str | None
+    """X-Request-Id of the request that the event came of, where that was one."""
     type: str
     event_at: datetime
     state: DeliveryState
@@ -163,6 +166,20 @@ class Verdict(NamedTuple):
     next_try_at: datetime | None
     is_gone: bool = False
     """The receiver says that it wants nothing more, ever."""
+
+
+class _Whose(Struct, frozen=True):
+    """Of a CloudEvent, what it came of."""
+
+    requestid: str = ""
+
+
+_whose = msgspec.json.Decoder(_Whose).decode
+
+
+def request_id_of(parcel: Parcel) -> str:
+    """Return the id of the request that the event came of, as its own CloudEvent says it; "" if there was none."""
+    return _whose(parcel.body).requestid
 
 
 def is_delivered(attempt: Attempt) -> bool:

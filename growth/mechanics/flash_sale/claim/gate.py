@@ -127,9 +127,12 @@ class Gate:
                 win = await store.win(tx, self._sale_id, wanted)
                 if not win.complete:
                     raise _Incomplete  # noqa: TRY301 - rolls the transaction back
-                claims = [_held(self._sale_id, claim, win) for claim in wanted if claim.claim_id not in win.known]
+                fresh = [claim for claim in wanted if claim.claim_id not in win.known]
+                claims = [_held(self._sale_id, claim, win) for claim in fresh]
+                asked_by = [self._write.request_id_of(claim) for claim in fresh]
                 known = await store.find_claims(tx, list(win.known)) if win.known else {}
-                await emit(tx, *_told(claims, sold_out_now=win.sold_out_now))
+                events = _told(claims, sold_out_now=win.sold_out_now)
+                await emit(tx, *events, request_ids=asked_by + asked_by[-1:] * win.sold_out_now)
         except _Incomplete:
             return None
         decided: dict[str, Decided | BaseException] = {

@@ -156,7 +156,11 @@ class Teams:
                 if taken.seats:
                     if not await store.take(tx, taken, seen.now):
                         raise _Incomplete  # noqa: TRY301 - rolls the transaction back
-                    await emit(tx, *_told(taken, seen.now))
+                    asked_by = {ask.seat_id: self._seats.request_id_of(ask) for ask in asks}
+                    events = _told(taken, seen.now)
+                    await emit(
+                        tx, *[event for event, _ in events], request_ids=[asked_by[seat_id] for _, seat_id in events]
+                    )
         except _Incomplete:
             return None
         return answers
@@ -385,31 +389,30 @@ def refused(kind: Kind, campaign: GroupBuy, now: datetime) -> Refusal:
     return refusal
 
 
-def _told(taken: Taken, now: datetime) -> list[Event]:
+def _told(taken: Taken, now: datetime) -> list[tuple[Event, str]]:
+    """Return what happened, each with the seat that was asked for."""
     leaders = {team.leader_seat_id: team for team in taken.new_teams}
-    events: list[Event] = []
+    events: list[tuple[Event, str]] = []
     for seat in taken.seats:
         team = leaders.get(seat.seat_id)
         if team is not None:
-            events.append(
-                GroupBuyTeamOpened(
-                    at=now,
-                    group_buy_id=seat.group_buy_id,
-                    team_id=seat.team_id,
-                    user_id=seat.user_id,
-                    team_size=team.team_size,
-                    expires_at=team.expires_at,
-                )
-            )
-        events.append(
-            GroupBuySeatHeld(
+            opened = GroupBuyTeamOpened(
                 at=now,
                 group_buy_id=seat.group_buy_id,
                 team_id=seat.team_id,
-                seat_id=seat.seat_id,
                 user_id=seat.user_id,
-                held_until=seat.held_until,
-                is_leader=team is not None,
+                team_size=team.team_size,
+                expires_at=team.expires_at,
             )
+            events.append((opened, seat.seat_id))
+        held = GroupBuySeatHeld(
+            at=now,
+            group_buy_id=seat.group_buy_id,
+            team_id=seat.team_id,
+            seat_id=seat.seat_id,
+            user_id=seat.user_id,
+            held_until=seat.held_until,
+            is_leader=team is not None,
         )
+        events.append((held, seat.seat_id))
     return events

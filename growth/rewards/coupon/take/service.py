@@ -126,7 +126,12 @@ class Takes:
             if rows:
                 complete = await store.take(tx, rows, seen.now, day)
                 assert complete, "the templates are locked, so what was free still is"
-                await emit(tx, *[told_issued(row, "taken", seen.now) for row in rows])
+                asked_by = {ask.coupon_id: self._takes.request_id_of(ask) for ask in asks}
+                await emit(
+                    tx,
+                    *[told_issued(row, "taken", seen.now) for row in rows],
+                    request_ids=[asked_by[row.coupon_id] for row in rows],
+                )
         return answers
 
 

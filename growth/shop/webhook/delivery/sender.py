@@ -14,10 +14,11 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
-from growth.plumbing import audit
+from growth.plumbing import audit, traces
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.telemetry import request_id
 from growth.shop.webhook import model
 from growth.shop.webhook import store as endpoints_store
 from growth.shop.webhook.delivery import store
@@ -155,13 +156,17 @@ class Sender:
 
     async def _handle(self, parcel: Parcel) -> None:
         """Send one delivery and write down what came of it."""
+        # In the task's own context: what is logged here is the request's that the event came of.
+        request_id.set(model.request_id_of(parcel))
         async with self._slots.setdefault(parcel.endpoint_id, asyncio.Semaphore(SLOTS)):
             self._sending.add((parcel.endpoint_id, parcel.event_id))
             body = parcel.body.encode()
             headers = model.signed_headers(parcel.secrets, parcel.event_id, self._clock(), body)
+            traced = traces.Outgoing("webhook", request_id.get())
             try:
                 with _busy_now.track_inprogress():
-                    told = await self._courier.send(parcel.url, headers, body)
+                    told = await self._courier.send(parcel.url, headers | traced.headers, body)
+                traced.end(told.attempt.status, told.attempt.error)
             finally:
                 self._sending.discard((parcel.endpoint_id, parcel.event_id))
         verdict = model.judge(parcel.attempts + 1, told, self._clock(), random.random())

@@ -92,7 +92,8 @@ async def requeue(tx: Tx, endpoint_id: str, delivery_id: str, now: datetime) -> 
             ended_at = NULL
         WHERE endpoint_id = $1
           AND delivery_id = $2
-        RETURNING delivery_id, event_id, type, event_at, state, attempts, next_try_at, queued_at, ended_at, log
+        RETURNING delivery_id, event_id, body::json ->> 'requestid' AS request_id, type, event_at, state, attempts,
+            next_try_at, queued_at, ended_at, log
         """,
         endpoint_id,
         delivery_id,
@@ -253,7 +254,8 @@ async def page_of_deliveries(
     before_at, before_id = before or (None, None)
     rows = await reader.fetch(
         """
-        SELECT delivery_id, event_id, type, event_at, state, attempts, next_try_at, queued_at, ended_at, log
+        SELECT delivery_id, event_id, body::json ->> 'requestid' AS request_id, type, event_at, state, attempts,
+            next_try_at, queued_at, ended_at, log
         FROM shop.webhook_deliveries
         WHERE endpoint_id = $1
           AND ($2::text IS NULL OR state = $2)
