@@ -119,6 +119,12 @@ async def test_of_two_content_types_the_better_one_does_not_count(house: Attacke
 FOREIGN_FIELDS = [
     "is_admin",
     "user_id",
+    "inviter_id",
+    "amount_fen",
+    "points",
+    "reward",
+    "payee",
+    "approved",
     "price_fen",
     "state",
     "version",
@@ -191,7 +197,7 @@ async def test_an_amount_that_makes_no_sense_is_named(house: Attacked, bad: str)
                 field = refused(answer, 400, code="request.invalid")["errors"][0]["field"]
                 # What is no number of JSON's readers at all is told about the body.
                 assert field == path or (field == "body" and "e400" in bad) or "digits" in bad, (call.name, path, field)
-    assert asked > 60
+    assert asked > 200
 
 
 async def test_an_amount_just_beyond_its_limits_is_named(house: Attacked) -> None:
@@ -260,7 +266,7 @@ async def test_text_that_hides_or_reorders_is_named(house: Attacked, bad: str) -
                 answer = await sent(house, call, (body % FALSE_TEXTS[bad]).encode())
                 field = refused(answer, 400, code="request.invalid")["errors"][0]["field"]
                 assert field == path, (call.name, path, answer.text)
-    assert asked > 30
+    assert asked > 200
 
 
 FALSE_IDS = [
@@ -294,7 +300,7 @@ async def test_ids_take_no_characters_that_mean_something_elsewhere(house: Attac
                 asked += 1
                 answer = await sent(house, call, (body % json.dumps(bad)).encode())
                 refused(answer, 400, code="request.invalid", field=path)
-    assert asked >= 6
+    assert asked >= 15
 
 
 NICKNAMES = [r"a\u202eb", r"a\u200bb", r"\ud800", r"\u0000", r"a\nb", r"\u3164", "", "  ", "a" * 65, r"\udb40\udc41"]
