@@ -194,7 +194,7 @@ async def test_a_batch_of_many_templates_and_shoppers_gives_each_its_own(room: R
 async def test_a_take_that_dies_before_its_commit_leaves_nothing(room: Room, monkeypatch: Any) -> None:
     template = await room.template(claimable=True, units_total=1)
 
-    async def dies(*_: object) -> None:
+    async def dies(*_: object, **__: object) -> None:
         raise RuntimeError
 
     with monkeypatch.context() as patch:
