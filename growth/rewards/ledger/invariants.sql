@@ -31,7 +31,13 @@ WHERE account.posted - account.pending_out < 0
 -- name: A balance is what its transfers add up to
 WITH moved AS (
     SELECT DISTINCT leg.owner, latest.currency
-    FROM (SELECT debit, credit, currency FROM ledger.transfers ORDER BY position DESC LIMIT 10000) AS latest
+    FROM (
+        SELECT debit, credit, currency
+        FROM ledger.transfers
+        WHERE amount >= 0
+        ORDER BY position DESC
+        LIMIT 10000
+    ) AS latest
     CROSS JOIN LATERAL (VALUES (latest.debit), (latest.credit)) AS leg (owner)
     WHERE leg.owner NOT LIKE 'house/%'
 ),
@@ -78,7 +84,13 @@ WHERE (added.posted, added.pending_in, added.pending_out)
 -- name: What a shopper can spend lies in lots, to the point
 WITH moved AS (
     SELECT DISTINCT leg.owner
-    FROM (SELECT debit, credit, currency FROM ledger.transfers ORDER BY position DESC LIMIT 10000) AS latest
+    FROM (
+        SELECT debit, credit, currency
+        FROM ledger.transfers
+        WHERE amount >= 0
+        ORDER BY position DESC
+        LIMIT 10000
+    ) AS latest
     CROSS JOIN LATERAL (VALUES (latest.debit), (latest.credit)) AS leg (owner)
     WHERE leg.owner NOT LIKE 'house/%'
       AND latest.currency = 'points'
@@ -98,8 +110,24 @@ LEFT JOIN LATERAL (
 WHERE coalesce(lots.remaining, 0) <> greatest(account.posted - account.pending_out, 0);
 
 -- name: No more points came back than were spent
-SELECT spend.spend_id, spend.points, spend.returned, coalesce(sum(returned.points), 0) AS returns
-FROM ledger.spends AS spend
-LEFT JOIN ledger.returns AS returned USING (spend_id)
-GROUP BY spend.spend_id
-HAVING spend.returned <> coalesce(sum(returned.points), 0);
+WITH moved AS (
+    SELECT DISTINCT latest.subject
+    FROM (
+        SELECT reason, subject
+        FROM ledger.transfers
+        WHERE amount >= 0
+        ORDER BY position DESC
+        LIMIT 10000
+    ) AS latest
+    WHERE latest.reason IN ('points.spent', 'points.returned')
+)
+SELECT spend.spend_id, spend.points, spend.returned, coalesce(returns.points, 0) AS returns
+FROM moved
+JOIN ledger.spends AS spend
+     ON spend.spend_id = moved.subject
+LEFT JOIN LATERAL (
+    SELECT sum(points) AS points
+    FROM ledger.returns AS returned
+    WHERE returned.spend_id = spend.spend_id
+) AS returns ON TRUE
+WHERE spend.returned <> coalesce(returns.points, 0);

@@ -34,11 +34,26 @@ async def use_up(tx: Tx, spent: Sequence[Transfer]) -> None:
             SELECT lot.lot_id, lot.owner, lot.currency,
                    sum(lot.remaining) OVER mine - lot.remaining AS starts,
                    sum(lot.remaining) OVER mine AS ends
-            FROM (SELECT DISTINCT owner, currency FROM spent) AS spender
-            JOIN ledger.lots AS lot
-                 ON lot.owner = spender.owner
-                AND lot.currency = spender.currency
-                AND lot.remaining > 0
+            FROM (SELECT owner, currency, max(ends)::bigint AS amount FROM spent GROUP BY owner, currency) AS spender
+            CROSS JOIN LATERAL (
+                -- A lot has a point at least, so these suffice, however many years were saved.
+                (
+                    SELECT first.lot_id, first.owner, first.currency, first.remaining, first.expires_at
+                    FROM ledger.lots AS first
+                    WHERE first.owner = spender.owner
+                      AND first.currency = spender.currency
+                      AND first.remaining > 0
+                    ORDER BY first.expires_at, first.lot_id
+                    LIMIT spender.amount
+                )
+                UNION
+                SELECT named.lot_id, named.owner, named.currency, named.remaining, named.expires_at
+                FROM ledger.lots AS named
+                WHERE named.lot_id IN (SELECT from_lot FROM spent)
+                  AND named.owner = spender.owner
+                  AND named.currency = spender.currency
+                  AND named.remaining > 0
+            ) AS lot
             WINDOW mine AS (
                 PARTITION BY lot.owner, lot.currency
                 ORDER BY lot.lot_id NOT IN (SELECT from_lot FROM spent WHERE from_lot IS NOT NULL),
