@@ -15,10 +15,10 @@ ENV UV_COMPILE_BYTECODE=1 \
 WORKDIR /src
 # Dependencies first: they change less often than the code.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --no-install-project --no-editable
+RUN uv sync --locked --no-dev --extra traces --no-install-project --no-editable
 COPY README.md ./
 COPY growth ./growth
-RUN uv sync --locked --no-dev --no-editable
+RUN uv sync --locked --no-dev --extra traces --no-editable
 
 FROM python:${PYTHON} AS run
 LABEL org.opencontainers.image.title="growth" \
