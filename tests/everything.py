@@ -10,6 +10,8 @@ from tests.app import JSON, RunningApp
 from tests.shop import telling
 
 OK = (200, 201)
+ACCOUNT = "6222020200112233445"
+"""Where the owner's money goes."""
 
 ENVIRONMENT = {"GROWTH_WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}
 """Settings that it needs: its endpoint is a port here at which nobody answers."""
@@ -21,8 +23,8 @@ IDS_OF = {"check-in-programs": "checkin_program_id", "referral-programs": "refer
 class Everything:
     """One of everything, each belonging to `owner` where it belongs to a shopper."""
 
-    def __init__(self, app: RunningApp, owner: str, friend: str) -> None:
-        self.app, self.owner, self.friend = app, owner, friend
+    def __init__(self, app: RunningApp, owner: str, friend: str, title: str = "Tea") -> None:
+        self.app, self.owner, self.friend, self.title = app, owner, friend, title
         self.ids: dict[str, str] = {"user_id": owner, "currency": "points"}
         self.code = self.referral_code = ""
 
@@ -53,18 +55,18 @@ class Everything:
         opens_at = now() - timedelta(minutes=1)
         times = {"opens_at": rfc3339(opens_at), "closes_at": rfc3339(opens_at + timedelta(days=2))}
         later = {"opens_at": rfc3339(opens_at + timedelta(hours=9)), "closes_at": times["closes_at"]}
-        sold = {"title": "Tea", "sku": "tea", "price_fen": 5000, "list_price_fen": 9900, "units_total": 300}
+        sold = {"title": self.title, "sku": "tea", "price_fen": 5000, "list_price_fen": 9900, "units_total": 300}
         self.ids["sale_id"] = await self.published("flash-sales", sold | times)
         self.ids["later_sale_id"] = await self.published("flash-sales", sold | later | {"sku": "later"})
         self.ids["group_buy_id"] = await self.published("group-buys", sold | times | {"team_size": 3})
         series = await self._does("POST", "/admin/v1/flash-sale-series", _series(sold | {"sku": "noon"}))
         self.ids["series_id"] = series["series_id"]
-        task = {"title": "Look at tea", "event_type": "product.viewed", "reward": [{"type": "points", "points": 10}]}
+        task = {"title": self.title, "event_type": "product.viewed", "reward": [{"type": "points", "points": 10}]}
         self.ids["task_id"] = await self.published("tasks", task | times)
-        checkin = {"title": "Tea every day", "from_day": str(self.app.growth.checkin.almanacs.zone.day(now()))}
+        checkin = {"title": self.title, "from_day": str(self.app.growth.checkin.almanacs.zone.day(now()))}
         self.ids["checkin_program_id"] = await self.published("check-in-programs", checkin)
         referral = {
-            "title": "Bring a friend",
+            "title": self.title,
             "level_1": {"type": "percent", "basis_points": 1000},
             "inviter_rewards": [{"type": "points", "points": 100}],
         }
@@ -76,14 +78,14 @@ class Everything:
     async def _held(self) -> None:
         sale, group_buy = self.ids["sale_id"], self.ids["group_buy_id"]
         claim = await self._asks("POST", f"/v1/flash-sales/{sale}/claims", {}, idempotency_key="victims-key")
-        team = await self._asks("POST", f"/v1/group-buys/{group_buy}/teams", {"nickname": "张三"})
+        team = await self._asks("POST", f"/v1/group-buys/{group_buy}/teams", {"nickname": self.title})
         self.ids["claim_id"] = claim["claim_id"]
         self.ids["team_id"], self.ids["seat_id"] = team["team"]["team_id"], team["seat"]["seat_id"]
         await self._asks("POST", "/v1/check-ins")
 
     async def _coupons(self) -> None:
         draft = {
-            "title": "Ten off",
+            "title": self.title,
             "discount": {"type": "fixed", "off_fen": 1000},
             "threshold_fen": 3000,
             "validity": {"type": "days", "days": 30},
@@ -92,7 +94,7 @@ class Everything:
         }
         template_id = self.ids["template_id"] = await self.published("coupon-templates", draft)
         batches = f"/admin/v1/coupon-templates/{template_id}/code-batches"
-        made = await self._does("POST", batches, {"name": "Flyer", "codes": 5})
+        made = await self._does("POST", batches, {"name": self.title, "codes": 5})
         self.ids["batch_id"], self.code = made["batch"]["batch_id"], made["codes"][0]
         coupon = await self._asks("POST", f"/v1/coupon-templates/{template_id}/coupons")
         self.ids["coupon_id"] = coupon["coupon_id"]
@@ -100,7 +102,7 @@ class Everything:
     async def _money(self) -> None:
         self.referral_code = (await self._asks("GET", "/v1/referral"))["code"]
         bound = await self.app.shopper(
-            self.friend, "PUT", "/v1/referral/inviter", {"code": self.referral_code, "nickname": "李四"}
+            self.friend, "PUT", "/v1/referral/inviter", {"code": self.referral_code, "nickname": self.title}
         )
         assert bound.status_code in OK, bound.text
         relations = await self.app.operator("GET", "/admin/v1/referral-relations")
@@ -112,10 +114,10 @@ class Everything:
         assert {one["outcome"] for one in results} == {"applied"}, results
         commissions = await self.app.operator("GET", "/admin/v1/commissions")
         self.ids["commission_id"] = commissions.json()["items"][0]["commission_id"]
-        gift = {"reward": {"type": "commission", "amount_fen": 50_000}, "reason": "for tests"}
+        gift = {"reward": {"type": "commission", "amount_fen": 50_000}, "reason": self.title}
         grant = await self._does("POST", f"/admin/v1/shoppers/{self.owner}/grants", gift)
         self.ids["grant_id"] = grant["grant_id"]
-        await self._asks("PUT", "/v1/payee", {"kind": "alipay", "account": "13800138000", "name": "张三"})
+        await self._asks("PUT", "/v1/payee", {"kind": "alipay", "account": ACCOUNT, "name": self.title})
         withdrawal = await self._asks("POST", "/v1/withdrawals", {"amount_fen": 1000})
         self.ids["withdrawal_id"] = withdrawal["withdrawal_id"]
 

@@ -7,8 +7,12 @@ import msgspec
 import pytest
 
 from growth.mechanics.flash_sale.model import Protection
+from growth.vocabulary.actors import Role
+from tests import everything
 from tests.abuse.attacked import BYPASSING, PLAIN, refused
 from tests.app import RunningApp, running_app
+from tests.everything import Everything
+from tests.shop import telling
 from tests.world import a_draft
 
 pytestmark = pytest.mark.anyio
@@ -90,3 +94,34 @@ async def test_a_file_of_claims_and_seats_has_no_formula(postgres_dsn: str, redi
         rows = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
         assert {row["user_id"] for row in rows} == {f"'{user_id}" for user_id in FORMULAS}
         assert not [cell for row in rows for cell in row.values() if cell.startswith(("=", "+", "-", "@"))]
+
+
+OWNER, FRIEND, TITLE = "-2|cmd", "@SUM|cmd", "=cmd|' /C calc'!A0"
+STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def test_no_file_of_any_list_has_a_formula(postgres_dsn: str, redis_url: str) -> None:
+    async with running_app(postgres_dsn, redis_url, **everything.ENVIRONMENT) as app:
+        there = Everything(app, OWNER, FRIEND, TITLE)
+        await there.put()
+        registered = telling.registered(OWNER, source=TITLE)
+        await app.shop_tells(registered)
+        document = (await app.client.get("/openapi.json")).json()
+        files, seen = 0, ""
+        for path, operations in document["paths"].items():
+            told = operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+            if "text/csv" not in told or not path.startswith("/admin"):
+                continue
+            answer = await app.operator("GET", there.url(path), role=Role.ADMIN, accept="text/csv")
+            assert answer.headers["content-type"].startswith("text/csv"), (path, answer.text)
+            files += 1
+            text = answer.content.decode("utf-8-sig")
+            seen += text
+            for row in csv.reader(io.StringIO(text)):
+                for cell in row:
+                    assert not cell.startswith(STARTS) or cell.removeprefix("-").isdecimal(), (path, cell)
+        assert files >= 10
+        # Each of them was there to be seen.
+        assert f"'{OWNER}" in seen
+        assert f"'{FRIEND}" in seen
+        assert "'=" in seen
