@@ -12,6 +12,7 @@ import msgspec
 import rich_click as click
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from growth.listeners.retention.report.service import Reports
@@ -71,7 +72,8 @@ def main() -> None:
 
 
 def _fail(text: str) -> None:
-    Console(stderr=True).print(f"[red]growth:[/red] {text}", highlight=False)
+    # Brackets in it are no colours: growth[traces].
+    Console(stderr=True).print(f"[red]growth:[/red] {escape(text)}", highlight=False)
     sys.exit(1)
 
 

@@ -1,9 +1,11 @@
 """Traces: off they cost nothing; on they say where time goes, and a collector that is away harms nobody."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,16 +13,19 @@ import pytest
 from litestar.types import ASGIApp
 from prometheus_client import CollectorRegistry
 
+from growth import cli
 from growth.plumbing import traces
 from growth.plumbing.telemetry import Telemetry
 from growth.settings import SettingsError, load_settings
 from tests.app import ENVIRONMENT
+from tests.k8s.running import running
 
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(not traces.is_installed(), reason="NOT PROVEN: the extra `traces` is not installed"),
 ]
 
+ROOT = Path(__file__).parents[2]
 PARENT = "0af7651916cd43dd8448eb211c80319c"
 CALLER = "b7ad6b7169203331"
 WHERE = {"GROWTH_POSTGRES_DSN": "postgresql://x@localhost/x", "GROWTH_REDIS_URL": "redis://localhost"}
@@ -281,6 +286,50 @@ def test_without_the_extra_the_start_says_what_to_do(monkeypatch: pytest.MonkeyP
         load_settings(ENVIRONMENT | WHERE | {"GROWTH_TRACES_ENDPOINT": "http://collector:4318/v1/traces"})
 
 
+def test_the_command_says_it_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli._fail("Install growth[traces].")
+    assert capsys.readouterr().err == "growth: Install growth[traces].\n"
+
+
 def test_a_share_beyond_all_is_refused() -> None:
     with pytest.raises(SettingsError, match="GROWTH_TRACES_SHARE"):
         load_settings(ENVIRONMENT | WHERE | {"GROWTH_TRACES_SHARE": "1.5"})
+
+
+# --- whole processes ------------------------------------------------------------------------------------------------
+
+
+async def test_api_and_worker_tell_a_collector_and_stop_in_time(
+    postgres_dsn: str, redis_url: str, tmp_path: Path
+) -> None:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (  # noqa: PLC0415 - as above
+        ExportTraceServiceRequest,
+    )
+
+    async with collector() as (endpoint, bodies):
+        stores = {"GROWTH_POSTGRES_DSN": postgres_dsn, "GROWTH_REDIS_URL": redis_url}
+        traced = stores | {"GROWTH_TRACES_ENDPOINT": endpoint, "GROWTH_TRACES_SHARE": "1"}
+        command = [sys.executable, "-m", "growth"]
+        with (
+            running([*command, "serve"], tmp_path, cwd=ROOT, environment=traced) as api,
+            running([*command, "worker"], tmp_path, cwd=ROOT, environment=traced) as worker,
+        ):
+            await api.answers(f"{api.address}/readyz")
+            await worker.answers(f"{worker.metrics}/livez")
+            # Their last spans come while they stop: the collector must run meanwhile.
+            stopped = await asyncio.gather(asyncio.to_thread(api.stop), asyncio.to_thread(worker.stop))
+            assert set(stopped) == {0}
+            assert "Traceback" not in api.log() + worker.log()
+        received = [ExportTraceServiceRequest.FromString(body) for body in bodies]
+    names = {
+        (resource.resource.attributes[index].value.string_value, span.name)
+        for one in received
+        for resource in one.resource_spans
+        for index, attribute in enumerate(resource.resource.attributes)
+        if attribute.key == "service.name"
+        for scope in resource.scope_spans
+        for span in scope.spans
+    }
+    assert ("growth-api", "GET /readyz") in names
+    assert any(service == "growth-worker" and name.startswith("turn ") for service, name in names)
