@@ -27,7 +27,7 @@ WHERE account.posted - account.pending_out < 0
         AND transfer.may_owe
   );
 
--- Of those who were moved by the last ten thousand transfers: the books are too long to be added up every five minutes.
+-- Of those who were moved by the last two thousand transfers: the books are too long to be added up every five minutes.
 -- name: A balance is what its transfers add up to
 WITH moved AS (
     SELECT DISTINCT leg.owner, latest.currency
@@ -36,7 +36,7 @@ WITH moved AS (
         FROM ledger.transfers
         WHERE amount >= 0
         ORDER BY position DESC
-        LIMIT 10000
+        LIMIT 2000
     ) AS latest
     CROSS JOIN LATERAL (VALUES (latest.debit), (latest.credit)) AS leg (owner)
     WHERE leg.owner NOT LIKE 'house/%'
@@ -89,7 +89,7 @@ WITH moved AS (
         FROM ledger.transfers
         WHERE amount >= 0
         ORDER BY position DESC
-        LIMIT 10000
+        LIMIT 2000
     ) AS latest
     CROSS JOIN LATERAL (VALUES (latest.debit), (latest.credit)) AS leg (owner)
     WHERE leg.owner NOT LIKE 'house/%'
