@@ -229,7 +229,7 @@ async def test_shoppers_see_what_they_may_take(room: Room) -> None:
     await room.template(claimable=True, state="draft")
     over = await room.template(claimable=True, closes_at=now() - timedelta(hours=1))
     await room.takes_one(open_one)
-    pages = {page.template_id: page for page in await room.takes.listed("ann", now())}
+    pages = {page.template_id: page for page in await room.takes.on_offer("ann", now())}
     assert list(pages) == [later.template_id, open_one.template_id]
     mine = pages[open_one.template_id]
     assert (mine.units_left, mine.units_left_today, mine.taken_by_me, mine.can_take) == (1, 0, 1, False)

@@ -34,7 +34,7 @@ async def list_templates(
 ) -> Page[TemplatePage]:
     """Newest first; those that open later and those that are all taken are among them."""
     position = decode_cursor(cursor, tuple[Uuid])
-    found = await coupon_takes.listed(shopper.user_id, clock.now())
+    found = await coupon_takes.on_offer(shopper.user_id, clock.now())
     if position is not None:
         found = [one for one in found if one.template_id < position[0]]
     return page_of(found[: limit + 1], limit, lambda one: (one.template_id,))

@@ -80,7 +80,7 @@ class Takes:
         TAKEN.inc(not taken.replayed)
         return taken
 
-    async def listed(self, user_id: str, now: datetime) -> list[TemplatePage]:
+    async def on_offer(self, user_id: str, now: datetime) -> list[TemplatePage]:
         """Return what shoppers may take, now or soon, as this one sees it; newest first."""
         found = await templates_store.claimable_templates(self._database, now)
         day = self.day_of(now)
