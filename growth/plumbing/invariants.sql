@@ -16,10 +16,10 @@ FROM plumbing.operators AS operator
 WHERE operator.role NOT IN (1, 2, 3)
    OR operator.revoked_at < operator.created_at;
 
--- name: An answer is kept for a day, not for two.
+-- name: An answer is kept for a day, not for two, as long as newer ones come.
 SELECT stored.scope, stored.key, stored.created_at
 FROM plumbing.idempotency AS stored
-WHERE stored.created_at < now() - INTERVAL '2 days';
+WHERE stored.created_at < (SELECT max(newest.created_at) FROM plumbing.idempotency AS newest) - INTERVAL '2 days';
 
 -- name: Nobody leads a task for longer than its lease can be.
 SELECT lease.name, lease.holder, lease.expires_at

@@ -20,9 +20,9 @@ BREAKERS = {
         INSERT INTO plumbing.cursors (subscription, xid)
         VALUES ('s', '999999999999')
     """,
-    "An answer is kept for a day, not for two.": """
+    "An answer is kept for a day, not for two, as long as newer ones come.": """
         INSERT INTO plumbing.idempotency
-        VALUES ('s', 'k', '', '', now() - INTERVAL '49 hours')
+        VALUES ('s', 'k', '', '', now() - INTERVAL '49 hours'), ('s', 'newer', '', '', now())
     """,
     "Nobody leads a task for longer than its lease can be.": """
         INSERT INTO plumbing.leases
