@@ -142,13 +142,10 @@ class Shoppers:
 async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = None) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         action,
         subject,
         before=before,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )
 
 

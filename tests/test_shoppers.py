@@ -75,6 +75,12 @@ async def lives(app: RunningApp, who: str, device: str, number: str = "1") -> No
         "POST", f"/admin/v1/shoppers/{who}/grants", given, role=Role.ADMIN, idempotency_key=number
     )
     assert made.status_code == 201, made.text
+    # Keys of grants have the shopper's id in them.
+    given = (await app.operator("GET", f"/admin/v1/grants?user_id={who}")).json()["items"]
+    tapped = next(grant["grant_id"] for grant in given if grant["reason"].startswith("checkin."))
+    why = {"reason": "by mistake"}
+    taken = await app.operator("POST", f"/admin/v1/grants/{tapped}/revoke", why, role=Role.ADMIN)
+    assert taken.status_code == 200, taken.text
 
 
 async def listeners_catch_up(app: RunningApp) -> None:

@@ -6,6 +6,8 @@ CREATE TABLE plumbing.erasures (
     user_id    text        COLLATE "C",
     alias      text        COLLATE "C" NOT NULL,
     asked_at   timestamptz NOT NULL,
+    -- Tables, or days of one, in which it no longer is.
+    swept      text[]      COLLATE "C" NOT NULL DEFAULT '{}',
     done_at    timestamptz,
     CHECK ((done_at IS NULL) = (user_id IS NOT NULL))
 );

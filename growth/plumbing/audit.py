@@ -52,30 +52,31 @@ class AuditFilter(Struct, frozen=True, kw_only=True):
 
 async def record(
     tx: Tx,
-    operator: Operator,
+    act: Act,
     action: str,
     subject: str,
     *,
     before: object = None,
     after: object = None,
-    reason: str = "",
-    request_id: str = "",
-    now: datetime,
+    reason: str | None = None,
 ) -> None:
-    """Write down what `operator` did to `subject`. `before` and `after` are Structs, collections or None."""
+    """Write down what was done to `subject`. `before` and `after` are Structs, collections or None.
+
+    `reason` stands in place of the one that the act itself has.
+    """
     await tx.execute(
         """
         INSERT INTO plumbing.audit (at, operator, action, subject, before, after, reason, request_id)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         """,
-        now,
-        operator.name,
+        act.now,
+        act.operator.name,
         action,
         subject,
         plain(before),
         plain(after),
-        reason,
-        request_id,
+        act.reason if reason is None else reason,
+        act.request_id,
     )
 
 

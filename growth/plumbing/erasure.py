@@ -17,8 +17,8 @@ from growth.vocabulary.events.base import PERSON_LISTS, PERSON_MEMBERS
 
 log = structlog.get_logger("erasure")
 
-SWEEP_MILLISECONDS = 120_000
-"""For one table, or one day of one: they are read whole."""
+SWEEP_SECONDS = 50.0
+"""For one table, or one day of one: they are read whole. Less than a turn may take."""
 
 
 class Swept(Struct, frozen=True):
@@ -64,10 +64,13 @@ class Erasures:
         self._swept = (*PLUMBING, *swept)
 
     async def sweep(self, turn: Turn) -> int:
-        """Finish the oldest erasure that is open; killed, it begins anew and finds less to do. Return 1, or 0."""
+        """Take the next step of the oldest erasure that is open; return 1, or 0 if there is none.
+
+        A step is one table, or one day of one, and is remembered with what it did: killed, it is taken again.
+        """
         row = await self._database.fetchrow(
             """
-            SELECT erasure_id, user_id, alias
+            SELECT erasure_id, user_id, alias, swept
             FROM plumbing.erasures
             WHERE done_at IS NULL
             ORDER BY erasure_id
@@ -76,26 +79,45 @@ class Erasures:
         )
         if row is None:
             return 0
-        user_id, alias = row["user_id"], row["alias"]
-        changed = 0
         for swept in self._swept:
-            for table in await _parts(self._database, swept.table):
-                async with turn.transaction() as tx:
-                    changed += await _sweep(tx, swept, table, user_id, alias)
+            for part in await _parts(self._database, swept.table):
+                name = f"{part}.{swept.document}"
+                if name not in row["swept"]:
+                    async with turn.transaction() as tx:
+                        await _sweep(tx, swept, part, row["user_id"], row["alias"])
+                        await _remember(tx, row["erasure_id"], name)
+                    return 1
         async with turn.transaction() as tx:
-            await _forget_answers(tx, user_id)
-            await tx.execute(
-                """
-                UPDATE plumbing.erasures
-                SET user_id = NULL,
-                    done_at = $2
-                WHERE erasure_id = $1
-                """,
-                row["erasure_id"],
-                turn.now,
-            )
-        log.info("erasure.done", erasure_id=row["erasure_id"], rows=changed)
+            await _forget_answers(tx, row["user_id"])
+            await _end(tx, row["erasure_id"], turn.now)
+        log.info("erasure.done", erasure_id=row["erasure_id"])
         return 1
+
+
+async def _remember(tx: Tx, erasure_id: str, name: str) -> None:
+    await tx.execute(
+        """
+        UPDATE plumbing.erasures
+        SET swept = swept || $2::text
+        WHERE erasure_id = $1
+        """,
+        erasure_id,
+        name,
+    )
+
+
+async def _end(tx: Tx, erasure_id: str, now: datetime) -> None:
+    await tx.execute(
+        """
+        UPDATE plumbing.erasures
+        SET user_id = NULL,
+            swept = '{}',
+            done_at = $2
+        WHERE erasure_id = $1
+        """,
+        erasure_id,
+        now,
+    )
 
 
 async def _parts(reader: Reader, table: str) -> list[str]:
@@ -112,10 +134,9 @@ async def _parts(reader: Reader, table: str) -> list[str]:
     return [row["name"] for row in rows] or [table]
 
 
-async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> int:
+async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> None:
     assert is_table(swept.table), swept
     subject = swept.subject or "NULL"
-    await tx.execute(f"SET LOCAL statement_timeout = {SWEEP_MILLISECONDS}")
     await tx.execute("SET LOCAL growth.erases = 'yes'")
     members, lists = "|".join(PERSON_MEMBERS), "|".join(PERSON_LISTS)
     told = f"""
@@ -125,7 +146,7 @@ async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> 
         )::{swept.type}
     """
     also = f", {subject} = CASE WHEN {subject} = $1 THEN $2 ELSE {subject} END" if swept.subject else ""
-    done = await tx.execute(
+    await tx.execute(
         f"""
         UPDATE {table}
         SET {swept.document} = {told}{also}
@@ -135,8 +156,8 @@ async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> 
         user_id,
         alias,
         _literally(user_id),
+        timeout=SWEEP_SECONDS,
     )
-    return int(done.rpartition(" ")[2])
 
 
 def _literally(user_id: str) -> str:

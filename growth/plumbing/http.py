@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Annotated, Any, Generic, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 from litestar import Request, Response
@@ -18,12 +18,25 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.types import Scope
 from msgspec import Struct
 
+from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.plumbing.wire import MAX_DECODERS, WHOLE_BODY, FieldError, decode_json, decode_with, invalid, json_bytes
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
+
+
+class Versioned(Protocol):
+    """What is edited under a version."""
+
+    @property
+    def version(self) -> int:
+        """Grows with every edit."""
+        ...
+
+
+V = TypeVar("V", bound=Versioned)
 
 Network: TypeAlias = IPv4Network | IPv6Network
 AnyRequest: TypeAlias = Request[Any, Any, Any]
@@ -299,6 +312,14 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
     writer.writerow([_cell(column) for column in columns])
     writer.writerows([_cell(value) for value in row] for row in rows)
     return out.getvalue().encode("utf-8", "replace")
+
+
+def versioned(campaign: V, status: int = 200, *, replayed: bool = False) -> Response[V]:
+    """Return what has a `version` with it as ETag, which PUT asks for in If-Match."""
+    headers = {"ETag": etag(campaign.version)}
+    if replayed:
+        headers[REPLAYED_HEADER] = "true"
+    return JsonResponse(campaign, status_code=status, headers=headers)
 
 
 def wants_csv(request: AnyRequest) -> bool:

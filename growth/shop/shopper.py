@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from growth.plumbing.postgres import Reader, Tx
 from growth.shop.person import store
+from growth.shop.registration import store as registrations
 
 MAX_TOLD = 100
 
@@ -33,13 +34,13 @@ class ShopKnown(Struct, frozen=True, kw_only=True):
 
 async def told(reader: Reader, user_id: str) -> ShopKnown:
     """Return what the shop told of the shopper."""
-    row = dict(await store.registration(reader, user_id) or {})
+    told = (await registrations.registration(reader, [user_id])).get(user_id)
     orders = await store.orders(reader, user_id, MAX_TOLD)
     return ShopKnown(
-        registered_at=row.get("registered_at"),
-        source=row.get("source"),
-        device_id=row.get("device_id"),
-        address=row.get("address"),
+        registered_at=told.registered_at if told else None,
+        source=told.source if told else None,
+        device_id=told.device_id if told else None,
+        address=told.address if told else None,
         orders=[msgspec.convert(dict(order), OrderKnown) for order in orders],
     )
 

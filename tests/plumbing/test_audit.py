@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from growth.plumbing import operators
 from growth.plumbing.admin import router
-from growth.plumbing.audit import AuditEntry, AuditFilter, page, record
+from growth.plumbing.audit import Act, AuditEntry, AuditFilter, page, record
 from growth.plumbing.http import JsonResponse, StrictRequest
 from growth.plumbing.operators import Operators
 from growth.plumbing.postgres import Database, Tx
@@ -36,21 +36,18 @@ class Sale(Struct):
 async def _record(tx: Tx, number: int, operator: Operator = ANN, action: str = "flash_sale.publish") -> None:
     await record(
         tx,
-        operator,
+        Act(operator, NOW + timedelta(minutes=number), f"request-{number}", "为什么"),
         action,
         f"sale-{number % 3}",
         before={"state": "draft"},
         after=Sale("茶", NOW, number),
-        reason="为什么",
-        request_id=f"request-{number}",
-        now=NOW + timedelta(minutes=number),
     )
 
 
 async def test_an_entry_says_who_did_what_to_what_when_and_why(database: Database) -> None:
     async with database.transaction() as tx:
         await _record(tx, 1)
-        await record(tx, BOB, "operator.add", "ann", now=NOW)
+        await record(tx, Act(BOB, NOW), "operator.add", "ann")
     bare, full = await page(database, AuditFilter(), before_entry=None, limit=10)
     assert full == AuditEntry(
         entry=full.entry,

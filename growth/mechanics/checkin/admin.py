@@ -14,17 +14,16 @@ from growth.mechanics.checkin.trial.model import CheckinDryRun
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
@@ -47,16 +46,7 @@ class CheckinDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """As if the shopper checked in on every day from today, or from the program's first day, until then."""
 
 
-def _answer(program: CheckinProgram, status: int = 200, *, replayed: bool = False) -> Response[CheckinProgram]:
-    headers = {"ETag": etag(program.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(program, status_code=status, headers=headers)
-
-
-@post(
-    "", operation_id="admin_checkin_programs_create", summary="CheckinDraft a program", guards=[requires(Role.EDITOR)]
-)
+@post("", operation_id="admin_checkin_programs_create", summary="Draft a program", guards=[requires(Role.EDITOR)])
 async def create_program(
     data: JSONBody[CheckinDraft],
     request: Request[Any, Any, Any],
@@ -66,7 +56,7 @@ async def create_program(
     """Nobody sees a draft; try it with a dry run, and publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
     made = await checkin_programs.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_checkin_programs_list", summary="List programs", guards=[requires(Role.VIEWER)])
@@ -86,7 +76,7 @@ async def list_programs(
 @get("/{program_id:str}", operation_id="admin_checkin_programs_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_program(program_id: PathUuid, checkin_programs: NamedDependency[Programs]) -> Response[CheckinProgram]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await checkin_programs.find(program_id))
+    return versioned(await checkin_programs.find(program_id))
 
 
 @put("/{program_id:str}", operation_id="admin_checkin_programs_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -98,7 +88,7 @@ async def change_program(
     checkin_programs: NamedDependency[Programs],
 ) -> Response[CheckinProgram]:
     """Replaces all fields, from the next check-in on: what days earned, and which of them broke a streak, stays."""
-    return _answer(await checkin_programs.change(act_of(request, operator), program_id, if_match(request), data))
+    return versioned(await checkin_programs.change(act_of(request, operator), program_id, if_match(request), data))
 
 
 def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
@@ -122,7 +112,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
             "resume": checkin_programs.resume,
             "end": checkin_programs.end,
         }
-        return _answer(await steps[name](act_of(request, operator), program_id))
+        return versioned(await steps[name](act_of(request, operator), program_id))
 
     return take_step
 

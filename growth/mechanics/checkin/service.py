@@ -332,12 +332,9 @@ async def _lock(tx: Tx, program_id: str) -> CheckinProgram:
 async def _audit(tx: Tx, act: Act, action: str, before: CheckinProgram | None, after: CheckinProgram) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"checkin.{action}",
         after.program_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

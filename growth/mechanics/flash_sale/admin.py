@@ -13,17 +13,16 @@ from growth.mechanics.flash_sale.service import DryRun, Sales, Stats
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
@@ -60,13 +59,6 @@ class Invited(Struct, frozen=True):
     added: int
 
 
-def _answer(sale: Sale, status: int = 200, *, replayed: bool = False) -> Response[Sale]:
-    headers = {"ETag": etag(sale.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(sale, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_flash_sales_create", summary="Draft a sale", guards=[requires(Role.EDITOR)])
 async def create_sale(
     data: JSONBody[Draft],
@@ -77,7 +69,7 @@ async def create_sale(
     """Nobody sees a draft; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
     made = await sales.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_flash_sales_list", summary="List sales, newest first", guards=[requires(Role.VIEWER)])
@@ -98,7 +90,7 @@ async def list_sales(
 @get("/{sale_id:str}", operation_id="admin_flash_sales_get", summary="Get a sale", guards=[requires(Role.VIEWER)])
 async def get_sale(sale_id: PathUuid, sales: NamedDependency[Sales]) -> Response[Sale]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await sales.find(sale_id))
+    return versioned(await sales.find(sale_id))
 
 
 @put("/{sale_id:str}", operation_id="admin_flash_sales_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -110,7 +102,7 @@ async def change_sale(
     sales: NamedDependency[Sales],
 ) -> Response[Sale]:
     """Replaces all fields. Once open, price, SKU, opening and policies are fixed, and stock never drops below taken."""
-    return _answer(await sales.change(act_of(request, operator), sale_id, if_match(request), data))
+    return versioned(await sales.change(act_of(request, operator), sale_id, if_match(request), data))
 
 
 def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
@@ -130,7 +122,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
     ) -> Response[Sale]:
         act = act_of(request, operator)
         steps = {"publish": sales.publish, "pause": sales.pause, "resume": sales.resume, "end": sales.end}
-        return _answer(await steps[name](act, sale_id))
+        return versioned(await steps[name](act, sale_id))
 
     return take_step
 

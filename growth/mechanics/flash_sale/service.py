@@ -224,14 +224,11 @@ class Sales:
     async def _audit(self, tx: Tx, act: Act, action: str, before: Sale | None, after: Sale) -> None:
         await audit.record(
             tx,
-            act.operator,
+            act,
             f"flash_sale.{action}",
             after.sale_id,
             before=before,
             after=after,
-            reason=act.reason,
-            request_id=act.request_id,
-            now=act.now,
         )
 
     async def invite(self, act: Act, sale_id: str, user_ids: Sequence[str]) -> int:
@@ -241,12 +238,10 @@ class Sales:
             added = await store.invite(tx, sale_id, user_ids)
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 "flash_sale.invite",
                 sale_id,
                 after={"user_ids": list(user_ids)},
-                request_id=act.request_id,
-                now=act.now,
             )
 
             async def tell() -> None:

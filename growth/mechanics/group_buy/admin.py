@@ -13,17 +13,16 @@ from growth.mechanics.group_buy.service import DryRun, GroupBuys, Stats
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
@@ -46,13 +45,6 @@ class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The moment to try; now, if left out."""
 
 
-def _answer(campaign: GroupBuy, status: int = 200, *, replayed: bool = False) -> Response[GroupBuy]:
-    headers = {"ETag": etag(campaign.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(campaign, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_group_buys_create", summary="Draft a group buy", guards=[requires(Role.EDITOR)])
 async def create_group_buy(
     data: JSONBody[Draft],
@@ -63,7 +55,7 @@ async def create_group_buy(
     """Nobody sees a draft; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
     made = await group_buys.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_group_buys_list", summary="List group buys", guards=[requires(Role.VIEWER)])
@@ -83,7 +75,7 @@ async def list_group_buys(
 @get("/{group_buy_id:str}", operation_id="admin_group_buys_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_group_buy(group_buy_id: PathUuid, group_buys: NamedDependency[GroupBuys]) -> Response[GroupBuy]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await group_buys.find(group_buy_id))
+    return versioned(await group_buys.find(group_buy_id))
 
 
 @put("/{group_buy_id:str}", operation_id="admin_group_buys_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -95,7 +87,7 @@ async def change_group_buy(
     group_buys: NamedDependency[GroupBuys],
 ) -> Response[GroupBuy]:
     """Replaces all fields. Once open, prices, sizes and promises are fixed; teams keep the terms they began with."""
-    return _answer(await group_buys.change(act_of(request, operator), group_buy_id, if_match(request), data))
+    return versioned(await group_buys.change(act_of(request, operator), group_buy_id, if_match(request), data))
 
 
 def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
@@ -119,7 +111,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
             "resume": group_buys.resume,
             "end": group_buys.end,
         }
-        return _answer(await steps[name](act_of(request, operator), group_buy_id))
+        return versioned(await steps[name](act_of(request, operator), group_buy_id))
 
     return take_step
 

@@ -265,12 +265,9 @@ async def _lock(tx: Tx, group_buy_id: str) -> GroupBuy:
 async def _audit(tx: Tx, act: Act, action: str, before: GroupBuy | None, after: GroupBuy) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"group_buy.{action}",
         after.group_buy_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

@@ -14,17 +14,16 @@ from growth.mechanics.referral.service import BindingDryRun, Programs, ProgramSt
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
@@ -46,13 +45,6 @@ class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The moment to try; now, if left out."""
 
 
-def _answer(program: ReferralProgram, status: int = 200, *, replayed: bool = False) -> Response[ReferralProgram]:
-    headers = {"ETag": etag(program.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(program, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_referral_programs_create", summary="Draft a program", guards=[requires(Role.EDITOR)])
 async def create_program(
     data: JSONBody[ReferralDraft],
@@ -63,7 +55,7 @@ async def create_program(
     """Nobody sees a draft; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
     made = await referral_programs.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_referral_programs_list", summary="List programs", guards=[requires(Role.VIEWER)])
@@ -83,7 +75,7 @@ async def list_programs(
 @get("/{program_id:str}", operation_id="admin_referral_programs_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_program(program_id: PathUuid, referral_programs: NamedDependency[Programs]) -> Response[ReferralProgram]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await referral_programs.find(program_id))
+    return versioned(await referral_programs.find(program_id))
 
 
 @put("/{program_id:str}", operation_id="admin_referral_programs_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -97,7 +89,7 @@ async def change_program(
 ) -> Response[ReferralProgram]:
     """Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep their end."""
     act = act_of(request, operator)
-    return _answer(
+    return versioned(
         await referral_programs.change(act, program_id, if_match(request), data, accept_warnings=accept_warnings)
     )
 
@@ -117,7 +109,7 @@ async def publish(
     accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
 ) -> Response[ReferralProgram]:
     """409 `referral.not_compliant` with `findings`: what a platform or the law forbids, or asks to think of."""
-    return _answer(
+    return versioned(
         await referral_programs.publish(act_of(request, operator), program_id, accept_warnings=accept_warnings)
     )
 
@@ -138,7 +130,7 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
         referral_programs: NamedDependency[Programs],
     ) -> Response[ReferralProgram]:
         steps = {"pause": referral_programs.pause, "resume": referral_programs.resume, "end": referral_programs.end}
-        return _answer(await steps[name](act_of(request, operator), program_id))
+        return versioned(await steps[name](act_of(request, operator), program_id))
 
     return take_step
 

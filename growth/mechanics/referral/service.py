@@ -290,12 +290,9 @@ async def _move(
 async def _audit(tx: Tx, act: Act, action: str, before: ReferralProgram | None, after: ReferralProgram) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"referral.{action}",
         after.program_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

@@ -15,17 +15,16 @@ from growth.mechanics.task.service import DryRun, Stats, Tasks
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.rewards.compliance import RULES, Rule
@@ -82,13 +81,6 @@ class ComplianceRules(Struct, frozen=True):
     items: list[Rule]
 
 
-def _answer(task: Task, status: int = 200, *, replayed: bool = False) -> Response[Task]:
-    headers = {"ETag": etag(task.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(task, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_tasks_create", summary="Draft a task", guards=[requires(Role.EDITOR)])
 async def create_task(
     data: JSONBody[Draft],
@@ -99,7 +91,7 @@ async def create_task(
     """Nobody sees a draft, and nothing counts; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
     made = await tasks.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_tasks_list", summary="List tasks", guards=[requires(Role.VIEWER)])
@@ -119,7 +111,7 @@ async def list_all_tasks(
 @get("/{task_id:str}", operation_id="admin_tasks_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_task(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> Response[Task]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await tasks.find(task_id))
+    return versioned(await tasks.find(task_id))
 
 
 @put("/{task_id:str}", operation_id="admin_tasks_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -131,7 +123,7 @@ async def change_task(
     tasks: NamedDependency[Tasks],
 ) -> Response[Task]:
     """Replaces all fields. Once open, what is asked for and what is promised are fixed."""
-    return _answer(await tasks.change(act_of(request, operator), task_id, if_match(request), data))
+    return versioned(await tasks.change(act_of(request, operator), task_id, if_match(request), data))
 
 
 @post(
@@ -152,7 +144,7 @@ async def publish_task(
 
     What they refuse stays refused; warnings pass with `accept_warnings=true`.
     """
-    return _answer(await tasks.publish(act_of(request, operator), task_id, accept_warnings=accept_warnings))
+    return versioned(await tasks.publish(act_of(request, operator), task_id, accept_warnings=accept_warnings))
 
 
 def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
@@ -171,7 +163,7 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
         tasks: NamedDependency[Tasks],
     ) -> Response[Task]:
         steps = {"pause": tasks.pause, "resume": tasks.resume, "end": tasks.end}
-        return _answer(await steps[name](act_of(request, operator), task_id))
+        return versioned(await steps[name](act_of(request, operator), task_id))
 
     return take_step
 

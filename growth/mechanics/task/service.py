@@ -282,12 +282,9 @@ async def _move(
 async def _audit(tx: Tx, act: Act, action: str, before: Task | None, after: Task) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"task.{action}",
         after.task_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

@@ -8,16 +8,15 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
 from growth.plumbing.http import (
-    CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
+    MAX_CSV_ROWS,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
-    csv_bytes,
     decode_cursor,
-    page_of,
+    listed,
+    wants_csv,
 )
 from growth.plumbing.operators import act_of, requires
 from growth.rewards.coupon.model import Coupon, CouponState
@@ -25,8 +24,6 @@ from growth.rewards.coupon.service import Coupons
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
 from growth.vocabulary.text import Reason
-
-MAX_CSV_ROWS = 10_000
 
 TemplateFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this template.")]
 UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
@@ -55,7 +52,7 @@ async def list_coupons(
 ) -> Response[Page[Coupon]]:
     """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
     position = decode_cursor(cursor, tuple[Uuid])
-    as_csv = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
+    as_csv = wants_csv(request)
     found = await coupons.page(
         template_id=template_id,
         user_id=user_id,
@@ -64,11 +61,7 @@ async def list_coupons(
         after=None if position is None else position[0],
         limit=MAX_CSV_ROWS if as_csv else limit + 1,
     )
-    if as_csv:
-        columns = Coupon.__struct_fields__
-        rows = [[getattr(one, column) for column in columns] for one in found]
-        return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)  # type: ignore[arg-type]
-    return JsonResponse(page_of(found, limit, lambda one: (one.coupon_id,)))
+    return listed(found, Coupon, limit, lambda one: (one.coupon_id,), as_csv=as_csv)
 
 
 @post(

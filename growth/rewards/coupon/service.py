@@ -180,13 +180,10 @@ class Coupons:
             if voided.outcome != "already":
                 await audit.record(
                     tx,
-                    act.operator,
+                    act,
                     "coupon.void",
                     coupon_id,
                     before=before,
                     after=after,
-                    reason=act.reason,
-                    request_id=act.request_id,
-                    now=act.now,
                 )
         return after

@@ -71,13 +71,10 @@ class Packs:
                 await granting.set_budget(tx, model.BUDGET_ID, draft.budget, self._zone.key)
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 "pack.change",
                 "new-shopper-pack",
                 before=before,
                 after=after,
-                reason=act.reason,
-                request_id=act.request_id,
-                now=act.now,
             )
         return after

@@ -5,18 +5,6 @@ from collections.abc import Sequence
 from growth.plumbing.postgres import Reader, Record, Tx
 
 
-async def registration(reader: Reader, user_id: str) -> Record | None:
-    """Return how the shopper registered."""
-    return await reader.fetchrow(
-        """
-        SELECT registered_at, source, device_id, address
-        FROM shop.shoppers
-        WHERE user_id = $1
-        """,
-        user_id,
-    )
-
-
 async def orders(reader: Reader, user_id: str, limit: int) -> Sequence[Record]:
     """Return the shopper's paid orders, newest first."""
     return await reader.fetch(

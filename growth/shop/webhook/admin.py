@@ -10,17 +10,16 @@ from litestar.params import JSONBody, QueryParameter
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.shop.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, Endpoint, EndpointDraft
 from growth.shop.webhook.service import EndpointMade, SecretMade, Webhooks
@@ -41,13 +40,6 @@ KeepHours = Annotated[
 ]
 
 
-def _answer(endpoint: Endpoint, status: int = 200, *, replayed: bool = False) -> Response[Any]:
-    headers = {"ETag": etag(endpoint.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(endpoint, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_webhooks_create", summary="Make an endpoint", guards=[requires(Role.ADMIN)])
 async def create_endpoint(
     data: JSONBody[EndpointDraft],
@@ -58,7 +50,7 @@ async def create_endpoint(
     """Gets events from now on. The answer shows its secret, this once."""
     content = fingerprint(msgspec.json.encode(data))
     made, replayed = await webhooks.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made, 201, replayed=replayed)
+    return versioned(made, 201, replayed=replayed)
 
 
 @get("", operation_id="admin_webhooks_list", summary="List endpoints", guards=[requires(Role.VIEWER)])
@@ -78,7 +70,7 @@ async def list_endpoints(
 @get("/{endpoint_id:str}", operation_id="admin_webhooks_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_endpoint(endpoint_id: PathUuid, webhooks: NamedDependency[Webhooks]) -> Response[Endpoint]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await webhooks.find(endpoint_id))
+    return versioned(await webhooks.find(endpoint_id))
 
 
 @put("/{endpoint_id:str}", operation_id="admin_webhooks_change", summary="Edit", guards=[requires(Role.ADMIN)])
@@ -90,7 +82,7 @@ async def change_endpoint(
     webhooks: NamedDependency[Webhooks],
 ) -> Response[Endpoint]:
     """Replaces all fields. What is on its way goes to the new address."""
-    return _answer(await webhooks.change(act_of(request, operator), endpoint_id, if_match(request), data))
+    return versioned(await webhooks.change(act_of(request, operator), endpoint_id, if_match(request), data))
 
 
 @delete("/{endpoint_id:str}", operation_id="admin_webhooks_delete", summary="Forget", guards=[requires(Role.ADMIN)])
@@ -118,7 +110,7 @@ async def enable_endpoint(
     webhooks: NamedDependency[Webhooks],
 ) -> Response[Endpoint]:
     """What waited for it is sent. What happened while it was disabled was not queued: redeliver that range."""
-    return _answer(await webhooks.enable(act_of(request, operator), endpoint_id))
+    return versioned(await webhooks.enable(act_of(request, operator), endpoint_id))
 
 
 @post(
@@ -135,7 +127,7 @@ async def disable_endpoint(
     webhooks: NamedDependency[Webhooks],
 ) -> Response[Endpoint]:
     """What is on its way waits; what happens meanwhile is not queued."""
-    return _answer(await webhooks.disable(act_of(request, operator), endpoint_id))
+    return versioned(await webhooks.disable(act_of(request, operator), endpoint_id))
 
 
 @post(

@@ -132,13 +132,10 @@ class Webhooks:
                 raise Refusal(model.TOO_MANY_SECRETS, detail)
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 "webhook.rotate_secret",
                 endpoint.endpoint_id,
                 after={"old_secrets_until": until},
-                reason=act.reason,
-                request_id=act.request_id,
-                now=act.now,
             )
         return SecretMade(secret=secret, old_secrets_until=until)
 
@@ -166,12 +163,9 @@ async def _audit(tx: Tx, act: Act, action: str, before: Endpoint | None, after: 
     assert subject is not None, "something was there before or after"
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"webhook.{action}",
         subject.endpoint_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

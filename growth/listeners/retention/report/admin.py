@@ -5,7 +5,7 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Request, Response, Router, get
+from litestar import Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
@@ -13,7 +13,7 @@ from growth.listeners.retention.model import EARLY_DAYS, MAX_DAY, MAX_WITHIN_DAY
 from growth.listeners.retention.report.answers import Actives, Effects, Funnels, RetentionMatrix
 from growth.listeners.retention.report.service import Question, Reports
 from growth.listeners.retention.sighting import MAX_SOURCE_CHARACTERS
-from growth.plumbing.http import CSV_MEDIA_TYPE, csv_bytes
+from growth.plumbing.http import CSV_MEDIA_TYPE, AnyRequest, csv_bytes, wants_csv
 from growth.plumbing.operators import requires
 from growth.plumbing.wire import FieldError, invalid
 from growth.vocabulary import clock
@@ -22,8 +22,6 @@ from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 12, 31)
 DEFAULT_MATRIX_DAYS, DEFAULT_EFFECT_DAY, DEFAULT_EARLY_DAYS, DEFAULT_WITHIN_DAYS = 30, 7, 3, 7
-
-AnyRequest = Request[Any, Any, Any]
 
 Unit = Annotated[
     Literal["day", "week", "month"], QueryParameter(description="What a cohort is; weeks begin on Monday.")
@@ -77,8 +75,7 @@ def _check(first: date | None, last: date | None) -> None:
 def _answer(
     request: AnyRequest, report: Any, columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> Response[Any]:
-    accept = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip()
-    if accept == "text/csv":
+    if wants_csv(request):
         return Response(csv_bytes(columns, ([_text(cell) for cell in row] for row in rows)), media_type=CSV_MEDIA_TYPE)
     # There are days in it and no times, so it needs none of the care that times do.
     return Response(msgspec.json.encode(report), media_type="application/json")

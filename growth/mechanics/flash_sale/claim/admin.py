@@ -10,23 +10,20 @@ from msgspec import Struct
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.plumbing.http import (
-    CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
+    MAX_CSV_ROWS,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
-    csv_bytes,
     decode_cursor,
-    page_of,
+    listed,
+    wants_csv,
 )
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
 from growth.vocabulary.text import Reason
-
-MAX_CSV_ROWS = 10_000
 
 SaleFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this sale.")]
 UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
@@ -57,7 +54,7 @@ async def list_claims(
     """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
     position = decode_cursor(cursor, tuple[Uuid])
     after = None if position is None else position[0]
-    as_csv = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
+    as_csv = wants_csv(request)
     found = await claims.page(
         sale_id=sale_id,
         user_id=user_id,
@@ -66,12 +63,7 @@ async def list_claims(
         after=after,
         limit=MAX_CSV_ROWS if as_csv else limit + 1,
     )
-    if as_csv:
-        columns = Claim.__struct_fields__
-        body = csv_bytes(columns, [[getattr(claim, column) for column in columns] for claim in found])
-        file: Response[Any] = Response(body, media_type=CSV_MEDIA_TYPE)
-        return file
-    return JsonResponse(page_of(found, limit, lambda claim: (claim.claim_id,)))
+    return listed(found, Claim, limit, lambda claim: (claim.claim_id,), as_csv=as_csv)
 
 
 @post(

@@ -179,14 +179,11 @@ class Claims:
                 raise Refusal(CLAIM_NOT_HELD, f"This claim is {before.state}.", state=before.state)
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 "flash_sale.release_claim",
                 claim_id,
                 before=before,
                 after=released[0],
-                reason=act.reason,
-                request_id=act.request_id,
-                now=act.now,
             )
             await after_release(tx, self._stock, released, "operator", act.now)
         return released[0]

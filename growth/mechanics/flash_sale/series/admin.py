@@ -22,8 +22,9 @@ from growth.plumbing.http import (
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
@@ -46,13 +47,6 @@ class SeriesDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Rounds that open after this; now, if left out."""
 
 
-def _answer(series: Series, status: int = 200, *, replayed: bool = False) -> Response[Series]:
-    headers = {"ETag": etag(series.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(series, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_series_create", summary="Draft a series", guards=[requires(Role.EDITOR)])
 async def create_series(
     data: JSONBody[SeriesDraft],
@@ -63,7 +57,7 @@ async def create_series(
     """Nothing is planned before it is published. 400 if rounds would overlap each other."""
     content = fingerprint(msgspec.json.encode(data))
     made = await series.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_series_list", summary="List series, newest first", guards=[requires(Role.VIEWER)])
@@ -98,7 +92,7 @@ async def change_series(
 
     Rounds planned already keep what they were planned with; change or end their sales one by one.
     """
-    return _answer(await series.change(act_of(request, operator), series_id, if_match(request), data))
+    return versioned(await series.change(act_of(request, operator), series_id, if_match(request), data))
 
 
 def _step(name: Literal["publish", "pause", "resume", "end"], summary: str, told: str) -> Any:
@@ -119,7 +113,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], summary: str, told
     ) -> Response[Series]:
         act = act_of(request, operator)
         steps = {"publish": series.publish, "pause": series.pause, "resume": series.resume, "end": series.end}
-        return _answer(await steps[name](act, series_id))
+        return versioned(await steps[name](act, series_id))
 
     return take_step
 

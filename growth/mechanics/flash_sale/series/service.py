@@ -178,14 +178,12 @@ class SeriesService:
                 await emit(tx, event(at=act.now, sale_id=sale.sale_id))
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 f"flash_sale.{action}",
                 sale.sale_id,
                 before=before,
                 after=sale,
                 reason=act.reason or f"With its series {sale.series_id}",
-                request_id=act.request_id,
-                now=act.now,
             )
             moved.append(sale)
 
@@ -388,12 +386,9 @@ async def _audit(tx: Tx, act: Act, action: str, before: Series | None, after: Se
 async def _audit_step(tx: Tx, act: Act, action: str, series_id: str, before: object, after: object) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"flash_sale_series.{action}",
         series_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

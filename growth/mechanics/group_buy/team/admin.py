@@ -1,6 +1,5 @@
 """Operators' HTTP of teams and seats."""
 
-from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from litestar import Request, Response, Router, get, post
@@ -11,16 +10,15 @@ from msgspec import Struct
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.http import (
-    CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
+    MAX_CSV_ROWS,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
-    csv_bytes,
     decode_cursor,
-    page_of,
+    listed,
+    wants_csv,
 )
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
@@ -28,8 +26,6 @@ from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
 from growth.vocabulary.text import Reason
 
 T = TypeVar("T", bound=Struct)
-
-MAX_CSV_ROWS = 10_000
 
 CampaignFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this group buy.")]
 TeamFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this team.")]
@@ -50,18 +46,6 @@ class Ending(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-def _wants_csv(request: Request[Any, Any, Any]) -> bool:
-    return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
-
-
-def _shown(found: Sequence[T], type_: type[T], limit: int, id_of: Callable[[T], str], *, as_csv: bool) -> Response[Any]:
-    if as_csv:
-        columns = type_.__struct_fields__
-        rows = [[getattr(one, column) for column in columns] for one in found]
-        return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
-    return JsonResponse(page_of(found, limit, lambda one: (id_of(one),)))
-
-
 @get("/teams", operation_id="admin_teams_list", summary="List teams", guards=[requires(Role.VIEWER)])
 async def list_teams(
     request: Request[Any, Any, Any],
@@ -74,11 +58,11 @@ async def list_teams(
     """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
     position = decode_cursor(cursor, tuple[Uuid])
     after = None if position is None else position[0]
-    as_csv = _wants_csv(request)
+    as_csv = wants_csv(request)
     found = await teams.page(
         group_buy_id=group_buy_id, state=only, after=after, limit=MAX_CSV_ROWS if as_csv else limit + 1
     )
-    return _shown(found, Team, limit, lambda team: team.team_id, as_csv=as_csv)
+    return listed(found, Team, limit, lambda team: (team.team_id,), as_csv=as_csv)
 
 
 @get("/seats", operation_id="admin_seats_list", summary="List seats", guards=[requires(Role.VIEWER)])
@@ -96,7 +80,7 @@ async def list_seats(
     """In the order of their ids; `Accept: text/csv` as with teams."""
     position = decode_cursor(cursor, tuple[Uuid])
     after = None if position is None else position[0]
-    as_csv = _wants_csv(request)
+    as_csv = wants_csv(request)
     found = await teams.page_of_seats(
         group_buy_id=group_buy_id,
         team_id=team_id,
@@ -106,7 +90,7 @@ async def list_seats(
         after=after,
         limit=MAX_CSV_ROWS if as_csv else limit + 1,
     )
-    return _shown(found, Seat, limit, lambda seat: seat.seat_id, as_csv=as_csv)
+    return listed(found, Seat, limit, lambda seat: (seat.seat_id,), as_csv=as_csv)
 
 
 @post(

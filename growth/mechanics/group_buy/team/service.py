@@ -243,14 +243,11 @@ class Teams:
     async def _ended(self, tx: Tx, act: Act, action: str, before: Team, after: Team) -> None:
         await audit.record(
             tx,
-            act.operator,
+            act,
             f"group_buy.{action}",
             before.team_id,
             before=before,
             after=after,
-            reason=act.reason,
-            request_id=act.request_id,
-            now=act.now,
         )
         await after_ending(tx, [after], act.now)
 

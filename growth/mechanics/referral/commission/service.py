@@ -269,12 +269,10 @@ async def _lock(tx: Tx, commission_id: str) -> Commission:
 async def _audit(tx: Tx, act: Act, action: str, before: Commission, after: Commission, reason: str) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"commission.{action}",
         after.commission_id,
         before=before,
         after=after,
         reason=reason,
-        request_id=act.request_id,
-        now=act.now,
     )

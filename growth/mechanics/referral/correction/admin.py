@@ -1,6 +1,5 @@
 """Operators' HTTP of relations."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,24 +12,22 @@ from growth.mechanics.referral.correction.model import ReferralRelation, Relatio
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.relation.model import RelationState
 from growth.plumbing.http import (
-    CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
+    MAX_CSV_ROWS,
     Cursor,
     JsonResponse,
     Limit,
     Page,
     PathUuid,
-    csv_bytes,
     decode_cursor,
     idempotency_key,
-    page_of,
+    listed,
+    wants_csv,
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, ForeignId, Uuid
-
-MAX_CSV_ROWS = 10_000
 
 InviterFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this inviter.")]
 InviteeFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this invitee.")]
@@ -54,12 +51,6 @@ class Rebinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-def _as_csv(found: Sequence[ReferralRelation]) -> Response[Any]:
-    columns = ReferralRelation.__struct_fields__
-    rows = [[getattr(one, column) for column in columns] for one in found]
-    return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
-
-
 @get(
     "/referral-relations",
     operation_id="admin_referral_relations_list",
@@ -80,14 +71,12 @@ async def list_relations(
     """Newest first. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
-    as_csv = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
+    as_csv = wants_csv(request)
     filters = RelationFilter(
         inviter_id=inviter_id, invitee_id=invitee_id, program_id=program_id, state=only, is_suspected=suspected
     )
     found = await referral_corrections.page(filters, before, MAX_CSV_ROWS if as_csv else limit + 1)
-    if as_csv:
-        return _as_csv(found)
-    return JsonResponse(page_of(found, limit, lambda one: (one.relation_id,)))
+    return listed(found, ReferralRelation, limit, lambda one: (one.relation_id,), as_csv=as_csv)
 
 
 @post(

@@ -225,12 +225,9 @@ def _ended(one: ReferralRelation, reason: EndReason, now: datetime) -> ReferralR
 async def _audit(tx: Tx, act: Act, action: str, before: ReferralRelation | None, after: ReferralRelation) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"referral.{action}",
         after.relation_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

@@ -60,13 +60,10 @@ class Reviews:
                 raise Refusal(VERSION_MISMATCH)
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 "review_rules.change",
                 RULES,
                 before=before,
                 after=rules,
-                reason=act.reason,
-                request_id=act.request_id,
-                now=act.now,
             )
         return version + 1

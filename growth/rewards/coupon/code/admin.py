@@ -20,6 +20,7 @@ from growth.plumbing.http import (
     decode_cursor,
     idempotency_key,
     page_of,
+    wants_csv,
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
 from growth.plumbing.operators import act_of, requires
@@ -59,7 +60,7 @@ async def make_codes(
     headers = {"Cache-Control": "no-store"}
     if made.replayed:
         headers[REPLAYED_HEADER] = "true"
-    if request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv":
+    if wants_csv(request):
         file = csv_bytes(["code"], [[code] for code in made.answer.codes])
         return Response(file, media_type=CSV_MEDIA_TYPE, status_code=201, headers=headers)  # type: ignore[arg-type]
     return JsonResponse(made.answer, status_code=201, headers=headers)

@@ -156,12 +156,9 @@ async def _lock(tx: Tx, template_id: str) -> CouponTemplate:
 async def _audit(tx: Tx, act: Act, action: str, before: CodeBatch | None, after: CodeBatch) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"coupon_codes.{action}",
         after.batch_id,
         before=before,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

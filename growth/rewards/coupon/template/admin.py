@@ -11,17 +11,16 @@ from msgspec import Struct
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
-    JsonResponse,
     Limit,
     Page,
     PathUuid,
     decode_cursor,
-    etag,
     idempotency_key,
     if_match,
     page_of,
+    versioned,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.idempotency import fingerprint
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate
@@ -44,13 +43,6 @@ class CouponDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The moment to try; now, if left out."""
 
 
-def _answer(template: CouponTemplate, status: int = 200, *, replayed: bool = False) -> Response[CouponTemplate]:
-    headers = {"ETag": etag(template.version)}
-    if replayed:
-        headers[REPLAYED_HEADER] = "true"
-    return JsonResponse(template, status_code=status, headers=headers)
-
-
 @post("", operation_id="admin_coupon_templates_create", summary="Draft a template", guards=[requires(Role.EDITOR)])
 async def create_template(
     data: JSONBody[CouponDraft],
@@ -61,7 +53,7 @@ async def create_template(
     """Nobody gets coupons of a draft; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
     made = await coupon_templates.create(act_of(request, operator), data, idempotency_key(request), content)
-    return _answer(made.answer, 201, replayed=made.replayed)
+    return versioned(made.answer, 201, replayed=made.replayed)
 
 
 @get("", operation_id="admin_coupon_templates_list", summary="List templates", guards=[requires(Role.VIEWER)])
@@ -81,7 +73,7 @@ async def list_templates(
 @get("/{template_id:str}", operation_id="admin_coupon_templates_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_template(template_id: PathUuid, coupon_templates: NamedDependency[Templates]) -> Response[CouponTemplate]:
     """The ETag is the version that PUT asks for in If-Match."""
-    return _answer(await coupon_templates.find(template_id))
+    return versioned(await coupon_templates.find(template_id))
 
 
 @put("/{template_id:str}", operation_id="admin_coupon_templates_change", summary="Edit", guards=[requires(Role.EDITOR)])
@@ -93,7 +85,7 @@ async def change_template(
     coupon_templates: NamedDependency[Templates],
 ) -> Response[CouponTemplate]:
     """Replaces all fields. Once published, the promise (discount, threshold, scope, validity, refund) is fixed."""
-    return _answer(await coupon_templates.change(act_of(request, operator), template_id, if_match(request), data))
+    return versioned(await coupon_templates.change(act_of(request, operator), template_id, if_match(request), data))
 
 
 def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
@@ -117,7 +109,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
             "resume": coupon_templates.resume,
             "end": coupon_templates.end,
         }
-        return _answer(await steps[name](act_of(request, operator), template_id))
+        return versioned(await steps[name](act_of(request, operator), template_id))
 
     return take_step
 

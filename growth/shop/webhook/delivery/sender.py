@@ -15,6 +15,7 @@ from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
 from growth.plumbing import audit, traces
+from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Tx
@@ -256,7 +257,7 @@ class Sender:
 async def _give_notice(tx: Tx, endpoint: Endpoint, now: datetime) -> None:
     """Tell operators (the audit, a metric, a log line) and whoever else listens (an event)."""
     assert endpoint.reason is not None, "disabled endpoints say why"
-    await audit.record(tx, SERVICE, "webhook.disable", endpoint.endpoint_id, after=endpoint, now=now)
+    await audit.record(tx, Act(SERVICE, now), "webhook.disable", endpoint.endpoint_id, after=endpoint)
     await emit(
         tx,
         WebhookEndpointDisabled(

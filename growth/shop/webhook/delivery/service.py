@@ -191,11 +191,8 @@ class Deliveries:
 async def _audit(tx: Tx, act: Act, action: str, endpoint_id: str, after: object) -> None:
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"webhook.{action}",
         endpoint_id,
         after=after,
-        reason=act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )

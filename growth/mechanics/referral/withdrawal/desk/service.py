@@ -136,14 +136,11 @@ class Desk:
                 raise Refusal(model.RULES_CHANGED)
             await audit.record(
                 tx,
-                act.operator,
+                act,
                 "withdrawal_rules.change",
                 RULES,
                 before=before,
                 after=rules,
-                reason=act.reason,
-                request_id=act.request_id,
-                now=act.now,
             )
         return version + 1
 
@@ -152,12 +149,10 @@ async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withd
     """Without the account: the audit is kept for good, the withdrawal's own may be erased."""
     await audit.record(
         tx,
-        act.operator,
+        act,
         f"withdrawal.{action}",
         after.withdrawal_id,
         before=replace(before, payee=None),
         after=replace(after, payee=None),
         reason=after.reason or act.reason,
-        request_id=act.request_id,
-        now=act.now,
     )
