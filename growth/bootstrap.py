@@ -123,6 +123,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, redis: 
             jwks_url=settings.jwt_jwks_url,
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
+            database=database,
         ),
         operators=Operators(database),
         limits=_limits(settings, redis),

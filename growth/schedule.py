@@ -24,7 +24,8 @@ from growth.rewards.ledger.service import FOLD_BATCH
 
 def schedule(growth: Growth) -> Sequence[Task]:
     """Return every task there is."""
-    sale, seats, house = growth.flash_sale, growth.group_buy.keeper, housekeeping.Housekeeping(growth.database)
+    sale, seats = growth.flash_sale, growth.group_buy.keeper
+    house = housekeeping.Housekeeping(growth.database, growth.settings.erased_memory_days)
     return [
         Task("flash_sale.end_lapsed_holds", 1, sale.keeper.end_lapsed_holds, LAPSE_BATCH),
         Task("flash_sale.reconcile", 3, sale.keeper.reconcile),
@@ -69,6 +70,7 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("checkin.end_over_programs", 30, growth.checkin.programs.end_over),
         Task("checkin.prepare_months", 3600, growth.checkin.programs.prepare_months),
         Task("erasure.sweep", 10, growth.erasures.sweep, 1),
+        Task("erasure.forget", 3600, house.forget_erased, housekeeping.ERASED_BATCH),
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),

@@ -153,6 +153,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     events_keep_days: Annotated[
         int, Meta(ge=8, le=3650, description="whole days that what shoppers did stays in the log, at least 8")
     ] = 30
+    erased_memory_days: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3650,
+            description="days for which it is known that an erased id already had what is given once (as a keyed hash, "
+            "of which no row is known); 0 for not at all",
+        ),
+    ] = 365
     address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 1000
 
     @property

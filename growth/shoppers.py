@@ -1,6 +1,6 @@
 """Shoppers: TABLE of the rooms that know one; tells all that is known, erases it, and makes two ids one."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
 from typing import Annotated, Any, Protocol
@@ -29,6 +29,8 @@ from growth.plumbing.audit import Act
 from growth.plumbing.erasure import Swept
 from growth.plumbing.http import PathForeignId
 from growth.plumbing.operators import act_of, requires
+from growth.plumbing.person import store as person
+from growth.plumbing.person.memory import PersonChanged
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.plumbing.wire import plain
 from growth.vocabulary.actors import Operator, Role
@@ -40,6 +42,7 @@ ALIAS_BYTES = 12
 """Enough that no two erased shoppers, and no shopper of the shop, ever share one."""
 
 SAME = Kind("shopper.same", "An id cannot be merged into itself.")
+MERGED = Kind("shopper.merged", "This id was merged into another.")
 
 
 class Room(Protocol):
@@ -110,7 +113,8 @@ class Shoppers:
         self._database = database
 
     async def told(self, user_id: str) -> ShopperKnown:
-        """Return all that is known of a shopper."""
+        """Return all that is known of a shopper; of a former id, what is known of its survivor."""
+        (user_id,) = await self._now(self._database, [user_id])
         return ShopperKnown(
             user_id, {name: plain(await room.told(self._database, user_id)) for name, room in ROOMS.items()}
         )
@@ -121,22 +125,43 @@ class Shoppers:
         Raises `Refusal` `….shopper_busy` while something is under way that needs the shopper.
         """
         alias = f"erased:{token_hex(ALIAS_BYTES)}"
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id], alone=True) as tx:
+            standing = (await tx.people.standings(tx, [user_id])).get(user_id)
+            if standing is not None and standing.survivor is not None:
+                raise Refusal(MERGED, f"This id is {standing.survivor} now. Erase that one.", into=standing.survivor)
             for room in ROOMS.values():
                 await room.erase(tx, user_id, alias)
+            await person.note_erasure(tx, user_id, (), act.now)
             await erasure.ask(tx, new_id(act.now), user_id, alias, act.now)
             await _record(tx, act, "shopper.erase", alias)
         return ShopperErased(alias)
 
     async def merge(self, act: Act, old_user_id: str, user_id: str) -> ShopperMerged:
-        """Make two ids of one person one, in every room or in none. Twice is as good as once."""
+        """Make two ids of one person one, in every room or in none. Twice is as good as once.
+
+        A former id is its survivor. Returns the id that stays.
+        """
         if old_user_id == user_id:
             raise Refusal(SAME)
-        async with self._database.transaction() as tx:
-            for room in ROOMS.values():
-                await room.merge(tx, old_user_id, user_id, act.now)
-            await _record(tx, act, "shopper.merge", user_id, {"old_user_id": old_user_id})
-        return ShopperMerged(user_id)
+        told = [old_user_id, user_id]
+        # The survivors' locks too; who they are is looked up once more under the locks.
+        expected = await self._now(self._database, told)
+        async with self._database.transaction(people={*told, *expected}, alone=True) as tx:
+            old_now, user_now = await self._now(tx, told)
+            if [old_now, user_now] != expected:
+                raise PersonChanged(told)
+            if old_now != user_now:
+                await person.note_return(tx, user_now, act.now)
+                for room in ROOMS.values():
+                    await room.merge(tx, old_now, user_now, act.now)
+                await person.note_merge(tx, old_now, user_now)
+            await _record(tx, act, "shopper.merge", user_now, {"old_user_id": old_user_id})
+        return ShopperMerged(user_now)
+
+    async def _now(self, reader: Reader, user_ids: Sequence[str]) -> list[str]:
+        """Return who each id is now."""
+        found = await self._database.people.standings(reader, user_ids)
+        return [one.survivor or user_id if (one := found.get(user_id)) else user_id for user_id in user_ids]
 
 
 async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = None) -> None:
@@ -179,7 +204,8 @@ async def erase_shopper(
     """Everywhere, for good. Books and counts stay, under an alias that leads nowhere.
 
     Events on their way and answers kept for a day follow within minutes. 409 `….shopper_busy` while the shopper holds
-    units, sits in a team that is not over, or has money on its way.
+    units, sits in a team that is not over, or has money on its way; 409 `shopper.merged` for an id that was merged into
+    another (`into`).
     """
     return await shoppers.erase(act_of(request, operator, reason), user_id)
 

@@ -323,10 +323,13 @@ async def _running(growth: Growth) -> AsyncIterator[None]:
     """Keep the board and the loop's watch while the application is up."""
     stop = asyncio.Event()
     board = asyncio.create_task(growth.flash_sale.board.run(stop), name="flash_sale.board")
+    database = growth.database
+    people = asyncio.create_task(database.people.run(database, stop), name="person.memory")
     watch = watch_loop()
     try:
         yield
     finally:
         stop.set()
         await stop_task(board, STOP_SECONDS)
+        await stop_task(people, STOP_SECONDS)
         watch.cancel()

@@ -15,8 +15,8 @@ import time
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -27,6 +27,9 @@ from litestar import Request
 from litestar.types import Scope
 from msgspec import Struct
 
+from growth.plumbing.person.memory import People
+from growth.plumbing.person.store import note_return
+from growth.plumbing.postgres import Database
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
@@ -52,6 +55,7 @@ MAX_KEYS = 100
 TOKEN_MISSING = Kind("auth.token_missing", "A bearer token is required", 401)
 TOKEN_INVALID = Kind("auth.token_invalid", "The token cannot be accepted", 401)
 TOKEN_EXPIRED = Kind("auth.token_expired", "The token has expired", 401)
+SHOPPER_ERASED = Kind("auth.shopper_erased", "The shopper was erased after this token was made", 401)
 
 _USER_ID = re.compile(FOREIGN_ID_PATTERN)
 _SCHEME = b"bearer "
@@ -65,6 +69,8 @@ class _Claims(Struct, frozen=True):
     sub: str
     exp: float
     nbf: float = 0.0
+    iat: Any = None
+    """Whatever it is: only a number says when the token was made."""
     iss: str | None = None
     aud: str | list[str] | None = None
 
@@ -102,7 +108,9 @@ class Identity:
         issuer: str | None = None,
         audience: str | None = None,
         seconds: Callable[[], float] = time.time,
+        database: Database | None = None,
     ) -> None:
+        """`database` tells of ids that changed hands; without one, an id is who it always was."""
         shared = {name.startswith(_SYMMETRIC) for name in algorithms}
         assert shared == ({True} if secret else {False}), "HS algorithms go with a secret, others with a JWKS URL"
         assert bool(secret) != bool(jwks_url)
@@ -113,6 +121,9 @@ class Identity:
         self._issuer = issuer
         self._audience = audience
         self._seconds = seconds
+        self._database = database
+        if database is not None:
+            database.people.on_change(self._forget_changed)
         self._headers: dict[bytes, str] = {}
         self._known: dict[bytes, Shopper] = {}
         # First in, first out. Taking the first of a dict would walk over all that was taken before.
@@ -133,7 +144,10 @@ class Identity:
         if len(token) > MAX_TOKEN_BYTES:
             raise Refusal(TOKEN_INVALID)
         key = await self._key_of(token)
-        shopper = self._shopper(self._payload(token, key))
+        claims = self._good(self._payload(token, key))
+        shopper = Shopper(claims.sub, int(min(claims.exp, 2**53)))
+        if self._database is not None:
+            shopper = await _now(self._database, shopper, claims.iat, self._seconds())
         self._remember(token, shopper)
         return shopper
 
@@ -216,7 +230,12 @@ class Identity:
             self._headers[header] = algorithm
         return algorithm
 
-    def _shopper(self, payload: bytes) -> Shopper:
+    def _forget_changed(self, changed: Collection[int]) -> None:
+        """Forget the tokens of ids that changed hands: the next request asks anew whose they are."""
+        for token in [token for token, shopper in self._known.items() if shopper.key in changed]:
+            del self._known[token]
+
+    def _good(self, payload: bytes) -> _Claims:
         try:
             claims = _claims.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -232,7 +251,25 @@ class Identity:
             or not _USER_ID.fullmatch(claims.sub)
         ):
             raise Refusal(TOKEN_INVALID)
-        return Shopper(claims.sub, int(min(claims.exp, 2**53)))
+        return claims
+
+
+async def _now(database: Database, shopper: Shopper, issued_at: object, now: float) -> Shopper:
+    """Return who the shopper of a token is now. Raises `Refusal` 401 where the token is older than an erasure."""
+    people: People = database.people
+    standing = await people.closed(database, shopper.user_id)
+    key = people.key_of(shopper.user_id)
+    if standing is None:
+        return Shopper(shopper.user_id, shopper.expires_at, key=key)
+    if standing.survivor is not None:
+        return Shopper(standing.survivor, shopper.expires_at, shopper.user_id, key)
+    assert standing.erased_at is not None
+    if not isinstance(issued_at, int | float) or issued_at <= standing.erased_at.timestamp():
+        raise Refusal(SHOPPER_ERASED)
+    # The shop signed the shopper in again, after the erasure.
+    async with database.transaction(people=[shopper.user_id], alone=True) as tx:
+        await note_return(tx, shopper.user_id, datetime.fromtimestamp(now, UTC))
+    return Shopper(shopper.user_id, shopper.expires_at, key=key)
 
 
 def _unbase64(text: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
+from growth.plumbing.person.memory import People
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("postgres")
@@ -75,8 +76,9 @@ class Reader(Protocol):
 class Tx:
     """One open transaction: run SQL on it, and say what to do once it has committed."""
 
-    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> None:
+    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[Record]", people: People) -> None:
         self._connection = connection
+        self.people = people
         self._after: list[Callable[[], Awaitable[object]]] = []
         self.fetch = connection.fetch
         self.fetchrow = connection.fetchrow
@@ -87,6 +89,10 @@ class Tx:
     def after_commit(self, action: Callable[[], Awaitable[object]]) -> None:
         """Do `action` once the transaction has committed; if the process dies between, the reconcilers mend it."""
         self._after.append(action)
+
+    async def join(self, user_ids: Collection[str]) -> None:
+        """Share the locks of shoppers that this transaction learnt of late. Raises `PersonChanged`, and never waits."""
+        await self.people.join(self, user_ids)
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
@@ -116,6 +122,7 @@ class Database:
 
     def __init__(self, pool: "asyncpg.Pool[Record]", *, acquire_seconds: float) -> None:
         self.pool = pool
+        self.people = People()
         self._acquire_seconds = acquire_seconds
         _open.add(self)
 
@@ -145,16 +152,20 @@ class Database:
             log.info("postgres.connection_lost", error=repr(error))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
+    async def transaction(self, *, people: Collection[str] = (), alone: bool = False) -> AsyncIterator[Tx]:
         """Open one READ COMMITTED transaction; commit on leaving, roll back on any error.
 
-        Raises `Unavailable` when Postgres cannot be reached or gives up (rolled back for certain) and
-        `CommitUnknown` when the connection is lost during COMMIT.
+        `people` are the shoppers by whose ids it writes: their locks are shared until it ends, or held `alone` by a
+        merge or an erasure.
+
+        Raises `Unavailable` when Postgres cannot be reached or gives up (rolled back for certain),
+        `CommitUnknown` when the connection is lost during COMMIT, and `PersonChanged` when one of `people` is
+        somebody else by now.
         """
         async with self._connection() as connection:
-            await connection.execute("BEGIN")
-            tx = Tx(connection)
             try:
+                await self._begin(connection, people, alone=alone)
+                tx = Tx(connection, self.people)
                 yield tx
             except BaseException:
                 await _roll_back(connection)
@@ -168,6 +179,16 @@ class Database:
             if outcome != "COMMIT":
                 raise RuntimeError("a statement failed, its error was swallowed, and so Postgres rolled back")
         await tx.run_after_commit()
+
+    async def _begin(
+        self, connection: "asyncpg.pool.PoolConnectionProxy[Record]", people: Collection[str], *, alone: bool
+    ) -> None:
+        if not people:
+            await connection.execute("BEGIN")
+        elif alone:
+            await self.people.begin_alone(connection, people)
+        else:
+            await self.people.begin(connection, people)
 
     async def fetch(self, query: str, *args: object) -> Sequence[Record]:
         """Return all rows."""

@@ -9,8 +9,18 @@ class Shopper(Struct, frozen=True):
     """A shopper, as told by a verified token."""
 
     user_id: str
+    """Who the shopper is now."""
     expires_at: int
     """When the token ends, seconds since 1970."""
+    former_id: str | None = None
+    """The id that the token names, where that was merged into `user_id`."""
+    key: int = 0
+    """What the memory of ids that changed hands knows the token's id by."""
+
+    @property
+    def token_id(self) -> str:
+        """The id that the token names: what a re-sent request was first asked under."""
+        return self.former_id or self.user_id
 
 
 class Role(IntEnum):

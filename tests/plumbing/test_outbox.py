@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from growth.plumbing import outbox, outbox_upkeep, partitions
 from growth.plumbing.outbox import OUTBOX, Envelope, Log, Subscription, UnknownEvent, deliver, emit, types_of
+from growth.plumbing.person.memory import People
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import (
@@ -321,8 +322,8 @@ def _without_horizon(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = Tx.__init__
 
-    def init(self: Tx, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
-        real(self, connection)
+    def init(self: Tx, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", people: People) -> None:
+        real(self, connection, people)
         fetch = self.fetch
         self.fetch = lambda query, *args: fetch(query.replace(horizon, "TRUE"), *args)  # type: ignore[assignment]
 

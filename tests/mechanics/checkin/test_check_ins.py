@@ -138,8 +138,8 @@ async def test_checking_in_reads_no_day_however_many_there_are(room: Room) -> No
 
     class Watched(Database):
         @asynccontextmanager
-        async def transaction(self) -> AsyncIterator[Tx]:
-            async with super().transaction() as tx:
+        async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
+            async with super().transaction(**told) as tx:
                 for name in ("fetch", "fetchrow", "fetchval", "execute"):
                     setattr(tx, name, _noted(getattr(tx, name), reads))
                 yield tx

@@ -45,8 +45,8 @@ class Mortal(Database):
         self.left -= 1
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
-        async with super().transaction() as tx:
+    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
+        async with super().transaction(**told) as tx:
             for name in ("fetch", "fetchrow", "fetchval", "execute"):
                 setattr(tx, name, self._mortal(getattr(tx, name)))
             yield tx
@@ -68,8 +68,8 @@ class Lost(Database):
         self.lost = False
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
-        async with super().transaction() as tx:
+    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
+        async with super().transaction(**told) as tx:
             yield tx
         if not self.lost:
             self.lost = True

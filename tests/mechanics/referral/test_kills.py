@@ -48,8 +48,8 @@ class Mortal(Database):
         self.left -= 1
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
-        async with super().transaction() as tx:
+    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
+        async with super().transaction(**told) as tx:
             for name in ("fetch", "fetchrow", "fetchval", "execute"):
                 setattr(tx, name, self._mortal(getattr(tx, name)))
             yield tx
@@ -73,9 +73,9 @@ class Deaf(Database):
         self.is_first = True
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
+    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
         was_first, self.is_first = self.is_first, False
-        async with super().transaction() as tx:
+        async with super().transaction(**told) as tx:
             yield tx
             if was_first and not self.heard:
                 raise CommitUnknown("lost")

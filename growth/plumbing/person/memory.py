@@ -1,0 +1,253 @@
+"""What this process remembers of ids that changed hands, and how it shares or holds the lock of a shopper."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import asyncpg
+import structlog
+from msgspec import Struct
+from prometheus_client import Gauge
+
+from growth.vocabulary.refusals import Unavailable
+
+log = structlog.get_logger("person")
+
+STRIPES = 4096
+"""Locks there are, over all shoppers. Two who share one only wait for each other's merges."""
+HASH_BYTES = 16
+KEY_BYTES = 8
+"""Of a hash, what this process remembers of it."""
+MAX_REMEMBERED = 262_144
+"""Of the ids that changed hands, the newest: about 20 MB. Tokens of older ones have ended long ago."""
+POLL_SECONDS = 0.5
+MAX_CHANGES_AT_ONCE = 10_000
+MAX_TRIES = 5
+"""To begin, while merges of others in the same stripe commit meanwhile."""
+CHANGED = "GR001"
+"""The SQLSTATE of `plumbing.enter`."""
+
+_remembered = Gauge("growth_person_changed_ids", "Ids that changed hands, as far as this process remembers them.")
+
+
+class PersonChanged(Unavailable):
+    """An id has just changed hands, or is about to: whoever asks again is told of its survivor."""
+
+    def __init__(self, user_ids: Collection[str]) -> None:
+        super().__init__("a shopper is being merged or erased")
+        self.user_ids = frozenset(user_ids)
+
+
+class Standing(Struct, frozen=True):
+    """What became of an id that changed hands."""
+
+    survivor: str | None = None
+    """Who it is now."""
+    erased_at: datetime | None = None
+    """When it was erased; what happened before is nobody's."""
+    back_at: datetime | None = None
+    """When it was told of again, as a new person."""
+    had: frozenset[str] = frozenset()
+    """What the erased shopper already had of what is given once."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Say whether nothing may be written by the id: it is another's, or nobody's."""
+        return self.survivor is not None or self.back_at is None
+
+
+class Reads(Protocol):
+    """Anything that reads."""
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Any]:
+        """Return all rows."""
+        ...
+
+
+class Connection(Reads, Protocol):
+    """A connection outside of a transaction."""
+
+    async def execute(self, query: str) -> str:
+        """Run statements without arguments."""
+        ...
+
+
+class People:
+    """One for a pool of connections. It learns its secret with the first question."""
+
+    def __init__(self) -> None:
+        self._secret: Any = None
+        self._known = -1
+        """The newest change this process knows; changes are numbered in the order of their commits."""
+        self._closed: dict[int, int] = {}
+        """Ids by which nothing may be written, and the number of the change, the oldest first."""
+        self._listeners: list[Callable[[Collection[int]], None]] = []
+
+    def on_change(self, listener: Callable[[Collection[int]], None]) -> None:
+        """Have `listener` called with the keys of ids that changed hands."""
+        self._listeners.append(listener)
+
+    def hash_of(self, user_id: str) -> bytes:
+        """Return the hash of an id, `HASH_BYTES` long. Only once something was read (`refresh`)."""
+        digest = self._secret.copy()
+        digest.update(user_id.encode())
+        found: bytes = digest.digest()[:HASH_BYTES]
+        return found
+
+    def key_of(self, user_id: str) -> int:
+        """Return what the memory knows an id by."""
+        return _key(self.hash_of(user_id))
+
+    def is_closed(self, user_id: str) -> bool:
+        """Say whether the id is another's or nobody's, as far as this process knows. It never waits."""
+        return bool(self._closed) and self.key_of(user_id) in self._closed
+
+    async def closed(self, reads: Reads, user_id: str) -> Standing | None:
+        """Return what became of an id by which nothing may be written; None for one that is as it was."""
+        if self._secret is None:
+            await self.refresh(reads)
+        if not self.is_closed(user_id):
+            return None
+        standing = (await self.standings(reads, [user_id])).get(user_id)
+        return standing if standing is not None and standing.is_closed else None
+
+    async def standings(self, reads: Reads, user_ids: Collection[str]) -> dict[str, Standing]:
+        """Return what became of those of `user_ids` that ever changed hands, exactly."""
+        if self._secret is None:
+            await self.refresh(reads)
+        by_hash = {self.hash_of(user_id): user_id for user_id in user_ids}
+        rows = await reads.fetch(
+            """
+            SELECT id_hash, survivor, erased_at, back_at, had
+            FROM plumbing.former_ids
+            WHERE id_hash = ANY ($1::bytea[])
+            """,
+            list(by_hash),
+        )
+        return {
+            by_hash[row["id_hash"]]: Standing(row["survivor"], row["erased_at"], row["back_at"], frozenset(row["had"]))
+            for row in rows
+        }
+
+    def stripes(self, user_ids: Collection[str]) -> list[int]:
+        """Return the locks of shoppers, in the one order in which locks are taken."""
+        return sorted({stripe_of(self.hash_of(user_id)) for user_id in user_ids})
+
+    async def begin(self, connection: Connection, user_ids: Collection[str]) -> None:
+        """Begin a transaction that shares the locks of `user_ids`, in one trip. Raises `PersonChanged`."""
+        if self._secret is None:
+            await self.refresh(connection)
+        for _ in range(MAX_TRIES):
+            self._refuse_closed(user_ids)
+            stripes = ",".join(map(str, self.stripes(user_ids)))
+            try:
+                await connection.execute(f"BEGIN; SELECT plumbing.enter('{{{stripes}}}', {self._known})")
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != CHANGED:
+                    raise
+            else:
+                return
+            await connection.execute("ROLLBACK")
+            await self.refresh(connection)
+        raise PersonChanged(user_ids)
+
+    async def begin_alone(self, connection: Connection, user_ids: Collection[str]) -> None:
+        """Begin a transaction that nobody shares who writes by `user_ids`: to merge or to erase them."""
+        if self._secret is None:
+            await self.refresh(connection)
+        stripes = ",".join(map(str, self.stripes(user_ids)))
+        await connection.execute(f"BEGIN; SELECT plumbing.enter_alone('{{{stripes}}}')")
+
+    async def join(self, reads: Reads, user_ids: Collection[str]) -> None:
+        """Share the locks of shoppers that a transaction learnt of late. It never waits. Raises `PersonChanged`.
+
+        Also for an id that has changed hands since it was read: the transaction begins anew then.
+        """
+        if not user_ids:
+            return
+        if self._secret is None:
+            await self.refresh(reads)
+        rows = await reads.fetch("SELECT plumbing.join_in($1::int[]) AS joined", self.stripes(user_ids))
+        if not rows[0]["joined"]:
+            raise PersonChanged(user_ids)
+        await self.refresh(reads)
+        self._refuse_closed(user_ids)
+
+    def _refuse_closed(self, user_ids: Collection[str]) -> None:
+        if self._closed:
+            closed = [user_id for user_id in user_ids if self.key_of(user_id) in self._closed]
+            if closed:
+                raise PersonChanged(closed)
+
+    async def refresh(self, reads: Reads) -> None:
+        """Learn what changed since the last look."""
+        while await self._learn(reads) == MAX_CHANGES_AT_ONCE:
+            pass
+
+    async def _learn(self, reads: Reads) -> int:
+        rows = await reads.fetch(
+            """
+            SELECT known.secret, newest.seq AS newest, change.seq, change.id_hash, change.is_closed
+            FROM plumbing.person_secret AS known
+            CROSS JOIN (SELECT coalesce(max(seq), 0) AS seq FROM plumbing.former_ids) AS newest
+            LEFT JOIN LATERAL (
+                SELECT former.seq, former.id_hash, former.survivor IS NOT NULL OR former.back_at IS NULL AS is_closed
+                FROM plumbing.former_ids AS former
+                WHERE former.seq > greatest($1, newest.seq - $2)
+                ORDER BY former.seq
+                LIMIT $3
+            ) AS change ON TRUE
+            """,
+            self._known,
+            MAX_REMEMBERED,
+            MAX_CHANGES_AT_ONCE,
+        )
+        if self._secret is None:
+            self._secret = hashlib.sha256(rows[0]["secret"])
+        if rows[0]["newest"] < self._known:
+            # The database is an older copy by now: what was known is not true of it.
+            log.warning("person.restored", known=self._known, newest=rows[0]["newest"])
+            self._known = -1
+            self._closed.clear()
+            return MAX_CHANGES_AT_ONCE
+        changes = [row for row in rows if row["seq"] is not None]
+        changed = set()
+        for row in changes:
+            key = _key(row["id_hash"])
+            changed.add(key)
+            self._closed.pop(key, None)
+            if row["is_closed"]:
+                self._closed[key] = row["seq"]
+        while len(self._closed) > MAX_REMEMBERED:
+            del self._closed[next(iter(self._closed))]
+        # Others may have learnt more meanwhile.
+        self._known = max(self._known, changes[-1]["seq"] if changes else rows[0]["newest"])
+        _remembered.set(len(self._closed))
+        if changed:
+            for listener in self._listeners:
+                listener(changed)
+        return len(changes)
+
+    async def run(self, reads: Reads, stop: asyncio.Event) -> None:
+        """Look every `POLL_SECONDS`, until told to stop. While Postgres is away nothing changes hands."""
+        while not stop.is_set():
+            try:
+                await self.refresh(reads)
+            except Unavailable as error:
+                log.info("person.not_refreshed", why=error.what)
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+
+
+def stripe_of(id_hash: bytes) -> int:
+    """Return the lock of the shopper with this hash."""
+    return int.from_bytes(id_hash[:2], "big") % STRIPES
+
+
+def _key(id_hash: bytes) -> int:
+    return int.from_bytes(id_hash[:KEY_BYTES], "big")

@@ -1,0 +1,190 @@
+"""One shopper, one lock: acts share it, a merge holds it alone; an id that changed hands is known to be another's."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from growth.plumbing.person import memory, store
+from growth.plumbing.person.memory import People, PersonChanged, stripe_of
+from growth.plumbing.postgres import Database, connect_postgres
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+async def _merge(database: Database, old_user_id: str, user_id: str) -> None:
+    async with database.transaction(people=[old_user_id, user_id], alone=True) as tx:
+        await store.note_merge(tx, old_user_id, user_id)
+
+
+async def _erase(database: Database, user_id: str) -> None:
+    async with database.transaction(people=[user_id], alone=True) as tx:
+        await store.note_erasure(tx, user_id, ["pack"], NOW)
+
+
+async def _act(database: Database, *user_ids: str) -> None:
+    async with database.transaction(people=user_ids):
+        pass
+
+
+async def test_a_merge_waits_for_an_act_and_an_act_for_a_merge(database: Database) -> None:
+    order: list[str] = []
+    acting, merging = asyncio.Event(), asyncio.Event()
+
+    async def act() -> None:
+        async with database.transaction(people=["a", "c"]):
+            acting.set()
+            await merging.wait()
+            # The merge is at the door by now, or will be; it cannot be through.
+            await asyncio.sleep(0.05)
+            order.append("act")
+
+    async def merge() -> None:
+        await acting.wait()
+        merging.set()
+        async with database.transaction(people=["a", "b"], alone=True) as tx:
+            await store.note_merge(tx, "a", "b")
+            order.append("merge")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(act())
+        group.create_task(merge())
+    assert order == ["act", "merge"]
+    with pytest.raises(PersonChanged):
+        await _act(database, "a")
+    await _act(database, "b", "c")
+
+
+async def test_acts_of_one_shopper_do_not_wait_for_each_other(database: Database) -> None:
+    async with database.transaction(people=["a"]), asyncio.timeout(5):
+        await _act(database, "a")
+
+
+async def test_what_another_process_merged_is_refused_before_anything_is_written(
+    database: Database, postgres_dsn: str
+) -> None:
+    other = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    await _act(database, "a")
+    await _merge(other, "a", "b")
+    # This process remembers nothing of it yet.
+    assert not database.people.is_closed("a")
+    with pytest.raises(PersonChanged) as refused:
+        await _act(database, "a", "b")
+    assert refused.value.user_ids == {"a"}
+    assert database.people.is_closed("a")
+    await other.close()
+
+
+async def test_a_change_of_another_shopper_with_the_same_lock_harms_nobody(
+    database: Database, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    monkeypatch.setattr(memory, "STRIPES", 1)
+    await _act(database, "c")
+    await _merge(other, "a", "b")
+    await _act(database, "c")
+    await other.close()
+
+
+async def test_who_learns_of_a_shopper_late_never_waits_and_begins_anew(database: Database) -> None:
+    async with database.transaction(people=["a", "b"], alone=True):
+        with pytest.raises(PersonChanged):
+            async with database.transaction(people=["c"]) as tx:
+                await tx.join(["a"])
+    async with database.transaction(people=["c"]) as tx:
+        await tx.join(["a", "b"])
+    await _merge(database, "a", "b")
+    with pytest.raises(PersonChanged):
+        async with database.transaction() as tx:
+            await tx.join(["a"])
+
+
+async def test_every_former_id_leads_to_the_last_survivor_and_an_erasure_ends_them_all(database: Database) -> None:
+    await _merge(database, "a", "b")
+    await _merge(database, "b", "c")
+    found = await database.people.standings(database, ["a", "b", "c"])
+    assert {user_id: one.survivor for user_id, one in found.items()} == {"a": "c", "b": "c"}
+    await _erase(database, "c")
+    found = await database.people.standings(database, ["a", "b", "c"])
+    assert {one.survivor for one in found.values()} == {None}
+    assert {one.erased_at for one in found.values()} == {NOW}
+    for user_id in "abc":
+        with pytest.raises(PersonChanged):
+            await _act(database, user_id)
+
+
+async def test_an_erased_id_that_comes_back_is_a_new_person_and_can_be_erased_again(database: Database) -> None:
+    await _erase(database, "a")
+    async with database.transaction(people=["a"], alone=True) as tx:
+        await store.note_return(tx, "a", NOW + timedelta(days=1))
+    await _act(database, "a")
+    assert (await database.people.standings(database, ["a"]))["a"].had == {"pack"}
+    await _erase(database, "a")
+    with pytest.raises(PersonChanged):
+        await _act(database, "a")
+
+
+async def test_ids_are_nowhere_in_the_table(database: Database) -> None:
+    await _merge(database, "somebody-a", "somebody-b")
+    await _erase(database, "somebody-b")
+    rows = await database.fetch("SELECT former::text AS told FROM plumbing.former_ids AS former")
+    assert len(rows) == 2
+    assert not [row["told"] for row in rows if "somebody" in row["told"]]
+
+
+async def test_erased_ids_are_forgotten_after_their_time_and_merges_never(database: Database) -> None:
+    await _merge(database, "a", "b")
+    await _erase(database, "c")
+    async with database.transaction() as tx:
+        assert await store.forget(tx, NOW) == 0
+        assert await store.forget(tx, NOW + timedelta(seconds=1)) == 1
+    assert list(await database.people.standings(database, ["a", "b", "c"])) == ["a"]
+
+
+async def test_the_memory_keeps_the_newest(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MAX_REMEMBERED", 3)
+    for old in "abcde":
+        await _merge(database, old, "z")
+    people = People()
+    await people.refresh(database)
+    assert [one for one in "abcde" if people.is_closed(one)] == ["c", "d", "e"]
+
+
+async def test_a_restored_database_is_believed(database: Database) -> None:
+    await _merge(database, "a", "b")
+    await database.people.refresh(database)
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM plumbing.former_ids")
+    await database.people.refresh(database)
+    await _act(database, "a")
+
+
+async def test_tokens_of_a_changed_id_are_heard_of_once(database: Database) -> None:
+    heard: list[int] = []
+    database.people.on_change(heard.extend)
+    await _merge(database, "a", "b")
+    await database.people.refresh(database)
+    await database.people.refresh(database)
+    assert heard == [database.people.key_of("a")]
+
+
+async def test_without_the_lock_an_act_is_committed_under_an_id_that_is_no_more(database: Database) -> None:
+    """The control: a transaction that does not say by whom it writes goes through beside a merge."""
+    async with database.transaction() as act:
+        await asyncio.wait_for(_merge(database, "a", "b"), 5)
+        await act.execute("SELECT 1")
+
+
+async def test_the_same_stripe_in_sql_and_here(database: Database) -> None:
+    await database.people.refresh(database)
+    row = await database.fetchrow(
+        """
+        SELECT told.hash, (get_byte(told.hash, 0) * 256 + get_byte(told.hash, 1)) % 4096 AS stripe
+        FROM (SELECT sha256(secret || convert_to('用户-1', 'UTF8')) AS hash FROM plumbing.person_secret) AS told
+        """
+    )
+    assert row is not None
+    assert row["hash"][:16] == database.people.hash_of("用户-1")
+    assert row["stripe"] == stripe_of(row["hash"])
