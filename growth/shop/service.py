@@ -220,6 +220,11 @@ async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str 
     return await store.buyers(reader, user_ids, except_order)
 
 
+async def bought_since(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, datetime]:
+    """Return since when each of `user_ids` has bought, see `has_bought`; those who have not are missing."""
+    return await store.bought_since(reader, user_ids)
+
+
 async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:
     """Return when and from where each shopper registered; those the shop never told of are missing."""
     return await shoppers.registration(reader, user_ids)

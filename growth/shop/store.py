@@ -371,3 +371,20 @@ async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> 
         except_order,
     )
     return frozenset(row["user_id"] for row in rows)
+
+
+async def bought_since(reader: Reader, user_ids: Sequence[str]) -> dict[str, datetime]:
+    """Return when each of `user_ids` first paid for what was not all paid back; those who did not are missing."""
+    rows = await reader.fetch(
+        """
+        SELECT bought.user_id, min(bought.paid_at) AS since
+        FROM shop.orders AS bought
+        JOIN shop.order_lines AS line USING (order_id)
+        WHERE bought.user_id = ANY ($1::text[])
+          AND bought.paid_at IS NOT NULL
+          AND line.refunded_units < line.units
+        GROUP BY bought.user_id
+        """,
+        user_ids,
+    )
+    return {row["user_id"]: row["since"] for row in rows}

@@ -57,7 +57,7 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room
-    """Make the old id's claims the new one's; in a sale where both have some, each keeps its own.
+    """Make the old id's claims the new one's. Who bought under both ids in one sale keeps both, and may claim no more.
 
     Raises `Refusal` `flash_sale.shopper_busy` while the old id has a stake in a sale that goes on.
     """

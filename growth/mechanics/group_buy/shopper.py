@@ -55,7 +55,7 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room
-    """Make the old id's seats the new one's; in a campaign where both have some, each keeps its own.
+    """Make the old id's seats the new one's. Who bought under both ids in one campaign keeps both.
 
     Raises `Refusal` `group_buy.shopper_busy` while a team of the old id is not over, or a refund is due.
     """

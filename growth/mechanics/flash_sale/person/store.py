@@ -82,43 +82,44 @@ async def forget(tx: Tx, user_id: str) -> None:
 
 
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Make the shopper's claims and entries another's, sale by sale; where both have some, each keeps its own."""
+    """Make the shopper's claims, and what they occupy, another's. Of two entries to one draw the one that won stays."""
     await tx.execute(
         """
-        WITH free AS MATERIALIZED (
-            SELECT DISTINCT claim.sale_id
-            FROM flash_sale.claims AS claim
-            WHERE claim.user_id = $1
-              AND NOT EXISTS (
-                  SELECT
-                  FROM flash_sale.holdings AS other
-                  WHERE other.sale_id = claim.sale_id
-                    AND other.user_id = $2
-              )
+        WITH old AS (
+            DELETE FROM flash_sale.holdings
+            WHERE user_id = $1
+            RETURNING sale_id, units
         ),
-        holdings AS (
-            UPDATE flash_sale.holdings AS holding
-            SET user_id = $2
-            FROM free
-            WHERE holding.sale_id = free.sale_id
-              AND holding.user_id = $1
-        ),
-        entries AS (
-            UPDATE flash_sale.draw_entries AS entry
-            SET user_id = $2
-            WHERE entry.user_id = $1
-              AND NOT EXISTS (
-                  SELECT
-                  FROM flash_sale.draw_entries AS other
-                  WHERE other.sale_id = entry.sale_id
-                    AND other.user_id = $2
-              )
+        added AS (
+            INSERT INTO flash_sale.holdings AS known (sale_id, user_id, units)
+            SELECT sale_id, $2, units
+            FROM old
+            ON CONFLICT (sale_id, user_id) DO UPDATE
+            SET units = known.units + excluded.units
         )
-        UPDATE flash_sale.claims AS claim
+        UPDATE flash_sale.claims
         SET user_id = $2
-        FROM free
-        WHERE claim.sale_id = free.sale_id
-          AND claim.user_id = $1
+        WHERE user_id = $1
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        DELETE FROM flash_sale.draw_entries AS entry
+        USING flash_sale.draw_entries AS other
+        WHERE entry.sale_id = other.sale_id
+          AND (entry.user_id = $1 AND other.user_id = $2 AND (entry.place IS NULL OR other.place IS NOT NULL)
+               OR entry.user_id = $2 AND other.user_id = $1 AND entry.place IS NULL AND other.place IS NOT NULL)
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        UPDATE flash_sale.draw_entries
+        SET user_id = $2
+        WHERE user_id = $1
         """,
         old_user_id,
         user_id,

@@ -38,36 +38,28 @@ async def seats(reader: Reader, user_id: str, limit: int) -> Sequence[Record]:
 
 
 async def rename(tx: Tx, old_user_id: str, user_id: str, nickname: str | None) -> None:
-    """Make the shopper's seats another's; in a campaign where both have some, each keeps its own.
+    """Make the shopper's seats, and what they occupy, another's.
 
     With `nickname` that is what others see from now on.
     """
     await tx.execute(
         """
-        WITH free AS MATERIALIZED (
-            SELECT DISTINCT seat.group_buy_id
-            FROM group_buy.seats AS seat
-            WHERE seat.user_id = $1
-              AND NOT EXISTS (
-                  SELECT
-                  FROM group_buy.holdings AS other
-                  WHERE other.group_buy_id = seat.group_buy_id
-                    AND other.user_id = $2
-              )
+        WITH old AS (
+            DELETE FROM group_buy.holdings
+            WHERE user_id = $1
+            RETURNING group_buy_id, seats
         ),
-        holdings AS (
-            UPDATE group_buy.holdings AS holding
-            SET user_id = $2
-            FROM free
-            WHERE holding.group_buy_id = free.group_buy_id
-              AND holding.user_id = $1
+        added AS (
+            INSERT INTO group_buy.holdings AS known (group_buy_id, user_id, seats)
+            SELECT group_buy_id, $2, seats
+            FROM old
+            ON CONFLICT (group_buy_id, user_id) DO UPDATE
+            SET seats = known.seats + excluded.seats
         )
-        UPDATE group_buy.seats AS seat
+        UPDATE group_buy.seats
         SET user_id = $2,
-            nickname = coalesce($3, seat.nickname)
-        FROM free
-        WHERE seat.group_buy_id = free.group_buy_id
-          AND seat.user_id = $1
+            nickname = coalesce($3, nickname)
+        WHERE user_id = $1
         """,
         old_user_id,
         user_id,

@@ -11,7 +11,6 @@ from msgspec import Struct
 
 from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, USER_FIELDS, countable
 from growth.mechanics.task.model import Task, period_on
-from growth.vocabulary.ids import derived_id
 
 MAX_LATE = timedelta(days=30)
 """What is told later than this after it happened does not count any more: its period may be forgotten already."""
@@ -87,6 +86,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     state: str
     attempt: int
     grant_id: str
+    """What the keys of its grants are made of. It derives from no name, so it stays when the id changes."""
     coupons: dict[str, str]
     """Place in the reward list → the coupon that the last attempt gave."""
     kept: list[int]
@@ -228,11 +228,6 @@ def user_ids_of(data: object) -> list[str]:
 
 
 # --- rewards ----------------------------------------------------------------------------------------------------------
-
-
-def grant_id_of(key: Key) -> str:
-    """Return what the keys of grants are made of. A row keeps it when its shopper gets another id."""
-    return derived_id(key.task_id, key.period_on.isoformat(), key.user_id)
 
 
 def grant_keys(grant_id: str, attempt: int, rewards: int) -> list[str]:

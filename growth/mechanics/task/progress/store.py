@@ -6,8 +6,9 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.task.progress.model import Counting, Key, Standing, grant_id_of
+from growth.mechanics.task.progress.model import Counting, Key, Standing
 from growth.plumbing.postgres import Reader, Tx
+from growth.vocabulary.ids import new_ids
 
 _encode = msgspec.json.Encoder().encode
 
@@ -183,9 +184,9 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[Standing]:
                     "user_id": key.user_id,
                     "period_on": key.period_on,
                     "task_id": key.task_id,
-                    "grant_id": grant_id_of(key),
+                    "grant_id": grant_id,
                 }
-                for key in keys
+                for key, grant_id in zip(keys, new_ids(now, len(keys)), strict=True)
             ]
         ).decode(),
         now,

@@ -14,7 +14,7 @@ from growth.plumbing.postgres import Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import HOUSE, Currency, Transfer
 from growth.vocabulary.events.checkin import CheckinFrozen, CheckinStreakBroken
-from growth.vocabulary.ids import derived_id
+from growth.vocabulary.ids import new_id
 
 HOUSE_ACCOUNT = HOUSE + "checkin"
 MAX_CAUGHT_UP_DAYS = 31
@@ -45,7 +45,8 @@ async def use_cards(tx: Tx, missed: Sequence[Missed], almanac: Almanac, now: dat
         tx,
         [
             Transfer(
-                transfer_id=derived_id(program.program_id, "freeze", shopper.user_id, day.isoformat()),
+                # Once by the row of the day: an id made of a name would meet that of an earlier life of it.
+                transfer_id=new_id(now),
                 debit=shopper.user_id,
                 credit=HOUSE_ACCOUNT,
                 currency=Currency.FREEZE_CARD,

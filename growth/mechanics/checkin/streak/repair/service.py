@@ -39,7 +39,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import INSUFFICIENT, Currency, Transfer
 from growth.vocabulary.events.checkin import CheckinCheckedIn, CheckinMadeUp
-from growth.vocabulary.ids import derived_id
+from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import Reward
 
@@ -124,7 +124,7 @@ async def _make_up(tx: Tx, shopper: Shopper, day: date, almanac: Almanac, now: d
     used = await store.count_make_up(tx, user_id, first_of(today), program.make_ups_per_month)
     if used is None:
         raise Refusal(MONTH_LIMIT, make_ups_per_month=program.make_ups_per_month)
-    await _take_card(tx, user_id, program, day, now)
+    await _take_card(tx, user_id, program, now)
     mended = await mend(tx, shopper, program, day, DayKind.MADE_UP, almanac, now)
     await emit(
         tx,
@@ -153,13 +153,14 @@ async def _make_up(tx: Tx, shopper: Shopper, day: date, almanac: Almanac, now: d
     )
 
 
-async def _take_card(tx: Tx, user_id: str, program: CheckinProgram, day: date, now: datetime) -> None:
+async def _take_card(tx: Tx, user_id: str, program: CheckinProgram, now: datetime) -> None:
     try:
         await ledger.transfer(
             tx,
             [
                 Transfer(
-                    transfer_id=derived_id(program.program_id, "make_up", user_id, day.isoformat()),
+                    # Once by the row of the day: an id made of a name would meet that of an earlier life of it.
+                    transfer_id=new_id(now),
                     debit=user_id,
                     credit=HOUSE_ACCOUNT,
                     currency=Currency.MAKE_UP_CARD,

@@ -27,7 +27,8 @@ async def lock_open(tx: Tx, user_ids: Sequence[str]) -> list[Withdrawal]:
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     """Make the old id's withdrawals, days and account the other's.
 
-    The slot of one that is open moves only if the other's is free: both may be on their way to the bank.
+    The slot of one that is open moves only if the other's is free: both may be on their way to the bank. Else it gets
+    one of its own, which names nobody.
     """
     await tx.execute(
         """
@@ -41,7 +42,7 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
                     FROM referral.withdrawals AS other
                     WHERE other.slot = $2
                       AND other.state IN ('requested', 'approved', 'paying')
-                 ) THEN withdrawal.slot
+                 ) THEN withdrawal.withdrawal_id::text
                 ELSE $2
             END
         WHERE withdrawal.user_id = $1
