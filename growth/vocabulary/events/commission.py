@@ -52,7 +52,7 @@ class CommissionReleased(CommissionEvent, frozen=True, kw_only=True, tag="commis
 
 
 class CommissionVoided(CommissionEvent, frozen=True, kw_only=True, tag="commission.voided"):
-    """An operator took it back for good."""
+    """It was taken back for good: by an operator, or because two ids turned out to be one person's."""
 
     was_fen: int
     reason: str

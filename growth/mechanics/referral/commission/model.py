@@ -385,7 +385,7 @@ def because(commission: Commission) -> list[str]:
     if commission.state == "review":
         told.append(f"It waits for a person: {', '.join(commission.review_reasons)}.")
     elif commission.state == "void":
-        told.append(f"An operator took it back: {commission.decision}.")
+        told.append(f"It was taken back for good: {commission.decision}.")
     elif commission.state == "pending" and commission.due_at is None:
         told.append(f"The order is not received; {commission.available_after_days} days after that it is available.")
     return [*told, f"So it is worth {commission.amount_fen} fen."]

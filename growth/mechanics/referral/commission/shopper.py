@@ -1,9 +1,11 @@
 """What commissions know of one shopper: told, erased, merged."""
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date, datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, store
 from growth.mechanics.referral.commission.model import Commission
@@ -12,9 +14,11 @@ from growth.mechanics.referral.commission.service import book
 from growth.mechanics.referral.risk.model import Reason
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Reader, Tx
-from growth.vocabulary.events.commission import CommissionUnderReview
+from growth.vocabulary.events.commission import CommissionUnderReview, CommissionVoided
 
 MAX_TOLD = 100
+NOT_NEW = "not_new"
+"""Why a commission on a first order is void: another id of the invitee had bought before."""
 
 
 class CommissionsKnown(Struct, frozen=True):
@@ -49,8 +53,7 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
         money[one.inviter_id, one.month] -= one.amount_fen
     await store.count_money(tx, money)
     firsts = await store.lock(tx, await store.find_rivals(tx, user_id, ""))
-    changes = zip(firsts, model.priced(firsts), strict=True)
-    await book(tx, [], [(before, after) for before, after in changes if before != after], now)
+    await _judge_firsts(tx, firsts, now)
     await emit(
         tx,
         *[
@@ -63,5 +66,31 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
                 reasons=[Reason.SAME_PERSON],
             )
             for one in doubted
+        ],
+    )
+
+
+async def _judge_firsts(tx: Tx, firsts: Sequence[Commission], now: datetime) -> None:
+    """Choose the one first order; take back what was earned by one where the other id had bought before."""
+    new = {one.relation_id: await store.was_new(tx, one.relation_id) for one in firsts}
+    judged = [
+        one if new[one.relation_id] else model.worth(replace(one, state="void", decision=NOT_NEW), 0) for one in firsts
+    ]
+    changes = list(zip(firsts, model.priced(judged), strict=True))
+    await book(tx, [], [(before, after) for before, after in changes if before != after], now)
+    await emit(
+        tx,
+        *[
+            CommissionVoided(
+                at=now,
+                commission_id=after.commission_id,
+                inviter_id=after.inviter_id,
+                order_id=after.order_id,
+                amount_fen=0,
+                was_fen=before.amount_fen,
+                reason=NOT_NEW,
+            )
+            for before, after in changes
+            if after.state == "void" != before.state
         ],
     )
