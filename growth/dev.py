@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import secrets
 import signal
@@ -11,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -19,19 +20,21 @@ from rich.console import Console
 from growth.demo import DemoShop, put_demo_shop
 from growth.embedded import EmbeddedServerError, EmbeddedServers
 from growth.embedded.processes import start_process
+from growth.embedded.waiting import Waiting, is_taken, listens, taken, why_dead
 from growth.plumbing.identity import Identity
 from growth.plumbing.migrate import migrate_up
 from growth.plumbing.telemetry import configure_logging
 from growth.settings import Settings, load_settings
 from growth.vocabulary import clock
 
-READY_SECONDS = 20.0
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.05
 PROBE_SECONDS = 2.0
-MAX_FAST_DEATHS = 3
-"""A process that ends this often within `FAST_DEATH_SECONDS` of its start has a fault that a restart does not mend."""
-FAST_DEATH_SECONDS = 10.0
+MAX_SAID = 300
+"""Characters that are shown of an answer."""
+MAX_EARLY_DEATHS = 3
+"""A process that ends so often before it listened has a fault that a restart does not mend."""
 TOKEN_SECONDS = 30 * 24 * 3600
 
 console = Console(highlight=False, soft_wrap=True)
@@ -44,6 +47,7 @@ def run_dev(port: int, data: str) -> int:
     stop = Stop()
     configure_logging("warning", json=False)
     try:
+        _find_ports_free(port, metrics_port_beside(port), metrics_port_beside(port) + 1)
         console.print(f"Starting Postgres and Valkey in {data_dir} …")
         with EmbeddedServers.start(data_dir) as servers:
             settings = _settings(servers, data_dir, port)
@@ -53,6 +57,17 @@ def run_dev(port: int, data: str) -> int:
     except EmbeddedServerError as error:
         console.print(f"[red]growth dev:[/red] {error}")
         return 1
+
+
+def metrics_port_beside(port: int) -> int:
+    """Return the api's port of metrics; the worker's is the next."""
+    return port + 1000 if port < 60_000 else port - 1000  # noqa: PLR2004 - ports end at 65,535
+
+
+def _find_ports_free(*ports: int) -> None:
+    for port in ports:
+        if is_taken(port):
+            raise EmbeddedServerError(f"{taken(port)}. Next step: end that, or choose another: growth dev --port N")
 
 
 class Stop:
@@ -70,13 +85,15 @@ class Stop:
 class Process:
     """One of ours, started again when it dies."""
 
-    def __init__(self, name: str, data_dir: Path, *options: str) -> None:
+    def __init__(self, name: str, data_dir: Path, port: int, *options: str, ports: Sequence[int]) -> None:
+        """`port` is what it listens on when all else is done; `ports` are all of its own."""
         self.name = name
         self._options = options
         self.log = data_dir / f"{name}.log"
         self._data_dir = data_dir
-        self._fast_deaths = 0
-        self._started_at = 0.0
+        self._port, self._ports = port, ports
+        self._early_deaths = 0
+        self._has_listened = False
         self._start()
 
     @property
@@ -89,8 +106,18 @@ class Process:
         """Say whether it lives."""
         return self._process.poll() is None
 
+    @property
+    def listens(self) -> bool:
+        """Say whether it has come as far as to listen on its port."""
+        self._has_listened = self._has_listened or listens(self.pid, self._port)
+        return self._has_listened
+
+    def why_dead(self) -> str:
+        """Say why it ended."""
+        return why_dead(self.name, self._process.returncode, self.log, self._ports)
+
     def _start(self) -> None:
-        self._started_at = time.monotonic()
+        self._has_listened = False
         with self.log.open("ab") as output:
             self._process = start_process(
                 [sys.executable, "-m", "growth", self.name, *self._options],
@@ -103,11 +130,12 @@ class Process:
     def ensure_running(self) -> bool:
         """Start it again if it died; say so. Raises `EmbeddedServerError` when that does not help."""
         if self.running:
+            if self.listens:
+                self._early_deaths = 0
             return False
-        fast = time.monotonic() - self._started_at < FAST_DEATH_SECONDS
-        self._fast_deaths = self._fast_deaths + 1 if fast else 0
-        if self._fast_deaths >= MAX_FAST_DEATHS:
-            raise EmbeddedServerError(f"{self.name} ends as soon as it starts; {self.log} says why")
+        self._early_deaths += not self._has_listened
+        if self._early_deaths >= MAX_EARLY_DEATHS:
+            raise EmbeddedServerError(f"{self.name} ends whenever it starts. {self.why_dead()}")
         self._start()
         return True
 
@@ -122,10 +150,13 @@ class Process:
 
 
 def _run(servers: EmbeddedServers, settings: Settings, shop: DemoShop, data_dir: Path, stop: Stop) -> int:
-    worker_port = settings.metrics_port + 1
-    processes = [Process("serve", data_dir), Process("worker", data_dir, "--metrics-port", str(worker_port))]
+    api_ports, worker_port = (settings.port, settings.metrics_port), settings.metrics_port + 1
+    processes = [
+        Process("serve", data_dir, settings.port, ports=api_ports),
+        Process("worker", data_dir, worker_port, "--metrics-port", str(worker_port), ports=[worker_port]),
+    ]
     try:
-        _await_ready(settings.port, processes[0], stop)
+        _await_ready(settings.port, processes, stop)
         facts = _write_facts(servers, settings, shop, data_dir, processes)
         if not stop.asked:
             _tell(settings, shop, data_dir, facts)
@@ -153,7 +184,7 @@ def _settings(servers: EmbeddedServers, data_dir: Path, port: int) -> Settings:
         "GROWTH_ENVIRONMENT": "development",
         "GROWTH_HOST": "127.0.0.1",
         "GROWTH_PORT": str(port),
-        "GROWTH_METRICS_PORT": str(port + 1000 if port < 60_000 else port - 1000),  # noqa: PLR2004 - ports end at 65,535
+        "GROWTH_METRICS_PORT": str(metrics_port_beside(port)),
         "GROWTH_POSTGRES_DSN": servers.postgres.dsn,
         "GROWTH_REDIS_URL": servers.valkey.url,
         "GROWTH_JWT_SECRET": known["jwt_secret"],
@@ -175,19 +206,29 @@ def _secrets(path: Path) -> Mapping[str, str]:
     return found
 
 
-def _await_ready(port: int, process: Process, stop: Stop) -> None:
-    give_up_at = time.monotonic() + READY_SECONDS
+def _await_ready(port: int, processes: Sequence[Process], stop: Stop) -> None:
+    """Wait as long as the processes live. Raises `EmbeddedServerError` with the reason when one has died."""
+    waiting = Waiting(" and ".join(process.name for process in processes), last_resort_seconds=math.inf)
     while not stop.asked:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PROBE_SECONDS):
-                if process.running:
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        if not process.running or time.monotonic() > give_up_at:
-            last = process.log.read_text(errors="replace").splitlines()[-5:]
-            raise EmbeddedServerError("the api did not start (is the port taken?):\n  " + "\n  ".join(last))
-        time.sleep(0.05)
+        why = _not_ready(port) if all(process.listens for process in processes) else "starting"
+        for process in processes:
+            if not process.running:
+                raise EmbeddedServerError(process.why_dead())
+        if not why:
+            return
+        waiting.goes_on(why)
+        time.sleep(POLL_SECONDS)
+
+
+def _not_ready(port: int) -> str:
+    """Return what `/readyz` says is missing; nothing once it is ready."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PROBE_SECONDS):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read().decode(errors="replace")[:MAX_SAID]
+    except OSError as error:  # a URLError is one
+        return str(error)
 
 
 def _write_facts(

@@ -25,12 +25,12 @@ from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.web import create_app
 from tests.documented import Document
+from tests.patience import PATIENCE_SECONDS
 from tests.shop.telling import SECRET
 
 JSON = dict[str, Any]
 Headers = dict[str, str]
 
-LIFESPAN_SECONDS = 10.0
 OK = 200
 _numbers = itertools.count(1)
 _documents: list[Document] = []
@@ -42,6 +42,13 @@ ENVIRONMENT = {
     # A test is a crowd of its own; one about limits sets them.
     "GROWTH_SHOPPER_REQUESTS_PER_SECOND": "0",
     "GROWTH_OPERATOR_REQUESTS_PER_SECOND": "0",
+}
+
+
+PATIENT = {
+    # A machine that is three times slower is no fault; a test about what a service does then sets its own.
+    f"GROWTH_{name}_SECONDS": "60"
+    for name in ("POSTGRES_ACQUIRE", "POSTGRES_STATEMENT", "REDIS_ANSWER")
 }
 
 
@@ -118,7 +125,7 @@ class RunningApp:
 async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> AsyncIterator[RunningApp]:
     """The application, started; two at once are two replicas. `environment` adds settings, in their own names."""
     where = {"GROWTH_POSTGRES_DSN": postgres_dsn, "GROWTH_REDIS_URL": redis_url}
-    settings = load_settings(ENVIRONMENT | where | environment)
+    settings = load_settings(ENVIRONMENT | PATIENT | where | environment)
     async with assembled(settings) as growth:
         growth.webhook.courier.names = NobodyKnows()
         _forget_metrics()
@@ -183,7 +190,7 @@ async def _up(asgi: ASGIApp) -> AsyncIterator[None]:
     async def told(what: str) -> None:
         await to_app.put({"type": f"lifespan.{what}"})
         answer = asyncio.ensure_future(to_server.get())
-        async with asyncio.timeout(LIFESPAN_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.wait({answer, running}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             answer.cancel()

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from growth.embedded import EmbeddedServers
 from growth.plumbing.migrate import migrate_up
+from tests.patience import PATIENCE_SECONDS
 
 TEMPLATE = "growth_template"
-CONNECT_SECONDS = 10.0
 
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 2 * 1024**3
@@ -70,8 +70,8 @@ async def empty_valkey(servers: EmbeddedServers) -> str:
 
 
 async def _command(servers: EmbeddedServers, sql: str) -> None:
-    connection = await asyncpg.connect(servers.postgres.dsn, timeout=CONNECT_SECONDS)
+    connection = await asyncpg.connect(servers.postgres.dsn, timeout=PATIENCE_SECONDS)
     try:
-        await connection.execute(sql, timeout=CONNECT_SECONDS)
+        await connection.execute(sql, timeout=PATIENCE_SECONDS)
     finally:
-        await connection.close(timeout=CONNECT_SECONDS)
+        await connection.close(timeout=PATIENCE_SECONDS)

@@ -24,6 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from growth.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedServers, EmbeddedValkey
 from growth.embedded.folder import free_port
 from growth.embedded.processes import start_process
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import scratch
 
 REPOSITORY = Path(__file__).parent.parent
@@ -94,7 +95,7 @@ def await_gone(pids: list[int]) -> None:
 
 
 async def execute(dsn: str, sql: str) -> None:
-    connection = await asyncpg.connect(dsn, timeout=5)
+    connection = await asyncpg.connect(dsn, timeout=PATIENCE_SECONDS)
     try:
         await connection.execute(sql)
     finally:
@@ -102,7 +103,7 @@ async def execute(dsn: str, sql: str) -> None:
 
 
 async def fetchval(dsn: str, sql: str) -> object:
-    connection = await asyncpg.connect(dsn, timeout=5)
+    connection = await asyncpg.connect(dsn, timeout=PATIENCE_SECONDS)
     try:
         return await connection.fetchval(sql)
     finally:
@@ -179,7 +180,7 @@ async def test_a_frozen_postgres_keeps_its_connections_and_answers_when_thawed(p
         assert not (await asyncio.wait([question], timeout=0.3))[0]
     finally:
         postgres.thaw()
-    assert await asyncio.wait_for(question, timeout=5) == 1
+    assert await asyncio.wait_for(question, timeout=PATIENCE_SECONDS) == 1
     await connection.close()
 
 
@@ -330,9 +331,9 @@ async def test_supervision_brings_a_dead_server_back(used: Path, monkeypatch: py
         restarted: asyncio.Queue[str] = asyncio.Queue()
         supervision = asyncio.create_task(servers.supervise(restarted.put_nowait))
         servers.valkey.kill()
-        assert await asyncio.wait_for(restarted.get(), timeout=10) == "Valkey"
+        assert await asyncio.wait_for(restarted.get(), timeout=PATIENCE_SECONDS) == "Valkey"
         os.kill(servers.postgres.pid, signal.SIGKILL)
-        assert await asyncio.wait_for(restarted.get(), timeout=10) == "Postgres"
+        assert await asyncio.wait_for(restarted.get(), timeout=PATIENCE_SECONDS) == "Postgres"
         assert await answers(servers)
         supervision.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -67,8 +67,8 @@ async def put_sale(database: Database, *, state: str = "published", **changes: A
 @asynccontextmanager
 async def stores(postgres_dsn: str, redis_url: str) -> AsyncIterator[tuple[Database, AnyRedis]]:
     """Both stores, as one process has them."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
-    redis = connect_redis(redis_url, max_connections=8, answer_seconds=5)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
+    redis = connect_redis(redis_url, max_connections=8, answer_seconds=60)
     try:
         yield database, redis
     finally:

@@ -14,7 +14,7 @@ What it promises:
   cleared by the next start.
 - Servers end with the process that started them: on exit, and on Linux even when that process is killed.
 - Nobody else on the machine gets in: the socket's folder is private, and TCP on 127.0.0.1 asks for a password.
-- No wait is without a bound.
+- A start is waited for as long as the server lives, aloud; one that dies is told with the end of its log.
 
 Both servers refuse or dislike to run as root, so root starts them as the user `postgres` or `nobody`.
 The wheels' own server classes are not used: they change permissions up to `/`, cannot freeze or kill, and leave

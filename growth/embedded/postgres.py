@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -15,10 +15,10 @@ import psutil
 
 from growth.embedded.errors import EmbeddedServerError
 from growth.embedded.folder import HOST, package_folder
-from growth.embedded.processes import KILL_SECONDS, start_process
+from growth.embedded.processes import KILL_SECONDS, POLL_SECONDS, start_process
 from growth.embedded.server import Server
+from growth.embedded.waiting import Waiting
 
-INITDB_SECONDS = 120.0
 SOCKET_PATH_BYTES = 100
 """A Unix socket's address holds 104 bytes on macOS and 108 on Linux."""
 SOCKET_PORT = 5432
@@ -109,12 +109,15 @@ class EmbeddedPostgres(Server):
             initdb = start_process(
                 command, cwd=self._home, output=log.fileno(), user=self._user, death_signal=signal.SIGTERM
             )
+        waiting = Waiting("initdb")
         try:
-            code = initdb.wait(INITDB_SECONDS)
-        except subprocess.TimeoutExpired:
+            while (code := initdb.poll()) is None:
+                waiting.goes_on()
+                time.sleep(POLL_SECONDS)
+        except EmbeddedServerError as error:
             initdb.kill()
             initdb.wait(KILL_SECONDS)
-            raise EmbeddedServerError(f"initdb took more than {INITDB_SECONDS:g} s. {self._log_tail()}") from None
+            raise EmbeddedServerError(f"{error}. {self._log_tail()}") from None
         if code != 0:
             raise EmbeddedServerError(f"initdb failed with {code}. {self._log_tail()}")
         unfinished.rename(self._data)

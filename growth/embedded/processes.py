@@ -23,11 +23,11 @@ except ModuleNotFoundError as error:
 
 from growth.embedded.errors import EmbeddedServerError
 
-KILL_SECONDS = 10.0
+KILL_SECONDS = 60.0
 """From SIGKILL until the kernel has let go of every process."""
 POLL_SECONDS = 0.005
-FORK_SECONDS = 60.0
-"""For the kernel to start a program on a machine that is out of breath."""
+FORK_SECONDS = 600.0
+"""For the kernel to start a program on a machine that is out of breath: a last resort."""
 
 _SERVER_USERS = ("postgres", "nobody")
 
@@ -128,7 +128,10 @@ class _ParentThread:
                 threading.Thread(target=self._work, name="embedded-servers", daemon=True).start()
         answer: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._jobs.put((job, answer))
-        result = answer.get(timeout=FORK_SECONDS)
+        try:
+            result = answer.get(timeout=FORK_SECONDS)
+        except queue.Empty:
+            raise EmbeddedServerError(f"the kernel started no process in {FORK_SECONDS:g} s") from None
         if isinstance(result, BaseException):
             raise result
         assert isinstance(result, subprocess.Popen)

@@ -27,9 +27,8 @@ from growth.embedded.processes import (
     server_user,
     start_process,
 )
+from growth.embedded.waiting import Waiting
 
-START_SECONDS = 60.0
-"""A start may have to replay the log of a crash."""
 STOP_SECONDS = 15.0
 """A graceful stop; after it the server is killed."""
 LOG_TAIL_BYTES = 2_000
@@ -177,13 +176,15 @@ class Server(ABC):
                 user=self._user,
                 death_signal=self._stop_signal,
             )
-        deadline = time.monotonic() + START_SECONDS
+        waiting = Waiting(f"{self.name} to start")
         while not self._ready(self._process.pid):
             if self._process.poll() is not None:
                 raise EmbeddedServerError(f"{self.name} did not start. {self._log_tail()}")
-            if time.monotonic() > deadline:
+            try:
+                waiting.goes_on()
+            except EmbeddedServerError as error:
                 self._kill()
-                raise EmbeddedServerError(f"{self.name} was not ready in {START_SECONDS:g} s. {self._log_tail()}")
+                raise EmbeddedServerError(f"{error}. {self._log_tail()}") from None
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:

@@ -16,11 +16,11 @@ import aiohttp
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
+from growth.embedded.waiting import Waiting, why_dead
 from growth.load.conductor import LoadError
 from growth.load.processes import Processes, cores
 from growth.load.service import Target
 
-READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
 
@@ -52,10 +52,6 @@ class Stack(Struct, frozen=True, kw_only=True):
         # With three cores or more the generator has one for itself; with two it shares with the stores.
         Processes(others).pin(set(found[1:-1] or found[1:]))
         return found[0], found[-1]
-
-
-def _end_of(log: Path) -> str:
-    return log.read_text(errors="replace")[-800:]
 
 
 def _free_port() -> int:
@@ -103,22 +99,28 @@ async def _bare(stack: AsyncExitStack, name: str, folder: Path) -> Bare:
     assert process.stdout is not None
     port = (await process.stdout.readline()).decode().strip()
     if not port:
-        raise LoadError(f"The bare server {name} did not start: {await asyncio.to_thread(_end_of, log)}")
+        await process.wait()
+        raise LoadError(await asyncio.to_thread(why_dead, f"The bare server {name}", process.returncode, log))
     return Bare(f"http://127.0.0.1:{port}", process.pid)
 
 
 async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> float:
+    """Wait as long as it lives; return the seconds it took."""
     begin = monotonic()
+    waiting = Waiting("`growth serve`")
     async with aiohttp.ClientSession() as session:
-        while process.returncode is None and monotonic() - begin < READY_SECONDS:
+        while process.returncode is None:
+            why = ""
             try:
                 async with session.get(f"{url}/readyz") as answer:
                     if answer.status == 200:  # noqa: PLR2004
                         return monotonic() - begin
+                    why = await answer.text()
             except aiohttp.ClientError:
                 pass
+            waiting.goes_on(why)
             await asyncio.sleep(0.02)
-    raise LoadError(f"`growth serve` did not become ready: {await asyncio.to_thread(_end_of, log)}")
+    raise LoadError(await asyncio.to_thread(why_dead, "`growth serve`", process.returncode, log))
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from tests.plumbing.postgres_proxy import PostgresProxy
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Database]:
-    database = await connect_postgres(postgres_dsn, max_connections=10, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=10, acquire_seconds=60, statement_seconds=60)
     yield database
     broken = await violations(database)
     await database.close()
@@ -24,7 +24,7 @@ async def database(postgres_dsn: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[AnyRedis]:
-    client = connect_redis(redis_url, max_connections=8, answer_seconds=5)
+    client = connect_redis(redis_url, max_connections=8, answer_seconds=60)
     yield client
     await client.aclose()
 
@@ -48,6 +48,6 @@ async def proxy(postgres_dsn: str) -> AsyncIterator[PostgresProxy]:
 @pytest.fixture
 async def proxied(proxy: PostgresProxy) -> AsyncIterator[Database]:
     """The same database as `database`, reached through `proxy` over few connections, with little patience."""
-    database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=0.5, statement_seconds=1)
+    database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=2, statement_seconds=3)
     yield database
     await database.close()

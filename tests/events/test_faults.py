@@ -13,6 +13,7 @@ from growth.plumbing.limits import Limiter
 from growth.plumbing.postgres import Database, Reader
 from growth.vocabulary.refusals import Unavailable
 from tests.events.telling import JSON, counts, event, names, tell
+from tests.patience import PATIENCE_SECONDS
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio
@@ -35,14 +36,14 @@ async def somebody_writing(database: Database, name: str) -> AsyncIterator[None]
 
 
 async def until_waiting(database: Database, waiting: int = 1) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < waiting:
             pass
 
 
 async def tell_again(events: Events, *told: JSON) -> Taken:
     """As a client does after a 503. Lines that were cut are noticed one by one."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             with contextlib.suppress(Unavailable):
                 return await tell(events, *told)
@@ -75,7 +76,7 @@ async def test_an_answer_lost_after_the_commit_is_a_duplicate_when_it_is_sent_ag
         with pytest.raises(Unavailable):
             await telling
     # Postgres goes on with a statement whose caller is gone.
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await names(database) != ["a", "b"]:
             pass
     taken = await tell_again(events, event("a"), event("b", "app.opened"), event("c"))

@@ -20,6 +20,7 @@ from growth.plumbing.redis import AnyRedis
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests.events.telling import NOW, ago, counts, event, names, raw_of, tell
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -176,7 +177,7 @@ async def test_64_callers_with_the_same_events_have_each_counted_once(
     told = [event(f"e{number:02}") for number in range(50)]
     dice = Random(replicas)
     batches = [dice.sample(told, len(told)) for _ in range(CALLERS)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answers = await asyncio.gather(
             *(tell(processes[place % replicas], *batch) for place, batch in enumerate(batches))
         )

@@ -23,12 +23,11 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Unavailable
 from tests.app import ENVIRONMENT
 from tests.faults.houses import House
+from tests.patience import PATIENCE_SECONDS
 from tests.shop import telling
 
 ANSWER_SECONDS = 3.0
 """So long a client waits for one answer."""
-PATIENCE_SECONDS = 60.0
-"""So long a shopper goes on asking; above every fault and its recovery."""
 DOWN_SECONDS = 0.5
 """An address that did not take a connection is left alone so long."""
 TIME_PASSES_SECONDS = 0.25

@@ -21,7 +21,7 @@ from growth.plumbing.postgres import Database
 from growth.plumbing.redis import AnyRedis
 from growth.vocabulary.refusals import Unavailable
 from tests.faults.crowd import CREATED, Acknowledged, Crowd, Paid
-from tests.faults.houses import MEND_SECONDS, House, until
+from tests.faults.houses import House, until
 
 MAX_CLAIMS = 100_000
 TOO_LATE = 5
@@ -216,7 +216,7 @@ async def _agreed(database: Database, redis: AnyRedis, sale_id: str) -> None:
         return not found
 
     try:
-        await until("both stores agree", all_agree, MEND_SECONDS)
+        await until("both stores agree", all_agree)
     except AssertionError as error:
         raise AssertionError(f"{error}: {found}") from None
 

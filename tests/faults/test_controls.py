@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from growth.embedded import EmbeddedServers
 from tests.faults import houses
 from tests.faults.crowd import CLAIM, CREATED, Crowd, Shares
-from tests.faults.houses import MEND_SECONDS, SHORT, House, faults, until
+from tests.faults.houses import SHORT, House, faults, until
 from tests.faults.launcher import Death
 from tests.faults.laws import broken_laws, differing, drop_check_on_taken, told_to
 
@@ -59,7 +59,7 @@ async def test_without_the_reconciler_units_admitted_by_a_process_that_died_stay
         async def none_is_stranded() -> bool:
             return not await differing(house.database, house.redis, sale.sale_id)
 
-        await until("the reconciler has mended it", none_is_stranded, MEND_SECONDS)
+        await until("the reconciler has mended it", none_is_stranded)
 
 
 async def test_without_the_guard_on_stock_a_redis_that_came_back_older_oversells(house: House) -> None:

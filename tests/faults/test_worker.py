@@ -15,7 +15,7 @@ from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.vocabulary.clock import now
 from tests.faults import houses
 from tests.faults.crowd import Crowd
-from tests.faults.houses import AS_SHIPPED, MEND_SECONDS, House, Process, faults, until
+from tests.faults.houses import House, Process, faults, until
 from tests.faults.launcher import Death
 from tests.faults.laws import Watch, judge, uncounted
 from tests.faults.story import MEASURED, together, withstands
@@ -54,8 +54,6 @@ UNITS_TO_FORGET = 1_000
 """More than can be claimed, one after the other, while workers die."""
 REMINDERS = 1_200
 """More than two batches."""
-DEATH_SECONDS = 180.0 if AS_SHIPPED else 60.0
-"""Six workers die one after the other, each of them when the lease of the one before has ended."""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +70,7 @@ async def all_dead(doomed: dict[str, Process]) -> None:
         return not any(process.running for process in doomed.values())
 
     try:
-        await until("all have died", all_have_ended, DEATH_SECONDS)
+        await until("all have died", all_have_ended)
     except AssertionError as error:
         alive = {step: process.log_tail() for step, process in doomed.items() if process.running}
         raise AssertionError(f"{error}; alive: {alive}") from None
@@ -139,7 +137,7 @@ async def drawn_once(house: House, crowd: Crowd) -> None:
         drawn_at = await house.database.fetchval("SELECT drawn_at FROM flash_sale.sales WHERE sale_id = $1", sale_id)
         return drawn_at is not None
 
-    await until("the sale is drawn", is_drawn, MEND_SECONDS)
+    await until("the sale is drawn", is_drawn)
     winners = await house.database.fetch(
         "SELECT DISTINCT user_id FROM flash_sale.claims WHERE sale_id = $1 AND state = 'held'", sale_id
     )
@@ -173,7 +171,7 @@ async def are_reminded(house: House, doomed: dict[str, Process]) -> None:
         )
         return bool(waiting == 0)
 
-    await until("all are reminded", all_are_sent, MEND_SECONDS)
+    await until("all are reminded", all_are_sent)
     MEASURED.append(("worker killed: at each step of reminding", 0.0, time.monotonic() - over_at))
     rows = await house.database.fetch(
         "SELECT data ->> 'user_id' AS user_id FROM plumbing.outbox WHERE type = 'flash_sale.reminder_due'"
@@ -207,7 +205,7 @@ async def test_a_listener_that_is_slow_holds_up_nobody_and_misses_nothing(house:
         async def is_behind() -> bool:
             return bool(await uncounted(house.database, crowd.sale.sale_id))
 
-        await until("the listener is behind", is_behind, MEND_SECONDS)
+        await until("the listener is behind", is_behind)
 
     crowd = await withstands(house, "a slow listener of the outbox", has_begun)
     assert crowd.slowest_seconds < seconds, "shoppers waited for the listener"

@@ -1,10 +1,8 @@
 """Processes of the service as a cluster starts them: `growth serve`, `growth worker`, an environment, no more."""
 
 import asyncio
-import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +10,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from growth.embedded.folder import free_port
+from growth.embedded.waiting import why_dead
 from tests.app import ENVIRONMENT
+from tests.patience import PATIENCE_SECONDS, inherited, until
 
-START_SECONDS = 30.0
-STOP_SECONDS = 30.0
 ANSWER_SECONDS = 2.0
-LOOK_SECONDS = 0.1
 
 
 class Running:
@@ -33,17 +30,18 @@ class Running:
         return self._log.read_text(errors="replace")
 
     async def answers(self, url: str) -> None:
-        """Wait until it answers 200 there."""
-        deadline = time.monotonic() + START_SECONDS
-        while not await asyncio.to_thread(_is_ok, url):
-            assert self.process.poll() is None, self.log()[-2000:]
-            assert time.monotonic() < deadline, self.log()[-2000:]
-            await asyncio.sleep(LOOK_SECONDS)
+        """Wait until it answers 200 there, as long as it lives."""
+
+        async def is_ok() -> bool:
+            assert self.process.poll() is None, why_dead(url, self.process.returncode, self._log)
+            return await asyncio.to_thread(_is_ok, url)
+
+        await until(is_ok, f"{url} answers")
 
     def stop(self) -> int:
         """Ask it to stop; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_SECONDS)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 def _is_ok(url: str) -> bool:
@@ -69,7 +67,7 @@ def running(
         "GROWTH_HOST": "127.0.0.1",
         "GROWTH_PORT": str(port),
         "GROWTH_METRICS_PORT": str(metrics_port),
-        "PATH": os.environ["PATH"],
+        **inherited("PATH"),
         **environment,
     }
     log = folder / f"{command[-1]}-{port}.log"
@@ -81,4 +79,4 @@ def running(
         yield Running(process, port, metrics_port, log)
     finally:
         process.kill()
-        process.wait(STOP_SECONDS)
+        process.wait(PATIENCE_SECONDS)

@@ -65,7 +65,7 @@ async def test_both_versions_sell_one_stock_side_by_side(
     command = [sys.executable, "-m", "growth"]
     before: dict[str, Any] = {"cwd": old, "environment": stores | {"PYTHONPATH": str(old)}}
     after: dict[str, Any] = {"cwd": ROOT, "environment": stores | {"PYTHONPATH": str(ROOT)}}
-    database = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
     sale = await put_sale(database, units_total=SHOPPERS)
     with (
         running([*command, "serve"], tmp_path, **before) as old_api,

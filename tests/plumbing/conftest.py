@@ -11,7 +11,7 @@ from tests.plumbing.postgres_proxy import PostgresProxy
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Database]:
-    database = await connect_postgres(postgres_dsn, max_connections=10, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=10, acquire_seconds=60, statement_seconds=60)
     yield database
     broken = await violations(database)
     await database.close()
@@ -27,6 +27,6 @@ async def proxy(postgres_dsn: str) -> AsyncIterator[PostgresProxy]:
 @pytest.fixture
 async def proxied(proxy: PostgresProxy) -> AsyncIterator[Database]:
     """The same database as `database`, reached through `proxy` over few connections, with little patience."""
-    database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=0.5, statement_seconds=1)
+    database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=2, statement_seconds=3)
     yield database
     await database.close()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from growth.plumbing.coalesce import Coalescer
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -202,7 +203,7 @@ async def test_a_runner_stopped_before_its_first_step_leaves_nobody_waiting() ->
     waiting = doubler.coalescer.submit(1)
     assert doubler.coalescer._runner is not None
     doubler.coalescer._runner.cancel()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Unavailable):
             await waiting
         assert await doubler.coalescer(2) == 4
@@ -245,7 +246,7 @@ async def test_an_answer_that_no_future_can_carry_harms_nobody_else() -> None:
         return StopIteration() if number == 1 else number * 2
 
     doubler.double = double  # type: ignore[method-assign]
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         results = await asyncio.gather(*doubler.calls(1, 2), return_exceptions=True)
     assert isinstance(results[0], Exception)
     assert results[1] == 4

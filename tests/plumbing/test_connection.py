@@ -12,11 +12,11 @@ from growth.embedded.folder import free_port
 from growth.plumbing import connection
 from growth.plumbing.connection import MAX_HEAD_BYTES, BoundedProtocol
 from growth.serving import Server
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
 SHORT_SECONDS = 0.3
-LONG_SECONDS = 5.0
 HEAD = b"POST / HTTP/1.1\r\nHost: growth\r\n"
 
 
@@ -76,7 +76,7 @@ async def port(app: App) -> AsyncIterator[int]:
 
 
 async def told(reader: asyncio.StreamReader) -> bytes:
-    async with asyncio.timeout(LONG_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             return await reader.read()
         except ConnectionError:
@@ -133,7 +133,7 @@ async def test_who_does_not_read_is_not_written_to_for_ever(port: int, app: App)
     _, writer = await open_to(port)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(HEAD + b"content-length: 0\r\n\r\n")
-    async with asyncio.timeout(LONG_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not app.answered:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     writer.close()

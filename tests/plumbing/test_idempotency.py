@@ -13,6 +13,7 @@ from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
 from growth.vocabulary.events.flash_sale import FlashSalePaused
 from growth.vocabulary.refusals import Kind, Refusal
+from tests.patience import PATIENCE_SECONDS
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +121,7 @@ async def test_a_key_that_is_still_running_is_refused_at_once(maker: Maker) -> N
     maker.before_work = wait
     first = asyncio.create_task(maker.make("key"))
     await inside.wait()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Refusal) as raised:
             await maker.make("key")
     assert raised.value.kind is idempotency.IN_PROGRESS

@@ -55,7 +55,7 @@ async def test_negative_control_each_sentence_is_broken_by_what_it_forbids(postg
 
 
 async def _connect(dsn: str) -> Database:
-    return await connect_postgres(dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    return await connect_postgres(dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
 
 
 def test_every_rooms_file_is_found_and_each_sentence_is_said_once() -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[AnyRedis]:
-    client = connect_redis(redis_url, max_connections=8, answer_seconds=5)
+    client = connect_redis(redis_url, max_connections=8, answer_seconds=60)
     yield client
     # The pool was given to the client, which therefore does not close it.
     assert isinstance(client, Redis)

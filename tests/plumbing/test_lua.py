@@ -19,6 +19,7 @@ from growth.plumbing.redis import (
     unavailable,
 )
 from growth.vocabulary.refusals import Unavailable
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +127,7 @@ async def test_a_frozen_server_fails_in_bounded_time_and_later_answers_are_not_m
     await asyncio.gather(*(other.set(f"key-{number}", number) for number in range(8)))
     await redis.ping()
     await _call(other, "CLIENT", "PAUSE", 500, "ALL")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(OUTSIDE_FAILING) as raised:
             await count(redis, ["{a}counter"], [1])
     assert isinstance(raised.value, RedisTimeoutError)
@@ -180,7 +181,7 @@ async def test_no_free_connection_is_a_failure_in_bounded_time(redis: AnyRedis) 
     assert isinstance(redis, Redis)
     pool = redis.connection_pool
     taken = [await pool.get_connection() for _ in range(4)]  # type: ignore[no-untyped-call]
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(OUTSIDE_FAILING):
             await redis.ping()
     for connection in taken:

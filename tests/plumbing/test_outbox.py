@@ -25,6 +25,7 @@ from growth.vocabulary.events.flash_sale import (
     FlashSaleResumed,
 )
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+from tests.patience import PATIENCE_SECONDS
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio
@@ -389,7 +390,7 @@ async def test_two_deliverers_at_once_share_no_event_and_the_second_goes_away_at
     await say(database, "a", "b")
     first = asyncio.create_task(deliver(database, Subscription("projection", None, handle)))
     await inside.wait()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await deliver(database, projection()) == 0
     may_end.set()
     assert await first == 2
@@ -522,7 +523,7 @@ async def test_each_partition_has_the_index_that_reading_in_order_needs(database
 async def test_making_days_waits_for_no_writer_and_holds_up_none(database: Database) -> None:
     now = _noon(await _today(database))
     async with slow_transaction(database, "slow"):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await outbox.prepare(database, now + timedelta(days=1), OUTBOX) > 0
             await say(database, "fast")
     assert await deliver_all(database, projection()) == 2
@@ -615,7 +616,7 @@ async def test_pruning_gives_up_quickly_when_a_writer_is_slow_so_that_others_nee
     today = await _today(database)
     await outbox.prepare(database, _noon(today - timedelta(days=8)), OUTBOX)
     async with slow_transaction(database, "slow"):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(Unavailable):
                 await outbox.prune(database, _noon(today), keep_days=1, log=OUTBOX)
             await say(database, "fast")

@@ -14,6 +14,7 @@ from growth.plumbing import periodic, postgres
 from growth.plumbing.periodic import LeaseLost, Periodic, Task, Turn
 from growth.plumbing.postgres import Database, Tx, connect_postgres
 from growth.vocabulary.refusals import Unavailable
+from tests.patience import PATIENCE_SECONDS
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +71,7 @@ class Worker:
 async def worker(database: Database, *tasks: Task, holder: str = "a") -> AsyncIterator[Worker]:
     running = Worker(database, list(tasks), holder)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             yield running
     finally:
         if not running.running.done():
@@ -143,7 +144,7 @@ async def test_a_worker_that_stops_hands_its_tasks_over_at_once(
             await asyncio.sleep(0.1)
             assert set(await _done(database)) == {"b"}
             await second.stops()
-            async with asyncio.timeout(periodic.LEASE_SECONDS / 2):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await _until_done(database, {"a"})
     fences = await database.fetchval("SELECT fence FROM plumbing.leases")
     assert fences == 2
@@ -236,7 +237,7 @@ async def test_nobody_takes_over_while_a_leaders_transaction_is_open_even_if_its
     other = periodic._Lease(database, Task("task", 1, _nothing), "b")
     await _expire(database)
     async with Turn(database, "task", held).transaction() as tx:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await other.hold() is None, "and is told so at once"
         await _write(tx, "a")
     assert await other.hold() is not None
@@ -262,7 +263,7 @@ async def test_a_leader_that_freezes_within_a_transaction_does_not_keep_its_task
 
     other = periodic._Lease(database, Task("task", 1, _nothing), "b")
     await _expire(database)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Unavailable):
             await freeze_and_wake_up_later()
     assert await _done(database) == []
@@ -286,7 +287,7 @@ async def test_a_turn_may_have_several_transactions_one_within_another_too(datab
     held = await lease.hold()
     assert held is not None
     turn = Turn(database, "task", held)
-    async with asyncio.timeout(2), turn.transaction() as outer:
+    async with asyncio.timeout(PATIENCE_SECONDS), turn.transaction() as outer:
         await asyncio.gather(*(_in_transaction(turn, "inner") for _ in range(3)))
         await _write(outer, "outer")
     assert await _done(database) == ["inner"] * 3 + ["outer"]
@@ -433,7 +434,7 @@ async def test_stopping_lets_the_running_turn_end_and_starts_no_other(database: 
         running.stop.set()
         await asyncio.sleep(0.02)
         may_end.set()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await running.running
     assert await _done(database) == ["a"]
     assert await database.fetchval("SELECT expires_at <= clock_timestamp() FROM plumbing.leases")
@@ -454,7 +455,7 @@ async def test_stopping_ends_a_turn_that_will_not_end_and_rolls_it_back(
 
     async with worker(database, Task("task", SOON, run)) as running:
         await inside.wait()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await running.stops()
     assert await _done(database) == []
     assert await database.fetchval("SELECT expires_at <= clock_timestamp() FROM plumbing.leases")

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from growth.plumbing import postgres
 from growth.plumbing.postgres import CommitUnknown, Database, Tx, connect_postgres
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+from tests.patience import PATIENCE_SECONDS
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ Step = Callable[[Tx], Awaitable[object]]
 
 
 async def _transact(database: Database, *steps: Step) -> None:
-    async with asyncio.timeout(5), database.transaction() as tx:
+    async with asyncio.timeout(PATIENCE_SECONDS), database.transaction() as tx:
         for step in steps:
             await step(tx)
 
@@ -79,7 +80,7 @@ async def _all_connections_work(database: Database, size: int) -> None:
             assert await tx.fetchval("SELECT pg_current_xact_id_if_assigned() IS NULL")
             await barrier.wait()
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         for _ in range(size):
             group.create_task(use())
 
@@ -123,7 +124,7 @@ async def test_what_follows_a_commit_cannot_undo_or_hold_up_the_answer(
         done.append("worked")
 
     with capture_logs() as logs:
-        async with asyncio.timeout(2), database.transaction() as tx:
+        async with asyncio.timeout(PATIENCE_SECONDS), database.transaction() as tx:
             await _note(tx, "a")
             for action in (fails, hangs, works):
                 tx.after_commit(action)
@@ -266,7 +267,7 @@ async def test_nobody_there_is_unavailable_and_comes_back_by_itself(proxied: Dat
 async def test_a_frozen_postgres_is_unavailable_in_bounded_time(proxied: Database, proxy: PostgresProxy) -> None:
     assert await proxied.fetchval("SELECT 1") == 1
     await proxy.freeze()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(Unavailable):
             await proxied.fetchval("SELECT 1")
     proxy.thaw()
@@ -402,7 +403,7 @@ async def test_closing_ends_in_bounded_time_with_a_transaction_open(postgres_dsn
 
     task = asyncio.create_task(hold())
     await inside.wait()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await database.close()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -17,25 +17,25 @@ from growth.plumbing.redis import AnyRedis, connect_redis
 from growth.plumbing.stream import Stream
 from growth.vocabulary.events.flash_sale import FlashSalePaused
 from growth.vocabulary.refusals import Unavailable
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KEY = "events"
-READY_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Database]:
-    database = await connect_postgres(postgres_dsn, max_connections=4, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=4, acquire_seconds=60, statement_seconds=60)
     yield database
     await database.close()
 
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[AnyRedis]:
-    redis = connect_redis(redis_url, max_connections=4, answer_seconds=1)
+    redis = connect_redis(redis_url, max_connections=4, answer_seconds=60)
     yield redis
     await redis.aclose()
 
@@ -78,7 +78,7 @@ async def test_killed_between_adding_and_commit_the_same_events_come_again_under
 ) -> None:
     await happen(database, "a", "b", "c")
     added = asyncio.Event()
-    victim = await connect_postgres(postgres_dsn, max_connections=1, acquire_seconds=5, statement_seconds=10)
+    victim = await connect_postgres(postgres_dsn, max_connections=1, acquire_seconds=60, statement_seconds=60)
     real = stream_on(redis).handle
 
     async def adds_and_stays(tx: Tx, envelopes: Sequence[Envelope]) -> None:
@@ -130,12 +130,12 @@ async def test_the_stream_is_trimmed_to_about_its_bound(database: Database, redi
 async def test_a_cluster_takes_it_too(database: Database, tmp_path: Path) -> None:
     node = EmbeddedValkey.start(tmp_path, options={"cluster-enabled": "yes"}, fast=True)
     try:
-        async with Redis.from_url(node.url) as client, asyncio.timeout(READY_SECONDS):
+        async with Redis.from_url(node.url) as client, asyncio.timeout(PATIENCE_SECONDS):
             await _ask(client, "CLUSTER ADDSLOTSRANGE", 0, 16_383)
             while "'cluster_state': 'ok'" not in await _ask(client, "CLUSTER INFO"):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(POLL_SECONDS)
         scheme, _, rest = node.url.partition("://")
-        cluster = connect_redis(f"{scheme}+cluster://{rest}", max_connections=2, answer_seconds=5)
+        cluster = connect_redis(f"{scheme}+cluster://{rest}", max_connections=2, answer_seconds=60)
         await happen(database, *range(20))
         assert await deliver(database, stream_on(cluster)) == 20
         assert subjects(await entries(cluster)) == [str(number) for number in range(20)]

@@ -48,7 +48,7 @@ class Balanced(HTMLParser):
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> Database:
-    return await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=20)
+    return await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
 
 
 async def gathered(database: Database, *, is_empty: bool = False) -> Gathered:

@@ -66,7 +66,7 @@ async def test_a_connection_cut_at_commit_is_mended_by_delivering_again(
     postgres_dsn: str, recorder: Recorder, cut: str, again: str
 ) -> None:
     async with PostgresProxy(postgres_dsn) as proxy:
-        database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=5, statement_seconds=5)
+        database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
         service = ShopService(database, [recorder], [SECRET])
         setattr(proxy, cut, True)
         with pytest.raises(CommitUnknown):

@@ -13,6 +13,7 @@ from growth.shop.hooks import RefundedData
 from growth.shop.model import Known
 from growth.shop.service import ShopService
 from growth.vocabulary.orders import LineOutcome, Order
+from tests.patience import PATIENCE_SECONDS
 from tests.shop.telling import (
     NOON,
     SECRET,
@@ -108,7 +109,7 @@ async def refund_while_paying(database: Database, *, waits: bool) -> Order:
     pausing = Pausing()
     service = ShopService(database, [pausing], [SECRET])
     await tell(service, placed())
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         paying = group.create_task(tell(service, paid()))
         await pausing.is_paused.wait()
         refunding = group.create_task(tell(service, refunded()))

@@ -26,6 +26,7 @@ from growth.vocabulary.events.shop import (
     ShopRefundLine,
     ShopShopperRegistered,
 )
+from tests.patience import PATIENCE_SECONDS
 from tests.shop.telling import (
     CLAIM_ID,
     JSON,
@@ -232,7 +233,7 @@ async def test_without_the_lock_of_the_shopper_there_are_several_first_orders(
     monkeypatch.setattr(store, "is_first_order", look)
     pausing = Pausing()
     service = ShopService(database, [pausing], [SECRET])
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(tell(service, paid("o1")))
         await pausing.is_paused.wait()
         await tell(service, paid("o2"))
@@ -255,7 +256,7 @@ async def refund_that_began_first(database: Database, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(store, "lock_order", dawdle)
     service = ShopService(database, [], [SECRET])
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
         group.create_task(tell(service, refunded()))
         await began.wait()
         paying = group.create_task(tell(service, paid()))

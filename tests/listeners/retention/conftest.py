@@ -67,7 +67,7 @@ def a_room(database: Database, zone: str = ZONE) -> Room:
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Database]:
-    found = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=20)
+    found = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     try:
         yield found
         assert await violations(found) == []

@@ -13,6 +13,7 @@ from growth.plumbing.outbox import Subscription, deliver, emit
 from growth.plumbing.postgres import Database, Tx, connect_postgres
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from tests.listeners.retention.conftest import Room, a_room, at, sighting, step
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +23,7 @@ AT_ONCE = 4
 @pytest.fixture
 async def unguarded(postgres_dsn: str) -> Any:
     """The room on a database whose invariants may break."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=20)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     try:
         yield a_room(database)
     finally:
@@ -45,7 +46,7 @@ async def tell_at_once(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
 
     await room.see(sighting("ann", "2026-03-01"))
     monkeypatch.setattr(store, "find", find_together)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*(room.see(sighting("ann", "2026-03-02")) for _ in range(AT_ONCE)))
 
 

@@ -95,7 +95,7 @@ def test_answers_are_those_of_counting_anew(
 ) -> None:
     async def compare() -> None:
         async with test_servers.database(servers) as dsn:
-            database = await connect_postgres(dsn, max_connections=2, acquire_seconds=5, statement_seconds=20)
+            database = await connect_postgres(dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
             try:
                 room, simple = a_room(database, zone), SimpleModel(zone)
                 await _tell(room, simple, story)

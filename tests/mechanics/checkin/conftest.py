@@ -211,7 +211,7 @@ def assemble(database: Database, almanacs: GivenTime | None = None) -> Room:
 @pytest.fixture
 async def room(postgres_dsn: str) -> AsyncIterator[Room]:
     """A process of its own, with an empty database."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     room = assemble(database)
     yield room
     await room.check_ins.drain()

@@ -144,7 +144,7 @@ async def test_checking_in_reads_no_day_however_many_there_are(room: Room) -> No
                     setattr(tx, name, _noted(getattr(tx, name), reads))
                 yield tx
 
-    watched = assemble(Watched(room.database.pool, acquire_seconds=5), room.almanacs)
+    watched = assemble(Watched(room.database.pool, acquire_seconds=60), room.almanacs)
     await watched.taps("ann", nth(4))
     assert reads
     assert [query for query in reads if "FROM checkin.days" in query or "JOIN checkin.days" in query] == []

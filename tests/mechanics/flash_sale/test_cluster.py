@@ -14,11 +14,11 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.mechanics.flash_sale.conftest import assemble
+from tests.patience import PATIENCE_SECONDS
 
 NODES = 3
 SLOTS = 16_384
 OPTIONS = {"cluster-enabled": "yes", "cluster-node-timeout": "2000", "requirepass": "one-for-all"}
-READY_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
 
@@ -35,7 +35,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EmbeddedVal
 async def cluster(nodes: list[EmbeddedValkey]) -> AsyncIterator[AnyRedis]:
     await _join(nodes)
     scheme, _, rest = nodes[0].url.partition("://")
-    client = connect_redis(f"{scheme}+cluster://{rest}", max_connections=2, answer_seconds=5)
+    client = connect_redis(f"{scheme}+cluster://{rest}", max_connections=2, answer_seconds=60)
     yield client
     await client.aclose()
 
@@ -56,7 +56,7 @@ async def _join(nodes: list[EmbeddedValkey]) -> None:
                 if n:
                     await _ask(client, "CLUSTER", "SET-CONFIG-EPOCH", n + 1)
                     await _ask(clients[0], "CLUSTER", "MEET", "127.0.0.1", nodes[n].port)
-        async with asyncio.timeout(READY_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for client in clients:
                 while b"cluster_state:ok" not in await _ask(client, "CLUSTER", "INFO"):  # noqa: ASYNC110
                     await asyncio.sleep(POLL_SECONDS)

@@ -20,7 +20,7 @@ from tests.world import a_sale
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[AnyRedis]:
-    client = connect_redis(redis_url, max_connections=4, answer_seconds=5)
+    client = connect_redis(redis_url, max_connections=4, answer_seconds=60)
     yield client
     await client.aclose()
 

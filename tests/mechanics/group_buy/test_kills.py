@@ -36,7 +36,7 @@ class Mortal(Database):
     """A pool whose transactions die before their n-th statement, or (the statement after the last) before COMMIT."""
 
     def __init__(self, database: Database, steps: int) -> None:
-        super().__init__(database.pool, acquire_seconds=5)
+        super().__init__(database.pool, acquire_seconds=60)
         self.left = steps
 
     def _step(self) -> None:

@@ -427,7 +427,7 @@ def test_whatever_happens_everybody_sits_where_the_model_says(servers: EmbeddedS
 
 async def _process(opened: AsyncExitStack, servers: EmbeddedServers) -> Room:
     dsn = await opened.enter_async_context(test_servers.database(servers))
-    database = await connect_postgres(dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     opened.push_async_callback(database.close)
     return assemble(database)
 

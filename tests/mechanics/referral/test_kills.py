@@ -39,7 +39,7 @@ class Mortal(Database):
     """A pool whose transactions die before their n-th statement, or (the statement after the last) before COMMIT."""
 
     def __init__(self, database: Database, steps: int) -> None:
-        super().__init__(database.pool, acquire_seconds=5)
+        super().__init__(database.pool, acquire_seconds=60)
         self.left = steps
 
     def _step(self) -> None:
@@ -67,7 +67,7 @@ class Deaf(Database):
     """A pool that commits, and does not hear so the first time."""
 
     def __init__(self, database: Database, *, heard: bool) -> None:
-        super().__init__(database.pool, acquire_seconds=5)
+        super().__init__(database.pool, acquire_seconds=60)
         self.heard = heard
         """Whether the first transaction was committed."""
         self.is_first = True

@@ -185,7 +185,7 @@ async def rows_of(tx: Tx | Database, table: str) -> list[str]:
 @pytest.fixture
 async def room(postgres_dsn: str) -> AsyncIterator[Room]:
     """A process of its own, with an empty database."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     yield assemble(database)
     broken = await violations(database)
     await database.close()

@@ -18,10 +18,10 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.events import Event
 from tests.mechanics.group_buy.test_guards import Undone, Without
 from tests.mechanics.task.conftest import POINTS, Room, assemble, paid, refunded, viewed
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_SECONDS = 10
 RULES = tuple(rule for rule in all_invariants() if rule.room == "task")
 
 

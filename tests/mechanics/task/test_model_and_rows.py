@@ -145,7 +145,7 @@ class World:
 
 async def build(opened: AsyncExitStack, servers: EmbeddedServers) -> World:
     dsn = await opened.enter_async_context(test_servers.database(servers))
-    database = await connect_postgres(dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     opened.push_async_callback(database.close)
     room = assemble(database)
     tea = [Condition(field="lines.sku", one_of=["tea", "cup"])]

@@ -89,7 +89,7 @@ def an_act(reason: str = "") -> Act:
 @pytest.fixture
 async def room(postgres_dsn: str) -> AsyncIterator[Room]:
     """A process of its own, with an empty database."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     yield Room(database, ShopService(database, [], [telling.SECRET]), Packs(database, ZoneInfo("Asia/Shanghai")))
     broken = await violations(database, INVARIANTS)
     await database.close()

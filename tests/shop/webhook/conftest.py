@@ -120,7 +120,7 @@ def paused(name: object = "sale-1", at: datetime | None = None) -> FlashSalePaus
 
 @pytest.fixture
 async def database(postgres_dsn: str) -> AsyncIterator[Database]:
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     yield database
     broken = await violations(database)
     await database.close()

@@ -12,12 +12,12 @@ from growth.settings import SettingsError, load_settings
 from growth.shop.webhook.model import EndpointDraft
 from growth.worker import run_worker
 from tests.app import ENVIRONMENT
+from tests.patience import PATIENCE_SECONDS
 from tests.shop.webhook.conftest import Hands, paused, room_on
 from tests.shop.webhook.receiving import receiving
 
 pytestmark = pytest.mark.anyio
 
-WAIT_SECONDS = 20.0
 POLL_SECONDS = 0.05
 
 
@@ -43,7 +43,7 @@ async def test_an_event_goes_out_by_both_outlets_of_a_running_worker(postgres_ds
         async with growth.database.transaction() as tx:
             await outbox.emit(tx, paused("sale-1"))
         await receiver.hears(1)
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not (added := await growth.redis.xlen("told")):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(POLL_SECONDS)
     assert (len(receiver.heard), added) == (1, 1)
@@ -56,10 +56,10 @@ async def test_an_outlet_that_is_switched_off_holds_nothing_back(postgres_dsn: s
     async with working(postgres_dsn, redis_url, GROWTH_STREAM="told") as growth:
         async with growth.database.transaction() as tx:
             await outbox.emit(tx, paused("sale-1"))
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while "outbox.stream" not in await cursors(growth):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
-    async with working(postgres_dsn, redis_url) as growth, asyncio.timeout(WAIT_SECONDS):
+    async with working(postgres_dsn, redis_url) as growth, asyncio.timeout(PATIENCE_SECONDS):
         while "outbox.stream" in await cursors(growth):  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 

@@ -362,7 +362,7 @@ async def test_whoever_is_acknowledged_at_the_moment_of_the_draw_is_in_it(
     sale = await put_draw(room.database, units_total=CROWD)
     turn = await turn_at(room.database, time_to_draw(sale))
     # Over two connections, or the whole crowd would hold its share lock in turns and be served before the draw.
-    database = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=5)
+    database = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
     acknowledged: set[str] = set()
     refused: Counter[str] = Counter()
     moment = asyncio.Event()

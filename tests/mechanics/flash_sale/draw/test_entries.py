@@ -164,7 +164,7 @@ async def test_the_account_and_the_allow_list_are_asked_before_the_draw(room: Ro
 async def test_an_entry_whose_commit_is_in_doubt_is_looked_up(room: Room, postgres_dsn: str) -> None:
     sale = await put_draw(room.database)
     async with PostgresProxy(postgres_dsn) as proxy:
-        database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=5, statement_seconds=5)
+        database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
         proxy.cut_after_commit = True
         entering = asyncio.create_task(Draws(database, room.stock).enter(sale, "alice", 1, in_time(sale)))
         await proxy.committed.wait()
@@ -177,7 +177,7 @@ async def test_an_entry_whose_commit_is_in_doubt_is_looked_up(room: Room, postgr
 async def test_an_entry_that_was_not_committed_is_not_acknowledged(room: Room, postgres_dsn: str) -> None:
     sale = await put_draw(room.database)
     async with PostgresProxy(postgres_dsn) as proxy:
-        database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=5, statement_seconds=5)
+        database = await connect_postgres(proxy.dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
         draws = Draws(database, room.stock)
         proxy.cut_before_commit = True
         with pytest.raises(Unavailable):

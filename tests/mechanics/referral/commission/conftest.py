@@ -11,7 +11,7 @@ from tests.mechanics.referral.commission.money import Till, assemble, broken_law
 @pytest.fixture
 async def till(postgres_dsn: str) -> AsyncIterator[Till]:
     """A process of its own, with an empty database."""
-    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=5, statement_seconds=10)
+    database = await connect_postgres(postgres_dsn, max_connections=8, acquire_seconds=60, statement_seconds=60)
     yield assemble(database)
     broken = await broken_laws(database)
     await database.close()

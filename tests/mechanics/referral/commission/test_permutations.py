@@ -102,7 +102,7 @@ async def withdraw_all(till: Till, *, is_sent: bool) -> None:
 async def till_for_all(servers: EmbeddedServers) -> AsyncIterator[Till]:
     """One database for all examples: each begins with empty tables."""
     async with test_servers.database(servers) as dsn:
-        database = await connect_postgres(dsn, max_connections=4, acquire_seconds=5, statement_seconds=10)
+        database = await connect_postgres(dsn, max_connections=4, acquire_seconds=60, statement_seconds=60)
         yield assemble(database)
         await database.close()
 

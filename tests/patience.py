@@ -1,0 +1,30 @@
+"""How long a test waits for what must happen: until it has, or the process it waits for is gone.
+
+A machine that is slow or busy is no fault, so no test counts seconds: what fails a test is what is seen. The one bound
+is a last resort for what hangs, and shared by all.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+PATIENCE_SECONDS = 300.0
+"""Below pytest's `timeout`, so that the test itself tells where it hangs."""
+LOOK_SECONDS = 0.02
+
+
+async def until(is_so: Callable[[], Awaitable[object]], what: str) -> None:
+    """Look again and again until it is so. `is_so` raises when it cannot come any more."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not await is_so():
+        assert time.monotonic() < give_up_at, f"never: {what}"
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def inherited(*names: str) -> dict[str, str]:
+    """What a process with an environment of its own keeps of ours: `names`, and the clock of `scripts/test-at`."""
+    clock = ("LD_PRELOAD", "NO_FAKE_STAT", *(name for name in os.environ if name.startswith("FAKETIME")))
+    if "FAKETIME" in os.environ:
+        names = (*names, *clock, "PYTHONPATH")
+    return {name: os.environ[name] for name in names if name in os.environ}
