@@ -166,7 +166,8 @@ class Crowd:
     async def ask_once(self, address: str, n: int) -> Answer:
         """One claim by somebody who asks one process, once; raises what the connection does."""
         headers = self._headers(f"once-{n}") | {"idempotency-key": f"once-{n}"}
-        answer = await self._once("POST", f"{address}/v1/flash-sales/{self.sale.sale_id}/claims", headers, {"units": 1})
+        path = f"/v1/flash-sales/{self.sale.sale_id}/claims"
+        answer = await self._once("POST", address + path, headers, {"units": 1}, seconds=PATIENCE_SECONDS)
         if answer.status == CREATED:
             claim_id = answer.body["claim_id"]
             self.acknowledged[claim_id] = Acknowledged(claim_id, f"once-{n}", 1)
@@ -314,16 +315,19 @@ class Crowd:
                 return SILENCE
             await asyncio.sleep(min(0.5, 0.05 * tries))
 
-    async def _once(self, method: str, url: str, headers: dict[str, str], body: object) -> Answer:
+    async def _once(
+        self, method: str, url: str, headers: dict[str, str], body: object, *, seconds: float = ANSWER_SECONDS
+    ) -> Answer:
         assert self._session is not None
+        wait = aiohttp.ClientTimeout(total=seconds)
         if isinstance(body, bytes):
             # Signed anew each time, under the same id: as a shop that delivers again.
             signed = sign(telling.SECRET, "hook", now(), body) | {"content-type": "application/json"}
-            asked = self._session.request(method, url, headers=headers | signed, data=body)
+            asked = self._session.request(method, url, headers=headers | signed, data=body, timeout=wait)
         elif body is None:
-            asked = self._session.request(method, url, headers=headers)
+            asked = self._session.request(method, url, headers=headers, timeout=wait)
         else:
-            asked = self._session.request(method, url, headers=headers, json=body)
+            asked = self._session.request(method, url, headers=headers, json=body, timeout=wait)
         async with asked as response:
             raw = await response.read()
             return Answer(response.status, json.loads(raw) if raw else {})

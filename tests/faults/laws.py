@@ -27,7 +27,6 @@ MAX_CLAIMS = 100_000
 TOO_LATE = 5
 """Newcomers beyond the last unit."""
 MAX_BROKEN_SHOWN = 20
-SELL_SECONDS = 3.0
 WATCH_SECONDS = 0.2
 STANDING_SECONDS = 1.0
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -272,7 +271,7 @@ async def _sell_the_rest(database: Database, crowd: Crowd) -> None:
         assert won <= sale.units_left
         return won == sale.units_left
 
-    await until("all units are sold", sold_out, SELL_SECONDS)
+    await until("all units are sold", sold_out)
 
 
 class Watch:

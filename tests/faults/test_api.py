@@ -11,6 +11,7 @@ import pytest
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.flash_sale.stock import Stock
+from tests.app import PATIENT
 from tests.faults import houses
 from tests.faults.crowd import CLAIM, CREATED, GIVE_BACK, PAY, Crowd, Shares
 from tests.faults.houses import House, Process, faults, until
@@ -85,14 +86,15 @@ async def test_an_api_process_killed_at_any_step_loses_no_claim_and_no_payment(h
 
 
 async def test_an_api_process_asked_to_stop_answers_everything_under_way(house: House) -> None:
-    leaving = house.process("serve", faults())
+    # What is under way waits for Postgres for as long as it takes to ask this process to stop.
+    leaving = house.process("serve", faults(), **PATIENT)
     await house.ready([leaving])
     sale = await house.put_sale(units_total=2 * IN_FLIGHT)
     crowd = Crowd(house, sale, shoppers=0)
     stock = Stock(house.redis)
     async with crowd.shopping():
         # By now its board knows the sale: it asks Postgres no more until claims are to be written.
-        await until("the board knows the sale", lambda: crowd.is_shown_by(leaving.address), 5)
+        await until("the board knows the sale", lambda: crowd.is_shown_by(leaving.address))
         await crowd.ask_once(leaving.address, IN_FLIGHT)
         house.servers.postgres.freeze()
         try:
@@ -101,7 +103,7 @@ async def test_an_api_process_asked_to_stop_answers_everything_under_way(house: 
             async def all_are_on_their_way() -> bool:
                 return (await stock.glance(sale.sale_id, 0)).taken == 1 + IN_FLIGHT
 
-            await until("all claims are on their way to Postgres", all_are_on_their_way, 5)
+            await until("all claims are on their way to Postgres", all_are_on_their_way)
             leaving.ask_to_stop()
 
             async def takes_no_more() -> bool:
@@ -112,7 +114,7 @@ async def test_an_api_process_asked_to_stop_answers_everything_under_way(house: 
                 writer.close()
                 return False
 
-            await until("no new connection is taken", takes_no_more, 5)
+            await until("no new connection is taken", takes_no_more)
         finally:
             house.servers.postgres.thaw()
         answers = await asyncio.gather(*asked)

@@ -56,7 +56,7 @@ async def test_a_line_cut_at_commit_loses_nothing_and_sells_nothing_twice(
         async def often() -> bool:
             return scissors.lines >= lines + CUTS
 
-        await until("many lines were cut", often, 20)
+        await until("many lines were cut", often)
         setattr(scissors, f"cut_{when}_commit", False)
 
     await withstands(house, f"line to Postgres cut {when} COMMIT", cut)

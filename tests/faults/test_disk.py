@@ -60,7 +60,7 @@ async def test_a_full_disk_under_postgres_mid_sale_oversells_and_loses_nothing(
         async def is_noticed() -> bool:
             return crowd.answers["claim 503"] >= REFUSED
 
-        await until("claims are refused", is_noticed, 20)
+        await until("claims are refused", is_noticed)
         ballast.unlink()
         # It may have ended itself: without room for its log it cannot go on.
         await asyncio.to_thread(servers_on_it.ensure_running)

@@ -1,7 +1,6 @@
 """Scaled out, the same laws hold: through a proxy, a pooler and a cluster, whichever part of it dies mid-sale."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,7 +20,6 @@ from tests.scaleout.estate import Estate, estate
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 AWAY_SECONDS = 2.0
-REPLAY_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,7 @@ async def test_reports_come_from_the_replica_and_decisions_never_do(house: Estat
         finally:
             await replica.close()
 
-    await until("the replica follows", follows, REPLAY_SECONDS)
+    await until("the replica follows", follows)
     async with house.database.transaction() as tx:
         key = await operators.add(tx, "reader", Role.VIEWER, now())
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
@@ -125,10 +123,8 @@ async def _names(dsn: str) -> set[str]:
 
 async def test_the_proxy_spreads_shoppers_over_all_processes(house: Estate) -> None:
     async with aiohttp.ClientSession() as session:
-        started = time.monotonic()
         answers = await asyncio.gather(*[_get(session, f"{house.proxy}/readyz") for _ in range(60)])
     assert set(answers) == {200}
-    assert time.monotonic() - started < REPLAY_SECONDS
 
 
 async def _get(session: aiohttp.ClientSession, url: str) -> int:

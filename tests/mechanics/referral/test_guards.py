@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
@@ -20,7 +21,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.orders import Order
-from tests.mechanics.referral.conftest import Room, a_draft, an_act, milestones
+from tests.mechanics.referral.conftest import ZONE, Room, a_draft, an_act, milestones
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +182,7 @@ async def test_without_the_guard_on_receipt_an_invitee_counts_twice(room: Room) 
     await room.binds("cat", "ann")
     await room.pays("cat", "o2")
     await room.buys("bob", "o1")
-    month = now().date().replace(day=1)
+    month = now().astimezone(ZoneInfo(ZONE)).date().replace(day=1)
     async with undone(room.database) as tx:
         (relation,) = await rewards.lock_relations(tx, "bob")
         assert await rewards.validate(tx, relation, "o1", now(), month) is None
@@ -217,7 +218,8 @@ async def test_without_the_guard_on_a_cap_more_are_rewarded(room: Room, guard: s
     assert await room.points("ann") == 10
     async with undone(room.database) as tx:
         (relation,) = await rewards.lock_relations(tx, "cat")
-        day = now().date()
+        # The day on which bob was rewarded, not today's: between the two may lie the merchant's midnight.
+        day = await tx.fetchval("SELECT max(day) FROM referral.inviter_days")
         assert not await rewards.take_caps(tx, relation, limits, day)
         without = Without(tx, guard)
         assert await rewards.take_caps(without, relation, limits, day)  # type: ignore[arg-type]

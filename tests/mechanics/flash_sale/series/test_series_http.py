@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -24,8 +25,12 @@ async def app(postgres_dsn: str, redis_url: str) -> AsyncIterator[RunningApp]:
 
 def a_body(**changes: Any) -> dict[str, Any]:
     """A round a day, the next one tomorrow at the latest."""
-    today = now().date().isoformat()
-    return PLAN | {"from_day": today, "days_of_week": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]} | changes
+    today = now().astimezone(ZoneInfo(PLAN["zone"])).date()
+    return (
+        PLAN
+        | {"from_day": today.isoformat(), "days_of_week": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]}
+        | changes
+    )
 
 
 async def visible(app: RunningApp) -> list[dict[str, Any]]:
