@@ -5,16 +5,31 @@ import ipaddress
 import re
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from growth.embedded import EmbeddedServers
 from tests import servers as test_servers
 
+ZONES = (UTC, ZoneInfo("Asia/Shanghai"))
+ONE_DAY_SECONDS = 60.0
+"""Many times what a test takes that is marked `one_day`."""
+
 _outside: list[str] = []
+
+
+def seconds_of_the_day(now: datetime) -> float:
+    """Return what is left of the day by UTC or of the day in Shanghai, whichever ends sooner."""
+    ends = [
+        (now + timedelta(days=1)).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0) for zone in ZONES
+    ]
+    return min((end - now).total_seconds() for end in ends)
 
 
 def published_tests() -> set[str]:
@@ -29,6 +44,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.name.partition("[")[0] in named:
             item.add_marker("published")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("one_day"):
+        # What a day's end does is told by tests that set the clock; here it would only come between two lines.
+        left = seconds_of_the_day(datetime.now(UTC))
+        if left < ONE_DAY_SECONDS:
+            time.sleep(left)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ async def listen(app: RunningApp) -> None:
                 pass
 
 
+@pytest.mark.one_day
 async def test_what_a_client_tells_is_counted(app: RunningApp) -> None:
     moment = now()
     events = [

@@ -93,6 +93,7 @@ async def test_a_program_needs_no_more_than_a_title_and_a_first_day(app: Running
     assert [row[0]["points"] for row in made.json()["rewards"]] == [1, 1, 1, 1, 1, 1, 10]
 
 
+@pytest.mark.one_day
 async def test_the_month_shows_what_there_is(app: RunningApp) -> None:
     await published(app)
     await app.shopper("ann", "POST", "/v1/check-ins")
@@ -118,6 +119,7 @@ async def test_the_month_shows_what_there_is(app: RunningApp) -> None:
         assert (await app.shopper("ann", "GET", f"/v1/check-ins?month={wrong}")).status_code == 400
 
 
+@pytest.mark.one_day
 async def test_a_make_up_is_refused_with_its_reason(app: RunningApp) -> None:
     await published(app)
     today = app.growth.checkin.almanacs.zone.day(now())

@@ -208,6 +208,7 @@ async def test_without_the_guard_on_the_order_another_refund_takes_the_invitee_a
         assert await broken(tx) == []
 
 
+@pytest.mark.one_day
 @pytest.mark.parametrize(("guard", "caps"), [("one.rewarded < $5", 1), ("rewarded < $4", 1)])
 async def test_without_the_guard_on_a_cap_more_are_rewarded(room: Room, guard: str, caps: int) -> None:
     await room.program(caps=Caps(invitees_per_day=caps) if "$5" in guard else Caps(invitees=caps))

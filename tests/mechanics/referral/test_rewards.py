@@ -199,6 +199,7 @@ async def test_a_milestone_is_reached_once_by_a_crowd(room: Room) -> None:
     assert (await room.points("ann"), await room.totals("ann")) == (0, (24, 0, 0))
 
 
+@pytest.mark.one_day
 async def test_caps_hold_for_a_day_and_in_all_and_the_invitee_loses_nothing(room: Room) -> None:
     await room.program(caps=Caps(invitees_per_day=2, invitees=3))
     for number in range(4):
@@ -221,6 +222,7 @@ async def test_caps_hold_for_a_day_and_in_all_and_the_invitee_loses_nothing(room
     assert await room.points("ann") == 30
 
 
+@pytest.mark.one_day
 async def test_a_cap_is_never_passed_by_a_crowd(room: Room) -> None:
     await room.program(caps=Caps(invitees_per_day=5))
     people = [f"u{number}" for number in range(20)]
@@ -262,6 +264,7 @@ async def test_a_closed_program_ends_and_earns_no_more(room: Room) -> None:
     assert await program_at(room.database, closes_at - timedelta(seconds=1)) is not None
 
 
+@pytest.mark.one_day
 async def test_days_long_past_are_forgotten_and_refunds_still_count(room: Room) -> None:
 
     await room.program(caps=Caps(invitees_per_day=5))

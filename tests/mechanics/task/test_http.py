@@ -80,6 +80,7 @@ async def mine(app: RunningApp, user_id: str) -> list[JSON]:
     return items
 
 
+@pytest.mark.one_day
 async def test_a_task_from_the_first_view_to_the_points(app: RunningApp) -> None:
     task_id = await published(app)
     (shown,) = await mine(app, "ann")

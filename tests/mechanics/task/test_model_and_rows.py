@@ -1,6 +1,7 @@
 """Any order, any redelivery, any batches: progress and balance are what a slow, obvious recomputation says."""
 
 import asyncio
+import functools
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import date, datetime, timedelta
@@ -72,7 +73,9 @@ def noon(days_ago: int) -> datetime:
     return in_zone(today() - timedelta(days=days_ago + 1), 12)
 
 
+@functools.cache
 def today() -> date:
+    """The merchant's day on which the comparison began: all days are counted from there."""
     return now().astimezone(ZONE).date()
 
 

@@ -34,6 +34,7 @@ async def test_who_is_erased_leaves_counts_and_no_name(room: Room) -> None:
     assert (await room.again(template)).issued == 2
 
 
+@pytest.mark.one_day
 async def test_merged_ids_have_what_both_had_and_no_limit_twice(room: Room) -> None:
     template = await room.template(claimable=True, max_per_shopper=3, max_per_shopper_per_day=2)
     mine = (await room.takes_one(template, "ann")).coupon

@@ -107,6 +107,7 @@ async def test_without_the_shoppers_limit_one_has_more_than_are_allowed(room: Ro
     assert (await anyway(room, guard, write, more))[0] is True
 
 
+@pytest.mark.one_day
 async def test_without_the_shoppers_limit_of_the_day_one_has_more_than_are_allowed_today(room: Room) -> None:
     template = await room.template(claimable=True, max_per_shopper=5, max_per_shopper_per_day=1)
     await room.takes_one(template)
@@ -116,6 +117,7 @@ async def test_without_the_shoppers_limit_of_the_day_one_has_more_than_are_allow
     assert (await anyway(room, guard, write, "SELECT max_per_shopper"))[0] is True
 
 
+@pytest.mark.one_day
 async def test_without_the_quota_of_the_day_more_are_taken_today(room: Room) -> None:
     template = await room.template(claimable=True, units_per_day=1)
     await room.takes_one(template, "bob")

@@ -103,6 +103,7 @@ async def test_takes_and_grants_at_once_never_exceed_the_quota(room: Room) -> No
     assert await rows_of(room, template) == 10
 
 
+@pytest.mark.one_day
 async def test_the_quota_of_a_day_binds_all_and_the_next_day_has_its_own(room: Room) -> None:
     template = await room.template(claimable=True, units_total=100, units_per_day=3)
     counted = await all_at_once(*[room.takes_one(template, f"u{number}") for number in range(CROWD)])
@@ -116,6 +117,7 @@ async def test_the_quota_of_a_day_binds_all_and_the_next_day_has_its_own(room: R
     await room.grants(template, "zoe")
 
 
+@pytest.mark.one_day
 async def test_the_limit_of_a_shoppers_day_begins_anew_the_next_day(room: Room) -> None:
     template = await room.template(claimable=True, units_total=100, max_per_shopper=3, max_per_shopper_per_day=2)
     assert await all_at_once(*[room.takes_one(template) for _ in range(8)]) == {
@@ -222,6 +224,7 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(room: Room, monkeypatch:
     assert await rows_of(room, template) == 1
 
 
+@pytest.mark.one_day
 async def test_shoppers_see_what_they_may_take(room: Room) -> None:
     open_one = await room.template(claimable=True, units_total=2, units_per_day=1)
     later = await room.template(claimable=True, opens_at=now() + timedelta(hours=1))
