@@ -18,6 +18,17 @@ from growth.embedded import EmbeddedServers
 from tests import servers as test_servers
 
 ZONES = (UTC, ZoneInfo("Asia/Shanghai"))
+COUNT_DAYS = (
+    "mechanics/checkin/",
+    "mechanics/flash_sale/series/",
+    "mechanics/referral/",
+    "mechanics/task/",
+    "rewards/coupon/",
+    "listeners/",
+    "events/",
+)
+"""Rooms that count days, weeks or months: of all that needs servers, `scripts/test-at --fast` runs these alone."""
+START_THEIR_OWN = ("faults/", "k8s/", "load/", "test_embedded.py", "test_starting.py")
 ONE_DAY_SECONDS = 60.0
 """Many times what a test takes that is marked `one_day`."""
 
@@ -44,6 +55,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.name.partition("[")[0] in named:
             item.add_marker("published")
+        room = item.path.relative_to(Path(__file__).parent).as_posix()
+        needs_none = "servers" not in getattr(item, "fixturenames", ()) and not room.startswith(START_THEIR_OWN)
+        if needs_none or room.startswith(COUNT_DAYS):
+            item.add_marker("fast")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

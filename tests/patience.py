@@ -23,8 +23,6 @@ async def until(is_so: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 def inherited(*names: str) -> dict[str, str]:
-    """What a process with an environment of its own keeps of ours: `names`, and the clock of `scripts/test-at`."""
-    clock = ("LD_PRELOAD", "NO_FAKE_STAT", *(name for name in os.environ if name.startswith("FAKETIME")))
-    if "FAKETIME" in os.environ:
-        names = (*names, *clock, "PYTHONPATH")
-    return {name: os.environ[name] for name in names if name in os.environ}
+    """What a process with an environment of its own keeps of ours: `names`, and the calendar of `scripts/test-at`."""
+    kept = (*names, "LD_PRELOAD", "CLOCK_OFFSET") if "CLOCK_OFFSET" in os.environ else names
+    return {name: os.environ[name] for name in kept if name in os.environ}

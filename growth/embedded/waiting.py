@@ -26,10 +26,10 @@ LOG_TAIL_LINES = 12
 class Waiting:
     """One wait, told on standard error every few seconds: silence looks like a fault."""
 
-    def __init__(self, what: str, *, last_resort_seconds: float = LAST_RESORT_SECONDS) -> None:
+    def __init__(self, what: str, *, last_resort_seconds: float | None = None) -> None:
         """`what` follows "waiting for"."""
         self._what = what
-        self._last_resort_seconds = last_resort_seconds
+        self._last_resort_seconds = LAST_RESORT_SECONDS if last_resort_seconds is None else last_resort_seconds
         self._began = self._told = time.monotonic()
 
     def goes_on(self, why: str = "") -> None:

@@ -1,10 +1,12 @@
 """A claim from the gate to the ledger."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Wanted
@@ -186,3 +188,17 @@ async def test_without_the_guard_on_the_state_a_paused_sale_sells(room: Room) ->
         await tx.execute("DELETE FROM flash_sale.claims WHERE sale_id = $1", sale.sale_id)
         await tx.execute("DELETE FROM flash_sale.holdings WHERE sale_id = $1", sale.sale_id)
     await take_unguarded(room.database, sale.sale_id, 1, "state = 'published'")
+
+
+@pytest.mark.parametrize("days", [1, 5, 400])
+async def test_a_claim_to_a_sale_that_closed_long_ago_is_no_reason_to_build_it_again_and_again(
+    room: Room, days: int
+) -> None:
+    """Its keys once ended in the past, so at once: each claim rebuilt the whole sale and was told to try again."""
+    sale = await world.put_sale(room.database, opens_at=now() - timedelta(days=days))
+    for _ in range(3):
+        with pytest.raises(Refusal) as refused:
+            await room.claim(sale.sale_id, "alice")
+        assert refused.value.kind is sales.ENDED
+    read = "SELECT generation FROM flash_sale.sales WHERE sale_id = $1"
+    assert await room.database.fetchval(read, sale.sale_id) == 1
