@@ -16,6 +16,7 @@ import pytest
 
 from growth.embedded import EmbeddedServers
 from tests import servers as test_servers
+from tests.patience import PATIENCE_SECONDS
 
 ZONES = (UTC, ZoneInfo("Asia/Shanghai"))
 COUNT_DAYS = (
@@ -67,6 +68,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         left = seconds_of_the_day(datetime.now(UTC))
         if left < ONE_DAY_SECONDS:
             time.sleep(left)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_house() -> Iterator[None]:
+    """Lets parts wait that go on without an answer after a moment: a slow machine is no answer either.
+
+    A test about such a moment sets it back.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("growth.plumbing.limits.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.plumbing.postgres.MAX_AFTER_COMMIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.mechanics.flash_sale.claim.loading.LOAD_WAIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.shop.service.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
+        yield
 
 
 @pytest.fixture(scope="session")

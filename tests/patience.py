@@ -22,6 +22,14 @@ async def until(is_so: Callable[[], Awaitable[object]], what: str) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
+def wait_until(is_so: Callable[[], object], what: str) -> None:
+    """Do the same where no loop runs."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < give_up_at, f"never: {what}"
+        time.sleep(LOOK_SECONDS)
+
+
 def inherited(*names: str) -> dict[str, str]:
     """What a process with an environment of its own keeps of ours: `names`, and the calendar of `scripts/test-at`."""
     kept = (*names, "LD_PRELOAD", "CLOCK_OFFSET") if "CLOCK_OFFSET" in os.environ else names

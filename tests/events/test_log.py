@@ -50,6 +50,7 @@ def noon(day: date) -> datetime:
 
 
 TODAY = NOW.date()
+"""By UTC, as partitions are."""
 
 
 async def test_a_follower_gets_what_was_told(database: Database, events: Events) -> None:
@@ -212,7 +213,7 @@ async def test_a_day_without_a_partition_is_taken_all_the_same(database: Databas
     follower = Follower()
     assert await follower.catch_up(database) == ["a", "b"]
     async with database.transaction() as tx:
-        await tx.execute("UPDATE events.log SET written_at = written_at - INTERVAL '9 days'")
+        await tx.execute("UPDATE events.log SET written_at = $1", noon(TODAY - timedelta(days=9)))
     assert await outbox.prune(database, noon(TODAY), 8, LOG) == 2
 
 

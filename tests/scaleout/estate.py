@@ -8,7 +8,6 @@ import asyncio
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -27,13 +26,12 @@ from growth.plumbing.redis import AnyRedis, connect_redis
 from tests import servers as test_servers
 from tests.faults.houses import House, Process, faults
 from tests.faults.launcher import Faults
+from tests.patience import until
 
 NODES = 3
 SLOTS = 16_384
 PASSWORD = "one-for-all"
-READY_SECONDS = 30.0
 TOOL_SECONDS = 120.0
-LOOK_SECONDS = 0.1
 HOST = "127.0.0.1"
 
 
@@ -91,11 +89,12 @@ async def introduce(nodes: Sequence[EmbeddedValkey]) -> None:
             if n:
                 await client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)  # type: ignore[no-untyped-call]
                 await clients[0].execute_command("CLUSTER", "MEET", HOST, nodes[n].port)  # type: ignore[no-untyped-call]
-        deadline = time.monotonic() + READY_SECONDS
         for client in clients:
-            while "cluster_state:ok" not in await _cluster_info(client):
-                assert time.monotonic() < deadline, "the nodes do not agree"
-                await asyncio.sleep(LOOK_SECONDS)
+
+            async def agrees(client: Redis = client) -> bool:
+                return "cluster_state:ok" in await _cluster_info(client)
+
+            await until(agrees, "the nodes agree")
     finally:
         for client in clients:
             await client.aclose()

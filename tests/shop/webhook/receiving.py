@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from growth.shop.webhook.delivery.sender import Sender
+from tests.patience import PATIENCE_SECONDS
 
 JSON = dict[str, Any]
 
@@ -64,9 +65,9 @@ class Receiver:
     def ids(self) -> list[str]:
         return [heard.headers["webhook-id"] for heard in self.heard]
 
-    async def hears(self, count: int, seconds: float = 20.0) -> None:
+    async def hears(self, count: int) -> None:
         """Wait until so many requests have come."""
-        async with asyncio.timeout(seconds), self._news:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._news:
             await self._news.wait_for(lambda: len(self.heard) >= count)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -13,6 +13,7 @@ from growth.plumbing.cloud_events import MEDIA_TYPE
 from growth.plumbing.outbox import Subscription
 from growth.shop.webhook import model
 from growth.shop.webhook import store as endpoints_store
+from growth.shop.webhook.delivery import courier as courier_module
 from growth.shop.webhook.delivery import sender as sender_module
 from growth.shop.webhook.delivery import store
 from growth.shop.webhook.delivery.sender import AHEAD, LEASE_SECONDS, SLOTS
@@ -20,6 +21,7 @@ from growth.shop.webhook.model import MAX_ATTEMPTS
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.events.group_buy import GroupBuyPaused
 from growth.vocabulary.refusals import Refusal, Unavailable
+from tests.patience import PATIENCE_SECONDS
 from tests.shop.webhook.conftest import SOURCE, Room, paused
 from tests.shop.webhook.receiving import Heard, answers, hangs, receiving, settled
 
@@ -280,6 +282,8 @@ async def test_a_receiver_that_hangs_holds_its_own_slots_and_nobody_elses(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender_module, "STOP_SECONDS", 0.1)
+    # Who hangs does so for as long as the quick one takes.
+    monkeypatch.setattr(courier_module, "TOTAL_SECONDS", PATIENCE_SECONDS)
     async with receiving(hangs) as hanging, receiving() as quick:
         await room.endpoint(hanging, "flash_sale.*")
         await room.endpoint(quick, "flash_sale.*")
@@ -287,7 +291,7 @@ async def test_a_receiver_that_hangs_holds_its_own_slots_and_nobody_elses(
         await room.happens(*(paused(number) for number in range(count)))
         stop = asyncio.Event()
         running = asyncio.create_task(room.sender.run(stop))
-        await quick.hears(count, seconds=10)
+        await quick.hears(count)
         assert hanging.most_at_once == SLOTS
         assert len(hanging.heard) == SLOTS
         stop.set()
