@@ -16,7 +16,7 @@ from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
-SHORT_SECONDS = 0.3
+SHORT_SECONDS = 1.0
 HEAD = b"POST / HTTP/1.1\r\nHost: growth\r\n"
 
 

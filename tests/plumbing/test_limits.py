@@ -30,7 +30,7 @@ async def redis(redis_url: str) -> AsyncIterator[AnyRedis]:
     await client.aclose(close_connection_pool=True)
 
 
-def _limiter(redis: AnyRedis, *, per_second: float = 1, burst: int = 5, name: str = "shopper") -> Limiter:
+def _limiter(redis: AnyRedis, *, per_second: float = 0.01, burst: int = 5, name: str = "shopper") -> Limiter:
     return Limiter(redis, name, per_second=per_second, burst=burst)
 
 
@@ -78,7 +78,7 @@ async def test_callers_and_limits_do_not_share(redis: AnyRedis) -> None:
 
 
 async def test_the_share_grows_back_at_the_steady_rate(redis: AnyRedis) -> None:
-    limiter = _limiter(redis, per_second=4, burst=2)
+    limiter = _limiter(redis, per_second=0.5, burst=2)
     for _ in range(2):
         assert (await limiter.ask("u-1")).allowed
     verdict = await limiter.ask("u-1")
@@ -192,9 +192,9 @@ async def test_redis_frozen_holds_nobody_up(
 
 
 async def test_keys_go_away_by_themselves(redis: AnyRedis) -> None:
-    limiter = _limiter(redis, per_second=10, burst=5)
+    limiter = _limiter(redis, per_second=0.001, burst=5)
     await limiter.ask("u-1")
-    assert 0 < await redis.pttl("limits:shopper:u-1") <= 100
+    assert 0 < await redis.pttl("limits:shopper:u-1") <= 1_000_000
 
 
 async def test_a_clock_that_jumped_back_locks_nobody_out(redis: AnyRedis) -> None:

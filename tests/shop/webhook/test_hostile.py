@@ -24,8 +24,8 @@ pytestmark = pytest.mark.anyio
 
 Reader: TypeAlias = asyncio.StreamReader
 Writer: TypeAlias = asyncio.StreamWriter
-TOTAL_SECONDS = 0.4
-BODY_SECONDS = 0.2
+TOTAL_SECONDS = 1.5
+BODY_SECONDS = 0.75
 
 
 @pytest.fixture(autouse=True)
