@@ -8,6 +8,7 @@ import pytest
 from growth.plumbing.person import memory, store
 from growth.plumbing.person.memory import People, PersonChanged, stripe_of
 from growth.plumbing.postgres import Database, connect_postgres
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -58,14 +59,14 @@ async def test_a_merge_waits_for_an_act_and_an_act_for_a_merge(database: Databas
 
 
 async def test_acts_of_one_shopper_do_not_wait_for_each_other(database: Database) -> None:
-    async with database.transaction(people=["a"]), asyncio.timeout(5):
+    async with database.transaction(people=["a"]), asyncio.timeout(PATIENCE_SECONDS):
         await _act(database, "a")
 
 
 async def test_what_another_process_merged_is_refused_before_anything_is_written(
     database: Database, postgres_dsn: str
 ) -> None:
-    other = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    other = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
     await _act(database, "a")
     await _merge(other, "a", "b")
     # This process remembers nothing of it yet.
@@ -80,7 +81,7 @@ async def test_what_another_process_merged_is_refused_before_anything_is_written
 async def test_a_change_of_another_shopper_with_the_same_lock_harms_nobody(
     database: Database, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    other = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
     monkeypatch.setattr(memory, "STRIPES", 1)
     await _act(database, "c")
     await _merge(other, "a", "b")
@@ -173,7 +174,7 @@ async def test_tokens_of_a_changed_id_are_heard_of_once(database: Database) -> N
 async def test_without_the_lock_an_act_is_committed_under_an_id_that_is_no_more(database: Database) -> None:
     """The control: a transaction that does not say by whom it writes goes through beside a merge."""
     async with database.transaction() as act:
-        await asyncio.wait_for(_merge(database, "a", "b"), 5)
+        await asyncio.wait_for(_merge(database, "a", "b"), PATIENCE_SECONDS)
         await act.execute("SELECT 1")
 
 
