@@ -131,6 +131,7 @@ async def sweep(app: RunningApp) -> None:
         await tx.execute(
             "INSERT INTO plumbing.leases (name, holder, fence, expires_at)"
             " VALUES ('t', 't', 1, now() + INTERVAL '9 seconds')"
+            " ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at"
         )
     turn = Turn(database, "t", Held("t", 1, now()))
     while await app.growth.erasures.sweep(turn):
