@@ -19,6 +19,7 @@ from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.rewards.pack.service import Packs
 from growth.settings import Settings
+from growth.shop.owed.service import RefundsRequired
 from growth.shop.service import ShopService
 from growth.shoppers import SWEPT, Shoppers
 
@@ -45,6 +46,7 @@ class Growth(Struct):
     operators: Operators
     limits: Limits
     shop: ShopService
+    refunds_required: RefundsRequired
     events: rooms.EventsIn
     webhook: rooms.Webhook
     rewards: rooms.Rewards
@@ -128,6 +130,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, redis: 
         operators=Operators(database),
         limits=_limits(settings, redis),
         shop=shop,
+        refunds_required=RefundsRequired(database),
         events=events,
         webhook=rooms.make_webhook(stores),
         rewards=rooms.Rewards(ledger=Ledger(database, replica), granting=Granting(database)),

@@ -50,6 +50,7 @@ import growth.rewards.granting.admin as granting_admin
 import growth.rewards.ledger.admin as ledger_admin
 import growth.rewards.ledger.routes as ledger_routes
 import growth.rewards.pack.admin as pack_admin
+import growth.shop.owed.admin as owed_admin
 import growth.shop.routes as shop_routes
 import growth.shop.webhook.admin as webhook_admin
 import growth.shop.webhook.delivery.admin as delivery_admin
@@ -120,6 +121,7 @@ def routers() -> Sequence[Router]:
         events_routes.router,
         retention_admin.router,
         shop_routes.router,
+        owed_admin.router,
         webhook_admin.router,
         delivery_admin.router,
         shoppers.router,
@@ -238,6 +240,7 @@ def _services(growth: Growth) -> dict[str, Provide]:
     return {
         "database": _given(growth.database),
         "shop": _given(growth.shop),
+        "refunds_required": _given(growth.refunds_required),
         "events": _after_shopper(growth.events.events),
         "webhooks": _given(growth.webhook.webhooks),
         "deliveries": _given(growth.webhook.deliveries),

@@ -8,8 +8,9 @@ Facts are merged, never ordered: a fact adds to the row of its order and takes n
 arrival ends in the same row. What was paid for counts more than what was placed: lines of `order.paid` replace those
 of `order.placed`, whichever came first. Refunds count from the moment the paid lines are known. Others take part as
 `OrderParticipant`s: in the same transaction, and under the lock of the order, they bring their own objects to the
-state that the facts imply.
+state that the facts imply. What is owed back of a line, whoever found it out, is a row and an event of `owed/`.
 
 Invariants: an event id is applied at most once and answered alike ever after; a fact is never changed by a later
-contradiction; a line is never refunded beyond its units or its amount.
+contradiction; a refund is kept as it was told, and never counts beyond the units and the amount of its line; what is
+owed back for a line is told once, and again only where it grows.
 """

@@ -74,8 +74,9 @@ class LineTold(_Told, frozen=True):
     sku: ShopsId
     units: Units
     amount_fen: Fen
-    """For all units together."""
+    """What the line cost, all units together, however it was paid."""
     claim_id: OurId | None = None
+    """Of one claim there may be several lines: those that together have its units pay for it."""
     seat_id: OurId | None = None
     coupon_id: OurId | None = None
 
@@ -85,7 +86,11 @@ class LineTold(_Told, frozen=True):
 
 
 class RefundLineTold(_Told, frozen=True):
-    """How much of one line was paid back: units, money, or both."""
+    """How much of one line was paid back: units, money, or both. All units, or all money: the line is refunded.
+
+    What exceeds a line (freight, goodwill) is kept and counts as far as it goes. Once refunds reach all that the order
+    cost, it is refunded whole, whichever lines they name.
+    """
 
     line_id: ShopsId
     units: Annotated[int, Meta(ge=0, le=MAX_UNITS)]
@@ -112,7 +117,11 @@ class PaidData(_Told, frozen=True, kw_only=True):
     user_id: ShopsId
     paid_at: Moment
     paid_fen: Fen
-    """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
+    """What the shopper paid in all, in money: with freight, after every deduction. Not the sum of the lines.
+
+    Where lines cost more, a balance or a gift card paid the rest: commissions are of this, spread over lines in
+    proportion. With 0 nobody has bought, and nobody earns.
+    """
     lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
 

@@ -3,7 +3,7 @@ SELECT source, event_id, type
 FROM shop.events
 WHERE outcome IS NULL;
 
--- name: Of every paid line, as much counts as refunded as the shop told, and never more than the line has.
+-- name: Of every paid line, as much counts as refunded as the shop told, and never more than the line has
 SELECT line.order_id, line.line_id, line.units, line.refunded_units, line.amount_fen, line.refunded_fen
 FROM shop.order_lines AS line
 JOIN shop.orders AS heard ON heard.order_id = line.order_id AND heard.paid_at IS NOT NULL
@@ -12,8 +12,38 @@ LEFT JOIN (
     FROM shop.refund_lines
     GROUP BY order_id, line_id
 ) AS told ON told.order_id = line.order_id AND told.line_id = line.line_id
+-- All that the order cost is back, of whatever lines it was told: so that of each is.
+LEFT JOIN (
+    SELECT back.order_id
+    FROM (SELECT order_id, sum(amount_fen) AS fen FROM shop.refund_lines GROUP BY order_id) AS back
+    JOIN shop.orders AS one ON one.order_id = back.order_id
+    JOIN (SELECT order_id, sum(amount_fen) AS fen FROM shop.order_lines GROUP BY order_id) AS cost
+      ON cost.order_id = back.order_id
+    WHERE back.fen > 0
+      AND back.fen >= greatest(one.paid_fen, cost.fen)
+) AS whole ON whole.order_id = line.order_id
 WHERE line.refunded_units <> LEAST(line.units, coalesce(told.units, 0))
-   OR line.refunded_fen <> LEAST(line.amount_fen, coalesce(told.amount_fen, 0));
+   OR line.refunded_fen <> CASE
+        WHEN whole.order_id IS NOT NULL THEN line.amount_fen
+        ELSE LEAST(line.amount_fen, coalesce(told.amount_fen, 0))
+    END;
+
+-- name: What is owed back is owed of a paid line, and never more than that cost
+SELECT owed.order_id, owed.line_id, owed.owed_fen, line.amount_fen
+FROM shop.refunds_required AS owed
+LEFT JOIN shop.orders AS heard ON heard.order_id = owed.order_id AND heard.paid_at IS NOT NULL
+LEFT JOIN shop.order_lines AS line
+       ON line.order_id = heard.order_id
+      AND line.line_id = owed.line_id
+WHERE line.line_id IS NULL
+   OR owed.owed_fen > line.amount_fen;
+
+-- name: Nothing is owed back of a line that was paid back
+SELECT owed.order_id, owed.line_id, owed.reasons
+FROM shop.refunds_required AS owed
+JOIN shop.order_lines AS line USING (order_id, line_id)
+WHERE owed.settled_at IS NULL
+  AND (line.refunded_units = line.units OR line.amount_fen > 0 AND owed.owed_fen <= line.refunded_fen);
 
 -- name: Nothing counts as refunded before the order is known to be paid.
 SELECT line.order_id, line.line_id, line.refunded_units, line.refunded_fen

@@ -68,7 +68,9 @@ class EventsOperation(Operation):
     description=(
         "CloudEvents 1.0, signed after Standard Webhooks. Each event is applied once, on its own: a bad one is "
         "`rejected` and its neighbours are applied. They may come in any order, and again; after 503 or silence send "
-        "the hook again. Types that nobody listens to are `ignored`."
+        "the hook again. Types that nobody listens to are `ignored`. A line with `owed_fen` must be paid back, whole "
+        "where it says `refund_required`; the event `shop.refund_required` tells it once, and "
+        "`GET /admin/v1/refunds-required` lists it."
     ),
     request_max_body_size=MAX_BODY_BYTES,
 )

@@ -21,6 +21,7 @@ from growth.shop.hooks import (
     OrderReceived,
     OrderRefunded,
     OtherHook,
+    PaidData,
     PointsHook,
     PointsReturned,
     PointsSpent,
@@ -37,9 +38,12 @@ from growth.shop.model import (
     Known,
     OrderParticipant,
     PointsDesk,
-    Refund,
     Registration,
 )
+from growth.shop.owed import service as owed
+from growth.shop.refund import model as refund
+from growth.shop.refund import store as refund_store
+from growth.shop.refund.model import Refund, Told
 from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
@@ -199,30 +203,33 @@ class ShopService:
         own = await _merge(tx, hook, said, known)
         if own.outcome is Outcome.REJECTED:
             return own
-        notes: list[LineOutcome] = []
-        if isinstance(hook, OrderPaid) and own is APPLIED:
-            notes.extend(model.refund_notes(await store.refunds_beyond(tx, order_id)))
         order = await store.read_order(tx, order_id)
         assert order is not None
+        notes: list[LineOutcome] = []
         if own is APPLIED:
-            await outbox.emit(tx, *await _events(tx, hook, order, now))
+            order, events, notes = await _new(tx, hook, order, now)
+            await outbox.emit(tx, *events)
         # Also after what was already known: whoever came to take part since then catches up.
+        said_of_lines: list[LineOutcome] = []
         for participant in self._participants:
-            notes.extend(await participant.settle(tx, order, now))
-        return model.answer_of(own, notes)
+            said_of_lines.extend(await participant.settle(tx, order, now))
+        is_new_payment = isinstance(hook, OrderPaid) and own is APPLIED
+        if order.is_paid and (not is_new_payment or owed.may_owe(order, said_of_lines)):
+            said_of_lines = await owed.judge(tx, order, said_of_lines, now)
+        return model.answer_of(own, [*notes, *said_of_lines])
 
 
 async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str = "") -> frozenset[str]:
-    """Return those of `user_ids` who ever bought: who paid an order, and were not paid back for all of it.
+    """Return those of `user_ids` who have bought (`vocabulary/orders.py` says what that is); the others are newcomers.
 
     Participants ask in the transaction of the order that they settle, and leave that one out.
     """
-    return await store.buyers(reader, user_ids, except_order)
+    return frozenset(await store.buyers(reader, user_ids, except_order))
 
 
 async def bought_since(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, datetime]:
     """Return since when each of `user_ids` has bought, see `has_bought`; those who have not are missing."""
-    return await store.bought_since(reader, user_ids)
+    return await store.buyers(reader, user_ids, "")
 
 
 async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:
@@ -253,25 +260,53 @@ async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:
     return APPLIED if await shoppers.reregister(tx, data) else ALREADY_KNOWN
 
 
-async def _events(tx: Tx, hook: OrderHook, order: Order, now: datetime) -> Sequence[ShopOrderEvent]:
-    """Return the events of a fact that is new to `order`: what needs the payment waits until that is known."""
+async def _new(
+    tx: Tx, hook: OrderHook, order: Order, now: datetime
+) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
+    """Return `order` with a fact that is new to it counted, its events, and what is to be said of its lines.
+
+    What needs the payment waits until that is known.
+    """
     match hook:
         case OrderPlaced(data=placed):
-            return [model.placed_event(placed, now)]
+            return order, [model.placed_event(placed, now)], []
         case OrderPaid(data=paid):
-            is_first = await store.is_first_order(tx, paid.user_id, paid.order_id)
-            refunds = await store.refunds(tx, paid.order_id)
-            return model.paid_events(paid, refunds, order.received_at, is_first_order=is_first, now=now)
+            return await _paid(tx, paid, order, now)
         case OrderClosed():
-            return [ShopOrderClosed(at=now, order_id=order.order_id, user_id=order.user_id, closed_at=hook.time)]
-        case OrderReceived() if order.is_paid and order.user_id is not None:
-            return [model.received_event(order.order_id, order.user_id, hook.time, now)]
+            closed = ShopOrderClosed(at=now, order_id=order.order_id, user_id=order.user_id, closed_at=hook.time)
+            return order, [closed], []
+        case OrderReceived() if order.is_paid:
+            return order, [model.received_event(order, hook.time, now)], []
         case OrderRefunded(data=data) if order.is_paid:
-            lines = [(line.line_id, line.units, line.amount_fen) for line in data.lines]
-            event = model.refunded_event(order, Refund(data.refund_id, hook.time, lines), now)
-            return [event] if event else []
+            told = await refund_store.told_in_all(tx, order.order_id)
+            counted = refund.counted(order, told)
+            await refund_store.count(tx, counted)
+            this = Refund(data.refund_id, hook.time, [(one.line_id, one.units, one.amount_fen) for one in data.lines])
+            event = refund.event_of(order, counted, this, now)
+            notes = refund.notes(counted, told, [one.line_id for one in data.lines])
+            return counted, [event] if event else [], notes
         case _:
-            return []
+            return order, [], []
+
+
+async def _paid(
+    tx: Tx, paid: PaidData, order: Order, now: datetime
+) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
+    """Count what was refunded too early; tell of the payment, and then of what was told before its time."""
+    await store.take_shoppers_turn(tx, paid.user_id)
+    # A statement of its own: it sees what was committed while the turn was waited for.
+    is_first = order.is_purchase and not await store.buyers(tx, [paid.user_id], order.order_id)
+    events: list[ShopOrderEvent] = [model.paid_event(order, paid, is_first_order=is_first, now=now)]
+    told: dict[str, Told] = {}
+    if refunds := await refund_store.refunds(tx, order.order_id):
+        events += refund.replayed(order, refunds, now)
+        for one in refunds:
+            refund.add(told, one)
+        order = refund.counted(order, told)
+        await refund_store.count(tx, order)
+    if order.received_at is not None:
+        events.append(model.received_event(order, order.received_at, now))
+    return order, events, refund.notes(order, told, told)
 
 
 async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
@@ -292,23 +327,18 @@ async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
             answer = ALREADY_KNOWN if known.is_received else APPLIED
             await store.receive(tx, data.order_id, hook.time)
         case OrderRefunded():
-            answer = await _refund(tx, hook, said, known)
+            answer = await _refund(tx, hook, said)
         case _:
             assert_never(hook)
     return answer
 
 
-async def _refund(tx: Tx, hook: OrderRefunded, said: bytes, known: Known) -> Answer:
-    refund = hook.data
-    answer = model.judge_told_again(said, await store.refund_content(tx, refund.order_id, refund.refund_id))
+async def _refund(tx: Tx, hook: OrderRefunded, said: bytes) -> Answer:
+    data = hook.data
+    answer = model.judge_told_again(said, await refund_store.content(tx, data.order_id, data.refund_id))
     if answer is ALREADY_KNOWN:
-        await store.redate_refund(tx, refund, hook.time)
-    if answer is not APPLIED:
-        return answer
-    # Before the payment is heard of, nobody knows the lines: what is told is kept, and counts when it is.
-    if known.paid_content is not None and not await store.count_refund(tx, refund):
-        order = await store.read_order(tx, refund.order_id)
-        assert order is not None
-        return model.refund_that_exceeds(refund, order)
-    await store.keep_refund(tx, refund, hook.time, said)
-    return APPLIED
+        await refund_store.redate(tx, data, hook.time)
+    elif answer is APPLIED:
+        # As it was told, whatever the order has: how much counts is said once its lines are known.
+        await refund_store.keep(tx, data, hook.time, said)
+    return answer

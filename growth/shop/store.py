@@ -1,13 +1,14 @@
 """Every SQL statement of the shop's room. Those on one order run under the lock that `lock_order` takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from growth.plumbing.postgres import Reader, Tx
-from growth.shop.hooks import KnownHook, LineTold, PaidData, PlacedData, RefundedData
-from growth.shop.model import Answer, Known, Refund
+from growth.shop import model
+from growth.shop.hooks import KnownHook, LineTold, PaidData, PlacedData
+from growth.shop.model import Answer, Known
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 
 
@@ -122,7 +123,7 @@ async def place(tx: Tx, data: PlacedData, said: bytes) -> None:
 
 
 async def pay(tx: Tx, data: PaidData, said: bytes) -> None:
-    """Add that the order was paid; its lines replace those that were placed, and refunds told before now count."""
+    """Add that the order was paid; its lines replace those that were placed."""
     was_placed = await tx.fetchval(
         """
         UPDATE shop.orders
@@ -140,21 +141,6 @@ async def pay(tx: Tx, data: PaidData, said: bytes) -> None:
     if was_placed:
         await tx.execute("DELETE FROM shop.order_lines WHERE order_id = $1", data.order_id)
     await _add_lines(tx, data.order_id, data.lines)
-    await tx.execute(
-        """
-        UPDATE shop.order_lines AS line
-        SET refunded_units = LEAST(line.units, told.units),
-            refunded_fen = LEAST(line.amount_fen, told.amount_fen)
-        FROM (
-            SELECT line_id, sum(units) AS units, sum(amount_fen) AS amount_fen
-            FROM shop.refund_lines
-            WHERE order_id = $1
-            GROUP BY line_id
-        ) AS told
-        WHERE line.order_id = $1 AND line.line_id = told.line_id
-        """,
-        data.order_id,
-    )
 
 
 async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
@@ -175,24 +161,9 @@ async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
     )
 
 
-async def is_first_order(tx: Tx, user_id: str, order_id: str) -> bool:
-    """Say whether the shopper is known to have paid no other order; others of theirs wait for this transaction."""
+async def take_shoppers_turn(tx: Tx, user_id: str) -> None:
+    """Wait for other first orders of the shopper; others wait for this transaction."""
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('shop.first_order:' || $1, 0))", user_id)
-    # A statement of its own: it sees what was committed while the lock was waited for.
-    is_first: bool = await tx.fetchval(
-        """
-        SELECT NOT EXISTS (
-            SELECT
-            FROM shop.orders
-            WHERE user_id = $1
-              AND paid_at IS NOT NULL
-              AND order_id <> $2
-        )
-        """,
-        user_id,
-        order_id,
-    )
-    return is_first
 
 
 async def close(tx: Tx, order_id: str, closed_at: datetime) -> None:
@@ -211,124 +182,6 @@ async def receive(tx: Tx, order_id: str, received_at: datetime) -> None:
         order_id,
         received_at,
     )
-
-
-async def refund_content(tx: Tx, order_id: str, refund_id: str) -> bytes | None:
-    """Return the content that a refund was told with, if it was."""
-    said: bytes | None = await tx.fetchval(
-        "SELECT content FROM shop.refunds WHERE order_id = $1 AND refund_id = $2",
-        order_id,
-        refund_id,
-    )
-    return said
-
-
-async def count_refund(tx: Tx, data: RefundedData) -> bool:
-    """Add a refund to the paid lines: to all of them, or, if one has less left than that, to none."""
-    status = await tx.execute(
-        """
-        WITH told AS (
-            SELECT *
-            FROM unnest($2::text[], $3::integer[], $4::bigint[]) AS told (line_id, units, amount_fen)
-        ), fitting AS (
-            SELECT count(*) AS lines
-            FROM told
-            JOIN shop.order_lines AS line ON line.order_id = $1 AND line.line_id = told.line_id
-            WHERE line.refunded_units + told.units <= line.units
-              AND line.refunded_fen + told.amount_fen <= line.amount_fen
-        )
-        UPDATE shop.order_lines AS line
-        SET refunded_units = line.refunded_units + told.units,
-            refunded_fen = line.refunded_fen + told.amount_fen
-        FROM told, fitting
-        WHERE line.order_id = $1
-          AND line.line_id = told.line_id
-          AND fitting.lines = cardinality($2::text[])
-        """,
-        data.order_id,
-        [line.line_id for line in data.lines],
-        [line.units for line in data.lines],
-        [line.amount_fen for line in data.lines],
-    )
-    return bool(status == f"UPDATE {len(data.lines)}")
-
-
-async def keep_refund(tx: Tx, data: RefundedData, refunded_at: datetime, said: bytes) -> None:
-    """Keep a refund as it was told."""
-    await tx.execute(
-        "INSERT INTO shop.refunds (order_id, refund_id, content, refunded_at) VALUES ($1, $2, $3, $4)",
-        data.order_id,
-        data.refund_id,
-        said,
-        refunded_at,
-    )
-    await tx.execute(
-        """
-        INSERT INTO shop.refund_lines (order_id, refund_id, line_id, units, amount_fen)
-        SELECT $1, $2, told.*
-        FROM unnest($3::text[], $4::integer[], $5::bigint[]) AS told
-        """,
-        data.order_id,
-        data.refund_id,
-        [line.line_id for line in data.lines],
-        [line.units for line in data.lines],
-        [line.amount_fen for line in data.lines],
-    )
-
-
-async def redate_refund(tx: Tx, data: RefundedData, refunded_at: datetime) -> None:
-    """A refund was told again; the earliest time counts."""
-    await tx.execute(
-        """
-        UPDATE shop.refunds
-        SET refunded_at = $3
-        WHERE order_id = $1 AND refund_id = $2 AND refunded_at > $3
-        """,
-        data.order_id,
-        data.refund_id,
-        refunded_at,
-    )
-
-
-async def refunds(tx: Tx, order_id: str) -> Sequence[Refund]:
-    """Return what was told of refunds of the order, earliest first."""
-    rows = await tx.fetch(
-        """
-        SELECT refund_id, refund.refunded_at, line.line_id, line.units, line.amount_fen
-        FROM shop.refunds AS refund
-        JOIN shop.refund_lines AS line USING (order_id, refund_id)
-        WHERE refund.order_id = $1
-        ORDER BY refund.refunded_at, refund_id, line.line_id
-        """,
-        order_id,
-    )
-    told: dict[str, Refund] = {}
-    for row in rows:
-        refund = told.setdefault(row["refund_id"], Refund(row["refund_id"], row["refunded_at"], []))
-        refund.lines.append((row["line_id"], row["units"], row["amount_fen"]))
-    return list(told.values())
-
-
-async def refunds_beyond(tx: Tx, order_id: str) -> Mapping[str, bool]:
-    """Return the lines of which more was refunded than they have, and for each whether the order has it at all."""
-    rows = await tx.fetch(
-        """
-        SELECT told.line_id, line.line_id IS NOT NULL AS is_known
-        FROM (
-            SELECT line_id, sum(units) AS units, sum(amount_fen) AS amount_fen
-            FROM shop.refund_lines
-            WHERE order_id = $1
-            GROUP BY line_id
-        ) AS told
-        LEFT JOIN shop.order_lines AS line ON line.order_id = $1 AND line.line_id = told.line_id
-        WHERE line.line_id IS NULL
-           OR told.units > line.units
-           OR told.amount_fen > line.amount_fen
-        ORDER BY told.line_id
-        """,
-        order_id,
-    )
-    return {row["line_id"]: row["is_known"] for row in rows}
 
 
 async def read_order(reader: Reader, order_id: str) -> Order | None:
@@ -352,29 +205,14 @@ async def read_order(reader: Reader, order_id: str) -> Order | None:
         """,
         order_id,
     )
-    return Order(**head, lines=tuple(OrderLine(**line) for line in lines))
+    return model.with_what_was_paid(Order(**head, lines=tuple(OrderLine(**line) for line in lines)))
 
 
-async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> frozenset[str]:
-    """Return those who paid an order, `except_order` aside, of which something was not paid back."""
-    rows = await reader.fetch(
-        """
-        SELECT DISTINCT bought.user_id
-        FROM shop.orders AS bought
-        JOIN shop.order_lines AS line USING (order_id)
-        WHERE bought.user_id = ANY ($1::text[])
-          AND bought.paid_at IS NOT NULL
-          AND bought.order_id <> $2
-          AND line.refunded_units < line.units
-        """,
-        user_ids,
-        except_order,
-    )
-    return frozenset(row["user_id"] for row in rows)
+async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> dict[str, datetime]:
+    """Return since when each has bought by another order than `except_order`: `Order.is_bought`, in SQL.
 
-
-async def bought_since(reader: Reader, user_ids: Sequence[str]) -> dict[str, datetime]:
-    """Return when each of `user_ids` first paid for what was not all paid back; those who did not are missing."""
+    Those who have not are missing.
+    """
     rows = await reader.fetch(
         """
         SELECT bought.user_id, min(bought.paid_at) AS since
@@ -382,9 +220,13 @@ async def bought_since(reader: Reader, user_ids: Sequence[str]) -> dict[str, dat
         JOIN shop.order_lines AS line USING (order_id)
         WHERE bought.user_id = ANY ($1::text[])
           AND bought.paid_at IS NOT NULL
+          AND bought.paid_fen > 0
+          AND bought.order_id <> $2
           AND line.refunded_units < line.units
+          AND line.refunded_fen < line.amount_fen
         GROUP BY bought.user_id
         """,
         user_ids,
+        except_order,
     )
     return {row["user_id"]: row["since"] for row in rows}

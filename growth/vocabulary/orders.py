@@ -1,5 +1,22 @@
-"""Orders of the shop, as rooms that take part in them see them."""
+"""Orders of the shop, as rooms that take part in them see them: the one place that says what a fact of an order means.
 
+*Refunded*, of a line: all its units came back, or all its money did ("all the money, keep the goods" has no units). Of
+an order: every line that cost something is refunded. A gift of 0 fen that the shopper keeps does not keep the order
+from being refunded; a line of 0 fen is refunded by its units alone. More money than a line cost (freight, goodwill)
+counts as far as the line goes; once all refunds together reach what the whole order cost, every line that cost
+something is refunded, however the money was spread over lines (`shop/refund` counts so).
+
+*A purchase* is a paid order for whose lines money was paid. *Bought* has who made a purchase that is not refunded;
+whoever has not is a *newcomer*. The *first order* of a shopper is a purchase made while they have bought by no other.
+An order for which nothing was paid (0 in all, or freight alone) is none of these and earns nobody anything; what it
+holds (a claim of price 0) it pays for all the same.
+
+*What was paid* for lines never exceeds what was paid in all: where lines cost more than `paid_fen` (the rest came from
+a balance, points, a gift card), `paid_fen` is spread over them in proportion. Whoever earns by amount earns by that.
+What the shop must pay back is of what the line cost, and so is what counts as refunded.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -26,6 +43,11 @@ class LineOutcome(Struct, frozen=True):
     code: str = ""
     """Stable, `room.reason`; empty where the outcome says it all."""
     detail: str = ""
+    owed_fen: int | None = None
+    """What the shop must still pay back of the line, all reasons together; null where nothing.
+
+    A room says it only where it is a part of the line: for its own reason.
+    """
 
 
 class OrderLine(Struct, frozen=True, kw_only=True):
@@ -35,7 +57,9 @@ class OrderLine(Struct, frozen=True, kw_only=True):
     sku: str
     units: int
     amount_fen: int
-    """Paid for the whole line, all its units together."""
+    """What the whole line cost, all its units together, however it was paid."""
+    unpaid_fen: int = 0
+    """What of it was not paid in money: 0 unless the lines of the order cost more than was paid in all."""
     claim_id: str | None = None
     """The flash-sale claim that this line pays for. Never beside a seat."""
     seat_id: str | None = None
@@ -48,8 +72,28 @@ class OrderLine(Struct, frozen=True, kw_only=True):
 
     @property
     def is_refunded(self) -> bool:
-        """Whether all units of the line were paid back."""
-        return self.refunded_units == self.units
+        """Whether all units of the line came back, or all its money did."""
+        return self.refunded_units == self.units or 0 < self.amount_fen == self.refunded_fen
+
+    @property
+    def units_back(self) -> int:
+        """Units that the shopper no longer pays for: all, where all the money came back."""
+        return self.units if self.is_refunded else self.refunded_units
+
+    @property
+    def paid_fen(self) -> int:
+        """What was paid for the line in money."""
+        return self.amount_fen - self.unpaid_fen
+
+    @property
+    def kept_fen(self) -> int:
+        """What of that money the house keeps; refunds count against money first."""
+        return 0 if self.is_refunded else max(0, self.paid_fen - self.refunded_fen)
+
+    @property
+    def left_fen(self) -> int:
+        """What there is still to pay back of the line."""
+        return 0 if self.is_refunded else self.amount_fen - self.refunded_fen
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -70,3 +114,37 @@ class Order(Struct, frozen=True, kw_only=True):
     def is_paid(self) -> bool:
         """Whether the payment was heard of: then the user, the lines and what was refunded of them are final facts."""
         return self.paid_at is not None
+
+    @property
+    def is_purchase(self) -> bool:
+        """Whether money was paid for the lines."""
+        return self.is_paid and any(line.paid_fen > 0 for line in self.lines)
+
+    @property
+    def is_refunded(self) -> bool:
+        """Whether every line that cost something is refunded; every line, where none did."""
+        lines = [line for line in self.lines if line.amount_fen > 0] or self.lines
+        return self.is_paid and all(line.is_refunded for line in lines)
+
+    @property
+    def is_bought(self) -> bool:
+        """Whether its shopper has bought by it. `shop.store.buyers` says the same of all orders of a shopper."""
+        return self.is_purchase and not self.is_refunded
+
+
+def spread(fen: int, amounts_fen: Sequence[int]) -> list[int]:
+    """Divide `fen` over amounts in proportion to them, in whole fen, by the largest remainder.
+
+    `fen` must not exceed their sum. The shares sum up to it, and none exceeds its amount. Of equal remainders the
+    earlier gets the fen.
+    """
+    total_fen = sum(amounts_fen)
+    assert 0 <= fen <= total_fen
+    if total_fen == 0:
+        return [0 for _ in amounts_fen]
+    shares = [fen * amount // total_fen for amount in amounts_fen]
+    remainders = [fen * amount % total_fen for amount in amounts_fen]
+    left = fen - sum(shares)
+    for index in sorted(range(len(shares)), key=lambda index: (-remainders[index], index))[:left]:
+        shares[index] += 1
+    return shares

@@ -69,7 +69,13 @@ async def test_lines_say_what_became_of_them(shop: Shop, recorder: Recorder) -> 
     (result,) = await shop.tells(paid("o1", line("1"), line("2", claim_id=CLAIM_ID)))
     assert result["outcome"] == "refund_required"
     assert result["lines"] == [
-        {"line_id": "2", "outcome": "refund_required", "code": "flash_sale.sold_out", "detail": "nothing left"}
+        {
+            "line_id": "2",
+            "outcome": "refund_required",
+            "code": "flash_sale.sold_out",
+            "detail": "nothing left",
+            "owed_fen": 200,
+        }
     ]
     (again,) = await shop.tells(paid("o1", line("1"), line("2", claim_id=CLAIM_ID)))
     assert (again["outcome"], again["code"], again["lines"]) == ("duplicate", "refund_required", result["lines"])

@@ -10,7 +10,7 @@ import pytest
 
 from growth.plumbing.postgres import Database, Tx
 from growth.shop import store
-from growth.shop.service import ShopService
+from growth.shop.service import ShopService, has_bought
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from tests.shop.telling import (
     JSON,
@@ -18,7 +18,6 @@ from tests.shop.telling import (
     Recorder,
     as_one_order,
     at,
-    broken,
     closed,
     line,
     of,
@@ -157,54 +156,105 @@ async def test_an_id_taken_for_another_order_is_not_applied_to_it(database: Data
 
 
 @pytest.mark.parametrize(
-    ("lines", "code"),
+    ("lines", "ends", "notes"),
     [
-        ([of(3, 0)], "shop.refund_exceeds_line"),
-        ([of(0, 201)], "shop.refund_exceeds_line"),
-        ([of(1, 1), of(3, 1, "2")], "shop.refund_exceeds_line"),
-        ([of(1, 1), of(1, 1, "9")], "shop.no_such_line"),
+        ([of(3, 0)], [(2, 0), (0, 0)], ["1 applied shop.refund_clipped"]),
+        ([of(0, 201)], [(0, 200), (0, 0)], ["1 applied shop.refund_clipped"]),
+        ([of(1, 1), of(3, 1, "2")], [(1, 1), (2, 1)], ["2 applied shop.refund_clipped"]),
+        ([of(1, 1), of(1, 1, "9")], [(1, 1), (0, 0)], ["9 ignored shop.no_such_line"]),
+        ([of(1, 10, "9")], [(0, 0), (0, 0)], ["9 ignored shop.no_such_line"]),
     ],
 )
-async def test_a_refund_of_more_than_there_is_changes_nothing(
-    database: Database, service: ShopService, lines: list[JSON], code: str
+async def test_a_refund_of_more_than_there_is_counts_as_far_as_lines_go_and_says_so_in_either_order(
+    database: Database,
+    service: ShopService,
+    lines: list[JSON],
+    ends: list[tuple[int, int]],
+    notes: list[str],
 ) -> None:
-    await tell(service, paid("o1", line("1"), line("2")))
-    before = await stored(database)
-    (result,) = await tell(service, refunded("o1", "r", *lines))
-    assert (result.outcome, result.code) == (Outcome.REJECTED, code)
-    assert lines[-1]["line_id"] in result.detail
-    assert await stored(database) == before
+    payment, refund = paid("o1", line("1"), line("2"), paid_fen=400), refunded("o1", "r", *lines)
+    for order_id, told in (("a", [payment, refund]), ("b", [refund, payment])):
+        mine = [one | {"id": order_id + one["id"], "data": one["data"] | {"order_id": order_id}} for one in told]
+        results = await tell(service, *mine)
+        assert outcomes(results) == ["applied", "applied"]
+        assert [f"{one.line_id} {one.outcome} {one.code}" for one in results[1].lines] == notes
+        order = await store.read_order(database, order_id)
+        assert order is not None
+        assert [(one.refunded_units, one.refunded_fen) for one in order.lines] == ends
+    # As it was told, to the last fen.
+    kept = {tuple(row[1:]) for row in (await stored(database))["refund_lines"]}
+    assert kept == {("r", one["line_id"], one["units"], one["amount_fen"]) for one in lines}
 
 
-async def test_what_is_left_of_a_line_can_be_refunded_to_the_last_fen(service: ShopService) -> None:
-    results = await tell(
-        service,
-        paid(),
-        refunded("o1", "a", of(1, 199)),
-        refunded("o1", "b", of(2, 1)),
-        refunded("o1", "c", of(1, 2)),
-        refunded("o1", "d", of(1, 1)),
-        refunded("o1", "e", of(0, 1)),
-    )
-    beyond = "rejected shop.refund_exceeds_line"
-    assert outcomes(results) == ["applied", "applied", beyond, beyond, "applied", beyond]
+async def test_freight_in_the_refund_of_a_line_leaves_nothing_of_it(database: Database, service: ShopService) -> None:
+    await tell(service, paid("o1", line(units=1, amount_fen=10_000), paid_fen=10_500))
+    (result,) = await tell(service, refunded("o1", "r", of(1, 10_500)))
+    assert (outcomes([result]), [one.code for one in result.lines]) == (["applied"], ["shop.refund_clipped"])
+    assert await has_bought(database, ["u1"]) == frozenset()
 
 
-async def test_early_refunds_beyond_the_line_count_as_far_as_it_goes_and_the_payment_says_so(
-    database: Database, service: ShopService, recorder: Recorder
+@pytest.mark.parametrize(
+    ("lines", "is_refunded"),
+    [
+        ([of(0, 400)], True),
+        ([of(0, 300), of(0, 100, "2")], True),
+        ([of(0, 400, "elsewhere")], True),
+        ([of(0, 399)], False),
+        # With the freight, as much as the lines cost; but not as much as was paid.
+        ([of(0, 200), of(0, 150, "freight")], False),
+    ],
+)
+async def test_once_all_that_the_order_cost_is_back_all_its_lines_are_however_it_was_spread(
+    database: Database, service: ShopService, recorder: Recorder, lines: list[JSON], *, is_refunded: bool
 ) -> None:
-    early = [refunded("o1", "a", of(2, 150)), refunded("o1", "b", of(1, 10), of(1, 1, "9"))]
-    assert outcomes(await tell(service, placed(), *early)) == ["applied"] * 3
-    (result,) = await tell(service, paid())
-    assert result.outcome is Outcome.APPLIED
-    assert [(one.line_id, one.outcome, one.code) for one in result.lines] == [
-        ("1", Outcome.APPLIED, "shop.refund_clipped"),
-        ("9", Outcome.IGNORED, "shop.no_such_line"),
+    await tell(service, paid("o1", line("1"), line("2", amount_fen=150), line("3", amount_fen=0), paid_fen=400))
+    await tell(service, refunded("o1", "r", *lines))
+    order = recorder.seen[-1]
+    assert order.is_refunded is is_refunded
+    assert all(one.is_refunded for one in order.lines[:2]) is is_refunded
+    assert not order.lines[2].is_refunded
+    assert bool(await has_bought(database, ["u1"])) is not is_refunded
+
+
+# --- what facts mean ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "bought"),
+    [
+        ([paid()], True),
+        ([placed()], False),
+        ([paid(paid_fen=0)], False),
+        ([paid("o1", line(amount_fen=0), paid_fen=0)], False),
+        ([paid("o1", line(amount_fen=0), paid_fen=600)], False),
+        ([paid("o1", line(), paid_fen=1)], True),
+        ([paid(), refunded("o1", "r", of(0, 200))], False),
+        ([paid(), refunded("o1", "r", of(2, 0))], False),
+        ([paid(), refunded("o1", "r", of(1, 199))], True),
+        ([paid("o1", line("1"), line("2", amount_fen=0)), refunded("o1", "r", of(2, 200))], False),
+        ([paid("o1", line("1"), line("2", amount_fen=0)), refunded("o1", "r", of(2, 0, "2"))], True),
+    ],
+)
+async def test_who_has_bought_is_the_same_for_one_order_and_for_all_of_a_shopper(
+    database: Database, service: ShopService, recorder: Recorder, told: list[JSON], *, bought: bool
+) -> None:
+    await tell(service, *told)
+    assert recorder.seen[-1].is_bought is bought
+    assert await has_bought(database, ["u1", "nobody"]) == (frozenset({"u1"}) if bought else frozenset())
+    assert await has_bought(database, ["u1"], "o1") == frozenset()
+
+
+async def test_lines_are_paid_no_more_than_was_paid_in_all(service: ShopService, recorder: Recorder) -> None:
+    lines = line("1", amount_fen=100), line("2", amount_fen=200), line("3", amount_fen=0)
+    await tell(service, *(paid(f"o{fen}", *lines, paid_fen=fen) for fen in (0, 1, 150, 299, 300, 900)))
+    assert [[one.paid_fen for one in order.lines] for order in recorder.seen] == [
+        [0, 0, 0],
+        [0, 1, 0],
+        [50, 100, 0],
+        [100, 199, 0],
+        [100, 200, 0],
+        [100, 200, 0],
     ]
-    (only,) = recorder.seen[-1].lines
-    assert (only.refunded_units, only.refunded_fen) == (2, 160)
-    assert outcomes(await tell(service, refunded("o1", "c", of(1, 1)))) == ["rejected shop.refund_exceeds_line"]
-    assert not await broken(database)
 
 
 # --- participants ---------------------------------------------------------------------------------------------------

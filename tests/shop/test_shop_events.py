@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from growth.plumbing.outbox import Envelope, Subscription, deliver
 from growth.plumbing.postgres import Database, Tx
-from growth.shop import model, store
-from growth.shop.hooks import LineTold, PaidData
-from growth.shop.model import Refund, Registration
+from growth.shop import store
+from growth.shop.model import Registration
+from growth.shop.refund import model as refund_model
+from growth.shop.refund.model import Refund
 from growth.shop.service import ShopService, registration
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.shop import (
@@ -26,6 +27,7 @@ from growth.vocabulary.events.shop import (
     ShopRefundLine,
     ShopShopperRegistered,
 )
+from growth.vocabulary.orders import Order, OrderLine
 from tests.patience import PATIENCE_SECONDS
 from tests.shop.telling import (
     CLAIM_ID,
@@ -126,8 +128,14 @@ async def test_redelivered_and_retold_facts_are_told_once(database: Database, se
 
 
 async def test_rejected_facts_are_not_told(database: Database, service: ShopService) -> None:
-    await tell(service, paid(), paid(paid_fen=1, id_="x"), placed(user_id="u2"), refunded("o1", "r", of(3, 0)))
-    assert kinds(await events(database)) == ["Paid"]
+    again = refunded("o1", "r", of(1, 1), id_="y")
+    await tell(service, paid(), paid(paid_fen=1, id_="x"), placed(user_id="u2"), refunded("o1", "r", of(3, 0)), again)
+    assert kinds(await events(database)) == ["Paid", "Refunded"]
+
+
+async def test_a_refund_of_which_nothing_counts_any_more_is_not_told(database: Database, service: ShopService) -> None:
+    await tell(service, paid(), refunded("o1", "a", of(2, 200)), refunded("o1", "b", of(1, 1)))
+    assert kinds(await events(database)) == ["Paid", "Refunded"]
 
 
 async def test_in_every_order_of_arrival_the_payment_comes_before_what_needs_it(
@@ -175,7 +183,8 @@ async def test_money_back_for_all_of_an_order_is_whole_once(database: Database, 
         refunded("o1", "c", of(2, 0)),
     )
     heard = [event for event in await events(database) if isinstance(event, ShopOrderRefunded)]
-    assert [(refund.refund_id, refund.is_whole) for refund in heard] == [("a", False), ("b", True), ("c", False)]
+    # The gift of 0 fen says nothing of the money.
+    assert [(refund.refund_id, refund.is_whole) for refund in heard] == [("a", True), ("b", False), ("c", False)]
 
 
 async def test_a_receipt_heard_before_the_payment_is_told_with_its_earliest_time(
@@ -213,9 +222,24 @@ async def firsts(database: Database) -> list[str]:
     return [event.order_id for event in heard if isinstance(event, ShopOrderPaid) and event.is_first_order]
 
 
-async def test_a_first_order_paid_back_whole_stays_the_first(database: Database, service: ShopService) -> None:
+async def test_who_was_paid_back_whole_has_not_bought_so_that_the_next_order_is_the_first(
+    database: Database, service: ShopService
+) -> None:
     await tell(service, placed("o0"), paid("o1"), refunded("o1", "r", of(2, 200)), paid("o2"), paid("p", user_id="u2"))
-    assert await firsts(database) == ["o1", "p"]
+    await tell(service, paid("o3"))
+    assert await firsts(database) == ["o1", "o2", "p"]
+
+
+async def test_an_order_of_nothing_is_nobodys_first(database: Database, service: ShopService) -> None:
+    sample = line(amount_fen=0)
+    await tell(service, paid("freight", sample, paid_fen=600), paid("by-card", paid_fen=0), paid("real"), paid("next"))
+    heard = [event for event in await events(database) if isinstance(event, ShopOrderPaid)]
+    assert [(event.is_purchase, event.is_first_order) for event in heard] == [
+        (False, False),
+        (False, False),
+        (True, True),
+        (True, False),
+    ]
 
 
 async def test_of_64_orders_paid_at_once_one_is_the_first(database: Database, service: ShopService) -> None:
@@ -226,11 +250,7 @@ async def test_of_64_orders_paid_at_once_one_is_the_first(database: Database, se
 async def test_without_the_lock_of_the_shopper_there_are_several_first_orders(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def look(tx: Tx, user_id: str, order_id: str) -> bool:
-        sql = "SELECT count(*) FROM shop.orders WHERE user_id = $1 AND paid_at IS NOT NULL AND order_id <> $2"
-        return bool(await tx.fetchval(sql, user_id, order_id) == 0)
-
-    monkeypatch.setattr(store, "is_first_order", look)
+    monkeypatch.setattr(store, "take_shoppers_turn", no_turns)
     pausing = Pausing()
     service = ShopService(database, [pausing], [SECRET])
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
@@ -305,22 +325,31 @@ AMOUNTS = st.tuples(st.sampled_from(["1", "2", "3"]), st.integers(0, 4), st.inte
 @given(
     lines=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50)), min_size=1, max_size=2),
     refunds=st.lists(st.lists(AMOUNTS, min_size=1, max_size=3, unique_by=lambda told: told[0]), max_size=5),
+    freight=st.integers(0, 20),
 )
 def test_early_refunds_count_unit_by_unit_and_fen_by_fen(
-    lines: list[tuple[int, int]], refunds: list[list[tuple[str, int, int]]]
+    lines: list[tuple[int, int]], refunds: list[list[tuple[str, int, int]]], freight: int
 ) -> None:
-    told = tuple(
-        LineTold(line_id=str(place + 1), sku="tea", units=units, amount_fen=fen)
-        for place, (units, fen) in enumerate(lines)
+    cost = sum(fen for _, fen in lines) + freight
+    order = Order(
+        order_id="o",
+        user_id="u",
+        paid_at=NOON,
+        paid_fen=cost,
+        lines=tuple(
+            OrderLine(line_id=str(place + 1), sku="tea", units=units, amount_fen=fen)
+            for place, (units, fen) in enumerate(lines)
+        ),
     )
-    order = PaidData(order_id="o", user_id="u", paid_at=NOON, paid_fen=0, lines=told)
-    early = [Refund(str(number), NOON, amounts) for number, amounts in enumerate(refunds)]
-    heard = model.paid_events(order, early, None, is_first_order=True, now=NOON)[1:]
-    counted = [event for event in heard if isinstance(event, ShopOrderRefunded)]
-    for line_told in told:
-        mine = [one for event in counted for one in event.lines if one.line_id == line_told.line_id]
-        asked = [amount for refund in refunds for amount in refund if amount[0] == line_told.line_id]
-        assert sum(one.units for one in mine) == min(line_told.units, sum(amount[1] for amount in asked))
-        assert sum(one.amount_fen for one in mine) == min(line_told.amount_fen, sum(amount[2] for amount in asked))
+    counted = refund_model.replayed(
+        order, [Refund(str(number), NOON, told) for number, told in enumerate(refunds)], NOON
+    )
+    is_all_back = 0 < cost <= sum(amount[2] for refund in refunds for amount in refund)
+    for told in order.lines:
+        mine = [one for event in counted for one in event.lines if one.line_id == told.line_id]
+        asked = [amount for refund in refunds for amount in refund if amount[0] == told.line_id]
+        assert sum(one.units for one in mine) == min(told.units, sum(amount[1] for amount in asked))
+        fen = told.amount_fen if is_all_back else min(told.amount_fen, sum(amount[2] for amount in asked))
+        assert sum(one.amount_fen for one in mine) == fen
     assert all(one.units or one.amount_fen for event in counted for one in event.lines)
     assert sum(event.is_whole for event in counted) <= 1

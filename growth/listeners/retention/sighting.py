@@ -62,6 +62,12 @@ def _bound(event: Any) -> Iterable[Sighting]:
         yield Sighting(user_id=event.invitee_id, at=event.at, kind=KINDS.index("referral"), inviter=event.inviter_id)
 
 
+def _paid(event: Any) -> Iterable[Sighting]:
+    # Who pays nothing was here, and has not bought.
+    step = Step.BOUGHT if event.is_purchase else None
+    yield Sighting(user_id=event.user_id, at=event.paid_at, kind=KINDS.index("order"), step=step)
+
+
 ACTIVITY: Mapping[str, Extract] = {
     "flash_sale.claim_held": _by("flash_sale", step=Step.CLAIMED),
     "flash_sale.claim_paid": _by("flash_sale", step=Step.PAID),
@@ -77,7 +83,7 @@ ACTIVITY: Mapping[str, Extract] = {
     "coupon.issued": _by("coupon", reason="taken"),
     "coupon.used": _by("coupon"),
     "shop.order_placed": _by("order", at="placed_at"),
-    "shop.order_paid": _by("order", at="paid_at", step=Step.BOUGHT),
+    "shop.order_paid": _paid,
     "shop.shopper_registered": _registered,
     "withdrawal.requested": _by("referral"),
     "withdrawal.cancelled": _by("referral"),
@@ -156,6 +162,7 @@ NO_ACTIVITY: frozenset[str] = frozenset(
         # A receipt is often confirmed by the carrier, a refund or a closed order by the shop.
         "shop.order_received",
         "shop.order_refunded",
+        "shop.refund_required",
         "shop.order_closed",
     }
 )

@@ -41,7 +41,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     """`reward` if the count were reached by it, `count`, or `ignore`."""
     code: str
     """`counts`, or why not: `other_event`, `before_start`, `after_end`, `too_late`, `in_the_future`, `filtered`,
-    `no_value`, `not_published`, `told_before`, `done_before`."""
+    `no_value`, `nothing_paid`, `not_published`, `told_before`, `done_before`."""
     because: str
     at: datetime
     period_on: date

@@ -97,9 +97,10 @@ class CouponVoided(CouponEvent, frozen=True, kw_only=True, tag="coupon.voided"):
 
 
 class CouponRefundRequired(CouponEvent, frozen=True, kw_only=True, tag="coupon.refund_required"):
-    """An order line was paid with a coupon that it could not have: the shop must pay the line back. Told once.
+    """Deprecated: listen to `shop.refund_required`, which tells what is owed of a line once, for all reasons together.
 
-    `user_id` is whoever the coupon belongs to, `buyer_id` who paid.
+    An order line was paid with a coupon that it could not have: the shop must pay the line back. Told once. Ends with
+    the next release. `user_id` is whoever the coupon belongs to, `buyer_id` who paid.
     """
 
     order_id: str

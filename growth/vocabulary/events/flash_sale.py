@@ -86,7 +86,11 @@ class FlashSaleClaimRefunded(FlashSaleClaimEvent, frozen=True, kw_only=True, tag
 
 
 class FlashSaleRefundRequired(FlashSaleClaimEvent, frozen=True, kw_only=True, tag="flash_sale.refund_required"):
-    """Money came in for units that cannot be given: the shop must pay this order line back. Once for each line."""
+    """Deprecated: listen to `shop.refund_required`, which tells what is owed of a line once, for all reasons together.
+
+    Money came in for units that cannot be given: the shop must pay this order line back. Once for each line. Ends with
+    the next release.
+    """
 
     order_id: str
     line_id: str

@@ -34,6 +34,7 @@ GLOSSARY: Mapping[str, str] = {
     "placed_at": "When the order was placed, UTC.",
     "program_id": "The campaign.",
     "reason": "Why, as a code.",
+    "reasons": "Why, as codes.",
     "received_at": "When the shopper had the goods, UTC.",
     "refund_id": "The refund, by the shop's own id.",
     "refunded_at": "When it was paid back, UTC.",

@@ -136,7 +136,10 @@ class GroupBuySeatRefunded(GroupBuySeatEvent, frozen=True, kw_only=True, tag="gr
 
 
 class GroupBuyRefundRequired(GroupBuySeatEvent, frozen=True, kw_only=True, tag="group_buy.refund_required"):
-    """The shop must pay `amount_fen` of this order line back. Once for each line."""
+    """Deprecated: listen to `shop.refund_required`, which tells what is owed of a line once, for all reasons together.
+
+    The shop must pay `amount_fen` of this order line back. Once for each line. Ends with the next release.
+    """
 
     order_id: str
     line_id: str

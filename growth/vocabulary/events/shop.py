@@ -28,7 +28,7 @@ class ShopOrderLine(Struct, frozen=True, kw_only=True):
 
 
 class ShopRefundLine(Struct, frozen=True, kw_only=True):
-    """How much of one line a refund paid back: units, money, or both. All refunds of a line never exceed it."""
+    """How much more of one line is paid back by a refund: units, money, or both. All refunds never exceed a line."""
 
     line_id: str
     sku: str
@@ -64,7 +64,9 @@ class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_p
     """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
     lines: list[ShopOrderLine]
     is_first_order: bool
-    """No other order of this shopper was known to be paid, refunded since or not. True once for each shopper."""
+    """It is a purchase, and the only one known by then that was not paid back whole."""
+    is_purchase: bool = True
+    """Money was paid for its lines. An order for which nothing was paid makes nobody a buyer, and earns nothing."""
 
 
 class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_received"):
@@ -72,6 +74,8 @@ class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.ord
 
     user_id: str
     received_at: datetime
+    is_purchase: bool = True
+    """Money was paid for its lines."""
 
 
 class ShopOrderRefunded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_refunded"):
@@ -82,9 +86,24 @@ class ShopOrderRefunded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.ord
     """Unique within its order."""
     refunded_at: datetime
     lines: list[ShopRefundLine]
-    """As far as the order goes: of a refund that was told before the payment, what exceeds a line is left out."""
+    """As far as lines go: what exceeds a line is left out. Once all that the order cost is back, all lines are."""
     is_whole: bool
-    """With this refund nothing of the order is left: of every line, all units or all money. True once at most."""
+    """With this refund every line that cost something is paid back: all units or all money. True once at most."""
+
+
+class ShopRefundRequired(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.refund_required"):
+    """The shop must pay back a line of an order, whole or in part, for whatever reasons.
+
+    Once for each line; again only where more is owed than was told before, with all that is owed then.
+    """
+
+    line_id: str
+    user_id: str
+    """Who paid."""
+    amount_fen: int
+    """What must still be paid back of the line, all reasons together; 0 where it cost nothing and must not be sent."""
+    reasons: list[str]
+    """Codes, such as `flash_sale.sold_out`, `group_buy.team_failed`, `coupon.of_other_order`."""
 
 
 class ShopOrderClosed(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_closed"):

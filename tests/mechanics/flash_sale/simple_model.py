@@ -17,6 +17,8 @@ class Claimed(Struct):
     units: int
     hold_seconds: int
     state: str = "held"
+    is_closed: bool = False
+    """Released because its order was closed."""
     order: str | None = None
     refunded: int = 0
     returned: int = 0
@@ -80,10 +82,13 @@ class Model:
             return "applied"
         if claim.order != order_id:
             if claim.state != "held" or claim.order is not None:
+                if order.closed:
+                    return "applied"
                 return f"rejected flash_sale.claim_{'of_other_order' if claim.order else 'not_held'}"
             claim.order = order_id
         if order.closed:
-            claim.state = "released" if claim.state == "held" else claim.state
+            if claim.state == "held":
+                claim.state, claim.is_closed = "released", True
         elif claim.state != "held":
             return "rejected flash_sale.claim_not_held"
         return "applied"
@@ -105,7 +110,8 @@ class Model:
         if claim.state in {"paid", "refunded"}:
             why = "other order's"
         elif claim.state == "released":
-            is_late = self.sale.late_payment == "refund"
+            # Paid within its hold, as all here are that were not let lapse: closing first makes no payment late.
+            is_late = self.sale.late_payment == "refund" and not claim.is_closed
             why = "late" if is_late else self.why_not_late(claim.user_id, claim.units)
         if why is None:
             claim.state, claim.order = "paid", order_id

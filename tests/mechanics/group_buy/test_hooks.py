@@ -1,13 +1,16 @@
 """What the shop tells, in any order and any number of times, ends the same."""
 
 import asyncio
+import json
 from itertools import permutations
 from typing import Any
 
 import pytest
 
 from growth.mechanics.group_buy.team.service import Seated
-from tests.mechanics.group_buy.conftest import PRICE_FEN, Room, closed, order_of, paid, placed, received, refunded
+from growth.shop.owed.service import RefundsRequired
+from tests.mechanics.group_buy.conftest import PRICE_FEN, Room, closed, line, order_of, paid, placed, received, refunded
+from tests.shop import telling
 
 pytestmark = pytest.mark.anyio
 
@@ -211,3 +214,105 @@ async def test_members_who_leave_pay_and_are_refunded_at_once_leave_a_sound_team
     )
     # What must hold is asked after every test.
     assert (await room.team(leader)).state in {"forming", "failed"}
+
+
+# --- facts that mean the same in every room ---------------------------------------------------------------------------
+
+
+async def told_by_the_shop(room: Room) -> list[tuple[str, int, list[str]]]:
+    rows = await room.database.fetch(
+        "SELECT data::text FROM plumbing.outbox WHERE type = 'shop.refund_required' ORDER BY position"
+    )
+    found = [json.loads(row["data"]) for row in rows]
+    return [(one["order_id"], one["amount_fen"], one["reasons"]) for one in found]
+
+
+async def open_refunds(room: Room) -> list[tuple[str, int]]:
+    page = await RefundsRequired(room.database).page(state="open", order_id=None, user_id=None, before=None, limit=99)
+    return [(one.order_id, one.amount_fen) for one in page]
+
+
+async def test_all_the_money_back_without_units_settles_the_seat_of_a_failed_team(room: Room) -> None:
+    campaign = await room.campaign(team_size=2)
+    ann = await room.opens(campaign, "ann")
+    order = order_of(ann.seat)
+    await room.pays(ann)
+    await room.expire(ann)
+    assert await told_by_the_shop(room) == [(order, PRICE_FEN, ["group_buy.team_failed"])]
+    assert await open_refunds(room) == [(order, PRICE_FEN)]
+    (part, rest) = await room.tells(
+        telling.refunded(order, "a", telling.of(0, PRICE_FEN - 1)), telling.refunded(order, "b", telling.of(0, 1))
+    )
+    assert (part.outcome, part.lines[0].owed_fen, rest.outcome) == ("refund_required", 1, "applied")
+    assert await room.states(ann) == ["refunded"]
+    assert await open_refunds(room) == []
+    (again,) = await room.tells(received(ann.seat))
+    assert again.outcome == "applied"
+    assert len(await told_by_the_shop(room)) == 1
+
+
+async def test_each_seat_of_a_failed_team_is_owed_by_one_row_and_one_event(room: Room) -> None:
+    campaign = await room.campaign(team_size=4)
+    ann = await room.opens(campaign, "ann")
+    seats = [ann, await room.joins(ann, "bob"), await room.joins(ann, "cat")]
+    for seat in seats:
+        await room.pays(seat)
+    await room.expire(ann)
+    for seat in seats:
+        (result,) = await room.tells(received(seat.seat))
+        assert (result.outcome, result.lines[0].owed_fen) == ("refund_required", PRICE_FEN)
+    owed = sorted((order_of(seat.seat), PRICE_FEN) for seat in seats)
+    assert sorted(one[:2] for one in await told_by_the_shop(room)) == owed
+    assert sorted(await open_refunds(room)) == owed
+
+
+async def test_of_two_lines_that_name_one_seat_the_first_that_fits_pays(room: Room) -> None:
+    campaign = await room.campaign()
+    ann = await room.opens(campaign, "ann")
+    lines = [line(ann.seat, line_id="1", units=2), line(ann.seat, line_id="2"), line(ann.seat, line_id="3")]
+    (result,) = await room.tells(telling.paid("o1", *lines, user_id="ann", paid_fen=3 * PRICE_FEN))
+    assert [one.code for one in result.lines] == ["group_buy.other_units", "", "group_buy.seat_of_other_line"]
+    assert [one.owed_fen for one in result.lines] == [PRICE_FEN, None, PRICE_FEN]
+    assert await room.states(ann) == ["paid"]
+
+
+async def test_an_order_that_is_split_at_payment_pays_for_its_seat_whether_it_is_closed_before_or_after(
+    room: Room,
+) -> None:
+    campaign = await room.campaign(team_size=2, max_per_shopper=99)
+    for number, arrival in enumerate(permutations(range(3))):
+        for is_leader in (True, False):
+            leader = await room.opens(campaign, f"leader{number}{is_leader}")
+            if not is_leader:
+                await room.pays(leader)
+            mine = leader if is_leader else await room.joins(leader, f"member{number}")
+            parent, child = f"o{number}{is_leader}", f"o{number}{is_leader}-1"
+            facts = [placed(mine.seat, parent), paid(mine.seat, child), closed(mine.seat, parent)]
+            results = await room.tells(*[facts[index] for index in arrival])
+            assert "refund_required" not in {one.outcome for one in results}
+            seat = await room.seat(mine)
+            assert (seat.state, seat.order_id) == ("paid" if is_leader else "confirmed", child), arrival
+            team = await room.team(seat.team_id)
+            assert team.state == ("forming" if is_leader else "complete")
+    assert await told_by_the_shop(room) == []
+
+
+async def test_who_has_only_had_things_for_nothing_is_a_newcomer(room: Room) -> None:
+    campaign = await room.campaign(team_size=2, newcomers_at_least=1)
+    sample = telling.line("1", amount_fen=0)
+    await room.tells(
+        telling.paid("sample", sample, user_id="ann", paid_fen=0),
+        telling.paid("freight", sample, user_id="ann", paid_fen=600),
+        telling.paid("by-card", telling.line("1"), user_id="ann", paid_fen=0),
+        telling.paid("back", telling.line("1"), user_id="ann"),
+        telling.refunded("back", "r", telling.of(0, 200)),
+        telling.paid("gift-kept", telling.line("1"), telling.line("2", amount_fen=0), user_id="ann"),
+        telling.refunded("gift-kept", "r", telling.of(2, 200)),
+        telling.paid("real", telling.line("1"), user_id="bob"),
+    )
+    bob = await room.opens(campaign, "bob")
+    ann = await room.joins(bob, "ann")
+    assert [(await room.seat(one)).is_newcomer for one in (bob, ann)] == [False, True]
+    await room.pays(bob)
+    await room.pays(ann)
+    assert (await room.team(ann)).state == "complete"

@@ -198,7 +198,7 @@ async def held_by(room: Room, order_id: str) -> Coupon:
     return coupon
 
 
-async def test_without_the_state_another_order_takes_a_locked_coupon_away(room: Room) -> None:
+async def test_without_the_state_another_order_takes_a_used_coupon_away(room: Room) -> None:
     coupon = await held_by(room, "o1")
     await room.tells(paid("o1", line(coupon)))
 
@@ -213,7 +213,7 @@ async def test_without_the_state_another_order_takes_a_locked_coupon_away(room: 
     with pytest.raises(asyncpg.CheckViolationError):
         # A used coupon has a time of use.
         await anyway(room, "state IN ('issued', 'expired')", lock)
-    guard = "(state = 'locked' AND order_id = $2 OR state IN ('issued', 'expired') AND user_id = $3)"
+    guard = "(state = 'locked' AND order_id = $2 OR state IN ('issued', 'locked', 'expired') AND user_id = $3)"
     assert (await anyway(room, guard, use, "$3 = $3"))[0] is True
 
 

@@ -75,10 +75,14 @@ class Model:
                 del self.has[coupon]
         elif wants == "used" and any((order, number) in self.owed for number in lines):
             pass
-        elif mine or (coupon not in self.has and BUYERS[order] == "ann"):
+        elif mine or (BUYERS[order] == "ann" and self.is_free_for(coupon, wants)):
             self.has[coupon] = (order, wants)
         elif wants == "used":
             self.owed |= {(order, number) for number in lines if number not in heard.refunded}
+
+    def is_free_for(self, coupon: int, wants: str) -> bool:
+        """A lock is in the way of who only places, not of who pays."""
+        return coupon not in self.has or (wants == "used" and self.has[coupon][1] == "locked")
 
 
 _named = st.fixed_dictionaries({number: st.sampled_from([0, 1, None]) for number in LINES})

@@ -78,10 +78,49 @@ async def test_one_coupon_in_five_paid_orders_is_used_by_one_and_owed_back_once_
 
 async def test_who_is_owed_the_line_does_not_get_the_coupon_when_it_comes_back(room: Room) -> None:
     coupon = await room.grants(await room.template())
-    await room.tells(placed("o1", line(coupon)))
+    await room.tells(paid("o1", line(coupon)))
     assert await room.told(paid("o2", line(coupon))) == "refund_required coupon.of_other_order"
-    await room.tells(closed("o1"))
+    await room.tells(refunded("o1"))
     assert await room.told(telling.received("o2")) == "refund_required coupon.of_other_order"
+    assert await room.states(coupon) == ["issued"]
+
+
+async def test_an_order_that_is_split_at_payment_has_its_coupon_whether_it_is_closed_before_or_after(
+    room: Room,
+) -> None:
+    template = await room.template(units_total=100)
+    for number, arrival in enumerate(itertools.permutations(range(4))):
+        coupon = await room.grants(template)
+        parent, child = f"o{number}", f"o{number}-2"
+        facts = [
+            placed(parent, line(None, "1"), line(coupon, "2")),
+            paid(f"o{number}-1", line(None, "1")),
+            paid(child, line(coupon, "2")),
+            closed(parent),
+        ]
+        results = await room.tells(*[facts[index] for index in arrival])
+        assert "refund_required" not in {one.outcome for one in results}
+        assert await room.told(telling.received(child)) == "applied"
+        found = await room.coupon(coupon)
+        assert (found.state, found.order_id) == ("used", child), arrival
+    assert await room.owed() == {}
+
+
+async def test_a_lock_is_no_lock_against_who_pays_but_against_who_only_places_and_others(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    await room.tells(placed("o1", line(coupon)))
+    assert await room.told(placed("o2", line(coupon))) == "rejected coupon.of_other_order"
+    eves = paid("o3", line(coupon), user_id="eve")
+    assert await room.told(eves) == "refund_required coupon.of_other_shopper"
+    assert await room.told(paid("o2", line(coupon))) == "applied"
+    # The order that had the lock is paid as well: of two payments the first has the coupon.
+    assert await room.told(paid("o1", line(coupon))) == "refund_required coupon.of_other_order"
+    assert (await room.coupon(coupon)).order_id == "o2"
+
+
+async def test_all_the_money_back_without_units_gives_the_coupon_back(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    await room.tells(paid("o1", line(coupon)), telling.refunded("o1", "r", telling.of(0, 4000)))
     assert await room.states(coupon) == ["issued"]
 
 

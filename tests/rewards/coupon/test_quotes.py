@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growth.rewards.coupon.quote.model import QuoteLine, off_of, split
+from growth.rewards.coupon.quote.model import QuoteLine, off_of
 from growth.rewards.coupon.quote.service import MAX_QUOTED
 from growth.rewards.coupon.template.model import FixedOff, PercentOff, ValidForDays
 from growth.vocabulary.clock import now
 from growth.vocabulary.money import MAX_FEN
+from growth.vocabulary.orders import spread
 from growth.vocabulary.refusals import Refusal
 from tests.rewards.coupon.conftest import Room, a_draft, an_issue, line, placed
 
@@ -29,7 +30,7 @@ discounts = st.one_of(
 def test_the_shares_sum_up_and_none_exceeds_its_line(amounts: list[int], share: Fraction) -> None:
     total = sum(amounts)
     off = int(total * share)
-    shares = split(off, amounts)
+    shares = spread(off, amounts)
     assert sum(shares) == off
     for one, amount in zip(shares, amounts, strict=True):
         assert 0 <= one <= amount
@@ -42,7 +43,7 @@ def test_a_discount_never_exceeds_what_it_is_taken_off(amounts: list[int], disco
     total = sum(amounts)
     off = off_of(a_draft(discount=discount), total)
     assert 0 <= off <= total
-    assert sum(split(off, amounts)) == off
+    assert sum(spread(off, amounts)) == off
     if isinstance(discount, PercentOff):
         assert off <= total * discount.percent_off / 100
         assert discount.max_off_fen is None or off <= discount.max_off_fen
@@ -51,11 +52,11 @@ def test_a_discount_never_exceeds_what_it_is_taken_off(amounts: list[int], disco
 
 
 def test_the_largest_remainder_gets_the_fen_and_of_equals_the_first() -> None:
-    assert split(1, [1, 1, 1]) == [1, 0, 0]
-    assert split(2, [1, 1, 1]) == [1, 1, 0]
-    assert split(10, [5, 10, 15]) == [2, 3, 5]
-    assert split(0, [0, 0]) == [0, 0]
-    assert split(3, [0, 3]) == [0, 3]
+    assert spread(1, [1, 1, 1]) == [1, 0, 0]
+    assert spread(2, [1, 1, 1]) == [1, 1, 0]
+    assert spread(10, [5, 10, 15]) == [2, 3, 5]
+    assert spread(0, [0, 0]) == [0, 0]
+    assert spread(3, [0, 3]) == [0, 3]
 
 
 def cart(*lines: tuple[str, int]) -> list[QuoteLine]:

@@ -12,7 +12,7 @@ from growth.mechanics.referral.model import CommissionRule, FixedRule, PercentRu
 from growth.mechanics.referral.relation.model import Relation
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.ids import derived_id, new_id
-from growth.vocabulary.orders import Order, OrderLine
+from growth.vocabulary.orders import Order
 from growth.vocabulary.refusals import Kind
 
 NOT_FOUND = Kind("commission.not_found", "There is no such commission.", 404)
@@ -41,12 +41,13 @@ class CommissionLine(Struct, frozen=True, kw_only=True):
     sku: str
     units: int
     amount_fen: int
+    """What was paid for it in money: less than it cost where a balance or a gift card paid the rest."""
     refunded_units: int
     refunded_fen: int
     is_in_scope: bool
     """Whether the program covers its SKU."""
     kept_fen: int
-    """What the house keeps of it: nothing once all its units came back."""
+    """What the house keeps of it: nothing once all its units, or all its money, came back."""
     commission_fen: int
     """`kept_fen * basis_points // 10_000`; 0 where a fixed sum is earned."""
 
@@ -138,11 +139,6 @@ class Moves(Struct, frozen=True, kw_only=True):
     """To shoppers. Apart from debits, for one shopper may be on both sides."""
 
 
-def kept_fen(line: OrderLine) -> int:
-    """Return what the house keeps of a line: by this count nothing, once all its units came back."""
-    return 0 if line.is_refunded else line.amount_fen - line.refunded_fen
-
-
 def share_fen(fen: int, basis_points: int) -> int:
     """Return the share of `fen`, rounded down to the fen."""
     return fen * basis_points // BASIS_POINTS
@@ -155,12 +151,12 @@ def lines_of(order: Order, basis_points: int, scope: Collection[str]) -> list[Co
             line_id=line.line_id,
             sku=line.sku,
             units=line.units,
-            amount_fen=line.amount_fen,
+            amount_fen=line.paid_fen,
             refunded_units=line.refunded_units,
-            refunded_fen=line.refunded_fen,
+            refunded_fen=min(line.refunded_fen, line.paid_fen),
             is_in_scope=line.line_id in scope,
-            kept_fen=kept_fen(line),
-            commission_fen=share_fen(kept_fen(line), basis_points) if line.line_id in scope else 0,
+            kept_fen=line.kept_fen,
+            commission_fen=share_fen(line.kept_fen, basis_points) if line.line_id in scope else 0,
         )
         for line in order.lines
     ]
@@ -173,7 +169,7 @@ def begun(order: Order, relation: Relation, zone: ZoneInfo, now: datetime) -> li
         return []
     draft = terms.draft
     scope = {line.line_id for line in order.lines if draft.covers(line.sku)}
-    in_scope_fen = sum(line.amount_fen for line in order.lines if line.line_id in scope)
+    in_scope_fen = sum(line.paid_fen for line in order.lines if line.line_id in scope)
     found = []
     levels: tuple[tuple[Level, str | None, CommissionRule | None], ...] = (
         (1, relation.inviter_id, draft.level_1),

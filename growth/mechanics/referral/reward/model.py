@@ -43,8 +43,8 @@ class HeldMilestone(Struct, frozen=True, kw_only=True):
 def counts(draft: ReferralDraft, order: Order) -> bool:
     """Say whether a paid order can be an invitee's first: enough was paid for lines in scope, and some of it kept."""
     lines = [line for line in order.lines if draft.covers(line.sku)]
-    is_kept = any(not line.is_refunded and line.amount_fen > line.refunded_fen for line in lines)
-    return is_kept and sum(line.amount_fen for line in lines) >= draft.min_order_fen
+    is_kept = any(line.kept_fen > 0 for line in lines)
+    return is_kept and sum(line.paid_fen for line in lines) >= draft.min_order_fen
 
 
 def rewards_of(draft: ReferralDraft, relation: HeldRelation, order_id: str, *, is_rewarded: bool) -> Iterator[Grant]:

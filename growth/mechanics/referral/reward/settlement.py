@@ -66,7 +66,7 @@ class Settlement:
         if any(one.first_order_id is not None for one in relations):
             return None
         later = [one.relation_id for one in relations if one.is_new and one.bound_at > paid_at + CLOCKS_APART]
-        if later and any(not line.is_refunded for line in order.lines):
+        if later and order.is_bought:
             await store.not_new(tx, later)
         relation = next((one for one in relations if _was_in_force(one, paid_at)), None)
         if relation is None or not relation.is_new:

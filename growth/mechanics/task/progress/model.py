@@ -28,6 +28,7 @@ Why = Literal[
     "after_end",
     "too_late",
     "in_the_future",
+    "nothing_paid",
     "filtered",
     "no_value",
 ]
@@ -116,6 +117,8 @@ def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> 
     """Say whether `occurrence`, told at `now`, counts for `task`, and why."""
     if found := _out_of_time(task, occurrence, now):
         return found
+    if values_at(occurrence.data, "is_purchase") == [False]:
+        return Verdict("nothing_paid", "Nothing was paid for the order.")
     for index, condition in enumerate(task.filter):
         if not any(condition.allows(value) for value in values_at(occurrence.data, condition.field)):
             return Verdict("filtered", f"filter[{index}] on {condition.field} does not hold.")

@@ -59,6 +59,10 @@ def _paid(order: Order, lines: Sequence[OrderLine], coupon: Coupon, owed: Mappin
             return Verdict(code=owed[line.line_id])
     if coupon.order_id == order.order_id:
         return NOTHING if coupon.state == "used" else Verdict("use")
+    if coupon.state == "locked" and coupon.user_id == order.user_id:
+        # By an order that is not paid: whoever pays has the coupon. A shop that splits an order at payment pays the
+        # parts before it closes the order that was placed, or after.
+        return Verdict("use")
     return Verdict(code=code) if (code := _not_to_be_had(order, coupon)) else Verdict("use")
 
 

@@ -70,7 +70,7 @@ class Settlement:
             assert order.placed_at is not None
             return await store.lock(tx, coupon.coupon_id, order.order_id, order.user_id, order.placed_at, now)
         if verdict.step == "use":
-            paid_fen = sum(line.amount_fen for line in lines)
+            paid_fen = sum(line.paid_fen for line in lines)
             if not await store.use(tx, coupon.coupon_id, order.order_id, order.user_id, paid_fen, now):
                 return False
             await emit(
@@ -117,7 +117,7 @@ class Settlement:
 
     async def _owe(self, tx: Tx, order: Order, line: OrderLine, coupon: Coupon, why: str, now: datetime) -> None:
         """Tell, once, that the line must be paid back."""
-        amount_fen = line.amount_fen - line.refunded_fen
+        amount_fen = line.left_fen
         if not await store.require_refund(tx, order.order_id, line.line_id, coupon.coupon_id, why, amount_fen, now):
             return
         assert order.user_id is not None

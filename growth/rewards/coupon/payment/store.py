@@ -61,13 +61,13 @@ async def lock(tx: Tx, coupon_id: str, order_id: str, user_id: str, placed_at: d
 
 
 async def use(tx: Tx, coupon_id: str, order_id: str, user_id: str, paid_fen: int, now: datetime) -> bool:
-    """Note that a paid order used a coupon, which it had, or which nobody has; False if it is not to be had."""
+    """Note that a paid order used a coupon, which it had, or which no paid order has; False if it is not to be had."""
     used: str | None = await tx.fetchval(
         """
         UPDATE coupon.coupons
         SET state = 'used', order_id = $2, used_at = $5, paid_fen = $4, locked_at = NULL, ended_at = NULL
         WHERE coupon_id = $1
-          AND (state = 'locked' AND order_id = $2 OR state IN ('issued', 'expired') AND user_id = $3)
+          AND (state = 'locked' AND order_id = $2 OR state IN ('issued', 'locked', 'expired') AND user_id = $3)
         RETURNING coupon_id
         """,
         coupon_id,

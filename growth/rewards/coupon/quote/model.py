@@ -10,6 +10,7 @@ from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff
 from growth.vocabulary.ids import LineId, Sku, Uuid
 from growth.vocabulary.money import Fen
+from growth.vocabulary.orders import spread
 
 MAX_LINES = 100
 MAX_LINE_UNITS = 1_000_000
@@ -55,24 +56,6 @@ class Quote(Struct, frozen=True, kw_only=True):
     """Of lines in scope."""
 
 
-def split(off_fen: int, amounts_fen: Sequence[int]) -> list[int]:
-    """Divide a discount over lines in proportion to what they cost, in whole fen, by the largest remainder.
-
-    `off_fen` must not exceed the sum. The shares sum up to it, and none exceeds its line. Of equal remainders the
-    earlier line gets the fen.
-    """
-    total_fen = sum(amounts_fen)
-    assert 0 <= off_fen <= total_fen
-    if total_fen == 0:
-        return [0 for _ in amounts_fen]
-    shares = [off_fen * amount // total_fen for amount in amounts_fen]
-    remainders = [off_fen * amount % total_fen for amount in amounts_fen]
-    left = off_fen - sum(shares)
-    for index in sorted(range(len(shares)), key=lambda index: (-remainders[index], index))[:left]:
-        shares[index] += 1
-    return shares
-
-
 def off_of(terms: CouponDraft, amount_fen: int) -> int:
     """Return what the discount is for lines in scope that cost so much together; the threshold aside."""
     discount = terms.discount
@@ -90,7 +73,7 @@ def quote(coupon: Coupon, template: CouponTemplate, lines: Sequence[QuoteLine]) 
     missing_fen = max(0, template.threshold_fen - amount_fen)
     code = OUT_OF_SCOPE if not inside else THRESHOLD_NOT_REACHED if missing_fen else None
     off_fen = 0 if code else off_of(template, amount_fen)
-    shares = split(off_fen, [line.amount_fen for line in inside])
+    shares = spread(off_fen, [line.amount_fen for line in inside])
     return Quote(
         coupon_id=coupon.coupon_id,
         template_id=coupon.template_id,

@@ -109,12 +109,46 @@ async def test_a_refund_of_more_than_was_paid_takes_no_more_than_was_earned(till
     await till.bind("bob", "ann")
     await till.tells(paid())
     (result,) = await telling.tell(till.shop, refunded("o1", "r1", of(4, 10_001)))
-    assert result.outcome == "rejected"
-    assert await till.fen() == (1000, 0, 0, 0, 0)
-    # Told before the payment it is kept, and counts as far as the order goes.
+    assert (result.outcome, result.lines[0].code) == ("applied", "shop.refund_clipped")
+    assert await till.fen() == (0, 0, 0, 0, 0)
+    # Told before the payment it counts as far as the order goes, and no otherwise.
     await telling.tell(till.shop, refunded("o2", "r1", of(9, 99_999)))
     await telling.tell(till.shop, paid("o2"))
-    assert await till.fen() == (1000, 0, 0, 0, 0)
+    assert await till.fen() == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("is_refunded_first", [False, True])
+async def test_freight_in_a_refund_keeps_no_commission_in_either_order(till: Till, *, is_refunded_first: bool) -> None:
+    await till.program()
+    await till.bind("bob", "ann")
+    order = paid("o1", line("1", 10_000, 1))
+    order["data"]["paid_fen"] = 10_500
+    hooks = [order, refunded("o1", "r1", of(1, 10_500))]
+    await till.tells(*(hooks[::-1] if is_refunded_first else hooks), received("o1"))
+    assert await till.fen() == (0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(("paid_fen", "earned"), [(0, 0), (1, 0), (6_000, 600), (10_000, 1_000), (12_000, 1_000)])
+async def test_what_a_balance_paid_earns_nothing(till: Till, paid_fen: int, earned: int) -> None:
+    await till.program()
+    await till.bind("bob", "ann")
+    order = paid("o1", line("1", 4_000, 1), line("2", 6_000, 1))
+    order["data"]["paid_fen"] = paid_fen
+    await till.tells(order)
+    assert (await till.fen())[0] == earned
+    await till.tells(refunded("o1", "r1", of(1, 4_000, "1")), refunded("o1", "r2", of(0, 6_000, "2")))
+    assert await till.fen() == (0, 0, 0, 0, 0)
+
+
+async def test_an_order_of_nothing_earns_no_sum_for_a_first_order_and_takes_it_from_none(till: Till) -> None:
+    await till.program(level_1=FixedRule(amount_fen=1000))
+    await till.bind("bob", "ann")
+    nothing = paid("o1", line("1", 10_000, 1))
+    nothing["data"]["paid_fen"] = 0
+    await till.tells(nothing, received("o1"))
+    assert await till.fen() == (0, 0, 0, 0, 0)
+    await till.tells(paid("o2"))
+    assert (await till.fen())[0] == 1000
 
 
 async def test_nobody_earns_by_an_order_of_their_own(till: Till) -> None:
@@ -160,7 +194,8 @@ async def test_the_largest_order_there_can_be_is_counted_exactly(till: Till) -> 
     data = paid("o1", *lines)
     data["data"]["paid_fen"] = MAX_FEN
     await till.tells(data)
-    assert (await till.fen())[0] == 100 * MAX_FEN // 2
+    # Of what was paid in all, which the lines cannot exceed.
+    assert (await till.fen())[0] == MAX_FEN // 2
 
 
 async def test_asking_for_money_again_and_again_takes_it_once(till: Till) -> None:

@@ -1,6 +1,7 @@
 """What the shop's orders make of claims: bound, sold, given back, refunded, or owed back to the shopper, once."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.aftermath import after_release, follow
 from growth.mechanics.flash_sale.claim.model import Claim
-from growth.mechanics.flash_sale.claim.settlement import store
+from growth.mechanics.flash_sale.claim.settlement import model, store
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
@@ -42,49 +43,62 @@ class Settlement:
         if len(claims) > 1:
             # Line by line this would lock stock, lapses, and stock again: a ring with whoever locks in order.
             await claims_store.lock_stock(tx, list(claims.values()))
-        outcomes, seen = [], set[str | None]()
+        by_claim = defaultdict[str, list[OrderLine]](list)
         for line in lines:
-            claim = claims.get(str(line.claim_id))
-            outcomes.append(await self._line(tx, order, line, claim, now, again=line.claim_id in seen))
-            seen.add(line.claim_id)
-        return outcomes
+            by_claim[str(line.claim_id)].append(line)
+        outcomes: dict[str, LineOutcome] = {}
+        for claim_id, mine in by_claim.items():
+            for one in await self._claim(tx, order, mine, claims.get(claim_id), now):
+                outcomes[one.line_id] = one
+        return [outcomes[line.line_id] for line in lines]
 
-    async def _line(
-        self, tx: Tx, order: Order, line: OrderLine, claim: Claim | None, now: datetime, *, again: bool
-    ) -> LineOutcome:
+    async def _claim(
+        self, tx: Tx, order: Order, lines: Sequence[OrderLine], claim: Claim | None, now: datetime
+    ) -> list[LineOutcome]:
+        """Settle the lines of one order that name one claim: those that together are the claim pay for it."""
         if claim is None:
-            return LineOutcome(line.line_id, Outcome.REJECTED, "flash_sale.claim_not_found")
-        wrong = "flash_sale.claim_of_other_line" if again else _mismatch(order, line, claim)
+            return [LineOutcome(line.line_id, Outcome.REJECTED, "flash_sale.claim_not_found") for line in lines]
+        paying, wrong = model.split(order, lines, claim)
         if order.paid_at is None:
-            if wrong:
-                return LineOutcome(line.line_id, Outcome.REJECTED, wrong)
-            return await self._unpaid(tx, order, line, claim, now)
-        if wrong:
-            return await self._owe(tx, order, line, claim, wrong, now)
-        return await self._paid(tx, order, line, claim, now)
+            told = [LineOutcome(line.line_id, Outcome.REJECTED, why) for line, why in wrong]
+            return told + await self._unpaid(tx, order, paying, claim, now)
+        told = [await self._owe(tx, order, line, claim, why, now) for line, why in wrong]
+        return told + await self._paid(tx, order, paying, claim, now)
 
-    async def _unpaid(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> LineOutcome:
-        if claim.order_id != order.order_id and not await store.bind(tx, claim.claim_id, order.order_id):
-            code = "flash_sale.claim_of_other_order" if claim.order_id else "flash_sale.claim_not_held"
-            return LineOutcome(line.line_id, Outcome.REJECTED, code, f"The claim is {claim.state}.")
+    async def _unpaid(
+        self, tx: Tx, order: Order, lines: Sequence[OrderLine], claim: Claim, now: datetime
+    ) -> list[LineOutcome]:
+        if not lines:
+            return []
+        code, detail = "", ""
+        is_mine = claim.order_id == order.order_id or await store.bind(tx, claim.claim_id, order.order_id)
         if order.closed_at is not None:
-            released = await claims_store.release(tx, [claim.claim_id], "order_closed", now)
-            await after_release(tx, self._stock, released, "order_closed", now)
-        elif claim.state != "held":
-            return LineOutcome(
-                line.line_id, Outcome.REJECTED, "flash_sale.claim_not_held", f"The claim is {claim.state}."
-            )
-        return LineOutcome(line.line_id, Outcome.APPLIED)
+            # Where the claim is another order's, one that was split off or is paid, it stays that one's.
+            if is_mine:
+                released = await claims_store.release(tx, [claim.claim_id], "order_closed", now)
+                await after_release(tx, self._stock, released, "order_closed", now)
+        elif not is_mine or claim.state != "held":
+            is_others = not is_mine and claim.order_id is not None
+            code = "flash_sale.claim_of_other_order" if is_others else "flash_sale.claim_not_held"
+            detail = f"The claim is {claim.state}."
+        outcome = Outcome.REJECTED if code else Outcome.APPLIED
+        return [LineOutcome(line.line_id, outcome, code, detail) for line in lines]
 
-    async def _paid(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> LineOutcome:
+    async def _paid(
+        self, tx: Tx, order: Order, lines: Sequence[OrderLine], claim: Claim, now: datetime
+    ) -> list[LineOutcome]:
+        if not lines:
+            return []
         mine = claim.order_id == order.order_id and claim.state in {"paid", "refunded"}
         if not mine:
-            why = await store.refund_reason(tx, order.order_id, line.line_id) or await self._sell(tx, order, claim, now)
+            why = await store.refund_reason(tx, order.order_id, [line.line_id for line in lines])
+            why = why or await self._sell(tx, order, claim, now)
             if why is not None:
-                return await self._owe(tx, order, line, claim, why, now)
-        if line.refunded_units > claim.refunded_units:
-            await self._refund(tx, order, line, claim, now)
-        return LineOutcome(line.line_id, Outcome.APPLIED)
+                return [await self._owe(tx, order, line, claim, why, now) for line in lines]
+        units_back = sum(line.units_back for line in lines)
+        if units_back > claim.refunded_units:
+            await self._refund(tx, order, units_back, claim, now)
+        return [LineOutcome(line.line_id, Outcome.APPLIED) for line in lines]
 
     async def _sell(self, tx: Tx, order: Order, claim: Claim, now: datetime) -> str | None:
         """Sell the claim to the order; return why not, if not."""
@@ -94,12 +108,12 @@ class Settlement:
         if claim.state == "released":
             sale = await sales_store.find_sale(tx, claim.sale_id)
             assert sale is not None, "claims are never without their sale"
-            if sale.late_payment == "refund":
+            if sale.late_payment == "refund" and not model.is_in_time(claim, order):
                 return "flash_sale.paid_late"
             why_not = await store.retake(tx, claim, order.order_id, now)
             if why_not is not None:
                 return why_not
-            late = True
+            late = not model.is_in_time(claim, order)
             follow(tx, self._stock, claim.sale_id, [msgspec.structs.replace(claim, state="paid")])
         else:
             paid = await store.pay(tx, claim.claim_id, order.order_id, now)
@@ -130,19 +144,19 @@ class Settlement:
 
         tx.after_commit(forgive)
 
-    async def _refund(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, now: datetime) -> None:
+    async def _refund(self, tx: Tx, order: Order, units_back: int, claim: Claim, now: datetime) -> None:
         sale = await sales_store.find_sale(tx, claim.sale_id)
         assert sale is not None, "claims are never without their sale"
         returns = sale.refund_returns_units
-        await store.refund(tx, claim, line.refunded_units, returns=returns, now=now)
+        await store.refund(tx, claim, units_back, returns=returns, now=now)
         if returns:
             follow(
                 tx,
                 self._stock,
                 claim.sale_id,
-                [msgspec.structs.replace(claim, state="paid", returned_units=line.refunded_units)],
+                [msgspec.structs.replace(claim, state="paid", returned_units=units_back)],
             )
-        if line.is_refunded:
+        if units_back == claim.units:
             await emit(
                 tx,
                 FlashSaleClaimRefunded(
@@ -174,13 +188,3 @@ class Settlement:
                 ),
             )
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
-
-
-def _mismatch(order: Order, line: OrderLine, claim: Claim) -> str | None:
-    if order.user_id != claim.user_id:
-        return "flash_sale.claim_of_other_shopper"
-    if line.sku != claim.sku:
-        return "flash_sale.other_sku"
-    if line.units != claim.units:
-        return "flash_sale.other_units"
-    return None

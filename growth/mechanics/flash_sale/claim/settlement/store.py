@@ -1,5 +1,6 @@
 """Every statement by which orders change claims. Locks: claims (taken by the caller), holdings, the sale."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from growth.mechanics.flash_sale.claim.model import Claim
@@ -146,9 +147,18 @@ async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, rea
     return noted is not None
 
 
-async def refund_reason(reader: Reader, order_id: str, line_id: str) -> str | None:
-    """Return why an order line had to be paid back, if it had."""
+async def refund_reason(reader: Reader, order_id: str, line_ids: Sequence[str]) -> str | None:
+    """Return why lines of an order had to be paid back, if one of them had."""
     reason: str | None = await reader.fetchval(
-        "SELECT reason FROM flash_sale.refunds_required WHERE order_id = $1 AND line_id = $2", order_id, line_id
+        """
+        SELECT reason
+        FROM flash_sale.refunds_required
+        WHERE order_id = $1
+          AND line_id = ANY ($2::text[])
+        ORDER BY line_id
+        LIMIT 1
+        """,
+        order_id,
+        list(line_ids),
     )
     return reason

@@ -14,6 +14,8 @@ from growth.mechanics.group_buy.team.ending.store import Owed
 from growth.mechanics.group_buy.team.model import Seat, Team, TeamState
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
+from growth.shop.owed.model import Finding
+from growth.shop.owed.service import owe
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import (
     GroupBuyLeaderChanged,
@@ -69,6 +71,7 @@ async def after_ending(tx: Tx, teams: Sequence[Team], now: datetime, *, also_lef
     fresh = await store.require_refunds(tx, [one for _, one in owed], now)
     events += [refund_required(seat, one, now) for seat, one in owed if (one.order_id, one.line_id) in fresh]
     await emit(tx, *events)
+    await owe(tx, [_finding(one) for _, one in owed], now)
     await store.give_back(tx, [*also_left, *[seat for seat in seats if not seat.occupies]])
 
 
@@ -84,6 +87,11 @@ async def _owed(tx: Tx, teams: Sequence[Team], by_team: dict[str, list[Seat]]) -
                 assert seat.line_id is not None
                 owed.append((seat, Owed(seat.order_id, seat.line_id, seat.seat_id, reason, amount)))
     return owed
+
+
+def _finding(owed: Owed) -> Finding:
+    part_fen = owed.amount_fen if owed.reason == OVERPAID else None
+    return Finding(order_id=owed.order_id, line_id=owed.line_id, reason=owed.reason, part_fen=part_fen)
 
 
 def _owed_to(campaign: GroupBuy, team: Team, seat: Seat) -> tuple[int, str]:

@@ -61,7 +61,9 @@ class Settlement:
             if seat is not None and seat.team_id not in teams:
                 raise Unavailable("the seat has just moved to another team")
             outcomes.append(await self._line(tx, order, line, seat, now, again=seat_id in seen))
-            seen.add(seat_id)
+            # A line that could not pay leaves the seat to the next one that names it.
+            if seat is not None and _mismatch(order, line, seat) is None:
+                seen.add(seat_id)
         await after_ending(tx, await ending.complete_full(tx, teams, now), now)
         return outcomes
 
@@ -80,14 +82,15 @@ class Settlement:
         return await self._paid(tx, order, line, seat, now)
 
     async def _unpaid(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, now: datetime) -> LineOutcome:
-        if seat.order_id != order.order_id and not await store.bind(tx, seat.seat_id, order.order_id):
-            code = OF_OTHER_ORDER if seat.order_id else NOT_HELD
-            return LineOutcome(line.line_id, Outcome.REJECTED, code, f"The seat is {seat.state}.")
+        is_mine = seat.order_id == order.order_id or await store.bind(tx, seat.seat_id, order.order_id)
         if order.closed_at is not None:
-            released = await ending.release(tx, [seat.seat_id], "order_closed", now)
-            await after_leaving(tx, now, held=released)
-        elif seat.state != "held":
-            return LineOutcome(line.line_id, Outcome.REJECTED, NOT_HELD, f"The seat is {seat.state}.")
+            # Where the seat is another order's, one that was split off or is paid, it stays that one's.
+            if is_mine:
+                released = await ending.release(tx, [seat.seat_id], "order_closed", now)
+                await after_leaving(tx, now, held=released)
+        elif not is_mine or seat.state != "held":
+            code = OF_OTHER_ORDER if not is_mine and seat.order_id else NOT_HELD
+            return LineOutcome(line.line_id, Outcome.REJECTED, code, f"The seat is {seat.state}.")
         return LineOutcome(line.line_id, Outcome.APPLIED)
 
     async def _paid(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, now: datetime) -> LineOutcome:
@@ -106,7 +109,8 @@ class Settlement:
         owed = await ending.refund_reason(tx, order.order_id, line.line_id)
         if owed is not None and owed[1] > line.refunded_fen:
             # Applied, not refund_required: that word is for whole lines.
-            return LineOutcome(line.line_id, Outcome.APPLIED, OVERPAID, f"Pay back {owed[1]} fen of it.")
+            told = f"Pay back {owed[1]} fen of it."
+            return LineOutcome(line.line_id, Outcome.APPLIED, OVERPAID, told, owed[1] - line.refunded_fen)
         return LineOutcome(line.line_id, Outcome.APPLIED)
 
     async def _sell(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, now: datetime) -> str | None:
@@ -121,8 +125,10 @@ class Settlement:
                 await after_leaving(tx, now, held=released)
                 return NEWCOMERS_ONLY
             late = False
-        elif await store.take_again(tx, seat, payment, now) or await self._new_team(tx, line, seat, payment, now):
-            late = True
+        elif await store.take_again(tx, seat, payment, now) or await self._new_team(
+            tx, order, line, seat, payment, now
+        ):
+            late = not _is_in_time(seat, order)
         else:
             return PAID_LATE
         team_id = (await teams_store.find_seats(tx, [seat.seat_id]))[seat.seat_id].team_id
@@ -140,10 +146,17 @@ class Settlement:
         )
         return None
 
-    async def _new_team(self, tx: Tx, line: OrderLine, seat: Seat, payment: Payment, now: datetime) -> bool:
-        """Let who paid late lead a team, if the campaign says so and still lets teams be opened."""
+    async def _new_team(
+        self, tx: Tx, order: Order, line: OrderLine, seat: Seat, payment: Payment, now: datetime
+    ) -> bool:
+        """Let who paid late lead a team, if the campaign says so and still lets teams be opened.
+
+        So does who paid within the hold, whose team failed because the order that the shop split was closed first.
+        """
         campaign = (await campaigns_store.find_campaigns(tx, [seat.group_buy_id]))[seat.group_buy_id]
-        if campaign.late_payment != "open_new_team" or line.is_refunded or now >= campaign.closes_at:
+        if line.is_refunded or now >= campaign.closes_at:
+            return False
+        if campaign.late_payment != "open_new_team" and not _is_in_time(seat, order):
             return False
         team_id = derived_id(seat.team_id, "late", seat.seat_id, payment.order_id)
         if not await store.take_in_new_team(tx, seat, campaign, team_id, payment, now):
@@ -182,7 +195,7 @@ class Settlement:
         """Say that the line must be paid back, for as long as it was not; tell of it once."""
         if line.is_refunded:
             return LineOutcome(line.line_id, Outcome.APPLIED, why)
-        owed = Owed(order.order_id, line.line_id, seat.seat_id, why, line.amount_fen - line.refunded_fen)
+        owed = Owed(order.order_id, line.line_id, seat.seat_id, why, line.left_fen)
         if await ending.require_refunds(tx, [owed], now):
             await emit(tx, refund_required(seat, owed, now, order.user_id))
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
@@ -190,6 +203,10 @@ class Settlement:
 
 def _is_paid_by(seat: Seat, order: Order, line: OrderLine) -> bool:
     return seat.state in PAID_FOR and seat.order_id == order.order_id and seat.line_id == line.line_id
+
+
+def _is_in_time(seat: Seat, order: Order) -> bool:
+    return seat.release_reason == "order_closed" and order.paid_at is not None and order.paid_at < seat.held_until
 
 
 def _mismatch(order: Order, line: OrderLine, seat: Seat) -> str | None:
