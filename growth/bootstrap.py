@@ -82,6 +82,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
             statement_cache=settings.postgres_statement_cache,
             name="growth-reports",
             connect_now=False,
+            writes=False,
         )
     redis = connect_redis(
         settings.redis_url,
