@@ -17,7 +17,9 @@ from growth.mechanics.referral.commission import periodic as commission
 from growth.mechanics.referral.withdrawal import periodic as withdrawal
 from growth.mechanics.task import periodic as task
 from growth.plumbing import housekeeping
+from growth.plumbing.outbox_retry import RETRY_BATCH, Retries
 from growth.plumbing.periodic import Task
+from growth.reactions import reactions
 from growth.rewards.coupon import periodic as coupon
 from growth.rewards.ledger.service import FOLD_BATCH
 
@@ -74,6 +76,7 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("invariants", 300, house.check_invariants),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),
+        Task("outbox.retry", 5, Retries(growth.database, reactions(growth)).retry_due, RETRY_BATCH),
         Task("idempotency.prune", 60, house.prune_idempotency, housekeeping.IDEMPOTENCY_BATCH),
     ]
 

@@ -1,21 +1,23 @@
-"""Operators' HTTP of the plumbing: what was done, and whether everything holds."""
+"""Operators' HTTP of the plumbing: what was done, whether everything holds, and what could not be handled."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Router, get
+from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Struct
 
-from growth.plumbing import audit
+from growth.plumbing import audit, dead_letters
 from growth.plumbing.audit import AuditEntry, AuditFilter
+from growth.plumbing.dead_letters import DeadLetter
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.plumbing.invariants import Violation, all_invariants, violations
-from growth.plumbing.operators import requires
+from growth.plumbing.operators import act_of, requires
 from growth.plumbing.postgres import Database
 from growth.plumbing.wire import FieldError, invalid
-from growth.vocabulary.actors import Role
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.text import Reason
 
 MAX_FILTER_CHARACTERS = 128
 
@@ -32,6 +34,15 @@ OperatorFilter = Annotated[
 ]
 Since = Annotated[datetime | None, QueryParameter(description="At this instant or later, RFC 3339 with a zone.")]
 Until = Annotated[datetime | None, QueryParameter(description="Before this instant, RFC 3339 with a zone.")]
+
+
+Letter = Annotated[int, PathParameter(ge=1, le=2**63 - 1, description="Its number.")]
+
+
+class DeadLetterRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; kept in the audit."""
+
+    reason: Reason
 
 
 class InvariantsReport(Struct, frozen=True):
@@ -85,4 +96,72 @@ async def check_invariants(database: NamedDependency[Database]) -> InvariantsRep
     return InvariantsReport(len(all_invariants()), await violations(database))
 
 
-router = Router(path="/admin/v1", route_handlers=[list_audit, check_invariants], tags=["Operators"])
+@get(
+    "/dead-letters",
+    operation_id="admin_dead_letters",
+    summary="List events that could not be handled",
+    guards=[requires(Role.VIEWER)],
+)
+async def list_dead_letters(
+    database: NamedDependency[Database],
+    subscription: Filter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[DeadLetter]:
+    """Oldest first. Each waits: its reader has gone on without it. What they say, `growth dead-letters show` tells."""
+    position = decode_cursor(cursor, tuple[int])
+    found = await dead_letters.page(
+        database, subscription, after=0 if position is None else position[0], limit=limit + 1
+    )
+    return page_of(found, limit, lambda letter: (letter.letter,))
+
+
+@post(
+    "/dead-letters/{letter:int}/retry",
+    operation_id="admin_dead_letter_retry",
+    summary="Have an event handled after all",
+    status_code=200,
+    guards=[requires(Role.ADMIN)],
+)
+async def retry_dead_letter(
+    letter: Letter,
+    data: JSONBody[DeadLetterRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    database: NamedDependency[Database],
+) -> DeadLetter:
+    """A worker tries within seconds. It is gone from the list if it was handled, else `tries` has grown."""
+    async with database.transaction() as tx:
+        return await dead_letters.retry(tx, act_of(request, operator, data.reason), letter)
+
+
+@post(
+    "/dead-letters/{letter:int}/pass",
+    operation_id="admin_dead_letter_pass",
+    summary="Pass an event over for good",
+    status_code=200,
+    guards=[requires(Role.ADMIN)],
+)
+async def pass_dead_letter(
+    letter: Letter,
+    data: JSONBody[DeadLetterRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    database: NamedDependency[Database],
+) -> DeadLetter:
+    """Its reader never hears of it: a reward, a count, or a webhook that came of it is missing then."""
+    async with database.transaction() as tx:
+        return await dead_letters.pass_over(tx, act_of(request, operator, data.reason), letter)
+
+
+router = Router(
+    path="/admin/v1",
+    route_handlers=[
+        list_audit,
+        check_invariants,
+        list_dead_letters,
+        retry_dead_letter,
+        pass_dead_letter,
+    ],
+    tags=["Operators"],
+)

@@ -36,6 +36,7 @@ class Swept(Struct, frozen=True):
 
 PLUMBING = (
     Swept("plumbing.outbox", "data", "json", "subject"),
+    Swept("plumbing.dead_letters", "data", "json", "subject"),
     Swept("plumbing.audit", "before", "jsonb"),
     Swept("plumbing.audit", "after", "jsonb", "subject"),
 )
