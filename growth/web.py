@@ -208,6 +208,7 @@ def _services(growth: Growth) -> dict[str, Provide]:
     sale = growth.flash_sale
     return {
         "database": _given(growth.database),
+        "invariant_rounds": _given(growth.invariants),
         "shop": _given(growth.shop),
         "events": _after_shopper(growth.events.events),
         "webhooks": _given(growth.webhook.webhooks),

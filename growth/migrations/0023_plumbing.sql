@@ -30,5 +30,17 @@ CREATE INDEX dead_letters_by_subscription ON plumbing.dead_letters (subscription
 CREATE INDEX dead_letters_asked_for ON plumbing.dead_letters (letter) WHERE retry_at IS NOT NULL;
 CREATE INDEX dead_letters_unread ON plumbing.dead_letters (letter) WHERE reason = 'unread';
 
+-- How far sentences that must always hold have walked through tables that are too long to be read at once.
+CREATE TABLE plumbing.invariant_walks (
+    room      text        COLLATE "C" NOT NULL,
+    name      text        COLLATE "C" NOT NULL,
+    -- The key of the last row that was looked at, as text. Null at the start.
+    after     text[]      COLLATE "C",
+    began_at  timestamptz NOT NULL,
+    -- When the last walk reached the end.
+    walked_at timestamptz,
+    PRIMARY KEY (room, name)
+);
+
 -- Since an event was last handled.
 ALTER TABLE plumbing.cursors ADD COLUMN parked_in_a_row integer NOT NULL DEFAULT 0;

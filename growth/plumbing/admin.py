@@ -12,10 +12,12 @@ from growth.plumbing import audit, dead_letters
 from growth.plumbing.audit import AuditEntry, AuditFilter
 from growth.plumbing.dead_letters import DeadLetter
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.plumbing.invariants import Violation, all_invariants, violations
+from growth.plumbing.invariant_rounds import ASK_SECONDS, Rounds, Unanswered, Walk
+from growth.plumbing.invariants import Violation, all_invariants
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.postgres import Database
 from growth.plumbing.wire import FieldError, invalid
+from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.text import Reason
 
@@ -46,10 +48,20 @@ class DeadLetterRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InvariantsReport(Struct, frozen=True):
-    """How many sentences were checked, and those that do not hold."""
+    """How many sentences were answered, those that do not hold, and those of which it is not known."""
 
     checked: int
     violations: list[Violation]
+    slow: list[Unanswered]
+    """They took too long; the next round asks them again."""
+    failed: list[Unanswered]
+    """They could not be asked."""
+    waiting: int
+    """Not asked yet: the round is under way. Ask again."""
+    walks: list[Walk]
+    """Long tables are looked at a page at a time: how far each sentence of one is."""
+    began_at: datetime
+    ended_at: datetime | None
 
 
 def _in_utc(name: str, instant: datetime | None) -> datetime | None:
@@ -91,14 +103,31 @@ async def list_audit(
     summary="Check everything that must always hold",
     guards=[requires(Role.VIEWER)],
 )
-async def check_invariants(database: NamedDependency[Database]) -> InvariantsReport:
-    """Run every room's statements; they read whole tables, so ask now and then, not all the time."""
-    return InvariantsReport(len(all_invariants()), await violations(database))
+async def check_invariants(
+    invariant_rounds: NamedDependency[Rounds], database: NamedDependency[Database]
+) -> InvariantsReport:
+    """Run every room's statements, each with a time of its own, on a connection of their own.
+
+    Whoever asks during a round shares it. In a shop where a round takes more than a second, the last answer is told
+    again for ten times as long.
+    """
+    found = await invariant_rounds.ask(clock.now(), ASK_SECONDS)
+    slow, failed = found.unanswered("slow"), found.unanswered("failed")
+    return InvariantsReport(
+        checked=len(found.outcomes) - len(slow) - len(failed),
+        violations=found.violations(),
+        slow=slow,
+        failed=failed,
+        waiting=len(all_invariants()) - len(found.outcomes),
+        walks=await invariant_rounds.walks(database),
+        began_at=found.began_at,
+        ended_at=found.ended_at,
+    )
 
 
 @get(
     "/dead-letters",
-    operation_id="admin_dead_letters",
+    operation_id="admin_dead_letters_list",
     summary="List events that could not be handled",
     guards=[requires(Role.VIEWER)],
 )
@@ -118,7 +147,7 @@ async def list_dead_letters(
 
 @post(
     "/dead-letters/{letter:int}/retry",
-    operation_id="admin_dead_letter_retry",
+    operation_id="admin_dead_letters_retry",
     summary="Have an event handled after all",
     status_code=200,
     guards=[requires(Role.ADMIN)],
@@ -137,7 +166,7 @@ async def retry_dead_letter(
 
 @post(
     "/dead-letters/{letter:int}/pass",
-    operation_id="admin_dead_letter_pass",
+    operation_id="admin_dead_letters_pass",
     summary="Pass an event over for good",
     status_code=200,
     guards=[requires(Role.ADMIN)],

@@ -127,45 +127,41 @@ async def park(tx: Tx, subscription: str, table: str, rows: Sequence[tuple[Recor
         )
 
 
-_COLUMNS = """
-    letter, subscription, log, event_id, type, subject, at, request_id, reason, error, tries, parked_at, tried_at,
-    retry_at
-"""
+def _letter(row: Record) -> DeadLetter:
+    return DeadLetter(**{name: row[name] for name in DeadLetter.__struct_fields__})
 
 
 async def page(reader: Reader, subscription: str | None, *, after: int, limit: int) -> list[DeadLetter]:
     """Return up to `limit` letters behind `after`, oldest first."""
     rows = await reader.fetch(
-        f"""
-        SELECT {_COLUMNS}
+        """
+        SELECT *
         FROM plumbing.dead_letters
         WHERE letter > $1
           AND ($2::text IS NULL OR subscription = $2)
         ORDER BY letter
         LIMIT $3
-        """,  # noqa: S608 - columns of our own
+        """,
         after,
         subscription,
         limit,
     )
-    return [DeadLetter(**dict(row)) for row in rows]
+    return [_letter(row) for row in rows]
 
 
 async def get(reader: Reader, letter: int) -> tuple[DeadLetter, str]:
     """Return a letter and what its event says, as JSON. Raises `Refusal` 404."""
     row = await reader.fetchrow(
-        f"""
-        SELECT {_COLUMNS}, data::text AS data
+        """
+        SELECT *, data::text AS told
         FROM plumbing.dead_letters
         WHERE letter = $1
-        """,  # noqa: S608 - columns of our own
+        """,
         letter,
     )
     if row is None:
         raise Refusal(LETTER_NOT_FOUND)
-    fields = dict(row)
-    data = fields.pop("data")
-    return DeadLetter(**fields), data
+    return _letter(row), row["told"]
 
 
 async def retry(tx: Tx, act: Act, letter: int) -> DeadLetter:
@@ -174,12 +170,12 @@ async def retry(tx: Tx, act: Act, letter: int) -> DeadLetter:
     Raises `Refusal` 404.
     """
     row = await tx.fetchrow(
-        f"""
+        """
         UPDATE plumbing.dead_letters
         SET retry_at = $2
         WHERE letter = $1
-        RETURNING {_COLUMNS}
-        """,  # noqa: S608 - columns of our own
+        RETURNING *
+        """,
         letter,
         act.now,
     )
@@ -189,11 +185,11 @@ async def retry(tx: Tx, act: Act, letter: int) -> DeadLetter:
 async def pass_over(tx: Tx, act: Act, letter: int) -> DeadLetter:
     """Give up on it: its reader never hears of the event. Raises `Refusal` 404."""
     row = await tx.fetchrow(
-        f"""
+        """
         DELETE FROM plumbing.dead_letters
         WHERE letter = $1
-        RETURNING {_COLUMNS}
-        """,  # noqa: S608 - columns of our own
+        RETURNING *
+        """,
         letter,
     )
     return await _acted(tx, act, "dead_letter.pass", row)
@@ -202,7 +198,7 @@ async def pass_over(tx: Tx, act: Act, letter: int) -> DeadLetter:
 async def _acted(tx: Tx, act: Act, action: str, row: Record | None) -> DeadLetter:
     if row is None:
         raise Refusal(LETTER_NOT_FOUND)
-    found = DeadLetter(**dict(row))
+    found = _letter(row)
     await audit.record(tx, act, action, str(found.letter), before=found)
     return found
 

@@ -10,6 +10,7 @@ from datetime import datetime
 import structlog
 from msgspec import Struct
 
+from growth.plumbing import invariant_rounds
 from growth.plumbing.partitions import is_table
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database, Reader, Tx
@@ -90,6 +91,7 @@ class Erasures:
                     return 1
         async with turn.transaction() as tx:
             await _forget_answers(tx, row["user_id"])
+            await invariant_rounds.forget(tx, row["user_id"])
             await _end(tx, row["erasure_id"], turn.now)
         log.info("erasure.done", erasure_id=row["erasure_id"])
         return 1
