@@ -5,6 +5,8 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from operator import attrgetter
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -168,11 +170,13 @@ class Database:
         """
         try:
             if not _is_lost(connection):
-                if connection.is_in_transaction() or _has_changed(connection):
+                session: Any = connection
+                reported, began = session.reported(), session.began
+                is_read_only = reported != began and _is_read_only(began, reported)
+                if session.is_in_transaction() or not (reported == began or is_read_only):
                     # Whatever made it so, the next transaction must not run in it.
-                    connection.terminate()
-                elif self._writes:
-                    self._is_sick |= _is_read_only(connection)
+                    session.terminate()
+                self._is_sick |= is_read_only and self._writes
             await self.pool.release(connection, timeout=self._acquire_seconds)
         except Exception as error:  # noqa: BLE001 - the pool has thrown the connection away, and that is all there is to do
             self._is_sick = True
@@ -279,27 +283,33 @@ async def _keep_session(_: "asyncpg.Connection[Record]") -> None:
 
 
 class Session(asyncpg.Connection):
-    """A connection that knows how it began."""
+    """A connection that knows what it reported when it began."""
 
-    __slots__ = ("kept",)
+    __slots__ = ("began", "reported")
+
+    began: tuple[str, ...]
+    reported: Callable[[], tuple[str, ...]]
+    """What it reports now."""
+
+    def note_beginning(self) -> None:
+        """Remember it. What this server does not report is not looked for."""
+        settings = self.get_settings()
+        names = [name for name in (*KEPT, *READ_ONLY) if hasattr(settings, name)]
+        # On the way of every transaction: one call, and no name looked for twice.
+        self.reported = partial(attrgetter(*names), settings) if len(names) > 1 else tuple
+        # Not being read-only is what it should report, whatever it does.
+        self.began = (
+            () if len(names) < 2 else tuple("off" if name in READ_ONLY else getattr(settings, name) for name in names)
+        )
 
 
-def _kept(connection: Any) -> tuple[str | None, ...]:
-    settings = connection.get_settings()
-    return tuple(getattr(settings, name, None) for name in KEPT)
-
-
-def _has_changed(connection: Any) -> bool:
-    return bool(_kept(connection) != connection.kept)
-
-
-def _is_read_only(connection: Any) -> bool:
-    settings = connection.get_settings()
-    return any(getattr(settings, name, "off") == "on" for name in READ_ONLY)
+def _is_read_only(began: tuple[str, ...], reported: tuple[str, ...]) -> bool:
+    """Say whether nothing else has changed."""
+    return all(now == before or (before, now) == ("off", "on") for before, now in zip(began, reported, strict=True))
 
 
 async def _prepare(connection: Any) -> None:
-    connection.kept = _kept(connection)
+    connection.note_beginning()
     # Ids are strings everywhere above; JSON columns are read and written as Python values.
     await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str, format="text")
     await connection.set_type_codec(

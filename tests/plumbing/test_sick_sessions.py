@@ -105,7 +105,7 @@ async def test_negative_control_a_pool_that_notes_nothing_gives_read_only_sessio
     pool: Database, outside: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Database, "_note", lambda _self, _error: None)
-    monkeypatch.setattr(postgres, "_is_read_only", lambda _connection: False)
+    monkeypatch.setattr(pool, "_writes", False)
     await _becomes_read_only(outside, pool)
     await _writes_again(outside)
     await asyncio.sleep(postgres.RECYCLE_SECONDS * 2)
