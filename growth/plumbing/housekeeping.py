@@ -62,7 +62,7 @@ class Housekeeping:
 
     async def check_invariants(self, turn: Turn) -> int:
         """Ask every room's `invariants.sql`; a row is an error for a person to look at."""
-        found = await self._rounds.ask(turn.now)
+        found = await self._rounds.ask(turn.now, walks=True)
         _last.note(found)
         for one in found.outcomes:
             if one.state == "violated":

@@ -71,6 +71,8 @@ class Round(Struct):
     """One go through all sentences; it grows until `ended_at` is set."""
 
     began_at: datetime
+    walks: bool = False
+    """Whether it moves on through long tables."""
     outcomes: list[Outcome] = []
     ended_at: datetime | None = None
     seconds: float = 0.0
@@ -95,15 +97,16 @@ class Rounds:
         self._round: Round | None = None
         self._rested_at = 0.0
 
-    async def ask(self, now: datetime, seconds: float | None = None) -> Round:
+    async def ask(self, now: datetime, seconds: float | None = None, *, walks: bool = False) -> Round:
         """Return a round that was under way, or was run for this, or the last one if rounds are dear.
 
-        After `seconds` it is returned as far as it is.
+        After `seconds` it is returned as far as it is. `walks`: the next round looks at the next pages; who only
+        asks changes nothing.
         """
         if self._task is None or self._task.done():
             if self._round is not None and time.monotonic() < self._rested_at:
                 return self._round
-            self._round = Round(now, [])
+            self._round = Round(now, walks)
             self._task = asyncio.create_task(self._run(self._round), name="invariants")
         # Whoever goes away leaves it to the others.
         await asyncio.wait([self._task], timeout=seconds)
@@ -129,7 +132,7 @@ class Rounds:
                 late.append(invariant)
                 round_.outcomes.append(Outcome(invariant.room, invariant.name, "slow", []))
             else:
-                round_.outcomes.append(await self._judge(invariant, round_.began_at))
+                round_.outcomes.append(await self._judge(invariant, round_))
         # Whom it did not reach comes first next time.
         self._invariants = late + [one for one in self._invariants if one not in late]
         round_.seconds = time.monotonic() - began
@@ -137,9 +140,9 @@ class Rounds:
         if round_.seconds > DEAR_SECONDS:
             self._rested_at = time.monotonic() + round_.seconds * REST
 
-    async def _judge(self, invariant: Invariant, now: datetime) -> Outcome:
+    async def _judge(self, invariant: Invariant, round_: Round) -> Outcome:
         try:
-            rows = await self._rows(invariant, now)
+            rows = await self._rows(invariant, round_)
         except Exception as error:  # noqa: BLE001 - it says nothing of the other sentences
             cause = error.__cause__ or error
             is_slow = isinstance(error, Unavailable) and isinstance(cause, TimeoutError)
@@ -147,7 +150,7 @@ class Rounds:
             return Outcome(invariant.room, invariant.name, "slow" if is_slow else "failed", [], why)
         return Outcome(invariant.room, invariant.name, "violated" if rows else "holds", rows)
 
-    async def _rows(self, invariant: Invariant, now: datetime) -> list[dict[str, Any]]:
+    async def _rows(self, invariant: Invariant, round_: Round) -> list[dict[str, Any]]:
         if invariant.page is None:
             return await self._asked(invariant.sql)
         page = invariant.page
@@ -158,7 +161,8 @@ class Rounds:
         if page.grows and (after, until) != (None, None):
             sql, arguments = invariant.between(await _key(self._database, page, None, newest=True), None)
             rows += [row for row in await self._asked(sql, *arguments) if row not in rows]
-        await _remember(self._database, invariant, after, until, now)
+        if round_.walks:
+            await _remember(self._database, invariant, after, until, round_.began_at)
         return rows
 
     async def _asked(self, sql: str, *arguments: str) -> list[dict[str, Any]]:

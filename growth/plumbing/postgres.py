@@ -296,11 +296,11 @@ class Session(asyncpg.Connection):
         settings = self.get_settings()
         names = [name for name in (*KEPT, *READ_ONLY) if hasattr(settings, name)]
         # On the way of every transaction: one call, and no name looked for twice.
-        self.reported = partial(attrgetter(*names), settings) if len(names) > 1 else tuple
+        is_told = len(names) > 1
+        self.reported = partial(attrgetter(*names), settings) if is_told else tuple
         # Not being read-only is what it should report, whatever it does.
-        self.began = (
-            () if len(names) < 2 else tuple("off" if name in READ_ONLY else getattr(settings, name) for name in names)
-        )
+        began = tuple("off" if name in READ_ONLY else getattr(settings, name) for name in names)
+        self.began = began if is_told else ()
 
 
 def _is_read_only(began: tuple[str, ...], reported: tuple[str, ...]) -> bool:
