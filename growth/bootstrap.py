@@ -11,6 +11,7 @@ from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.erasure import Erasures
 from growth.plumbing.identity import Identity
+from growth.plumbing.invariant_rounds import SENTENCE_SECONDS, Rounds
 from growth.plumbing.limits import Limiter
 from growth.plumbing.operators import Operators
 from growth.plumbing.postgres import Database, connect_postgres
@@ -26,6 +27,8 @@ from growth.shoppers import SWEPT, Shoppers
 REPLICA_MAX_CONNECTIONS = 4
 """Of one process: reports are few, and may wait for one another."""
 REPLICA_STATEMENT_SECONDS = 30.0
+INVARIANTS_MAX_CONNECTIONS = 1
+"""Of one process, opened when they are first asked for."""
 
 
 class Limits(Struct):
@@ -41,6 +44,7 @@ class Growth(Struct):
 
     settings: Settings
     database: Database
+    invariants: Rounds
     redis: AnyRedis
     identity: Identity
     operators: Operators
@@ -84,13 +88,23 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
             statement_cache=settings.postgres_statement_cache,
             name="growth-reports",
             connect_now=False,
+            writes=False,
         )
+    invariants = await connect_postgres(
+        settings.postgres_dsn,
+        max_connections=INVARIANTS_MAX_CONNECTIONS,
+        acquire_seconds=settings.postgres_acquire_seconds,
+        statement_seconds=SENTENCE_SECONDS,
+        statement_cache=settings.postgres_statement_cache,
+        name="growth-invariants",
+        connect_now=False,
+    )
     redis = connect_redis(
         settings.redis_url,
         max_connections=settings.redis_max_connections,
         answer_seconds=settings.redis_answer_seconds,
     )
-    growth = _assemble(settings, database, replica, redis)
+    growth = _assemble(settings, database, replica, Rounds(invariants), redis)
     try:
         yield growth
     finally:
@@ -104,13 +118,14 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await growth.flash_sale.loader.close()
         await growth.webhook.courier.close()
         await growth.identity.close()
+        await growth.invariants.close()
         await redis.aclose()
         if replica is not database:
             await replica.close()
         await database.close()
 
 
-def _assemble(settings: Settings, database: Database, replica: Database, redis: AnyRedis) -> Growth:
+def _assemble(settings: Settings, database: Database, replica: Database, invariants: Rounds, redis: AnyRedis) -> Growth:
     stores = rooms.Stores(settings, database, replica, redis)
     stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
     events = rooms.make_events(stores)
@@ -118,6 +133,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, redis: 
     return Growth(
         settings=settings,
         database=database,
+        invariants=invariants,
         redis=redis,
         identity=Identity(
             algorithms=settings.jwt_algorithms,

@@ -17,15 +17,21 @@ from growth.mechanics.referral.commission import periodic as commission
 from growth.mechanics.referral.withdrawal import periodic as withdrawal
 from growth.mechanics.task import periodic as task
 from growth.plumbing import housekeeping
+from growth.plumbing.invariant_rounds import ROUND_SECONDS, SENTENCE_SECONDS
+from growth.plumbing.outbox_retry import RETRY_BATCH, Retries
 from growth.plumbing.periodic import Task
+from growth.reactions import reactions
 from growth.rewards.coupon import periodic as coupon
 from growth.rewards.ledger.service import FOLD_BATCH
+
+MAX_ROUND_SECONDS = ROUND_SECONDS + 2 * SENTENCE_SECONDS
 
 
 def schedule(growth: Growth) -> Sequence[Task]:
     """Return every task there is."""
     sale, seats = growth.flash_sale, growth.group_buy.keeper
-    house = housekeeping.Housekeeping(growth.database, growth.settings.erased_memory_days)
+    kept_days = growth.settings.erased_memory_days
+    house = housekeeping.Housekeeping(growth.database, growth.invariants, kept_days)
     return [
         Task("flash_sale.end_lapsed_holds", 1, sale.keeper.end_lapsed_holds, LAPSE_BATCH),
         Task("flash_sale.reconcile", 3, sale.keeper.reconcile),
@@ -71,9 +77,10 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("checkin.prepare_months", 3600, growth.checkin.programs.prepare_months),
         Task("erasure.sweep", 10, growth.erasures.sweep, 1),
         Task("erasure.forget", 3600, house.forget_erased, housekeeping.ERASED_BATCH),
-        Task("invariants", 300, house.check_invariants),
+        Task("invariants", housekeeping.INVARIANTS_SECONDS, house.check_invariants, max_seconds=MAX_ROUND_SECONDS),
         Task("outbox.prepare", 3600, house.prepare_outbox),
         Task("outbox.prune", 600, house.prune_outbox),
+        Task("outbox.retry", 5, Retries(growth.database, reactions(growth)).retry_due, RETRY_BATCH),
         Task("idempotency.prune", 60, house.prune_idempotency, housekeeping.IDEMPOTENCY_BATCH),
     ]
 

@@ -1,14 +1,13 @@
 """TABLE: URL → which router. And what stands in front of them: telemetry, then the turnstile, then the routes."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
-from litestar.openapi import OpenAPIConfig
+from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp, Scope
 
@@ -67,14 +66,11 @@ from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, ad
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.overload import Shed
 from growth.plumbing.problems import exception_handlers
+from growth.plumbing.readiness import Readiness
 from growth.plumbing.telemetry import Telemetry, watch_loop
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
-from growth.vocabulary.refusals import Unavailable
 
-READY_FOR_SECONDS = 1.0
-"""Probes of many balancers share one look at the stores."""
-READY_WAIT_SECONDS = 2.0
 STOP_SECONDS = 3.0
 
 AnyRequest = Request[Any, Any, Any]
@@ -135,47 +131,22 @@ def livez() -> str:
     return "ok"
 
 
-@get("/readyz", media_type=MediaType.TEXT, summary="Can it serve?", tags=["Probes"])
-async def readyz(readiness: NamedDependency["Readiness"]) -> Response[str]:
-    """Answer 200 when Postgres and Redis answer, else 503."""
+@get(
+    "/readyz",
+    media_type=MediaType.TEXT,
+    summary="Can it serve?",
+    tags=["Probes"],
+    responses={503: ResponseSpec(str, generate_examples=False, description="No: why", media_type=MediaType.TEXT)},
+)
+async def readyz(readiness: NamedDependency[Readiness]) -> Response[str]:
+    """Answer 200 when Postgres and Redis take writes, else 503 and which of them does not."""
     why = await readiness.trouble()
     return Response(why or "ok", status_code=503 if why else 200)
 
 
-class Readiness:
-    """Whether the stores answer, looked at once a second at most."""
-
-    def __init__(self, growth: Growth) -> None:
-        self._growth = growth
-        self._looked_at = float("-inf")
-        self._trouble: str | None = None
-        self._lock = asyncio.Lock()
-
-    async def trouble(self) -> str | None:
-        """Return what is wrong, or None."""
-        async with self._lock:
-            if time.monotonic() - self._looked_at > READY_FOR_SECONDS:
-                self._trouble = await self._look()
-                self._looked_at = time.monotonic()
-            return self._trouble
-
-    async def _look(self) -> str | None:
-        try:
-            async with asyncio.timeout(READY_WAIT_SECONDS):
-                await self._growth.database.fetchval("SELECT 1")
-        except (Unavailable, TimeoutError):
-            return "Postgres does not answer"
-        try:
-            async with asyncio.timeout(READY_WAIT_SECONDS):
-                await self._growth.redis.ping()
-        except Exception:  # noqa: BLE001 - whatever the client says, it cannot be reached
-            return "Redis does not answer"
-        return None
-
-
 def create_app(growth: Growth) -> ASGIApp:
     """Return the ASGI application around everything in `growth`."""
-    readiness = Readiness(growth)
+    readiness = Readiness(growth.database, growth.redis)
 
     async def shopper(request: AnyRequest) -> Shopper:
         found = await growth.identity.shopper(request)
@@ -239,6 +210,7 @@ def _services(growth: Growth) -> dict[str, Provide]:
     sale = growth.flash_sale
     return {
         "database": _given(growth.database),
+        "invariant_rounds": _given(growth.invariants),
         "shop": _given(growth.shop),
         "refunds_required": _given(growth.refunds_required),
         "events": _after_shopper(growth.events.events),

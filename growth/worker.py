@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge
 
 from growth.bootstrap import Growth
 from growth.plumbing import outbox
+from growth.plumbing.dead_letters import ReaderStopped
 from growth.plumbing.outbox import Log, Subscription
 from growth.plumbing.periodic import Periodic
 from growth.plumbing.postgres import Database
@@ -26,6 +27,8 @@ _delivered = Counter("growth_outbox_delivered_total", "Events passed by a listen
 _failed = Counter("growth_outbox_failed_total", "Deliveries that failed and are tried again.", ["subscription"])
 _lag_events = Gauge("growth_outbox_lag_events", "Events that wait for a listener.", ["subscription"])
 _lag_seconds = Gauge("growth_outbox_lag_seconds", "Age of the oldest event that waits.", ["subscription"])
+_letters = Gauge("growth_dead_letters", "Events that a listener could not handle.", ["subscription", "reason"])
+_stopped = Counter("growth_outbox_stopped_total", "Tries of a listener that stopped: too much fails.", ["subscription"])
 
 
 async def run_worker(growth: Growth, stop: asyncio.Event) -> None:
@@ -54,10 +57,14 @@ async def _listen(database: Database, subscription: Subscription, stop: asyncio.
     failures = 0
     while not stop.is_set():
         try:
-            passed = await outbox.deliver(database, subscription)
+            # Less at once after each failure: what is too slow for the time of a statement gets through in parts.
+            most = max(1, subscription.max_events >> min(failures, 10))
+            passed = await outbox.deliver(database, subscription, max_events=most)
         except Exception as error:
             failures += 1
             _failed.labels(subscription.name).inc()
+            if isinstance(error, ReaderStopped):
+                _stopped.labels(subscription.name).inc()
             stack = None if isinstance(error, Unavailable) else error
             log.warning("listener.failed", subscription=subscription.name, error=repr(error), exc_info=stack)
             await _pause(stop, min(MAX_BACKOFF_SECONDS, 2.0 ** min(failures, 10) / 2))
@@ -71,7 +78,13 @@ async def _listen(database: Database, subscription: Subscription, stop: asyncio.
 async def _watch_lag(database: Database, logs: Collection[Log], stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
-            for lag in [lag for read in logs for lag in await outbox.lag(database, read)]:
+            found = [lag for read in logs for lag in await outbox.lag(database, read)]
+            # A listener that is gone has no numbers.
+            for gauge in (_lag_events, _lag_seconds, _letters):
+                gauge.clear()
+            for lag in found:
+                _letters.labels(lag.subscription, "failed").set(lag.failed)
+                _letters.labels(lag.subscription, "unread").set(lag.unread)
                 _lag_events.labels(lag.subscription).set(lag.events)
                 _lag_seconds.labels(lag.subscription).set(lag.seconds)
         except Unavailable as error:

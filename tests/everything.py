@@ -43,6 +43,7 @@ class Everything:
         await self._held()
         await self._coupons()
         await self._money()
+        await self._dead_letter()
 
     async def published(self, room: str, draft: JSON, query: str = "") -> str:
         """Make a campaign and publish it; return its id."""
@@ -120,6 +121,20 @@ class Everything:
         await self._asks("PUT", "/v1/payee", {"kind": "alipay", "account": ACCOUNT, "name": self.title})
         withdrawal = await self._asks("POST", "/v1/withdrawals", {"amount_fen": 1000})
         self.ids["withdrawal_id"] = withdrawal["withdrawal_id"]
+
+    async def _dead_letter(self) -> None:
+        """An event of a release to come, which no reader here could read."""
+        letter = await self.app.growth.database.fetchval(
+            """
+            INSERT INTO plumbing.dead_letters (
+                subscription, log, xid, position, event_id, type, subject, at, data, reason, error, parked_at, tried_at
+            )
+            VALUES ('checkin.tally', 'plumbing.outbox', '1', 1, 'e', 'tea.served', 'tea', now(), '{}', 'unread',
+                    'UnknownEvent', now(), now())
+            RETURNING letter
+            """
+        )
+        self.ids["letter"] = str(letter)
 
     async def _asks(self, method: str, path: str, body: object = None, **headers: str) -> Any:
         answer = await self.app.shopper(self.owner, method, path, body, **headers)

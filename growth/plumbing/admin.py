@@ -1,21 +1,25 @@
-"""Operators' HTTP of the plumbing: what was done, and whether everything holds."""
+"""Operators' HTTP of the plumbing: what was done, whether everything holds, and what could not be handled."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Router, get
+from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Struct
 
-from growth.plumbing import audit
+from growth.plumbing import audit, dead_letters
 from growth.plumbing.audit import AuditEntry, AuditFilter
+from growth.plumbing.dead_letters import DeadLetter
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.plumbing.invariants import Violation, all_invariants, violations
-from growth.plumbing.operators import requires
+from growth.plumbing.invariant_rounds import ASK_SECONDS, Rounds, Unanswered, Walk
+from growth.plumbing.invariants import Violation, all_invariants
+from growth.plumbing.operators import act_of, requires
 from growth.plumbing.postgres import Database
 from growth.plumbing.wire import FieldError, invalid
-from growth.vocabulary.actors import Role
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.text import Reason
 
 MAX_FILTER_CHARACTERS = 128
 
@@ -34,11 +38,30 @@ Since = Annotated[datetime | None, QueryParameter(description="At this instant o
 Until = Annotated[datetime | None, QueryParameter(description="Before this instant, RFC 3339 with a zone.")]
 
 
+Letter = Annotated[int, PathParameter(ge=1, le=2**63 - 1, description="Its number.")]
+
+
+class DeadLetterRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why; kept in the audit."""
+
+    reason: Reason
+
+
 class InvariantsReport(Struct, frozen=True):
-    """How many sentences were checked, and those that do not hold."""
+    """How many sentences were answered, those that do not hold, and those of which it is not known."""
 
     checked: int
     violations: list[Violation]
+    slow: list[Unanswered]
+    """They took too long; the next round asks them again."""
+    failed: list[Unanswered]
+    """They could not be asked."""
+    waiting: int
+    """Not asked yet: the round is under way. Ask again."""
+    walks: list[Walk]
+    """Long tables are looked at a page at a time: how far each sentence of one is."""
+    began_at: datetime
+    ended_at: datetime | None
 
 
 def _in_utc(name: str, instant: datetime | None) -> datetime | None:
@@ -80,9 +103,94 @@ async def list_audit(
     summary="Check everything that must always hold",
     guards=[requires(Role.VIEWER)],
 )
-async def check_invariants(database: NamedDependency[Database]) -> InvariantsReport:
-    """Run every room's statements; they read whole tables, so ask now and then, not all the time."""
-    return InvariantsReport(len(all_invariants()), await violations(database))
+async def check_invariants(
+    invariant_rounds: NamedDependency[Rounds], database: NamedDependency[Database]
+) -> InvariantsReport:
+    """Run every room's statements, each with a time of its own, on a connection of their own.
+
+    Whoever asks during a round shares it. In a shop where a round takes more than a second, the last answer is told
+    again for ten times as long.
+    """
+    found = await invariant_rounds.ask(clock.now(), ASK_SECONDS)
+    slow, failed = found.unanswered("slow"), found.unanswered("failed")
+    return InvariantsReport(
+        checked=len(found.outcomes) - len(slow) - len(failed),
+        violations=found.violations(),
+        slow=slow,
+        failed=failed,
+        waiting=len(all_invariants()) - len(found.outcomes),
+        walks=await invariant_rounds.walks(database),
+        began_at=found.began_at,
+        ended_at=found.ended_at,
+    )
 
 
-router = Router(path="/admin/v1", route_handlers=[list_audit, check_invariants], tags=["Operators"])
+@get(
+    "/dead-letters",
+    operation_id="admin_dead_letters_list",
+    summary="List events that could not be handled",
+    guards=[requires(Role.VIEWER)],
+)
+async def list_dead_letters(
+    database: NamedDependency[Database],
+    subscription: Filter = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[DeadLetter]:
+    """Oldest first. Each waits: its reader has gone on without it. What they say, `growth dead-letters show` tells."""
+    position = decode_cursor(cursor, tuple[int])
+    found = await dead_letters.page(
+        database, subscription, after=0 if position is None else position[0], limit=limit + 1
+    )
+    return page_of(found, limit, lambda letter: (letter.letter,))
+
+
+@post(
+    "/dead-letters/{letter:int}/retry",
+    operation_id="admin_dead_letters_retry",
+    summary="Have an event handled after all",
+    status_code=200,
+    guards=[requires(Role.ADMIN)],
+)
+async def retry_dead_letter(
+    letter: Letter,
+    data: JSONBody[DeadLetterRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    database: NamedDependency[Database],
+) -> DeadLetter:
+    """A worker tries within seconds. It is gone from the list if it was handled, else `tries` has grown."""
+    async with database.transaction() as tx:
+        return await dead_letters.retry(tx, act_of(request, operator, data.reason), letter)
+
+
+@post(
+    "/dead-letters/{letter:int}/pass",
+    operation_id="admin_dead_letters_pass",
+    summary="Pass an event over for good",
+    status_code=200,
+    guards=[requires(Role.ADMIN)],
+)
+async def pass_dead_letter(
+    letter: Letter,
+    data: JSONBody[DeadLetterRequest],
+    request: Request[Any, Any, Any],
+    operator: NamedDependency[Operator],
+    database: NamedDependency[Database],
+) -> DeadLetter:
+    """Its reader never hears of it: a reward, a count, or a webhook that came of it is missing then."""
+    async with database.transaction() as tx:
+        return await dead_letters.pass_over(tx, act_of(request, operator, data.reason), letter)
+
+
+router = Router(
+    path="/admin/v1",
+    route_handlers=[
+        list_audit,
+        check_invariants,
+        list_dead_letters,
+        retry_dead_letter,
+        pass_dead_letter,
+    ],
+    tags=["Operators"],
+)

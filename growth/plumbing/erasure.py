@@ -10,6 +10,7 @@ from datetime import datetime
 import structlog
 from msgspec import Struct
 
+from growth.plumbing import invariant_rounds
 from growth.plumbing.partitions import is_table
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database, Reader, Tx
@@ -36,6 +37,7 @@ class Swept(Struct, frozen=True):
 
 PLUMBING = (
     Swept("plumbing.outbox", "data", "json", "subject"),
+    Swept("plumbing.dead_letters", "data", "json", "subject"),
     Swept("plumbing.audit", "before", "jsonb"),
     Swept("plumbing.audit", "after", "jsonb", "subject"),
 )
@@ -89,6 +91,7 @@ class Erasures:
                     return 1
         async with turn.transaction() as tx:
             await _forget_answers(tx, row["user_id"])
+            await invariant_rounds.forget(tx, row["user_id"])
             await _end(tx, row["erasure_id"], turn.now)
         log.info("erasure.done", erasure_id=row["erasure_id"])
         return 1

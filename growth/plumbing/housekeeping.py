@@ -1,12 +1,14 @@
 """Housekeeping: what the clock does for the pipes themselves."""
 
+import math
+import time
 from datetime import timedelta
 
 import structlog
 from prometheus_client import Gauge
 
 from growth.plumbing import idempotency, outbox
-from growth.plumbing.invariants import violations
+from growth.plumbing.invariant_rounds import Round, Rounds, State
 from growth.plumbing.periodic import Turn
 from growth.plumbing.person import store as person
 from growth.plumbing.postgres import Database
@@ -19,24 +21,55 @@ ERASED_KEPT_DAYS = 30
 ERASED_BATCH = person.PRUNED_AT_ONCE
 IDEMPOTENCY_BATCH = idempotency.PRUNED_AT_ONCE
 
-_violated = Gauge("growth_invariant_violations", "Sentences that must always hold and do not.")
+INVARIANTS_SECONDS = 300.0
+"""From one round to the next."""
+
+_violated = Gauge("growth_invariant_violations", "Sentences that must always hold and do not, in the last round.")
+_unanswered = Gauge("growth_invariants_unanswered", "Sentences that were slow, or failed, in the last round.", ["why"])
+
+
+class _LastRound:
+    """What this process last found out. Its numbers end when it leads no more, and no new round comes."""
+
+    def __init__(self) -> None:
+        self._round: Round | None = None
+        self._until = 0.0
+        _violated.set_function(lambda: self._count("violated"))
+        _unanswered.labels("slow").set_function(lambda: self._count("slow"))
+        _unanswered.labels("failed").set_function(lambda: self._count("failed"))
+
+    def note(self, found: Round) -> None:
+        """Tell of this round from now on."""
+        self._round, self._until = found, time.monotonic() + 3 * INVARIANTS_SECONDS
+
+    def _count(self, state: State) -> float:
+        if self._round is None or time.monotonic() > self._until:
+            return math.nan
+        return sum(one.state == state for one in self._round.outcomes)
+
+
+_last = _LastRound()
 
 
 class Housekeeping:
     """Tasks for the schedule."""
 
-    def __init__(self, database: Database, erased_memory_days: int) -> None:
+    def __init__(self, database: Database, rounds: Rounds, erased_memory_days: int = 0) -> None:
         """`erased_memory_days`: how long it is known of an erased id that it was here; 0 for as short as possible."""
         self._database = database
         self._erased_kept = timedelta(days=max(erased_memory_days, ERASED_KEPT_DAYS))
+        self._rounds = rounds
 
-    async def check_invariants(self, _turn: Turn) -> int:
+    async def check_invariants(self, turn: Turn) -> int:
         """Ask every room's `invariants.sql`; a row is an error for a person to look at."""
-        found = await violations(self._database)
-        _violated.set(len(found))
-        for violation in found:
-            log.error("invariant.violated", room=violation.room, name=violation.name, rows=violation.rows)
-        return len(found)
+        found = await self._rounds.ask(turn.now, walks=True)
+        _last.note(found)
+        for one in found.outcomes:
+            if one.state == "violated":
+                log.error("invariant.violated", room=one.room, name=one.name, rows=one.rows)
+            elif one.state != "holds":
+                log.warning("invariant.unanswered", room=one.room, name=one.name, why=one.state, error=one.error)
+        return len(found.violations())
 
     async def prepare_outbox(self, turn: Turn) -> int:
         """Make the outbox' partitions of the days ahead."""

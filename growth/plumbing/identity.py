@@ -340,6 +340,10 @@ class _PublicKeys:
             return
         finally:
             self._fetching = None
+        if self._keys and not keys:
+            # A set of none is a fault over there, and would refuse every shopper: those known go on.
+            log.warning("identity.no_keys_in_set")
+            return
         self._keys = keys
         if self._document not in (None, document):
             # A key taken away takes the tokens it signed with it.

@@ -9,6 +9,9 @@ writes and stays open, anywhere on the same Postgres server, holds back what beg
 An event remembers the request that it came of. Where a listener's batch is of one request only, what it logs and emits
 is that request's too.
 
+A batch that fails is halved until the one event is found, which is set aside (`dead_letters`), and the reader goes on:
+only the outside failing, or too many failing events, stops it.
+
 Another table of the same form (a `Log`) is read in the same way, with the same promises.
 """
 
@@ -21,12 +24,13 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from growth.plumbing import traces
+from growth.plumbing import dead_letters, outbox_cursor, traces
 from growth.plumbing.outbox_upkeep import OUTBOX_TABLE, Lag, Log, forget, lag, mend_after_restore, prepare, prune
 from growth.plumbing.postgres import Database, Reader, Record, Tx
 from growth.plumbing.telemetry import request_id
 from growth.vocabulary import ids
 from growth.vocabulary.events import Event
+from growth.vocabulary.refusals import Unavailable
 
 __all__ = [
     "OUTBOX",
@@ -39,6 +43,7 @@ __all__ = [
     "emit",
     "events_below",
     "forget",
+    "hand",
     "history",
     "lag",
     "mend_after_restore",
@@ -80,7 +85,7 @@ class _Row(Struct, frozen=True):
 
 
 class UnknownEvent(Exception):
-    """An event of a newer release. Its subscriber waits for a process that knows it, rather than lose it."""
+    """An event of a newer release. It is set aside for a process that knows it, rather than lost or waited for."""
 
 
 _decoders: dict[str, msgspec.json.Decoder[Event]] = {}
@@ -153,31 +158,115 @@ def types_of(*events: type[Event]) -> frozenset[str]:
 async def deliver(database: Database, subscription: Subscription, *, max_events: int | None = None) -> int:
     """Hand the next events to `subscription`; return how many were passed, 0 if there are none or another is at it.
 
-    Raises what `handle` raises, `UnknownEvent` and `Unavailable`; the cursor has not moved then, and the same events
-    come again.
+    An event that cannot be handled is among those passed, and is a dead letter then. Raises `Unavailable` and
+    `ReaderStopped`: the cursor has not moved, and the same events come again.
     """
     source = subscription.log
-    news = await _news(database, subscription.name, source)
+    news = await outbox_cursor.news(database, subscription.name, source)
     if news["restored"]:
         await mend_after_restore(database, source)
     elif not news["waiting"]:
         return 0
     if not news["known"]:
-        await _introduce(database, subscription.name, source)
-    async with database.transaction() as tx:
-        cursor = await _lock_cursor(tx, subscription.name)
-        if cursor is None:
-            return 0
-        rows = await _read(tx, cursor, subscription.types, max_events or subscription.max_events, source)
-        if not rows:
-            return 0
-        asked_for = [row for row in rows if row["data"] is not None]
-        if asked_for:
-            events = [source.read(row) for row in asked_for]
-            with _of_requests(subscription, asked_for):
-                await subscription.handle(tx, events)
-        await _move_cursor(tx, subscription.name, rows[-1])
-    return len(rows)
+        await outbox_cursor.introduce(database, subscription.name, source)
+    batch = _Batch(database, subscription)
+    try:
+        return await batch.deliver(max_events or subscription.max_events)
+    except (Unavailable, dead_letters.ReaderStopped):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, one event has it
+        why = dead_letters.told(error)
+        log.warning("outbox.batch_failed", subscription=subscription.name, events=len(batch.rows), error=why)
+    return await batch.halve()
+
+
+class _Batch:
+    """The next events of one subscription, taken again in smaller parts where something is wrong with one of them."""
+
+    def __init__(self, database: Database, subscription: Subscription) -> None:
+        self._database = database
+        self._subscription = subscription
+        self.rows: Sequence[Record] = ()
+        """What was tried last."""
+
+    async def deliver(self, max_events: int) -> int:
+        """Hand on up to so many events, all or none; return how many were passed."""
+        subscription = self._subscription
+        async with self._database.transaction() as tx:
+            cursor = await outbox_cursor.lock_cursor(tx, subscription.name)
+            if cursor is None:
+                return 0
+            self.rows = await outbox_cursor.read(tx, cursor, subscription.types, max_events, subscription.log)
+            if not self.rows:
+                return 0
+            asked_for = [row for row in self.rows if row["data"] is not None]
+            unread = await hand(tx, subscription, asked_for)
+            if unread:
+                await dead_letters.park(tx, subscription.name, subscription.log.table, unread, "unread")
+            has_worked = len(asked_for) > len(unread)
+            await outbox_cursor.move_cursor(
+                tx, subscription.name, self.rows[-1], 0 if has_worked else cursor["parked_in_a_row"]
+            )
+        return len(self.rows)
+
+    async def halve(self) -> int:
+        """Find the first event that fails and set it aside; return how many were passed, with those before it."""
+        passed, suspects = 0, len(self.rows)
+        while suspects > 1:
+            half = suspects // 2
+            try:
+                done = await self.deliver(half)
+            except (Unavailable, dead_letters.ReaderStopped):
+                raise
+            except Exception:  # noqa: BLE001 - told when it has been found
+                suspects = half
+            else:
+                if not done:
+                    # Another process is at it.
+                    return passed
+                passed += done
+                suspects -= half
+        try:
+            # By itself it may do: two of one batch did not go together.
+            return passed + await self.deliver(1)
+        except (Unavailable, dead_letters.ReaderStopped):
+            raise
+        except Exception as error:  # noqa: BLE001 - set aside with its reason
+            return passed + await self._park(error)
+
+    async def _park(self, error: Exception) -> int:
+        subscription, failed = self._subscription, self.rows[0]
+        async with self._database.transaction() as tx:
+            cursor = await outbox_cursor.lock_cursor(tx, subscription.name)
+            if cursor is None:
+                return 0
+            rows = await outbox_cursor.read(tx, cursor, subscription.types, 1, subscription.log)
+            if not rows or (rows[0]["xid"], rows[0]["position"]) != (failed["xid"], failed["position"]):
+                return 0
+            in_a_row = cursor["parked_in_a_row"] + 1
+            if in_a_row > dead_letters.MAX_IN_A_ROW:
+                raise dead_letters.ReaderStopped(f"{in_a_row} events in a row failed") from error
+            log.warning("outbox.event_failed", subscription=subscription.name, exc_info=error)
+            await dead_letters.park(tx, subscription.name, subscription.log.table, [(failed, error)], "failed")
+            await outbox_cursor.move_cursor(tx, subscription.name, failed, in_a_row)
+        return 1
+
+
+async def hand(tx: Tx, subscription: Subscription, rows: Sequence[Record]) -> list[tuple[Record, BaseException]]:
+    """Have `rows` of the log handled; return those that this process cannot read, which were not."""
+    read: list[Record] = []
+    events: list[Any] = []
+    unread: list[tuple[Record, BaseException]] = []
+    for row in rows:
+        try:
+            events.append(subscription.log.read(row))
+            read.append(row)
+        except (UnknownEvent, msgspec.DecodeError) as error:
+            unread.append((row, error))
+    if events:
+        with _of_requests(subscription, read):
+            await subscription.handle(tx, events)
+    return unread
 
 
 @contextmanager
@@ -229,102 +318,6 @@ async def history(
         timedelta(seconds=WRITING_SECONDS),
     )
     return [_envelope(row) for row in rows]
-
-
-async def _news(reader: Reader, name: str, log: Log) -> Record:
-    """Look without a lock: asking in vain costs no transaction number.
-
-    ORDER BY … LIMIT stands in place of EXISTS, for which Postgres prefers to scan all that was read.
-    """
-    news = await reader.fetchrow(
-        log.sql(
-            """
-            SELECT cursor.subscription IS NOT NULL AS known,
-                   coalesce(cursor.xid >= pg_snapshot_xmax(pg_current_snapshot()), FALSE) AS restored,
-                   coalesce((SELECT TRUE
-                             FROM plumbing.outbox AS event
-                             WHERE (event.xid, event.position)
-                                 > (coalesce(cursor.xid, '0'), coalesce(cursor.position, 0))
-                               AND event.xid < pg_snapshot_xmin(pg_current_snapshot())
-                             ORDER BY event.xid, event.position
-                             LIMIT 1), FALSE) AS waiting
-            FROM (SELECT) AS always
-            LEFT JOIN plumbing.cursors AS cursor
-                   ON cursor.subscription = $1
-            """
-        ),
-        name,
-    )
-    assert news is not None, "the left side always has a row"
-    return news
-
-
-async def _introduce(database: Database, name: str, log: Log) -> None:
-    """Make the cursor of a new subscription; committed by itself, so that nobody waits for a delivery to end."""
-    await database.fetchval(
-        """
-        INSERT INTO plumbing.cursors (subscription, log)
-        VALUES ($1, $2)
-        ON CONFLICT (subscription) DO NOTHING
-        """,
-        name,
-        log.table,
-    )
-
-
-async def _lock_cursor(tx: Tx, name: str) -> Record | None:
-    """Return the cursor, ours until the transaction ends; None while another process has it."""
-    return await tx.fetchrow(
-        """
-        SELECT xid, position
-        FROM plumbing.cursors
-        WHERE subscription = $1
-        FOR UPDATE SKIP LOCKED
-        """,
-        name,
-    )
-
-
-async def _read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events: int, log: Log) -> Sequence[Record]:
-    """Read on, in order. Events that the subscriber did not ask for come without data: the cursor passes them too."""
-    return await tx.fetch(
-        log.sql(
-            """
-            SELECT xid,
-                   position,
-                   event_id,
-                   type,
-                   subject,
-                   at,
-                   CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data,
-                   event.request_id
-            FROM plumbing.outbox AS event
-            WHERE (xid, position) > ($1::xid8, $2)
-              AND xid < pg_snapshot_xmin(pg_current_snapshot())
-            ORDER BY xid, position
-            LIMIT $4
-            """
-        ),
-        cursor["xid"],
-        cursor["position"],
-        None if types is None else list(types),
-        max_events,
-    )
-
-
-async def _move_cursor(tx: Tx, name: str, last: Record) -> None:
-    await tx.execute(
-        """
-        UPDATE plumbing.cursors
-        SET xid = $2,
-            position = $3,
-            moved_at = now()
-        WHERE subscription = $1
-        """,
-        name,
-        last["xid"],
-        last["position"],
-    )
 
 
 def events_below(event: type[Event]) -> Iterator[tuple[str, type[Event]]]:

@@ -57,12 +57,23 @@ class Lag(Struct, frozen=True):
     """Counted up to `MAX_LAG_COUNTED`."""
     seconds: float
     """Age of the oldest event that waits."""
+    failed: int
+    """Dead letters that wait for a person."""
+    unread: int
+    """Those that wait for a newer release."""
 
 
 async def forget(tx: Tx, name: str) -> None:
-    """Drop the cursor of a subscriber that is gone for good: as long as it stands, the events behind it are kept."""
+    """Drop the cursor of a subscriber that is gone for good, and what it could not handle.
+
+    As long as the cursor stands, the events behind it are kept.
+    """
     await tx.execute(
         """
+        WITH letters AS (
+            DELETE FROM plumbing.dead_letters
+            WHERE subscription = $1
+        )
         DELETE FROM plumbing.cursors
         WHERE subscription = $1
         """,
@@ -86,7 +97,15 @@ async def lag(reader: Reader, log: Log) -> list[Lag]:
                              FROM plumbing.outbox AS waiting
                              WHERE (waiting.xid, waiting.position) > (cursor.xid, cursor.position)
                              ORDER BY waiting.xid, waiting.position
-                             LIMIT 1), 0)::float8 AS seconds
+                             LIMIT 1), 0)::float8 AS seconds,
+                   (SELECT count(*)
+                    FROM plumbing.dead_letters AS letter
+                    WHERE letter.subscription = cursor.subscription
+                      AND letter.reason = 'failed') AS failed,
+                   (SELECT count(*)
+                    FROM plumbing.dead_letters AS letter
+                    WHERE letter.subscription = cursor.subscription
+                      AND letter.reason = 'unread') AS unread
             FROM plumbing.cursors AS cursor
             WHERE cursor.log = $2
             ORDER BY cursor.subscription
@@ -95,7 +114,10 @@ async def lag(reader: Reader, log: Log) -> list[Lag]:
         MAX_LAG_COUNTED,
         log.table,
     )
-    return [Lag(log.table, row["subscription"], row["events"], max(row["seconds"], 0.0)) for row in rows]
+    return [
+        Lag(log.table, row["subscription"], row["events"], max(row["seconds"], 0.0), row["failed"], row["unread"])
+        for row in rows
+    ]
 
 
 async def prepare(database: Database, now: datetime, log: Log) -> int:

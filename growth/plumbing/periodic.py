@@ -24,8 +24,10 @@ from growth.vocabulary.refusals import Unavailable
 log = structlog.get_logger("periodic")
 
 LEASE_SECONDS = 10.0
-"""So long after a leader's sudden death another takes over; for slow tasks it is `LEASE_PERIODS` of theirs."""
+"""So long after a leader's sudden death another takes over; for slow tasks it is `LEASE_PERIODS` of theirs, but no more
+than `MAX_LEASE_SECONDS`, or than a turn may take where that is longer. Between its turns a leader renews it."""
 LEASE_PERIODS = 1.5
+MAX_LEASE_SECONDS = 90.0
 RENEW_SHARE = 1 / 3
 """A lease is renewed when this share of it is over, and asked for at this interval by those who do not lead."""
 JITTER_SHARE = 0.1
@@ -42,7 +44,11 @@ RELEASE_SECONDS = 1.0
 _turns = Counter("growth_task_turns_total", "Turns of a periodic task, by how they ended.", ["task", "outcome"])
 _done = Counter("growth_task_done_total", "What the turns of a periodic task did, in units of its own.", ["task"])
 _seconds = Histogram("growth_task_turn_seconds", "How long a turn took.", ["task"])
-_success = Gauge("growth_task_last_success_timestamp_seconds", "When a turn last ended well on this process.", ["task"])
+_success = Gauge(
+    "growth_task_last_success_timestamp_seconds",
+    "When a turn last ended well on this process, or it began to lead the task.",
+    ["task"],
+)
 _leading = Gauge("growth_task_leading", "1 while this process leads the task.", ["task"])
 
 
@@ -111,6 +117,8 @@ class Periodic:
         self._tasks = tuple(tasks)
         self._holder = holder or str(uuid.uuid4())
         self._wakes = {task.name: asyncio.Event() for task in self._tasks}
+        self._led: dict[str, int] = {}
+        """The fence under which each task was last led here."""
         assert len(self._wakes) == len(self._tasks), "two tasks have one name"
 
     def wake(self, name: str) -> None:
@@ -137,7 +145,8 @@ class Periodic:
         failures = 0
         wait_seconds = 0.0
         while True:
-            await _sleep(self._wakes[task.name], wait_seconds * random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE))
+            wait_seconds *= random.uniform(1 - JITTER_SHARE, 1 + JITTER_SHARE)
+            await self._rest(self._wakes[task.name], lease, wait_seconds)
             if stop.is_set():
                 return
             try:
@@ -145,10 +154,23 @@ class Periodic:
                 failures = 0
             except Exception as error:
                 failures += 1
+                _leading.labels(task.name).set(0)
                 wait_seconds = min(MAX_BACKOFF_SECONDS, max(1.0, task.every_seconds) * 2 ** min(failures - 1, 10))
                 _turns.labels(task.name, "failed").inc()
                 stack = None if isinstance(error, Unavailable) else error
                 log.warning("periodic.failed", task=task.name, failures=failures, error=repr(error), exc_info=stack)
+
+    async def _rest(self, wake: asyncio.Event, lease: "_Lease", seconds: float) -> None:
+        """Wait, unless woken; a lease that would end meanwhile is renewed as long as it is ours."""
+        ends_at = time.monotonic() + seconds
+        while True:
+            left = ends_at - time.monotonic()
+            piece = lease.seconds * RENEW_SHARE
+            if await _sleep(wake, min(left, piece)) or left <= piece:
+                return
+            with contextlib.suppress(Unavailable):
+                if await lease.hold() is None:
+                    return
 
     async def _turns(self, task: Task, lease: "_Lease", stop: asyncio.Event) -> float:
         """Take turns while batches are full; return how long to wait then."""
@@ -157,6 +179,10 @@ class Periodic:
             _leading.labels(task.name).set(held is not None)
             if held is None:
                 return lease.seconds * RENEW_SHARE
+            if self._led.get(task.name) != held.fence:
+                # A task that never ends well has a time too, from which on it is late.
+                self._led[task.name] = held.fence
+                _success.labels(task.name).set_to_current_time()
             try:
                 with _seconds.labels(task.name).time(), traces.span(f"turn {task.name}"):
                     async with asyncio.timeout(task.max_seconds):
@@ -195,7 +221,9 @@ class _Lease:
     """One process' hold on one task."""
 
     def __init__(self, database: Database, task: Task, holder: str) -> None:
-        self.seconds = max(LEASE_SECONDS, task.every_seconds * LEASE_PERIODS)
+        self.seconds = max(LEASE_SECONDS, min(task.every_seconds * LEASE_PERIODS, MAX_LEASE_SECONDS))
+        if task.max_seconds > MAX_TURN_SECONDS:
+            self.seconds = max(self.seconds, task.max_seconds)
         self._database = database
         self._name = task.name
         self._holder = holder
@@ -269,8 +297,11 @@ class _Lease:
         )
 
 
-async def _sleep(wake: asyncio.Event, seconds: float) -> None:
+async def _sleep(wake: asyncio.Event, seconds: float) -> bool:
+    """Wait so long; return whether it was woken."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await wake.wait()
+    was_woken = wake.is_set()
     wake.clear()
+    return was_woken

@@ -2,8 +2,11 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from operator import attrgetter
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -13,6 +16,7 @@ import structlog
 from prometheus_client import Gauge
 
 from growth.plumbing.person.memory import People
+from growth.plumbing.sqlstates import Verdict, verdict
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("postgres")
@@ -39,18 +43,14 @@ MAX_IDLE_SECONDS = 15.0
 """Between two statements of a transaction. A process that froze, or a machine that lost its power, would otherwise keep
 its rows locked, and the outbox waiting, for hours: Postgres ends the transaction instead."""
 
-OUTSIDE_FAILING = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ReadOnlySQLTransactionError,
-    TimeoutError,
-    OSError,
-)
-TRY_AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError)
+RECYCLE_SECONDS = 2.0
+"""So often, at most, all connections are made anew because one was found sick. While a server is read-only for hours,
+that is the price of noticing within as many seconds that it no longer is."""
+
+READ_ONLY = ("default_transaction_read_only", "in_hot_standby")
+"""What a session reports by itself, without being asked, if it cannot write."""
+KEPT = ("TimeZone", "search_path")
+"""What it reports, and what nobody may change for whoever has the session next. Before Postgres 18, not the path."""
 
 
 class CommitUnknown(Unavailable):
@@ -120,35 +120,66 @@ class Database:
 
     pool: "asyncpg.Pool[Record]"
 
-    def __init__(self, pool: "asyncpg.Pool[Record]", *, acquire_seconds: float) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Record]", *, acquire_seconds: float, writes: bool = True) -> None:
+        """`writes`: that a session is read-only means that something is wrong."""
         self.pool = pool
         self.people = People()
         self._acquire_seconds = acquire_seconds
+        self._writes = writes
+        self._is_sick = False
+        self._recycle_at = 0.0
         _open.add(self)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator["asyncpg.pool.PoolConnectionProxy[Record]"]:
         _waiting.inc()
         try:
+            if self._is_sick and time.monotonic() >= self._recycle_at:
+                await self._recycle()
             connection = await self.pool.acquire(timeout=self._acquire_seconds)
-        except OUTSIDE_FAILING as error:
+        except Exception as error:
+            if verdict(error) is Verdict.OURS:
+                raise
             raise Unavailable("Postgres cannot be reached") from error
         finally:
             _waiting.dec()
         try:
             yield connection
-        except (*OUTSIDE_FAILING, *TRY_AGAIN) as error:
-            if _is_our_mistake(error, connection):
+        except Exception as error:
+            if verdict(error) is Verdict.OURS or _is_our_mistake(error, connection):
                 raise
+            self._note(error)
             raise Unavailable("Postgres did not answer") from error
         finally:
             await self._give_back(connection)
 
+    def _note(self, error: BaseException) -> None:
+        self._is_sick |= verdict(error) is Verdict.SICK
+
+    async def _recycle(self) -> None:
+        """Have every connection of before now made anew: what made one sick (a failover) made all of them so."""
+        self._is_sick = False
+        self._recycle_at = time.monotonic() + RECYCLE_SECONDS
+        await self.pool.expire_connections()
+        log.info("postgres.recycled", connections=self.pool.get_size())
+
     async def _give_back(self, connection: "asyncpg.pool.PoolConnectionProxy[Record]") -> None:
-        """Return it to the pool. A connection that breaks here takes nothing back of what was done over it."""
+        """Return it to the pool, or close it if the next one could not use it. Asks Postgres nothing.
+
+        A connection that breaks here takes nothing back of what was done over it.
+        """
         try:
+            if not _is_lost(connection):
+                session: Any = connection
+                reported, began = session.reported(), session.began
+                is_read_only = reported != began and _is_read_only(began, reported)
+                if session.is_in_transaction() or not (reported == began or is_read_only):
+                    # Whatever made it so, the next transaction must not run in it.
+                    session.terminate()
+                self._is_sick |= is_read_only and self._writes
             await self.pool.release(connection, timeout=self._acquire_seconds)
         except Exception as error:  # noqa: BLE001 - the pool has thrown the connection away, and that is all there is to do
+            self._is_sick = True
             log.info("postgres.connection_lost", error=repr(error))
 
     @asynccontextmanager
@@ -174,7 +205,10 @@ class Database:
                 raise Unavailable("the connection was lost before COMMIT")
             try:
                 outcome = await connection.execute("COMMIT")
-            except OUTSIDE_FAILING as error:
+            except Exception as error:
+                if verdict(error) in {Verdict.OURS, Verdict.AGAIN}:
+                    raise
+                self._note(error)
                 raise CommitUnknown("the connection was lost at COMMIT") from error
             if outcome != "COMMIT":
                 raise RuntimeError("a statement failed, its error was swallowed, and so Postgres rolled back")
@@ -248,7 +282,34 @@ async def _keep_session(_: "asyncpg.Connection[Record]") -> None:
     """
 
 
-async def _prepare(connection: "asyncpg.Connection[Record]") -> None:
+class Session(asyncpg.Connection):
+    """A connection that knows what it reported when it began."""
+
+    __slots__ = ("began", "reported")
+
+    began: tuple[str, ...]
+    reported: Callable[[], tuple[str, ...]]
+    """What it reports now."""
+
+    def note_beginning(self) -> None:
+        """Remember it. What this server does not report is not looked for."""
+        settings = self.get_settings()
+        names = [name for name in (*KEPT, *READ_ONLY) if hasattr(settings, name)]
+        # On the way of every transaction: one call, and no name looked for twice.
+        is_told = len(names) > 1
+        self.reported = partial(attrgetter(*names), settings) if is_told else tuple
+        # Not being read-only is what it should report, whatever it does.
+        began = tuple("off" if name in READ_ONLY else getattr(settings, name) for name in names)
+        self.began = began if is_told else ()
+
+
+def _is_read_only(began: tuple[str, ...], reported: tuple[str, ...]) -> bool:
+    """Say whether nothing else has changed."""
+    return all(now == before or (before, now) == ("off", "on") for before, now in zip(began, reported, strict=True))
+
+
+async def _prepare(connection: Any) -> None:
+    connection.note_beginning()
     # Ids are strings everywhere above; JSON columns are read and written as Python values.
     await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str, format="text")
     await connection.set_type_codec(
@@ -270,8 +331,11 @@ async def connect_postgres(
     tls: ssl.SSLContext | None = None,
     name: str = "growth",
     connect_now: bool = True,
+    writes: bool = True,
 ) -> Database:
     """Open the pool. `statement_cache=0` where a pooler shares connections between transactions.
+
+    `writes=False` for a replica: its sessions are read-only, and nothing is wrong with them.
 
     Raises what connecting raises, unless `connect_now` is false: then the first to ask finds out.
     """
@@ -291,8 +355,9 @@ async def connect_postgres(
             "jit": "off",
             "idle_in_transaction_session_timeout": str(int(MAX_IDLE_SECONDS * 1000)),
         },
+        connection_class=Session,
         init=_prepare,
         reset=_keep_session,
         ssl=tls,
     )
-    return Database(pool, acquire_seconds=acquire_seconds)
+    return Database(pool, acquire_seconds=acquire_seconds, writes=writes)

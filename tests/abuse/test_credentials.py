@@ -137,6 +137,8 @@ async def test_no_operators_call_takes_a_false_key(house: Attacked, false: str) 
 MONEY_AND_PEOPLE = {
     "admin_commissions_release",
     "admin_commissions_void",
+    "admin_dead_letters_pass",
+    "admin_dead_letters_retry",
     "admin_grants_create",
     "admin_grants_revoke",
     "admin_shoppers_erase",

@@ -28,6 +28,7 @@ NOT_LITERAL: Mapping[str, str] = {
     "plumbing/partitions.py": "DDL takes no parameters; names are checked before they are put in",
     "plumbing/invariants.py": "wraps the statements of our own files",
     "plumbing/person/memory.py": "BEGIN takes no parameters; what is put in are numbers",
+    "plumbing/invariant_rounds.py": "asks for keys of the tables that those files name",
     "plumbing/migrate.py": "runs the migrations",
     "plumbing/postgres.py": "the one door that all others go through",
     "embedded/": "creates databases, whose names are no parameters",

@@ -392,6 +392,22 @@ async def test_a_short_rsa_key_does_not_verify(public: Identity, key_server: Key
     assert await _refusal(public, token) == "auth.token_invalid"
 
 
+@pytest.mark.parametrize("emptied", [[], [{"kty": "oct", "k": "eA", "kid": "oct"}]], ids=["empty", "none to be used"])
+async def test_a_set_without_a_key_does_not_take_away_those_that_are_known(
+    public: Identity, key_server: KeyServer, seconds: Seconds, emptied: list[dict[str, Any]]
+) -> None:
+    assert (await public.verify(_token(_ec, "ES256", {"kid": "ec"}))).user_id
+    key_server.keys = emptied
+    seconds.value += identity.MAX_KEYS_AGE_SECONDS
+    asked = key_server.asked
+    for number in range(3):
+        seconds.value += identity.MIN_REFRESH_SECONDS
+        token = _token(_ec, "ES256", {"kid": "ec"}, sub=f"u-{number}", exp=int(seconds.value) + 60)
+        assert (await public.verify(token)).user_id
+        await asyncio.sleep(0.05)
+    assert key_server.asked > asked
+
+
 async def test_a_token_that_names_no_key_is_served_by_an_only_one(public: Identity, key_server: KeyServer) -> None:
     key_server.keys = [_public(_ec, "ec")]
     assert (await public.verify(_token(_ec, "ES256"))).user_id

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from growth.plumbing import periodic, postgres
@@ -184,13 +185,46 @@ async def test_a_leader_keeps_its_lease_however_long_it_leads(
     assert await database.fetchval("SELECT fence FROM plumbing.leases") == 1
 
 
-async def test_a_slow_task_is_not_run_by_every_worker_in_turn(database: Database) -> None:
-    """Its lease outlasts the time between its turns: "every hour" means every hour, however many workers there are."""
-    task = writing("a", every_seconds=3600)
-    async with worker(database, task):
+async def test_a_slow_task_is_not_run_by_every_worker_in_turn(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leader renews the lease between turns: "every hour" means every hour, however many workers there are."""
+    monkeypatch.setattr(periodic, "MAX_LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(periodic, "LEASE_SECONDS", 0.3)
+    ends = "SELECT expires_at FROM plumbing.leases"
+    async with worker(database, writing("a", every_seconds=3600)):
+        await _until_done(database, {"a"})
+        for _ in range(3):
+            before = await database.fetchval(ends)
+            async with asyncio.timeout(30):
+                while await database.fetchval(ends) == before:  # noqa: ASYNC110 - rows signal nothing
+                    await asyncio.sleep(SOON)
+        assert await _done(database) == ["a"]
+
+
+async def test_an_hourly_task_has_another_leader_within_minutes_of_a_sudden_death(database: Database) -> None:
+    async with worker(database, writing("a", every_seconds=3600)):
         await _until_done(database, {"a"})
         left = await database.fetchval("SELECT expires_at - clock_timestamp() FROM plumbing.leases")
-        assert left > timedelta(hours=1)
+        assert left <= timedelta(seconds=periodic.MAX_LEASE_SECONDS)
+
+
+async def test_a_task_that_never_ended_well_is_late_from_when_it_was_first_led(database: Database) -> None:
+    """Without a first time, an alert on the last success cannot see it."""
+
+    async def fails(_: Turn) -> int:
+        raise ValueError("a bug")
+
+    def began() -> float | None:
+        return REGISTRY.get_sample_value("growth_task_last_success_timestamp_seconds", {"task": "never_well"})
+
+    assert began() is None
+    with capture_logs():
+        async with worker(database, Task("never_well", SOON, fails)):
+            await _until(lambda: began() is not None)
+            first = began()
+            await asyncio.sleep(SOON * 5)
+            assert began() == first
 
 
 # --- the fence ------------------------------------------------------------------------------------------------------
@@ -381,7 +415,7 @@ async def test_a_task_that_fails_is_tried_again_later_and_later_and_disturbs_no_
 async def test_backoff_is_bounded(database: Database) -> None:
     waits: list[float] = []
 
-    async def sleep(_: asyncio.Event, seconds: float) -> None:
+    async def rest(_: Periodic, __: asyncio.Event, ___: object, seconds: float) -> None:
         waits.append(seconds)
         await asyncio.sleep(0)
 
@@ -389,7 +423,7 @@ async def test_backoff_is_bounded(database: Database) -> None:
         raise ValueError("a bug")
 
     with pytest.MonkeyPatch.context() as patched, capture_logs():
-        patched.setattr(periodic, "_sleep", sleep)
+        patched.setattr(Periodic, "_rest", rest)
         running = Worker(database, [Task("task", 1, fails)], "a")
         await _until(lambda: len(waits) > 12)
         await running.stops()

@@ -4,30 +4,51 @@ FROM flash_sale.sales
 WHERE taken > units_total OR taken < 0;
 
 -- name: What a sale says is taken is what its claims occupy
+-- page: 20 of flash_sale.sales by sale_id uuid
 SELECT sale.sale_id, sale.taken, coalesce(occupied.units, 0) AS occupied
-FROM flash_sale.sales AS sale
-LEFT JOIN (
-    SELECT sale_id, sum(units - returned_units)::int AS units
-    FROM flash_sale.claims
-    WHERE state <> 'released'
-    GROUP BY sale_id
-) AS occupied USING (sale_id)
+FROM page AS sale
+LEFT JOIN LATERAL (
+    SELECT sum(claim.units - claim.returned_units)::int AS units
+    FROM flash_sale.claims AS claim
+    WHERE claim.sale_id = sale.sale_id
+      AND claim.state <> 'released'
+) AS occupied ON TRUE
 WHERE sale.taken <> coalesce(occupied.units, 0);
 
 -- name: What a shopper holds is what the shopper's claims occupy
+-- page: 10000 of flash_sale.claims by claim_id uuid
+WITH claimed AS (
+    SELECT DISTINCT sale_id, user_id
+    FROM page
+)
 SELECT sale_id, user_id, holding.units, occupied.units AS occupied
-FROM flash_sale.holdings AS holding
-FULL JOIN (
-    SELECT sale_id, user_id, sum(units - returned_units)::int AS units
-    FROM flash_sale.claims
-    WHERE state <> 'released'
-    GROUP BY sale_id, user_id
-) AS occupied USING (sale_id, user_id)
+FROM claimed
+LEFT JOIN flash_sale.holdings AS holding USING (sale_id, user_id)
+LEFT JOIN LATERAL (
+    SELECT sum(claim.units - claim.returned_units)::int AS units
+    FROM flash_sale.claims AS claim
+    WHERE claim.user_id = claimed.user_id
+      AND claim.sale_id = claimed.sale_id
+      AND claim.state <> 'released'
+) AS occupied ON TRUE
 WHERE coalesce(holding.units, 0) <> coalesce(occupied.units, 0);
 
+-- name: Who holds something of a sale has claimed it
+-- page: 10000 of flash_sale.holdings by sale_id uuid, user_id text
+SELECT holding.sale_id, holding.user_id, holding.units
+FROM page AS holding
+WHERE holding.units <> 0
+  AND NOT EXISTS (
+      SELECT
+      FROM flash_sale.claims AS claim
+      WHERE claim.user_id = holding.user_id
+        AND claim.sale_id = holding.sale_id
+  );
+
 -- name: Every claim has its sale
+-- page: 50000 of flash_sale.claims by claim_id uuid
 SELECT claim.claim_id, claim.sale_id
-FROM flash_sale.claims AS claim
+FROM page AS claim
 LEFT JOIN flash_sale.sales AS sale USING (sale_id)
 WHERE sale.sale_id IS NULL;
 

@@ -15,29 +15,48 @@ LEFT JOIN (
 WHERE campaign.taken <> coalesce(occupied.seats, 0);
 
 -- name: What a shopper holds is what the shopper's seats occupy
+-- page: 10000 of group_buy.seats by seat_id uuid
+WITH seated AS (
+    SELECT DISTINCT group_buy_id, user_id
+    FROM page
+)
 SELECT group_buy_id, user_id, holding.seats, occupied.seats AS occupied
-FROM group_buy.holdings AS holding
-FULL JOIN (
-    SELECT group_buy_id, user_id, count(*) AS seats
-    FROM group_buy.seats
-    WHERE occupies
-    GROUP BY group_buy_id, user_id
-) AS occupied USING (group_buy_id, user_id)
-WHERE coalesce(holding.seats, 0) <> coalesce(occupied.seats, 0);
+FROM seated
+LEFT JOIN group_buy.holdings AS holding USING (group_buy_id, user_id)
+LEFT JOIN LATERAL (
+    SELECT count(*) AS seats
+    FROM group_buy.seats AS seat
+    WHERE seat.user_id = seated.user_id
+      AND seat.group_buy_id = seated.group_buy_id
+      AND seat.occupies
+) AS occupied ON TRUE
+WHERE coalesce(holding.seats, 0) <> occupied.seats;
+
+-- name: Who holds something of a campaign has had a seat in it
+-- page: 10000 of group_buy.holdings by group_buy_id uuid, user_id text
+SELECT holding.group_buy_id, holding.user_id, holding.seats
+FROM page AS holding
+WHERE holding.seats <> 0
+  AND NOT EXISTS (
+      SELECT
+      FROM group_buy.seats AS seat
+      WHERE seat.user_id = holding.user_id
+        AND seat.group_buy_id = holding.group_buy_id
+  );
 
 -- name: A team has no more seats than its size, and counts those it has
+-- page: 20000 of group_buy.teams by team_id uuid
 SELECT team.team_id, team.team_size, team.seats_taken, team.seats_paid, counted.*
-FROM group_buy.teams AS team
-LEFT JOIN (
-    SELECT team_id AS id,
-        count(*) AS taken,
-        count(*) FILTER (WHERE state <> 'held') AS paid,
-        count(*) FILTER (WHERE NOT is_newcomer) AS veterans,
-        count(*) FILTER (WHERE is_newcomer AND state <> 'held') AS newcomers_paid
-    FROM group_buy.seats
-    WHERE occupies
-    GROUP BY team_id
-) AS counted ON counted.id = team.team_id
+FROM page AS team
+LEFT JOIN LATERAL (
+    SELECT count(*) AS taken,
+        count(*) FILTER (WHERE seat.state <> 'held') AS paid,
+        count(*) FILTER (WHERE NOT seat.is_newcomer) AS veterans,
+        count(*) FILTER (WHERE seat.is_newcomer AND seat.state <> 'held') AS newcomers_paid
+    FROM group_buy.seats AS seat
+    WHERE seat.team_id = team.team_id
+      AND seat.occupies
+) AS counted ON TRUE
 WHERE team.seats_taken > team.team_size
    OR team.seats_taken <> coalesce(counted.taken, 0)
    OR team.seats_paid <> coalesce(counted.paid, 0)
@@ -45,8 +64,9 @@ WHERE team.seats_taken > team.team_size
    OR team.newcomers_paid <> coalesce(counted.newcomers_paid, 0);
 
 -- name: Every seat has its team, and the team its campaign
+-- page: 50000 of group_buy.seats by seat_id uuid
 SELECT seat.seat_id, seat.team_id
-FROM group_buy.seats AS seat
+FROM page AS seat
 LEFT JOIN group_buy.teams AS team USING (team_id)
 LEFT JOIN group_buy.campaigns AS campaign ON campaign.group_buy_id = team.group_buy_id
 WHERE team.team_id IS NULL
@@ -73,22 +93,25 @@ WHERE state = 'forming'
   AND seats_paid = team_size;
 
 -- name: No seat is held or paid in a team that has ended
+-- page: 50000 of group_buy.seats by seat_id uuid
 SELECT seat.seat_id, seat.state, team.state AS team_state
-FROM group_buy.seats AS seat
+FROM page AS seat
 JOIN group_buy.teams AS team USING (team_id)
 WHERE team.state <> 'forming'
   AND seat.state IN ('held', 'paid');
 
 -- name: A seat is confirmed in complete teams, and owed in failed ones alone
+-- page: 50000 of group_buy.seats by seat_id uuid
 SELECT seat.seat_id, seat.state, team.state AS team_state
-FROM group_buy.seats AS seat
+FROM page AS seat
 JOIN group_buy.teams AS team USING (team_id)
 WHERE (seat.state = 'confirmed' AND team.state <> 'complete')
    OR (seat.state = 'refund_due' AND team.state <> 'failed');
 
 -- name: Who paid in a failed team is owed all of it, by the shopper's own order
+-- page: 50000 of group_buy.seats by seat_id uuid
 SELECT seat.seat_id, seat.order_id, seat.line_id, owed.amount_fen
-FROM group_buy.seats AS seat
+FROM page AS seat
 LEFT JOIN group_buy.refunds_required AS owed USING (order_id, line_id)
 WHERE seat.state = 'refund_due'
   AND (owed.order_id IS NULL OR owed.seat_id <> seat.seat_id OR owed.amount_fen <> seat.paid_fen);

@@ -9,25 +9,54 @@ WHERE issued + codes_left > units_total
    OR codes_left < 0;
 
 -- name: What a template says is issued is how many coupons it has
-SELECT template.template_id, template.issued, coalesce(counted.coupons, 0) AS coupons
-FROM coupon.templates AS template
-FULL JOIN (
-    SELECT template_id, count(*) AS coupons
-    FROM coupon.coupons
-    GROUP BY template_id
-) AS counted USING (template_id)
-WHERE template.issued IS DISTINCT FROM coalesce(counted.coupons, 0);
+-- page: 10 of coupon.templates by template_id uuid
+SELECT template.template_id, template.issued, counted.coupons
+FROM page AS template
+LEFT JOIN LATERAL (
+    SELECT count(*) AS coupons
+    FROM coupon.coupons AS coupon
+    WHERE coupon.template_id = template.template_id
+) AS counted ON TRUE
+WHERE template.issued <> counted.coupons;
+
+-- name: Every coupon has its template
+-- page: 50000 of coupon.coupons by coupon_id uuid
+SELECT coupon.coupon_id, coupon.template_id
+FROM page AS coupon
+LEFT JOIN coupon.templates AS template USING (template_id)
+WHERE template.template_id IS NULL;
 
 -- name: What a shopper took of a template is what the shopper has of it, grants aside
-SELECT template_id, user_id, taking.taken, counted.coupons
-FROM coupon.takings AS taking
-FULL JOIN (
-    SELECT template_id, user_id, count(*) AS coupons
-    FROM coupon.coupons
+-- page: 10000 of coupon.coupons by coupon_id uuid
+WITH had AS (
+    SELECT DISTINCT template_id, user_id
+    FROM page
     WHERE source <> 'granted'
-    GROUP BY template_id, user_id
-) AS counted USING (template_id, user_id)
-WHERE coalesce(taking.taken, 0) <> coalesce(counted.coupons, 0);
+)
+SELECT template_id, user_id, taking.taken, counted.coupons
+FROM had
+LEFT JOIN coupon.takings AS taking USING (template_id, user_id)
+LEFT JOIN LATERAL (
+    SELECT count(*) AS coupons
+    FROM coupon.coupons AS coupon
+    WHERE coupon.user_id = had.user_id
+      AND coupon.template_id = had.template_id
+      AND coupon.source <> 'granted'
+) AS counted ON TRUE
+WHERE coalesce(taking.taken, 0) <> counted.coupons;
+
+-- name: Who took something of a template has a coupon of it
+-- page: 10000 of coupon.takings by template_id uuid, user_id text
+SELECT taking.template_id, taking.user_id, taking.taken
+FROM page AS taking
+WHERE taking.taken <> 0
+  AND NOT EXISTS (
+      SELECT
+      FROM coupon.coupons AS coupon
+      WHERE coupon.user_id = taking.user_id
+        AND coupon.template_id = taking.template_id
+        AND coupon.source <> 'granted'
+  );
 
 -- name: What a template keeps for printed codes is how many can still be redeemed
 SELECT template.template_id, template.codes_left, coalesce(counted.codes, 0) AS codes

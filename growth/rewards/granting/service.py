@@ -50,12 +50,18 @@ COUPON_GONE = "coupon_gone"
 
 
 async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]:
-    """Give what was not given before; say of each, in order, what became of it. A few statements, however many."""
+    """Give what was not given before; say of each, in order, what became of it. A few statements, however many.
+
+    A key that is named twice is answered the second time as a second call would be.
+    """
     if not grants:
         return []
     assert len(grants) <= MAX_GRANTS, len(grants)
-    asked = {one.key: (grant_id, one) for grant_id, one in zip(new_ids(now, len(grants)), grants, strict=True)}
-    assert len(asked) == len(grants), "a key twice in one call"
+    asked: dict[str, tuple[str, Grant]] = {}
+    is_first: list[bool] = []
+    for grant_id, one in zip(new_ids(now, len(grants)), grants, strict=True):
+        is_first.append(one.key not in asked)
+        asked.setdefault(one.key, (grant_id, one))
     fresh = await store.add(tx, list(asked.values()), now)
     given = {key: pair for key, pair in asked.items() if key in fresh}
     refused = await _over_budget(tx, [one for _, one in given.values()], now)
@@ -71,7 +77,10 @@ async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]
             for grant_id, one in done
         ],
     )
-    return [_told(one, asked[one.key][0], fresh, refused) for one in grants]
+    return [
+        _told(one, asked[one.key][0], fresh, refused) if first else Granted(one.key, "already")
+        for one, first in zip(grants, is_first, strict=True)
+    ]
 
 
 async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Revoked]:

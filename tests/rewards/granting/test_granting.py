@@ -175,3 +175,10 @@ async def test_a_grant_in_a_transaction_that_dies_was_never_given(database: Data
         await die()
     assert await points(database) == 0
     assert (await give(database, a_grant("a")))[0].outcome == "granted"
+
+
+async def test_a_key_named_twice_in_one_call_is_given_once_and_the_second_hears_already(database: Database) -> None:
+    """Two shoppers who became one in between may both have earned it: a reader that fails on that stands for ever."""
+    told = await give(database, a_grant("a"), a_grant("a"), a_grant("a", user_id="bob"), a_grant("b"))
+    assert [one.outcome for one in told] == ["granted", "already", "already", "granted"]
+    assert (await points(database), await points(database, "bob")) == (20, 0)

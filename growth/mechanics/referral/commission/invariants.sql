@@ -1,24 +1,27 @@
 -- name: What a commission is worth is what its steps made it
+-- page: 10000 of referral.commissions by commission_id uuid
 SELECT commission.commission_id, commission.amount_fen, commission.revision, steps.*
-FROM referral.commissions AS commission
-LEFT JOIN (
-    SELECT commission_id AS id, sum(to_fen - from_fen) AS fen, max(revision) AS last, count(*) AS steps
-    FROM referral.commission_steps
-    GROUP BY commission_id
-) AS steps ON steps.id = commission.commission_id
+FROM page AS commission
+LEFT JOIN LATERAL (
+    SELECT sum(step.to_fen - step.from_fen) AS fen, max(step.revision) AS last, count(*) AS steps
+    FROM referral.commission_steps AS step
+    WHERE step.commission_id = commission.commission_id
+) AS steps ON TRUE
 WHERE commission.amount_fen <> coalesce(steps.fen, 0)
    OR commission.revision <> coalesce(steps.last, 0)
    OR commission.revision <> coalesce(steps.steps, 0);
 
 -- name: Every step has its commission
+-- page: 50000 of referral.commission_steps by commission_id uuid, revision integer
 SELECT step.commission_id
-FROM referral.commission_steps AS step
+FROM page AS step
 LEFT JOIN referral.commissions AS commission USING (commission_id)
 WHERE commission.commission_id IS NULL;
 
 -- name: A percent commission that is not void is worth what its lines say, or what its cap left
+-- page: 20000 of referral.commissions by commission_id uuid
 SELECT commission_id, amount_fen, lines.fen, granted_fen
-FROM referral.commissions
+FROM page
 CROSS JOIN LATERAL (
     SELECT coalesce(sum((line ->> 'commission_fen')::bigint), 0) AS fen
     FROM jsonb_array_elements(lines) AS line
@@ -28,8 +31,9 @@ WHERE kind = 'percent'
   AND amount_fen <> least(lines.fen, coalesce(granted_fen, lines.fen));
 
 -- name: A line earns the share of what was kept of it, rounded down
+-- page: 20000 of referral.commissions by commission_id uuid
 SELECT commission_id, line
-FROM referral.commissions
+FROM page
 CROSS JOIN LATERAL jsonb_array_elements(lines) AS line
 WHERE (line ->> 'commission_fen')::bigint <> CASE
         WHEN NOT (line ->> 'is_in_scope')::boolean THEN 0

@@ -160,13 +160,13 @@ def _reached(standing: Standing, task: Task) -> Reached:
 
 async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
     grants = [grant for one in reached for grant in one.grants.values()]
-    told: dict[str, Granted] = {}
+    told: list[Granted] = []
     for start in range(0, len(grants), granting.MAX_GRANTS):
-        some = await granting.grant(tx, grants[start : start + granting.MAX_GRANTS], now)
-        told |= {one.key: one for one in some}
+        told += await granting.grant(tx, grants[start : start + granting.MAX_GRANTS], now)
+    answers = iter(told)
     decided, events = [], []
     for one in reached:
-        outcomes = {place: told[grant.key] for place, grant in one.grants.items()}
+        outcomes = {place: next(answers) for place in one.grants}
         granted = [place for place, outcome in outcomes.items() if outcome.outcome == "granted"]
         had_before = one.standing.kept or any(outcome.outcome == "already" for outcome in outcomes.values())
         given = {str(place): outcome.coupon_id for place, outcome in outcomes.items() if outcome.coupon_id}

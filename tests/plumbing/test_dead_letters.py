@@ -1,0 +1,474 @@
+"""A reader never stands for ever: the one event that cannot be handled is set aside, and found again."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from click.testing import CliRunner
+from structlog.testing import capture_logs
+
+from growth.cli import cli
+from growth.events.model import LOG
+from growth.plumbing import dead_letters, erasure, outbox
+from growth.plumbing.audit import Act
+from growth.plumbing.dead_letters import DeadLetter, ReaderStopped
+from growth.plumbing.outbox import OUTBOX, Envelope, Subscription, deliver, emit
+from growth.plumbing.outbox_retry import Retries
+from growth.plumbing.periodic import Held, Turn
+from growth.plumbing.postgres import Database, Tx
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.events.flash_sale import FlashSalePaused
+from growth.vocabulary.ids import new_id
+from growth.vocabulary.refusals import Refusal, Unavailable
+from tests.app import ENVIRONMENT, running_app
+
+pytestmark = pytest.mark.anyio
+
+AT = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
+ACT = Act(Operator("ann", Role.ADMIN), AT, "r", "mended")
+
+
+class Reader:
+    """A listener that cannot handle some events, and is slow to say so: it writes first."""
+
+    def __init__(self, database: Database, bad: Collection[object] = (), name: str = "reader") -> None:
+        self.database, self.name = database, name
+        self.bad = {str(one) for one in bad}
+        self.error: Exception = ValueError("names a person: u-1")
+        self.calls = 0
+        self.subscription = Subscription(name, None, self._handle)
+        self.retries = Retries(database, [self.subscription])
+
+    async def _handle(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
+        self.calls += 1
+        for envelope in envelopes:
+            await tx.execute(
+                "INSERT INTO public.heard (who, subject) VALUES ($1, $2)", self.name, envelope.event.subject
+            )
+        if any(envelope.event.subject in self.bad for envelope in envelopes):
+            raise self.error
+
+    async def reads(self) -> None:
+        while await deliver(self.database, self.subscription):
+            pass
+
+    async def retries_due(self) -> None:
+        await self.retries.retry_due(await turn(self.database))
+
+    async def heard(self) -> list[str]:
+        rows = await self.database.fetch("SELECT subject FROM public.heard WHERE who = $1 ORDER BY place", self.name)
+        return [row["subject"] for row in rows]
+
+    async def letters(self) -> list[DeadLetter]:
+        return await dead_letters.page(self.database, self.name, after=0, limit=1000)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Stacks that nobody reads take their time to draw."""
+    with capture_logs():
+        yield
+
+
+@pytest.fixture(autouse=True)
+async def heard_table(postgres_dsn: str) -> None:
+    connection = await asyncpg.connect(postgres_dsn)
+    await connection.execute(
+        "CREATE TABLE public.heard (place bigint GENERATED ALWAYS AS IDENTITY, who text, subject text)"
+    )
+    await connection.close()
+
+
+async def turn(database: Database) -> Turn:
+    """A turn of whoever leads."""
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO plumbing.leases
+            VALUES ('test', 'test', 1, now() + INTERVAL '1 hour')
+            ON CONFLICT (name) DO NOTHING
+            """
+        )
+    return Turn(database, "test", Held("test", 1, AT))
+
+
+async def say(database: Database, *names: object) -> None:
+    async with database.transaction() as tx:
+        await emit(tx, *(FlashSalePaused(at=AT, sale_id=str(name)) for name in names))
+
+
+async def say_unknown(database: Database, type_: str = "tea.served", data: str = "{}") -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO plumbing.outbox (event_id, type, subject, at, data) VALUES ($1, $2, 't', now(), $3)",
+            new_id(AT),
+            type_,
+            data,
+        )
+
+
+def but(bad: int, count: int) -> list[str]:
+    return [str(number) for number in range(count) if number != bad]
+
+
+# --- found, set aside, and the reader goes on -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [0, 1, 57, 98, 99])
+async def test_one_event_that_fails_stops_nobody_and_is_kept_with_its_reason(database: Database, bad: int) -> None:
+    reader, bystander = Reader(database, [bad]), Reader(database, name="bystander")
+    await say(database, *range(100))
+    await reader.reads()
+    await bystander.reads()
+    assert await reader.heard() == but(bad, 100)
+    assert await bystander.heard() == [str(number) for number in range(100)]
+    (letter,) = await reader.letters()
+    assert (letter.subject, letter.type, letter.reason, letter.tries) == (str(bad), "flash_sale.paused", "failed", 1)
+    assert letter.error.startswith("ValueError")
+    assert "u-1" not in letter.error
+    assert await bystander.letters() == []
+
+
+async def test_finding_it_takes_as_many_tries_as_halves(database: Database) -> None:
+    reader = Reader(database, [499])
+    await say(database, *range(500))
+    await deliver(database, reader.subscription)
+    assert reader.calls <= 11
+
+
+async def test_several_that_fail_are_each_set_aside(database: Database) -> None:
+    reader = Reader(database, [3, 4, 90])
+    await say(database, *range(100))
+    await reader.reads()
+    assert [one.subject for one in await reader.letters()] == ["3", "4", "90"]
+    assert len(await reader.heard()) == 97
+
+
+async def test_two_that_fail_only_together_are_both_handled(database: Database) -> None:
+    reader = Reader(database)
+    inner = reader.subscription.handle
+
+    async def handle(tx: Tx, envelopes: Sequence[Any]) -> None:
+        await inner(tx, envelopes)
+        assert len({one.event.subject for one in envelopes} & {"1", "2"}) < 2, "a key twice in one call"
+
+    subscription = Subscription("reader", None, handle)
+    await say(database, *range(4))
+    while await deliver(database, subscription):
+        pass
+    assert await reader.heard() == ["0", "1", "2", "3"]
+    assert await reader.letters() == []
+
+
+@pytest.mark.parametrize("outside", [Unavailable("Redis"), asyncpg.DiskFullError(""), TimeoutError()])
+async def test_the_outside_failing_sets_nothing_aside(database: Database, outside: Exception) -> None:
+    reader = Reader(database, [0])
+    reader.error = outside
+    await say(database, 0, 1)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await deliver(database, reader.subscription)
+    assert (await reader.letters(), await reader.heard()) == ([], [])
+    reader.bad.clear()
+    await reader.reads()
+    assert await reader.heard() == ["0", "1"]
+
+
+async def test_an_error_of_the_driver_is_an_event_that_fails(database: Database) -> None:
+    """asyncpg has one class for a dead line and for a call that is wrong."""
+
+    async def handle(tx: Tx, _: Sequence[Any]) -> None:
+        await tx.execute("SELECT $1::int", 2**40)
+
+    await say(database, 0)
+    assert await deliver(database, Subscription("reader", None, handle)) == 1
+    assert await deliver(database, Subscription("reader", None, handle)) == 0
+    (letter,) = await dead_letters.page(database, "reader", after=0, limit=10)
+    assert letter.error.startswith("DataError")
+
+
+async def test_readers_of_the_activity_log_set_aside_too(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO events.log (day, position, event_id, type, subject, at, data)
+            SELECT DATE '2026-11-21', number, 'e' || number, 'app.opened', 'u' || number, '2026-11-21T20:00Z', '{}'
+            FROM generate_series(1, 10) AS number
+            """
+        )
+    got: list[str] = []
+
+    async def handle(_: Tx, activities: Sequence[Any]) -> None:
+        if any(one.user_id == "u5" for one in activities):
+            raise ValueError
+        got.extend(one.user_id for one in activities)
+
+    subscription = Subscription("reader", None, handle, LOG)
+    while await deliver(database, subscription):
+        pass
+    assert got == [f"u{number}" for number in range(1, 11) if number != 5]
+    (letter,) = await dead_letters.page(database, None, after=0, limit=10)
+    assert (letter.log, letter.event_id, letter.subject) == ("events.log", "e5", "u5")
+
+
+# --- it does not pour everything out ----------------------------------------------------------------------------------
+
+
+async def test_a_reader_that_fails_on_everything_stops_and_goes_on_when_it_is_mended(database: Database) -> None:
+    reader = Reader(database, range(100))
+    await say(database, *range(100))
+    with pytest.raises(ReaderStopped):
+        await reader.reads()
+    for _ in range(3):
+        with pytest.raises(ReaderStopped):
+            await reader.reads()
+    assert len(await reader.letters()) == dead_letters.MAX_IN_A_ROW
+    reader.bad.clear()
+    await reader.reads()
+    assert await reader.heard() == [str(number) for number in range(dead_letters.MAX_IN_A_ROW, 100)]
+    assert await database.fetchval("SELECT parked_in_a_row FROM plumbing.cursors") == 0
+
+
+async def test_a_reader_that_fails_on_every_other_event_stops_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MAX_FAILED", 10)
+    reader = Reader(database, range(0, 60, 2))
+    await say(database, *range(60))
+    with pytest.raises(ReaderStopped):
+        await reader.reads()
+    assert len(await reader.letters()) == 10
+    for letter in await reader.letters():
+        async with database.transaction() as tx:
+            await dead_letters.pass_over(tx, ACT, letter.letter)
+    with pytest.raises(ReaderStopped):
+        await reader.reads()
+    assert [one.subject for one in await reader.letters()] == [str(number) for number in range(20, 40, 2)]
+
+
+async def test_negative_control_without_the_bound_all_is_poured_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MAX_IN_A_ROW", 10**6)
+    monkeypatch.setattr(dead_letters, "MAX_FAILED", 10**6)
+    reader = Reader(database, range(50))
+    await say(database, *range(50))
+    await reader.reads()
+    assert len(await reader.letters()) == 50
+
+
+# --- events of a newer release ----------------------------------------------------------------------------------------
+
+
+async def test_an_event_of_a_newer_release_stops_nobody_and_is_taken_up_by_a_process_that_knows_it(
+    database: Database,
+) -> None:
+    reader = Reader(database)
+    await say(database, "a")
+    await say_unknown(database)
+    await say_unknown(database, "flash_sale.paused", '{"not": "as this release has it"}')
+    await say(database, "b")
+    await reader.reads()
+    assert await reader.heard() == ["a", "b"]
+    assert [(one.type, one.reason) for one in await reader.letters()] == [
+        ("tea.served", "unread"),
+        ("flash_sale.paused", "unread"),
+    ]
+    # This process, and one more of its release, do not know more the second time.
+    await reader.retries_due()
+    assert [one.tries for one in await reader.letters()] == [2, 2]
+    await reader.retries_due()
+    assert [one.tries for one in await reader.letters()] == [2, 2]
+
+    newer = Reader(database)
+    log = outbox.Log(OUTBOX.table, lambda row: Envelope(row["event_id"], FlashSalePaused(at=AT, sale_id=row["type"])))
+    newer.subscription = Subscription("reader", None, newer._handle, log)
+    newer.retries = Retries(database, [newer.subscription])
+    await newer.retries_due()
+    assert await newer.letters() == []
+    assert sorted(await newer.heard()) == ["a", "b", "flash_sale.paused", "tea.served"]
+
+
+async def test_a_thousand_events_of_a_newer_release_do_not_stop_a_reader(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO plumbing.outbox (event_id, type, subject, at, data)
+            SELECT gen_random_uuid(), 'tea.served', 't', now(), '{}'
+            FROM generate_series(1, 1000)
+            """
+        )
+    await say(database, "a")
+    reader = Reader(database)
+    await reader.reads()
+    assert await reader.heard() == ["a"]
+    assert len(await reader.letters()) == 1000
+    assert reader.calls == 1
+
+
+# --- retry and pass ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_mended_is_handled_once_when_it_is_tried_again(database: Database) -> None:
+    reader = Reader(database, [1])
+    await say(database, 0, 1, 2)
+    await reader.reads()
+    (letter,) = await reader.letters()
+    await reader.retries_due()
+    assert len(await reader.letters()) == 1, "nobody asked"
+
+    async with database.transaction() as tx:
+        await dead_letters.retry(tx, ACT, letter.letter)
+    await reader.retries_due()
+    (again,) = await reader.letters()
+    assert (again.tries, again.retry_at, again.reason) == (2, None, "failed")
+    assert await reader.heard() == ["0", "2"], "what failed wrote nothing"
+
+    reader.bad.clear()
+    async with database.transaction() as tx:
+        await dead_letters.retry(tx, ACT, letter.letter)
+    await reader.retries_due()
+    await reader.retries_due()
+    assert await reader.letters() == []
+    assert await reader.heard() == ["0", "2", "1"]
+
+
+async def test_a_letter_outlives_its_day_of_the_log(database: Database) -> None:
+    reader = Reader(database, [1])
+    await say(database, 1)
+    await reader.reads()
+    async with database.transaction() as tx:
+        await tx.execute("DELETE FROM plumbing.outbox")
+        await dead_letters.retry(tx, ACT, (await reader.letters())[0].letter)
+    reader.bad.clear()
+    await reader.retries_due()
+    assert await reader.heard() == ["1"]
+
+
+async def test_what_is_passed_over_is_gone_and_the_audit_knows_of_it(database: Database) -> None:
+    reader = Reader(database, [1])
+    await say(database, 1)
+    await reader.reads()
+    (letter,) = await reader.letters()
+    async with database.transaction() as tx:
+        await dead_letters.pass_over(tx, ACT, letter.letter)
+    assert await reader.letters() == []
+    row = await database.fetchrow("SELECT operator, action, subject, reason FROM plumbing.audit")
+    assert row is not None
+    assert tuple(row) == ("ann", "dead_letter.pass", str(letter.letter), "mended")
+    with pytest.raises(Refusal):
+        async with database.transaction() as tx:
+            await dead_letters.retry(tx, ACT, letter.letter)
+
+
+async def test_a_letter_of_a_reader_that_is_no_more_stays_until_it_is_passed_over(database: Database) -> None:
+    reader = Reader(database, [1])
+    await say(database, 1)
+    await reader.reads()
+    async with database.transaction() as tx:
+        await dead_letters.retry(tx, ACT, (await reader.letters())[0].letter)
+    await Retries(database, []).retry_due(await turn(database))
+    assert [(one.tries, one.error) for one in await reader.letters()] == [(2, "_NobodyReads")]
+
+
+async def test_an_outlet_that_is_switched_off_leaves_no_letters(database: Database) -> None:
+    reader = Reader(database, [1])
+    await say(database, 1)
+    await reader.reads()
+    async with database.transaction() as tx:
+        await outbox.forget(tx, "reader")
+    assert await reader.letters() == []
+
+
+async def test_the_lag_counts_what_was_set_aside(database: Database) -> None:
+    reader = Reader(database, [1])
+    await say(database, 1)
+    await say_unknown(database)
+    await reader.reads()
+    (lag,) = await outbox.lag(database, OUTBOX)
+    assert (lag.events, lag.failed, lag.unread) == (0, 1, 1)
+
+
+async def test_erasing_a_shopper_finds_them_in_dead_letters(database: Database) -> None:
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO plumbing.dead_letters (
+                subscription, log, xid, position, event_id, type, subject, at, data, reason, error, parked_at, tried_at
+            )
+            VALUES ('r', 'plumbing.outbox', '1', 1, 'e', 't', 'u-1', now(), '{"user_id":"u-1","sku":"u-1"}',
+                    'failed', 'E', now(), now())
+            """
+        )
+        await erasure.ask(tx, new_id(AT), "u-1", "erased-1", AT)
+    sweeping = erasure.Erasures(database, [])
+    while await sweeping.sweep(await turn(database)):
+        pass
+    row = await database.fetchrow("SELECT subject, data::text FROM plumbing.dead_letters")
+    assert row is not None
+    assert row["subject"] == "erased-1"
+    assert '"u-1"' not in row["data"].replace('"sku":"u-1"', "").replace('"sku": "u-1"', "")
+
+
+# --- operators --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def one_letter(database: Database) -> AsyncIterator[DeadLetter]:
+    reader = Reader(database, ["s"])
+    await say(database, "s")
+    await reader.reads()
+    (letter,) = await reader.letters()
+    yield letter
+    async with database.transaction() as tx:
+        await outbox.forget(tx, "reader")
+
+
+async def test_operators_list_retry_and_pass_over_http(database: Database, postgres_dsn: str, redis_url: str) -> None:
+    async with one_letter(database) as letter, running_app(postgres_dsn, redis_url) as app:
+        listed = await app.operator("GET", "/admin/v1/dead-letters?subscription=reader", role=Role.VIEWER)
+        (item,) = listed.json()["items"]
+        assert (item["letter"], item["error"], "data" in item) == (letter.letter, letter.error, False)
+        path = f"/admin/v1/dead-letters/{letter.letter}"
+        reason = {"reason": "mended"}
+        for action in ("retry", "pass"):
+            assert (await app.operator("POST", f"{path}/{action}", reason, role=Role.EDITOR)).status_code == 403
+        asked = await app.operator("POST", f"{path}/retry", reason, role=Role.ADMIN)
+        assert asked.json()["retry_at"] is not None
+        assert (await app.operator("POST", f"{path}/pass", reason, role=Role.ADMIN)).status_code == 200
+        gone = await app.operator("POST", f"{path}/retry", reason, role=Role.ADMIN)
+        assert (gone.status_code, gone.json()["code"]) == (404, "dead_letter.not_found")
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+async def test_the_command_lists_shows_retries_and_passes(
+    database: Database, postgres_dsn: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GROWTH_POSTGRES_DSN", postgres_dsn)
+    monkeypatch.setenv("GROWTH_REDIS_URL", redis_url)
+    monkeypatch.setenv("COLUMNS", "300")
+
+    async def says(*arguments: str) -> str:
+        run = await asyncio.to_thread(CliRunner().invoke, cli, ["dead-letters", *arguments])
+        assert run.exit_code == 0, run.output
+        return run.output
+
+    async with one_letter(database) as letter:
+        number = str(letter.letter)
+        assert "ValueError" in await says("list")
+        assert '"sale_id": "s"' in await says("show", number)
+        assert "within seconds" in await says("retry", "--all")
+        assert (await dead_letters.get(database, letter.letter))[0].retry_at is not None
+        await says("pass", number, "--reason", "nobody misses it")
+        assert "No event waits" in await says("list")
+
+
+async def test_a_letter_keeps_when_it_was_parked(database: Database) -> None:
+    async with one_letter(database) as letter:
+        assert letter.tried_at - letter.parked_at < timedelta(seconds=1)
