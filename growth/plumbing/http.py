@@ -19,7 +19,16 @@ from litestar.types import Scope
 from msgspec import Struct
 
 from growth.plumbing.idempotency import REPLAYED_HEADER
-from growth.plumbing.wire import MAX_DECODERS, WHOLE_BODY, FieldError, decode_json, decode_with, invalid, json_bytes
+from growth.plumbing.wire import (
+    MAX_DECODERS,
+    WHOLE_BODY,
+    FieldError,
+    decode_json,
+    decode_with,
+    invalid,
+    json_bytes,
+    mended,
+)
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal
@@ -112,7 +121,10 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Return the body decoded into the type of the handler's `data`. Raises `Refusal` 400 or 415."""
         require_json(self)
-        return decode_with(_decoder_of(self.route_handler), await self.body())
+        raw = await self.body()
+        if _mends_text(self.route_handler):
+            raw = mended(raw)
+        return decode_with(_decoder_of(self.route_handler), raw)
 
 
 @lru_cache(MAX_DECODERS)
@@ -121,6 +133,13 @@ def _decoder_of(handler: BaseRouteHandler) -> msgspec.json.Decoder[Any]:
     assert field is not None
     # `raw` is the annotation whole; from `annotation` Litestar has taken msgspec's limits away.
     return msgspec.json.Decoder(field.raw)
+
+
+@lru_cache(MAX_DECODERS)
+def _mends_text(handler: BaseRouteHandler) -> bool:
+    """Say whether the body's type has `mends_text`: what people carry or type may hold halves of characters."""
+    field = handler.parsed_data_field
+    return field is not None and getattr(field.annotation, "mends_text", False)
 
 
 class JsonResponse(Response[Any]):

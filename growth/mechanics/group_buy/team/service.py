@@ -27,7 +27,6 @@ from growth.mechanics.group_buy.team.model import (
     Standing,
     Team,
     TeamCard,
-    mask,
     open_team,
     refusal_of,
 )
@@ -42,6 +41,7 @@ from growth.shop.service import has_bought
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id
+from growth.vocabulary.names import masked
 from growth.vocabulary.refusals import Kind, Refusal
 
 log = structlog.get_logger("group_buy.team")
@@ -99,12 +99,12 @@ class Teams:
             team_id, seat_id = derived_id(group_buy_id, "team", user_id, key), derived_id(group_buy_id, user_id, key)
         else:
             team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
-        return await self._ask(Ask(seat_id, team_id, user_id, mask(nickname), group_buy_id))
+        return await self._ask(Ask(seat_id, team_id, user_id, masked(nickname), group_buy_id))
 
     async def join(self, team_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
         """Hold a seat in a team; as `open` otherwise."""
         seat_id = seat_id_of(team_id, user_id, key) if key else child_id(team_id)
-        return await self._ask(Ask(seat_id, team_id, user_id, mask(nickname)))
+        return await self._ask(Ask(seat_id, team_id, user_id, masked(nickname)))
 
     async def _ask(self, ask: Ask) -> Seated:
         try:
