@@ -155,6 +155,22 @@ async def test_the_crowd_at_a_full_team_is_refused_from_memory_and_members_are_n
     assert odd.status_code == 400
 
 
+async def test_a_key_names_a_team_for_a_day_and_then_another(app: RunningApp) -> None:
+    group_buy_id = await published(app)
+    first = await opened(app, group_buy_id, "ann", idempotency_key="constant")
+    left = await app.shopper("ann", "DELETE", f"/v1/seats/{first['seat']['seat_id']}")
+    assert left.status_code == 200
+    await app.growth.database.fetch(
+        "UPDATE group_buy.seats SET held_at = held_at - interval '30 h', held_until = held_until - interval '30 h'"
+    )
+    second = await opened(app, group_buy_id, "ann", idempotency_key="constant")
+    assert second["team"]["team_id"] != first["team"]["team_id"]
+    assert second["seat"]["state"] == "held"
+    assert (await opened(app, group_buy_id, "ann", idempotency_key="constant"))["seat"]["seat_id"] == (
+        second["seat"]["seat_id"]
+    )
+
+
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
 async def test_no_name_keeps_anybody_from_a_seat(app: RunningApp, content_type: str) -> None:
     group_buy_id = await published(app)

@@ -6,7 +6,7 @@ anew (`replay`). Both give the same, and that is what the room's tests are about
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from functools import lru_cache
@@ -87,6 +87,11 @@ class Standing(Struct, frozen=True, kw_only=True):
     """The newest that counts."""
     program_id: str | None = None
     """Of that day."""
+    judged: int | None = None
+    """The terms by which all milestones up to here were looked at; None for what was written before this was kept.
+
+    Under the same terms only those that are crossed from here on are left to look at.
+    """
     streak: int = 0
     """Days in a row up to `last_day`."""
     run: int = 0
@@ -265,6 +270,7 @@ def count(standing: Standing, day: date, terms: Terms, history: History) -> Stan
         last_day=day,
         last_counted=day,
         program_id=terms.program_id,
+        judged=terms.terms_id,
         streak=streak,
         run=run,
         position=_position(standing, day, terms) if run > 1 else 1,
@@ -304,23 +310,43 @@ def replay(days: Sequence[Day], terms: Mapping[int, Terms], history: History) ->
     """Fold all days of a shopper, oldest first; return where that leads, and the days as they come out of it."""
     standing = Standing()
     told: list[Day] = []
+    for day, standing in _folded(days, terms, history):
+        position = 0 if day.kind == DayKind.FROZEN else standing.position
+        told.append(msgspec.structs.replace(day, streak=standing.streak, position=position))
+    return standing, told
+
+
+def by_program(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> dict[str, Standing]:
+    """Return where all days of a shopper, oldest first, lead within each program that they are in."""
+    return {
+        standing.program_id: standing
+        for _, standing in _folded(days, terms, history)
+        if standing.program_id is not None
+    }
+
+
+def _folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> Iterator[tuple[Day, Standing]]:
+    standing = Standing()
     for day in days:
         if day.kind == DayKind.FROZEN:
             standing = freeze(standing, day.day, history)
-            told.append(msgspec.structs.replace(day, streak=standing.streak, position=0))
         else:
             standing = count(standing, day.day, terms[day.terms_id], history)
-            told.append(msgspec.structs.replace(day, streak=standing.streak, position=standing.position))
-    return standing, told
+        yield day, standing
 
 
 # --- rewards --------------------------------------------------------------------------------------------------------
 
 
 def reached(before: Standing, after: Standing, program: CheckinProgram) -> list[CheckinMilestone]:
-    """Return the milestones of `program` between two standings."""
-    known = before.program_id == program.program_id
-    total, best = (before.total, before.best) if known else (0, 0)
+    """Return the milestones of `program` that `after` has reached, but for those looked at up to `before`.
+
+    What was given is noted, and is not given again: it is no matter if one is returned that was reached long ago, as
+    those are that an edit has added. They are left out where it is certain, since every tap asks.
+    """
+    assert after.program_id == program.program_id
+    judged = before.program_id == program.program_id and before.judged == program.terms_id
+    total, best = (before.total, before.best) if judged else (0, 0)
     return [
         milestone
         for milestone in program.milestones
