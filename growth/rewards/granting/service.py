@@ -77,6 +77,7 @@ async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]
 async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Revoked]:
     """Take grants back, each once: what was spent is owed, a coupon that was not used is voided.
 
+    Points that ended unspent are with the house already, and are neither taken again nor owed.
     A coupon that an order has is voided if the order gives it back. What is revoked does not return to its budget.
     """
     if not keys:
@@ -85,7 +86,14 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
     in_coupons = [one.grant_id for one in taken if isinstance(one.reward, CouponReward)]
     if in_coupons:
         await coupons.void(tx, in_coupons, now)
-    await ledger.transfer(tx, [transfer for one in taken for transfer in _reversals(one, reason)], now)
+    points = {one.grant_id: one.user_id for one in taken if isinstance(one.reward, PointsReward)}
+    # What ended is with the house already.
+    ended = await ledger.ended(tx, points, now)
+    await ledger.transfer(
+        tx,
+        [transfer for one in taken for transfer in _reversals(one, reason, ended.get(one.grant_id, 0))],
+        now,
+    )
     await emit(
         tx,
         *[
@@ -211,8 +219,8 @@ def _transfers(grant_id: str, one: Grant, now: datetime) -> list[Transfer]:
     ]
 
 
-def _reversals(one: Taken, reason: str) -> list[Transfer]:
-    if isinstance(one.reward, CouponReward):
+def _reversals(one: Taken, reason: str, ended: int) -> list[Transfer]:
+    if isinstance(one.reward, CouponReward) or value_of(one.reward) <= ended:
         return []
     return [
         Transfer(
@@ -220,7 +228,7 @@ def _reversals(one: Taken, reason: str) -> list[Transfer]:
             debit=one.user_id,
             credit=_house(one.reason),
             currency=_currency(one.reward),
-            amount=value_of(one.reward),
+            amount=value_of(one.reward) - ended,
             reason=reason,
             subject=one.subject,
             may_owe=True,
