@@ -313,8 +313,6 @@ def address_group(address: str) -> str:
 # --- CSV ------------------------------------------------------------------------------------------------------------
 
 CSV_MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
-MAX_CSV_ROWS = 10_000
-"""Of one file."""
 _FORMULA_START = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - spreadsheets take the full-width ones too
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -325,12 +323,7 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
     Text that a spreadsheet would run as a formula gets a leading apostrophe. Starts with a byte-order mark: without it
     Excel reads Chinese as gibberish. Numbers stay numbers, times are RFC 3339, nothing is an empty cell.
     """
-    out = io.StringIO()
-    out.write(_BYTE_ORDER_MARK)
-    writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
-    writer.writerow([_cell(column) for column in columns])
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return out.getvalue().encode("utf-8", "replace")
+    return _BYTE_ORDER_MARK.encode() + csv_lines([columns, *rows])
 
 
 def versioned(campaign: V, status: int = 200, *, replayed: bool = False) -> Response[V]:
@@ -346,18 +339,12 @@ def wants_csv(request: AnyRequest) -> bool:
     return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
 
 
-def listed(
-    found: Sequence[T], row: type[Struct], limit: int, position: Callable[[T], Sequence[object]], *, as_csv: bool
-) -> Response[Any]:
-    """Return a list as a page or as a file, with a column for each field of `row`.
-
-    For a page the store was asked for `limit + 1`, for a file for `MAX_CSV_ROWS`.
-    """
-    if not as_csv:
-        return JsonResponse(page_of(found, limit, position))
-    columns = row.__struct_fields__
-    rows = [[getattr(one, column) for column in columns] for one in found]
-    return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
+def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows of a CSV file, as `csv_bytes` writes them, without its beginning."""
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return out.getvalue().encode("utf-8", "replace")
 
 
 def _cell(value: object) -> str:
