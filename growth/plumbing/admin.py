@@ -1,18 +1,20 @@
 """Operators' HTTP of the plumbing: what was done, and whether everything holds."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Router, get
+from litestar import Request, Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.plumbing import audit
 from growth.plumbing.audit import AuditEntry, AuditFilter
+from growth.plumbing.discretion import discreet
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.plumbing.invariants import Violation, all_invariants, violations
-from growth.plumbing.operators import requires
+from growth.plumbing.operators import requires, role_of
 from growth.plumbing.postgres import Database
 from growth.plumbing.wire import FieldError, invalid
 from growth.vocabulary.actors import Role
@@ -54,6 +56,7 @@ def _in_utc(name: str, instant: datetime | None) -> datetime | None:
 
 @get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
 async def list_audit(
+    request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     who: OperatorFilter = None,
     action: Filter = None,
@@ -63,7 +66,7 @@ async def list_audit(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AuditEntry]:
-    """Newest first."""
+    """Newest first. Accounts, devices, addresses and what is secret in URLs are shown to admins only."""
     position = decode_cursor(cursor, tuple[int])
     filters = AuditFilter(
         operator=who, action=action, subject=subject, since=_in_utc("since", since), until=_in_utc("until", until)
@@ -71,7 +74,11 @@ async def list_audit(
     entries = await audit.page(
         database, filters, before_entry=None if position is None else position[0], limit=limit + 1
     )
-    return page_of(entries, limit, lambda entry: (entry.entry,))
+    role = role_of(request)
+    shown = [
+        replace(entry, before=discreet(entry.before, role), after=discreet(entry.after, role)) for entry in entries
+    ]
+    return page_of(shown, limit, lambda entry: (entry.entry,))
 
 
 @get(

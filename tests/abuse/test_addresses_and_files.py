@@ -134,8 +134,8 @@ async def test_a_file_goes_on_to_the_end_of_its_list(postgres_dsn: str, redis_ur
         await app.growth.database.fetch(
             """
             INSERT INTO granting.grants (key, grant_id, user_id, reward, reason, subject, outcome, granted_at)
-            SELECT number, gen_random_uuid(), 'ann', '{"type": "points", "points": 1}', 'test.given', '', 'budget_spent',
-                   now()
+            SELECT number, gen_random_uuid(), 'ann', '{"type": "points", "points": 1}', 'test.given', '',
+                   'budget_spent', now()
             FROM generate_series(1, $1) AS number
             """,
             rows,
