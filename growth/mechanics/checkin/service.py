@@ -35,7 +35,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import FieldError, invalid
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
-from growth.rewards.money import require_admin_for_money
+from growth.rewards.granting.service import require_admin_for_money
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.checkin import (
     CheckinProgramEnded,

@@ -15,8 +15,7 @@ from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.plumbing.wire import FieldError, invalid
 from growth.rewards.compliance import hold
-from growth.rewards.granting.service import set_budget
-from growth.rewards.money import require_admin_for_money
+from growth.rewards.granting.service import require_admin_for_money, set_budget
 from growth.vocabulary.events.referral import (
     ReferralProgramEnded,
     ReferralProgramEvent,

@@ -23,7 +23,7 @@ from growth.plumbing.wire import invalid
 from growth.rewards.compliance import Finding, hold
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
-from growth.rewards.money import require_admin_for_money
+from growth.rewards.granting.service import require_admin_for_money
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
 from growth.vocabulary.ids import new_id

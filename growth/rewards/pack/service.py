@@ -11,8 +11,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import invalid
 from growth.rewards.coupon.service import templates_gone
 from growth.rewards.granting import service as granting
-from growth.rewards.granting.service import MAX_GRANTS
-from growth.rewards.money import require_admin_for_money
+from growth.rewards.granting.service import MAX_GRANTS, require_admin_for_money
 from growth.rewards.pack import model, store
 from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_new
 from growth.vocabulary.events.shop import ShopShopperRegistered

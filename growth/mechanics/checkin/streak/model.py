@@ -35,7 +35,6 @@ MAX_DAYS_REMEMBERED = 1_024
 """Days of the calendar, which are the same for all shoppers."""
 FEWEST_DAYS = 2
 """In a row: one day alone is no streak that could be at risk, frozen or broken."""
-
 LIVE = frozenset({"published", "paused"})
 
 NO_PROGRAM = Kind("checkin.no_program", "There is nothing to check in to today.")
@@ -88,10 +87,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     program_id: str | None = None
     """Of that day."""
     judged: int | None = None
-    """The terms by which all milestones up to here were looked at; None for what was written before this was kept.
-
-    Under the same terms only those that are crossed from here on are left to look at.
-    """
+    """The terms by which all milestones up to here were looked at: under these, only those crossed later are left."""
     streak: int = 0
     """Days in a row up to `last_day`."""
     run: int = 0
@@ -238,8 +234,7 @@ class Almanac:
         program = next((one for one in self.programs if one.has(day) and one.state in LIVE), None)
         if program is None:
             raise Refusal(NO_PROGRAM)
-        refusal = closed_today(program, day)
-        if refusal is not None:
+        if (refusal := closed_today(program, day)) is not None:
             raise refusal
         return program
 
@@ -310,22 +305,14 @@ def replay(days: Sequence[Day], terms: Mapping[int, Terms], history: History) ->
     """Fold all days of a shopper, oldest first; return where that leads, and the days as they come out of it."""
     standing = Standing()
     told: list[Day] = []
-    for day, standing in _folded(days, terms, history):
+    for day, standing in folded(days, terms, history):
         position = 0 if day.kind == DayKind.FROZEN else standing.position
         told.append(msgspec.structs.replace(day, streak=standing.streak, position=position))
     return standing, told
 
 
-def by_program(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> dict[str, Standing]:
-    """Return where all days of a shopper, oldest first, lead within each program that they are in."""
-    return {
-        standing.program_id: standing
-        for _, standing in _folded(days, terms, history)
-        if standing.program_id is not None
-    }
-
-
-def _folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> Iterator[tuple[Day, Standing]]:
+def folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> Iterator[tuple[Day, Standing]]:
+    """Yield each day beside where it leads."""
     standing = Standing()
     for day in days:
         if day.kind == DayKind.FROZEN:
@@ -341,10 +328,8 @@ def _folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -
 def reached(before: Standing, after: Standing, program: CheckinProgram) -> list[CheckinMilestone]:
     """Return the milestones of `program` that `after` has reached, but for those looked at up to `before`.
 
-    What was given is noted, and is not given again: it is no matter if one is returned that was reached long ago, as
-    those are that an edit has added. They are left out where it is certain, since every tap asks.
+    Some may have been given long ago: that is noted, and what was given is not given again.
     """
-    assert after.program_id == program.program_id
     judged = before.program_id == program.program_id and before.judged == program.terms_id
     total, best = (before.total, before.best) if judged else (0, 0)
     return [
@@ -379,11 +364,7 @@ def owed(due: Iterable[Reward], given: Iterable[Reward]) -> list[Reward]:
         for reward in rewards:
             kind, amount = _measured(reward)
             left[kind] += sign * amount
-    found: list[Reward] = []
-    for kind, amount in left.items():
-        if amount > 0:
-            found += _parts(kind, amount)
-    return found
+    return [part for kind, amount in left.items() if amount > 0 for part in _parts(kind, amount)]
 
 
 def _measured(reward: Reward) -> tuple[Reward, int]:

@@ -17,7 +17,6 @@ from growth.mechanics.checkin.streak.model import (
     DayKind,
     Standing,
     Terms,
-    by_program,
     first_of,
     next_milestone,
     owed,
@@ -32,6 +31,7 @@ from growth.mechanics.checkin.streak.repair.model import (
     MONTH_LIMIT,
     NO_CARD,
     MadeUp,
+    by_program,
     refusal_of,
 )
 from growth.mechanics.checkin.streak.store import Shopper
