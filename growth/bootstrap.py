@@ -149,7 +149,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, invaria
         refunds_required=RefundsRequired(database),
         events=events,
         webhook=rooms.make_webhook(stores),
-        rewards=rooms.Rewards(ledger=Ledger(database, replica), granting=Granting(database)),
+        rewards=rooms.Rewards(ledger=Ledger(database, replica, stores.zone.key), granting=Granting(database)),
         pack=Packs(database, stores.zone),
         coupon=rooms.make_coupon(stores),
         flash_sale=rooms.make_flash_sale(stores, stock, shop),

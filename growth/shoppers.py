@@ -9,6 +9,7 @@ from litestar import Request, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 import growth.events.shopper
 import growth.listeners.retention.shopper
@@ -26,6 +27,7 @@ import growth.rewards.pack.shopper
 import growth.shop.shopper
 from growth.plumbing import audit, erasure
 from growth.plumbing.audit import Act
+from growth.plumbing.discretion import discreet
 from growth.plumbing.erasure import Swept
 from growth.plumbing.http import PathForeignId
 from growth.plumbing.operators import act_of, requires
@@ -180,9 +182,15 @@ async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = 
     summary="All that is known of a shopper",
     guards=[requires(Role.VIEWER)],
 )
-async def get_shopper(user_id: PathForeignId, shoppers: NamedDependency[Shoppers]) -> ShopperKnown:
-    """Room by room, the newest of each; empty for a shopper nobody has heard of."""
-    return await shoppers.told(user_id)
+async def get_shopper(
+    user_id: PathForeignId, operator: NamedDependency[Operator], shoppers: NamedDependency[Shoppers]
+) -> ShopperKnown:
+    """Room by room, the newest of each; empty for a shopper nobody has heard of.
+
+    The account that money goes to, device and address are shown to admins only.
+    """
+    known = await shoppers.told(user_id)
+    return replace(known, rooms=discreet(known.rooms, operator.role))
 
 
 @delete(

@@ -139,7 +139,7 @@ async def sweep(app: RunningApp) -> None:
 
 
 async def rooms_of(app: RunningApp, who: str) -> dict[str, Any]:
-    known = await app.operator("GET", f"/admin/v1/shoppers/{who}")
+    known = await app.operator("GET", f"/admin/v1/shoppers/{who}", role=Role.ADMIN)
     assert known.status_code == 200, known.text
     rooms: dict[str, Any] = known.json()["rooms"]
     return rooms

@@ -142,7 +142,7 @@ async def run(dsn: str) -> None:
     database = await connect_postgres(
         dsn, max_connections=CONNECTIONS, acquire_seconds=WAIT_SECONDS, statement_seconds=WAIT_SECONDS
     )
-    ledger, stop = Ledger(database, database), asyncio.Event()
+    ledger, stop = Ledger(database, database, "Asia/Shanghai"), asyncio.Event()
 
     async def batch(turn: Turn) -> int:
         turn.now += AHEAD

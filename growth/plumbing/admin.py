@@ -7,14 +7,16 @@ from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.plumbing import audit, dead_letters
 from growth.plumbing.audit import AuditEntry, AuditFilter
 from growth.plumbing.dead_letters import DeadLetter
+from growth.plumbing.discretion import discreet
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.plumbing.invariant_rounds import ASK_SECONDS, Rounds, Unanswered, Walk
 from growth.plumbing.invariants import Violation, all_invariants
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.operators import act_of, requires, role_of
 from growth.plumbing.postgres import Database
 from growth.plumbing.wire import FieldError, invalid
 from growth.vocabulary import clock
@@ -77,6 +79,7 @@ def _in_utc(name: str, instant: datetime | None) -> datetime | None:
 
 @get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
 async def list_audit(
+    request: Request[Any, Any, Any],
     database: NamedDependency[Database],
     who: OperatorFilter = None,
     action: Filter = None,
@@ -86,7 +89,7 @@ async def list_audit(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AuditEntry]:
-    """Newest first."""
+    """Newest first. Accounts, devices, addresses and what is secret in URLs are shown to admins only."""
     position = decode_cursor(cursor, tuple[int])
     filters = AuditFilter(
         operator=who, action=action, subject=subject, since=_in_utc("since", since), until=_in_utc("until", until)
@@ -94,7 +97,11 @@ async def list_audit(
     entries = await audit.page(
         database, filters, before_entry=None if position is None else position[0], limit=limit + 1
     )
-    return page_of(entries, limit, lambda entry: (entry.entry,))
+    role = role_of(request)
+    shown = [
+        replace(entry, before=discreet(entry.before, role), after=discreet(entry.after, role)) for entry in entries
+    ]
+    return page_of(shown, limit, lambda entry: (entry.entry,))
 
 
 @get(

@@ -19,7 +19,16 @@ from litestar.types import Scope
 from msgspec import Struct
 
 from growth.plumbing.idempotency import REPLAYED_HEADER
-from growth.plumbing.wire import MAX_DECODERS, WHOLE_BODY, FieldError, decode_json, decode_with, invalid, json_bytes
+from growth.plumbing.wire import (
+    MAX_DECODERS,
+    WHOLE_BODY,
+    FieldError,
+    decode_json,
+    decode_with,
+    invalid,
+    json_bytes,
+    mended,
+)
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal
@@ -112,7 +121,10 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Return the body decoded into the type of the handler's `data`. Raises `Refusal` 400 or 415."""
         require_json(self)
-        return decode_with(_decoder_of(self.route_handler), await self.body())
+        raw = await self.body()
+        if _mends_text(self.route_handler):
+            raw = mended(raw)
+        return decode_with(_decoder_of(self.route_handler), raw)
 
 
 @lru_cache(MAX_DECODERS)
@@ -121,6 +133,13 @@ def _decoder_of(handler: BaseRouteHandler) -> msgspec.json.Decoder[Any]:
     assert field is not None
     # `raw` is the annotation whole; from `annotation` Litestar has taken msgspec's limits away.
     return msgspec.json.Decoder(field.raw)
+
+
+@lru_cache(MAX_DECODERS)
+def _mends_text(handler: BaseRouteHandler) -> bool:
+    """Say whether the body's type has `mends_text`: what people carry or type may hold halves of characters."""
+    field = handler.parsed_data_field
+    return field is not None and getattr(field.annotation, "mends_text", False)
 
 
 class JsonResponse(Response[Any]):
@@ -294,8 +313,6 @@ def address_group(address: str) -> str:
 # --- CSV ------------------------------------------------------------------------------------------------------------
 
 CSV_MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
-MAX_CSV_ROWS = 10_000
-"""Of one file."""
 _FORMULA_START = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - spreadsheets take the full-width ones too
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -306,12 +323,7 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes
     Text that a spreadsheet would run as a formula gets a leading apostrophe. Starts with a byte-order mark: without it
     Excel reads Chinese as gibberish. Numbers stay numbers, times are RFC 3339, nothing is an empty cell.
     """
-    out = io.StringIO()
-    out.write(_BYTE_ORDER_MARK)
-    writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
-    writer.writerow([_cell(column) for column in columns])
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return out.getvalue().encode("utf-8", "replace")
+    return _BYTE_ORDER_MARK.encode() + csv_lines([columns, *rows])
 
 
 def versioned(campaign: V, status: int = 200, *, replayed: bool = False) -> Response[V]:
@@ -327,18 +339,12 @@ def wants_csv(request: AnyRequest) -> bool:
     return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"
 
 
-def listed(
-    found: Sequence[T], row: type[Struct], limit: int, position: Callable[[T], Sequence[object]], *, as_csv: bool
-) -> Response[Any]:
-    """Return a list as a page or as a file, with a column for each field of `row`.
-
-    For a page the store was asked for `limit + 1`, for a file for `MAX_CSV_ROWS`.
-    """
-    if not as_csv:
-        return JsonResponse(page_of(found, limit, position))
-    columns = row.__struct_fields__
-    rows = [[getattr(one, column) for column in columns] for one in found]
-    return Response(csv_bytes(columns, rows), media_type=CSV_MEDIA_TYPE)
+def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    """Return rows of a CSV file, as `csv_bytes` writes them, without its beginning."""
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return out.getvalue().encode("utf-8", "replace")
 
 
 def _cell(value: object) -> str:

@@ -44,6 +44,22 @@ def fingerprint(*parts: bytes | str) -> bytes:
     return digest.digest()
 
 
+def is_kept(made_at: datetime, now: datetime) -> bool:
+    """Say whether the key under which something was made is still kept."""
+    return now - made_at < timedelta(hours=KEPT_HOURS)
+
+
+def later_names(key: str, made_at: datetime, now: datetime) -> tuple[str, str] | None:
+    """Return what a key names once it is no longer kept: of the day before, and of this day, counted from `made_at`.
+
+    For ids that are derived from a key, whose record lives on: what was made first under it, at `made_at`, has the bare
+    key's. Who asks anew gets the id of this day, unless what has that of the day before is younger than a day. None
+    while the bare key is kept. No client's key has a blank.
+    """
+    days = (now - made_at) // timedelta(hours=KEPT_HOURS)
+    return (f"{key} {days - 1}", f"{key} {days}") if days > 0 else None
+
+
 async def once(
     tx: Tx,
     *,

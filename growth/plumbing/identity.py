@@ -61,6 +61,8 @@ _USER_ID = re.compile(FOREIGN_ID_PATTERN)
 _SCHEME = b"bearer "
 _SYMMETRIC = "HS"
 _URL_SAFE = bytes.maketrans(b"-_+/", b"+/--")
+_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
+"""What reading a token that somebody made up may raise."""
 
 
 class _Claims(Struct, frozen=True):
@@ -199,7 +201,7 @@ class Identity:
     def _header(self, token: bytes) -> dict[str, Any]:
         try:
             return jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise Refusal(TOKEN_INVALID) from error
 
     def _payload(self, token: bytes, key: jwt.PyJWK) -> bytes:
@@ -215,7 +217,7 @@ class Identity:
             if not key.Algorithm.verify(signed, key.key, _unbase64(signature)):
                 raise Refusal(TOKEN_INVALID)
             return _unbase64(payload)
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise Refusal(TOKEN_INVALID) from error
 
     def _algorithm_in(self, header: bytes) -> str:
@@ -386,9 +388,10 @@ def _keys_in(document: bytes, algorithms: Sequence[str]) -> dict[tuple[str | Non
                 continue
             try:
                 key = jwt.PyJWK(data, algorithm)
-            except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-                continue  # another type's algorithm, or a key of a kind we do not know
-            if key.Algorithm.check_key_length(key.key):
+                is_short = bool(key.Algorithm.check_key_length(key.key))
+            except Exception:  # noqa: BLE001, S112 - no key may keep the others of its set from being used
+                continue  # another type's algorithm, a key of a kind we do not know, or numbers that make none
+            if is_short:
                 continue  # too short to be worth anything
             found[(str(data["kid"]) if "kid" in data else None, algorithm)] = key
     if len(listed) == 1:

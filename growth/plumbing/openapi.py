@@ -25,9 +25,9 @@ from growth.plumbing.http import (
     csv_bytes,
     idempotency_key,
     if_match,
-    listed,
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER
+from growth.plumbing.listing import listed
 from growth.plumbing.reach import kinds_of, names_in
 from growth.plumbing.wire import REQUEST_INVALID
 from growth.vocabulary.actors import Role

@@ -176,6 +176,13 @@ async def provide_operator(request: Request) -> Operator:  # type: ignore[type-a
     return operator
 
 
+def role_of(request: Request[Any, Any, Any]) -> Role:
+    """Return the role of the operator whom the guard let through."""
+    operator = request.scope["state"]["operator"]
+    assert isinstance(operator, Operator)
+    return operator.role
+
+
 def act_of(request: Request[Any, Any, Any], operator: Operator, reason: str = "") -> Act:
     """Say who does something, when, and why."""
     return Act(operator, clock.now(), request_id_of(request), reason)

@@ -8,9 +8,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import force_setattr
 
-from growth.plumbing.wire import decode_json, decoder_for, field_error, invalid
+from growth.plumbing.wire import decode_json, decoder_for, field_error, invalid, mended
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.money import Fen
+from growth.vocabulary.names import note
 from growth.vocabulary.refusals import Refusal
 
 MAX_BODY_BYTES = 1_048_576
@@ -34,11 +35,7 @@ type_of_shops_id = Meta(
 )
 type_of_our_id = Meta(pattern=UUID_PATTERN + END, description="An id made by this service: a lower-case UUID.")
 type_of_visible = Meta(pattern=r"^[!-~]{1,256}$" + END, description="1 to 256 visible ASCII characters.")
-type_of_note = Meta(
-    # No control characters, no bidirectional overrides, no zero-width ones.
-    pattern=r"^[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]{1,200}$" + END,
-    description="1 to 200 characters, none of them invisible.",
-)
+type_of_note = Meta(description="Any text; kept without what hides, up to 200 characters. Never refused.")
 type_of_moment = Meta(tz=True, description="RFC 3339, with a zone.")
 
 ShopsId = Annotated[str, type_of_shops_id]
@@ -150,6 +147,12 @@ class RegisteredData(_Told, frozen=True, kw_only=True):
     device_id: Note | None = None
     address: Note | None = None
     """The network address they registered from."""
+
+    def __post_init__(self) -> None:
+        """Clean what is only remarked: no remark keeps a shopper from being registered."""
+        super().__post_init__()
+        for name in ("source", "device_id", "address"):
+            force_setattr(self, name, note(getattr(self, name)))
 
 
 Points = Annotated[int, Meta(ge=1, le=1_000_000_000)]
@@ -280,6 +283,8 @@ class _Head(Struct, frozen=True):
 
 
 _Batch = Annotated[list[Raw], Meta(max_length=MAX_EVENTS)]
+_REGISTERED = b'"shopper.registered"'
+"""What may carry remarks, of which half a character must not cost the whole."""
 
 
 def read_batch(raw: bytes) -> list[Raw]:
@@ -294,6 +299,8 @@ def read_batch(raw: bytes) -> list[Raw]:
     except msgspec.ValidationError as error:
         raise invalid(field_error(error)) from None
     except (msgspec.DecodeError, RecursionError):
+        if _REGISTERED in raw and (legible := mended(raw)) != raw:
+            return read_batch(legible)
         # The strict reader stumbles as well, and says why in the words of every other call.
         return [decode_json(raw, Raw)]
     return events
@@ -308,7 +315,9 @@ def read_event(raw: Raw) -> KnownHook | OtherHook | Unreadable:
         head = _Head()
     try:
         known = HOOKS.get(head.type) if isinstance(head.type, str) else None
-        hook: KnownHook | OtherHook = decode_json(text, known or OtherHook)
+        hook: KnownHook | OtherHook = decode_json(
+            mended(text) if known is ShopperRegistered else text, known or OtherHook
+        )
     except Refusal as refusal:
         return Unreadable(head.id[:MAX_ECHO_CHARS] if isinstance(head.id, str) else None, refusal.detail)
     return hook

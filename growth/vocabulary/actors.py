@@ -27,11 +27,11 @@ class Role(IntEnum):
     """What an operator may do; each role may do what those below may."""
 
     VIEWER = 1
-    """Reads everything."""
+    """Reads everything but accounts, devices, addresses and what is secret in URLs."""
     EDITOR = 2
-    """Also makes and runs campaigns."""
+    """Also makes and runs campaigns, which give no money."""
     ADMIN = 3
-    """Also moves money and erases shoppers."""
+    """Also moves money, sees whom it goes to, and erases shoppers."""
 
 
 class Operator(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """What a shopper can be given: one tagged union, the same in every campaign, entry and event."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -57,3 +58,14 @@ class FreezeCardReward(_Reward, frozen=True, tag="freeze_card"):
 
 
 Reward = PointsReward | CouponReward | GrowthReward | CommissionReward | MakeUpCardReward | FreezeCardReward
+
+
+def gives_money(value: Any) -> bool:
+    """Say whether a campaign has money among its rewards, wherever they stand in it."""
+    if isinstance(value, CommissionReward):
+        return True
+    if isinstance(value, Struct):
+        return any(gives_money(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, Mapping):
+        return any(map(gives_money, value.values()))
+    return isinstance(value, list | tuple) and any(map(gives_money, value))

@@ -125,3 +125,25 @@ async def test_no_file_of_any_list_has_a_formula(postgres_dsn: str, redis_url: s
         assert f"'{OWNER}" in seen
         assert f"'{FRIEND}" in seen
         assert "'=" in seen
+
+
+async def test_a_file_goes_on_to_the_end_of_its_list(postgres_dsn: str, redis_url: str) -> None:
+    """A file of 10,000 rows of 10,051 was taken for all of them, and people were paid by it."""
+    rows = 10_051
+    async with running_app(postgres_dsn, redis_url) as app:
+        await app.growth.database.fetch(
+            """
+            INSERT INTO granting.grants (key, grant_id, user_id, reward, reason, subject, outcome, granted_at)
+            SELECT number, gen_random_uuid(), 'ann', '{"type": "points", "points": 1}', 'test.given', '',
+                   'budget_spent', now()
+            FROM generate_series(1, $1) AS number
+            """,
+            rows,
+        )
+        answer = await app.operator("GET", "/admin/v1/grants", accept="text/csv")
+        told = list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+        assert len(told) == rows
+        assert {int(row["key"]) for row in told} == set(range(1, rows + 1))
+        page = (await app.operator("GET", "/admin/v1/grants?limit=100")).json()
+        rest = await app.operator("GET", f"/admin/v1/grants?cursor={page['next_cursor']}", accept="text/csv")
+        assert rest.content.count(b"\r\n") == 1 + rows - 100

@@ -261,6 +261,8 @@ async def test_text_that_hides_or_reorders_is_named(house: Attacked, bad: str) -
     asked = 0
     for call in house.calls_with_json():
         for path, body, leaf in fields_of(house.document, body_schema(call)):
+            if (call.path, path) in CARRIED:
+                continue
             if leaf["type"] == "string" and not allows(leaf, json.loads(FALSE_TEXTS[bad])):
                 asked += 1
                 answer = await sent(house, call, (body % FALSE_TEXTS[bad]).encode())
@@ -303,16 +305,14 @@ async def test_ids_take_no_characters_that_mean_something_elsewhere(house: Attac
     assert asked >= 15
 
 
-NICKNAMES = [r"a\u202eb", r"a\u200bb", r"\ud800", r"\u0000", r"a\nb", r"\u3164", "", "  ", "a" * 65, r"\udb40\udc41"]
-
-
-@BOTH_WAYS
-@pytest.mark.parametrize("nickname", NICKNAMES, ids=lambda text: repr(text)[:20])
-async def test_nobody_sits_down_under_a_false_name(house: Attacked, nickname: str, content_type: str) -> None:
-    for url in (f"/v1/group-buys/{house.ids['group_buy_id']}/teams", f"/v1/teams/{house.ids['team_id']}/seats"):
-        raw = f'{{"nickname": "{nickname}"}}'.encode()
-        answer = await house.ask("POST", url, token=house.token(), content=raw, content_type=content_type)
-        refused(answer, 400, code="request.invalid", field="nickname")
+CARRIED = {
+    ("/v1/group-buys/{group_buy_id}/teams", "nickname"),
+    ("/v1/teams/{team_id}/seats", "nickname"),
+    ("/v1/referral/inviter", "nickname"),
+    ("/v1/referral/inviter", "code"),
+    ("/v1/coupons/redeem", "code"),
+}
+"""What people carry with them, or paste: cleaned, never refused for its characters."""
 
 
 async def test_a_hook_is_read_as_strictly_as_any_body(house: Attacked) -> None:

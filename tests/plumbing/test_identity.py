@@ -498,6 +498,10 @@ async def test_before_any_key_is_known_the_service_is_unavailable_not_the_token_
         {"kty": "new"},
         {"kty": 1},
         {"kty": "EC", "crv": "P-256", "x": 1, "y": None},
+        {"kty": "EC", "crv": "P-256", "x": "_" * 5000, "y": "_" * 5000},
+        {"kty": "RSA", "e": "AA", "n": "AA"},
+        {"kty": "RSA", "e": "_" * 5000, "n": "_" * 5000},
+        {"kty": ["EC"], "kid": {"a": 1}, "alg": 5},
     ],
     ids=str,
 )

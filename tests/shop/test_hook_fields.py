@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from growth.plumbing.postgres import Database
@@ -130,16 +131,28 @@ async def test_one_event_that_no_reader_agrees_on_is_rejected_alone(shop: Shop, 
         event("order.refunded", {"order_id": "o", "refund_id": "r", "lines": []}),
         paid("o", line(claim_id=CLAIM_ID, seat_id=CLAIM_ID)),
         event("order.placed", {"order_id": "o", "user_id": "u", "placed_at": at(0), "lines": [line()], "paid_fen": 1}),
-        registered("u", address="\u202etext"),
-        registered("u", source="two\nlines"),
-        registered("u", device_id="x" * 201),
-        registered("u", source=""),
     ],
 )
 async def test_what_makes_no_sense_is_rejected(shop: Shop, database: Database, told: JSON) -> None:
     (result,) = await shop.tells(told)
     assert (result["outcome"], result["code"]) == ("rejected", "request.invalid")
     assert await nothing_is_stored(database)
+
+
+async def test_no_remark_about_a_shopper_keeps_the_shopper_from_being_registered(
+    shop: Shop, database: Database
+) -> None:
+    odd = registered("u", source="two\nlines\u202e\U0001f389", device_id="x" * 201, address="")
+    (result,) = await shop.tells(odd)
+    assert result["outcome"] == "applied"
+    row = await database.fetchrow("SELECT source, device_id, address FROM shop.shoppers WHERE user_id = 'u'")
+    assert row is not None
+    assert tuple(row) == ("two lines\U0001f389", "x" * 200, None)
+    # As a client writes what it cut in the middle of an emoji.
+    raw = msgspec.json.encode(registered("v", source="cut HERE")).replace(b"HERE", rb"\ud83d")
+    (result,) = (await shop.send(raw)).json()["results"]
+    assert result["outcome"] == "applied"
+    assert await database.fetchval("SELECT source FROM shop.shoppers WHERE user_id = 'v'") == "cut"
 
 
 async def test_an_event_mended_may_be_told_under_the_same_id(shop: Shop) -> None:

@@ -45,7 +45,11 @@ class CheckinMilestone(Struct, frozen=True, forbid_unknown_fields=True):
     days: Annotated[int, Meta(ge=1, le=MAX_MILESTONE_DAYS)]
     rewards: Annotated[list[Reward], Meta(min_length=1, max_length=MAX_REWARDS_A_DAY)]
     of: Literal["total", "streak"] = "total"
-    """Days in all, or days in a row, both within the program."""
+    """Days in all, or days in a row, both within the program.
+
+    Reached and not yet given is what counts: one that an edit adds is given, with the next check-in, to those who have
+    so many days already.
+    """
 
 
 class CheckinPause(Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,10 +195,10 @@ def check_edit(program: CheckinProgram, draft: CheckinDraft, today: date) -> Non
         raise Refusal(LOCKED_FIELD, "Pauses that lie behind are history.", field="pauses")
 
 
-def _past(pauses: list[CheckinPause], today: date) -> set[date]:
-    """Return the days before `today` that are in pauses, of those a program could have had."""
-    return {
-        pause.from_day + timedelta(days=number)
-        for pause in pauses
-        for number in range((min(pause.until_day, today - timedelta(days=1)) - pause.from_day).days + 1)
-    }
+def _past(pauses: list[CheckinPause], today: date) -> list[CheckinPause]:
+    """Return the days before `today` that are in pauses, as spells in order that do not touch."""
+    merged: list[CheckinPause] = []
+    for pause in sorted(pauses, key=lambda pause: pause.from_day):
+        if pause.from_day < today:
+            merged = closed(merged, pause.from_day, min(pause.until_day, today - timedelta(days=1)))
+    return merged

@@ -35,6 +35,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import FieldError, invalid
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
+from growth.rewards.granting.service import require_admin_for_money
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.checkin import (
     CheckinProgramEnded,
@@ -143,6 +144,8 @@ class Programs:
                 before = await _lock(tx, program_id)
                 if before.version != version:
                     raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
+                if before.state != "draft":
+                    require_admin_for_money(act, before, draft)
                 model.check_edit(before, draft, self._zone.day(act.now))
                 after = await store.change_program(tx, program_id, version, draft)
                 assert after is not None, "locked, so nobody else changed it"
@@ -160,6 +163,7 @@ class Programs:
         try:
             async with self._database.transaction() as tx:
                 before = await _lock(tx, program_id)
+                require_admin_for_money(act, before)
                 if before.from_day < today:
                     raise Refusal(model.WRONG_STATE, "from_day lies in the past; change it first.")
                 # Who could have checked in since midnight?
@@ -188,6 +192,7 @@ class Programs:
         """Let check-ins go on."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
+            require_admin_for_money(act, before)
             closures = self._reopened(before, act.now)
             event = CheckinProgramResumed(at=act.now, program_id=program_id)
             return await self._move(tx, act, before, ("paused",), "published", closures, "resume", event)

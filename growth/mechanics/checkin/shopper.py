@@ -70,8 +70,8 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:  # noqa: ARG001 - not
     await store.erase(tx, user_id)
 
 
-async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - nothing is dated
+async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     """Make the days of an old id those of the new one, each day once."""
     # Which days a streak breaks on is told by programs; the zone only says that some calendars leave a day out.
     almanac = Almanac(Zone("UTC"), await programs.published_programs(tx), 0)
-    await repairs.become(tx, old_user_id, user_id, almanac)
+    await repairs.become(tx, old_user_id, user_id, almanac, now)

@@ -9,7 +9,6 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, State
-from growth.mechanics.referral.relation.model import MAX_SCENE_CHARACTERS
 from growth.mechanics.referral.service import BindingDryRun, Programs, ProgramStats
 from growth.plumbing.http import (
     DEFAULT_PAGE,
@@ -29,6 +28,7 @@ from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import ForeignId, Uuid
+from growth.vocabulary.names import MAX_TYPED_CHARACTERS
 
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only programs in this state.")]
 AcceptWarnings = Annotated[
@@ -40,7 +40,7 @@ class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Who would send which code, and when."""
 
     user_id: ForeignId
-    code: Annotated[str, Meta(min_length=1, max_length=MAX_SCENE_CHARACTERS, pattern=r"^[!-~]+$(?!\n)")]
+    code: Annotated[str, Meta(min_length=1, max_length=MAX_TYPED_CHARACTERS)]
     now: Instant | None = None
     """The moment to try; now, if left out."""
 

@@ -15,7 +15,7 @@ from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.plumbing.wire import FieldError, invalid
 from growth.rewards.compliance import hold
-from growth.rewards.granting.service import set_budget
+from growth.rewards.granting.service import require_admin_for_money, set_budget
 from growth.vocabulary.events.referral import (
     ReferralProgramEnded,
     ReferralProgramEvent,
@@ -111,6 +111,7 @@ class Programs:
                 raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
             is_live = before.state in {"published", "paused"}
             if is_live:
+                require_admin_for_money(act, before, draft)
                 _check_live(draft, act.now)
                 hold(model.findings(draft), model.NOT_COMPLIANT, accept_warnings=accept_warnings)
             after = await store.change_program(tx, program_id, version, draft)
@@ -127,6 +128,7 @@ class Programs:
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
             draft = draft_of(before)
+            require_admin_for_money(act, draft)
             _check_live(draft, act.now)
             if before.state == "draft":
                 hold(model.findings(draft), model.NOT_COMPLIANT, accept_warnings=accept_warnings)
@@ -154,6 +156,7 @@ class Programs:
         """Let shoppers be bound again."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, program_id)
+            require_admin_for_money(act, before)
             event = ReferralProgramResumed(at=act.now, program_id=program_id)
             return await _move(tx, act, before, ("paused",), "published", "resume", event)
 

@@ -23,6 +23,7 @@ from growth.plumbing.wire import invalid
 from growth.rewards.compliance import Finding, hold
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
+from growth.rewards.granting.service import require_admin_for_money
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
 from growth.vocabulary.ids import new_id
@@ -118,6 +119,8 @@ class Tasks:
             before = await _lock(tx, task_id)
             if before.version != version:
                 raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
+            if before.state != "draft":
+                require_admin_for_money(act, before, draft)
             model.check_edit(before, draft, act.now)
             if before.state != "draft":
                 _hold_to_rules(draft, before)
@@ -138,6 +141,7 @@ class Tasks:
         async with self._database.transaction() as tx:
             await store.lock_publishing(tx)
             before = await _lock(tx, task_id)
+            require_admin_for_money(act, before)
             if before.closes_at <= act.now:
                 raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
             hold(model.findings(before), model.NOT_COMPLIANT, accept_warnings=accept_warnings)
@@ -169,7 +173,10 @@ class Tasks:
         self, act: Act, task_id: str, from_states: Sequence[str], to_state: str, action: str, event: Event
     ) -> Task:
         async with self._database.transaction() as tx:
-            after = await _move(tx, act, await _lock(tx, task_id), from_states, to_state, action, event)
+            before = await _lock(tx, task_id)
+            if to_state == "published":
+                require_admin_for_money(act, before)
+            after = await _move(tx, act, before, from_states, to_state, action, event)
         self._board.forget()
         return after
 

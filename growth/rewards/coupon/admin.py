@@ -1,5 +1,6 @@
 """Operators' HTTP of coupons in the hands of shoppers."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get, post
@@ -9,20 +10,17 @@ from msgspec import Struct
 
 from growth.plumbing.http import (
     DEFAULT_PAGE,
-    MAX_CSV_ROWS,
     Cursor,
     Limit,
     Page,
     PathUuid,
-    decode_cursor,
-    listed,
-    wants_csv,
 )
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.rewards.coupon.model import Coupon, CouponState
 from growth.rewards.coupon.service import Coupons
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.text import Reason
 
 TemplateFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this template.")]
@@ -50,18 +48,14 @@ async def list_coupons(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Coupon]]:
-    """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    as_csv = wants_csv(request)
-    found = await coupons.page(
-        template_id=template_id,
-        user_id=user_id,
-        state=only,
-        order_id=order_id,
-        after=None if position is None else position[0],
-        limit=MAX_CSV_ROWS if as_csv else limit + 1,
-    )
-    return listed(found, Coupon, limit, lambda one: (one.coupon_id,), as_csv=as_csv)
+    """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
+
+    async def read(after: str | None, most: int) -> Sequence[Coupon]:
+        return await coupons.page(
+            template_id=template_id, user_id=user_id, state=only, order_id=order_id, after=after, limit=most
+        )
+
+    return await listed(request, cursor, limit, Coupon, "coupon_id", read)
 
 
 @post(

@@ -1,5 +1,6 @@
 """Operators' HTTP of granting: give, take back, look."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -16,16 +17,15 @@ from growth.plumbing.http import (
     Page,
     PathForeignId,
     PathUuid,
-    decode_cursor,
     idempotency_key,
-    page_of,
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.rewards.granting.model import GrantRecord
 from growth.rewards.granting.service import Granting
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 from growth.vocabulary.rewards import Reward
 from growth.vocabulary.text import Reason
 
@@ -90,16 +90,18 @@ async def revoke_grant(
 
 @get("/grants", operation_id="admin_grants_list", summary="List rewards given", guards=[requires(Role.VIEWER)])
 async def list_grants(
+    request: Request[Any, Any, Any],
     granting: NamedDependency[Granting],
     user_id: UserFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Page[GrantRecord]:
-    """Newest first; also what a budget or a quota could not pay."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    before = None if position is None else position[0]
-    found = await granting.page(user_id, before, limit + 1)
-    return page_of(found, limit, lambda grant: (grant.grant_id,))
+) -> Response[Page[GrantRecord]]:
+    """Newest first; also what a budget or a quota could not pay. With `Accept: text/csv` all of it as a file."""
+
+    async def read(before: str | None, most: int) -> Sequence[GrantRecord]:
+        return await granting.page(user_id, before, most)
+
+    return await listed(request, cursor, limit, GrantRecord, "grant_id", read)
 
 
 router = Router(path="/admin/v1", route_handlers=[create_grant, revoke_grant, list_grants], tags=["Operators: rewards"])

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from growth.plumbing.audit import Act, record
 from growth.plumbing.idempotency import Once, once
+from growth.plumbing.operators import ROLE_TOO_LOW
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.coupon import service as coupons
@@ -29,6 +30,7 @@ from growth.rewards.granting.model import (
 from growth.rewards.granting.store import Charge, Taken
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import HOUSE, Currency, Transfer
+from growth.vocabulary.actors import Role
 from growth.vocabulary.events.granting import GrantingGranted, GrantingRevoked
 from growth.vocabulary.ids import derived_id, new_id, new_ids
 from growth.vocabulary.refusals import Refusal
@@ -40,6 +42,7 @@ from growth.vocabulary.rewards import (
     MakeUpCardReward,
     PointsReward,
     Reward,
+    gives_money,
 )
 
 MAX_GRANTS = 1_000
@@ -86,6 +89,7 @@ async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]
 async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Revoked]:
     """Take grants back, each once: what was spent is owed, a coupon that was not used is voided.
 
+    Points that ended unspent are with the house already, and are neither taken again nor owed.
     A coupon that an order has is voided if the order gives it back. What is revoked does not return to its budget.
     """
     if not keys:
@@ -94,7 +98,14 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
     in_coupons = [one.grant_id for one in taken if isinstance(one.reward, CouponReward)]
     if in_coupons:
         await coupons.void(tx, in_coupons, now)
-    await ledger.transfer(tx, [transfer for one in taken for transfer in _reversals(one, reason)], now)
+    points = {one.grant_id: one.user_id for one in taken if isinstance(one.reward, PointsReward)}
+    # What ended is with the house already.
+    ended = await ledger.ended(tx, points, now)
+    await ledger.transfer(
+        tx,
+        [transfer for one in taken for transfer in _reversals(one, reason, ended.get(one.grant_id, 0))],
+        now,
+    )
     await emit(
         tx,
         *[
@@ -114,6 +125,22 @@ async def set_budget(tx: Tx, budget_id: str, budget: Budget, zone: str) -> None:
 async def spent(reader: Reader, budget_ids: Sequence[str], now: datetime) -> Mapping[str, Spent]:
     """Return what campaigns gave so far, on the day of `now` where their budget is for each day."""
     return await store.spent(reader, budget_ids, now)
+
+
+def require_admin_for_money(act: Act, *campaigns: object) -> None:
+    """Refuse an editor who lets a campaign give money, or changes one that does.
+
+    Asked when a campaign is published, goes on, or is changed once it was published, of how it was and how it will be:
+    also the rules by which an admin's money is given are the admin's. To draft one, to pause and to end it is free.
+    Raises `Refusal` 403 `auth.role_too_low`.
+    """
+    if act.operator.role < Role.ADMIN and any(map(gives_money, campaigns)):
+        raise Refusal(
+            ROLE_TOO_LOW,
+            "A reward is money (commission): that takes an admin.",
+            needed=Role.ADMIN.name.lower(),
+            role=act.operator.role.name.lower(),
+        )
 
 
 class Granting:
@@ -220,8 +247,8 @@ def _transfers(grant_id: str, one: Grant, now: datetime) -> list[Transfer]:
     ]
 
 
-def _reversals(one: Taken, reason: str) -> list[Transfer]:
-    if isinstance(one.reward, CouponReward):
+def _reversals(one: Taken, reason: str, ended: int) -> list[Transfer]:
+    if isinstance(one.reward, CouponReward) or value_of(one.reward) <= ended:
         return []
     return [
         Transfer(
@@ -229,7 +256,7 @@ def _reversals(one: Taken, reason: str) -> list[Transfer]:
             debit=one.user_id,
             credit=_house(one.reason),
             currency=_currency(one.reward),
-            amount=value_of(one.reward),
+            amount=value_of(one.reward) - ended,
             reason=reason,
             subject=one.subject,
             may_owe=True,

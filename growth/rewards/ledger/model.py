@@ -119,7 +119,7 @@ class Liability(Struct, frozen=True, kw_only=True):
 
 
 class ExpiringMonth(Struct, frozen=True):
-    """Points that end within one month (UTC)."""
+    """Points that end within one month of the merchant's."""
 
     month: str
     points: int

@@ -53,6 +53,19 @@ async def transfer(tx: Tx, transfers: Sequence[Transfer], now: datetime) -> froz
     return moved.fresh
 
 
+async def ended(tx: Tx, lots_of: Mapping[str, str], now: datetime) -> Mapping[str, int]:
+    """Return how many points have ended unspent of what transfers brought; `lots_of`: transfer → whom it brought them.
+
+    The shoppers' points are locked, and what is over is moved away first. Transfers of which nothing ended are missing.
+    """
+    if not lots_of:
+        return {}
+    owners = sorted(set(lots_of.values()))
+    await lots.lock_accounts(tx, owners)
+    await lots.expire(tx, owners, now)
+    return await lots.ended(tx, list(lots_of))
+
+
 async def post(tx: Tx, amounts: Mapping[str, int | None], now: datetime) -> frozenset[str]:
     """Post pending transfers, whole (None) or in part (the rest goes back); return the ids of those that ended now.
 
@@ -98,10 +111,11 @@ async def points(reader: Reader, owner: str, now: datetime) -> Points:
 class Ledger:
     """What the routes and the clock ask of the ledger."""
 
-    def __init__(self, database: Database, replica: Reader) -> None:
-        """`replica` answers reports, and may be a moment behind."""
+    def __init__(self, database: Database, replica: Reader, zone: str) -> None:
+        """`replica` answers reports, and may be a moment behind; `zone` is the merchant's, whose months count."""
         self._database = database
         self._replica = replica
+        self._zone = zone
 
     async def points(self, user_id: str, now: datetime) -> Points:
         """Return the points of a shopper."""
@@ -119,7 +133,7 @@ class Ledger:
         """Return what the house owes its shoppers."""
         return Liabilities(
             currencies=await store.liabilities(self._replica),
-            expiring=await lots.expiring_by_month(self._replica, now),
+            expiring=await lots.expiring_by_month(self._replica, now, self._zone),
             at=now,
         )
 

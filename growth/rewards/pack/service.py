@@ -11,7 +11,7 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import invalid
 from growth.rewards.coupon.service import templates_gone
 from growth.rewards.granting import service as granting
-from growth.rewards.granting.service import MAX_GRANTS
+from growth.rewards.granting.service import MAX_GRANTS, require_admin_for_money
 from growth.rewards.pack import model, store
 from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_new
 from growth.vocabulary.events.shop import ShopShopperRegistered
@@ -63,6 +63,7 @@ class Packs:
             if found := model.faults(draft, await templates_gone(tx, model.coupons_in(draft))):
                 raise invalid(*found)
             before = await store.find(tx)
+            require_admin_for_money(act, before, draft)
             after = await store.change(tx, version, draft, act.now)
             if after is None:
                 current = (await store.find(tx)).version

@@ -6,7 +6,9 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
+from msgspec.structs import replace
 
+from growth.plumbing.discretion import discreet_url
 from growth.plumbing.http import (
     DEFAULT_PAGE,
     Cursor,
@@ -20,7 +22,7 @@ from growth.plumbing.http import (
     versioned,
 )
 from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.operators import act_of, requires, role_of
 from growth.shop.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, Endpoint, EndpointDraft
 from growth.shop.webhook.service import EndpointMade, SecretMade, Webhooks
 from growth.vocabulary.actors import Operator, Role
@@ -55,22 +57,30 @@ async def create_endpoint(
 
 @get("", operation_id="admin_webhooks_list", summary="List endpoints", guards=[requires(Role.VIEWER)])
 async def list_endpoints(
+    request: Request[Any, Any, Any],
     webhooks: NamedDependency[Webhooks],
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[Endpoint]:
-    """Newest first."""
+    """Newest first. Of their URLs only admins see more than the host."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
-    found = await webhooks.page(state=only, before=before, limit=limit + 1)
+    role = role_of(request)
+    found = [_as_seen_by(role, one) for one in await webhooks.page(state=only, before=before, limit=limit + 1)]
     return page_of(found, limit, lambda endpoint: (endpoint.endpoint_id,))
 
 
 @get("/{endpoint_id:str}", operation_id="admin_webhooks_get", summary="Get one", guards=[requires(Role.VIEWER)])
-async def get_endpoint(endpoint_id: PathUuid, webhooks: NamedDependency[Webhooks]) -> Response[Endpoint]:
-    """The ETag is the version that PUT asks for in If-Match."""
-    return versioned(await webhooks.find(endpoint_id))
+async def get_endpoint(
+    endpoint_id: PathUuid, request: Request[Any, Any, Any], webhooks: NamedDependency[Webhooks]
+) -> Response[Endpoint]:
+    """The ETag is the version that PUT asks for in If-Match. Of the URL only admins see more than the host."""
+    return versioned(_as_seen_by(role_of(request), await webhooks.find(endpoint_id)))
+
+
+def _as_seen_by(role: Role, endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, url=discreet_url(endpoint.url, role))
 
 
 @put("/{endpoint_id:str}", operation_id="admin_webhooks_change", summary="Edit", guards=[requires(Role.ADMIN)])

@@ -118,11 +118,35 @@ async def test_a_tap_overtaken_by_one_of_the_next_day_still_counts(room: Room) -
     assert await room.points("ann") == 1 + 2 + 3 + 4 + 5
 
 
+async def test_a_key_is_kept_for_a_day_and_a_client_that_never_changes_it_keeps_its_streak(room: Room) -> None:
+    await room.program()
+    for number in (1, 2, 3):
+        room.at(nth(number), hours=12 + number / 60)
+        told = await room.check_ins.check_in("ann", "constant")
+        assert (told.answer.day, told.answer.streak, told.is_new, told.replayed) == (nth(number), number, True, False)
+    room.at(nth(4), hours=11.9)
+    late = await room.check_ins.check_in("ann", "constant")
+    assert (late.answer.day, late.replayed) == (nth(3), True)
+
+
+async def test_a_milestone_that_an_edit_adds_is_given_once_to_who_has_reached_it(room: Room) -> None:
+    program = await room.program(milestones=[CheckinMilestone(2, points(5))])
+    await room.taps_daily("ann", 1, 2, 3)
+    had = await room.points("ann")
+    added = [CheckinMilestone(2, points(5)), CheckinMilestone(3, points(100)), CheckinMilestone(3, points(9), "streak")]
+    await room.programs.change(room.act(), program.program_id, program.version, a_draft(milestones=added))
+    told = await room.taps("ann", nth(4))
+    assert sorted((one.days, one.of) for one in told.answer.milestones) == [(3, "streak"), (3, "total")]
+    assert await room.points("ann") == had + 4 + 109
+    await room.taps_daily("ann", 5, 6)
+    assert await room.points("ann") == had + 4 + 109 + 5 + 6
+
+
 async def test_a_tap_asked_again_past_midnight_under_its_key_is_the_same_tap(room: Room) -> None:
     await room.program()
     room.at(nth(1))
     first = await room.check_ins.check_in("ann", "k")
-    room.at(nth(2))
+    room.at(nth(2), hours=11)
     again = await room.check_ins.check_in("ann", "k")
     assert (again.answer, again.is_new, again.replayed) == (first.answer, False, True)
     other = await asyncio.gather(*[room.check_ins.check_in("ann", key) for key in ("l", "l", None, "m")])

@@ -67,11 +67,11 @@ async def test_without_the_key_on_shopper_and_day_a_day_is_held_twice(room: Room
     await room.program()
     await room.taps_daily("ann", 20)
     async with undone(room) as tx:
-        assert not await store.write(tx, [again(20)])
+        assert not await store.write(tx, [again(20)], room.moment)
     async with undone(room) as tx:
         await tx.execute("ALTER TABLE checkin.days DROP CONSTRAINT days_pkey")
         without = Without(tx, "ON CONFLICT (user_id, day) DO NOTHING", "")
-        assert await store.write(without, [again(20)])  # type: ignore[arg-type]
+        assert await store.write(without, [again(20)], room.moment)  # type: ignore[arg-type]
         assert without.found
         broken = [one.name for one in await violations(tx, INVARIANTS)]
         assert "No shopper holds a day twice" in broken

@@ -9,16 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from growth.mechanics.checkin.model import CheckinPause, CheckinProgram, Cycle, closed, reopened, shut_days
+from growth.mechanics.checkin.streak.calendar.model import ahead
 from growth.mechanics.checkin.streak.model import (
+    ONE_DAY,
+    Almanac,
     Day,
     DayKind,
     History,
     Standing,
     Terms,
     Zone,
+    closed_today,
+    count,
     current,
     owed,
     replay,
+    terms_of,
 )
 from growth.vocabulary.rewards import CouponReward, PointsReward, Reward
 from tests.mechanics.checkin.conftest import a_draft, points
@@ -261,3 +267,27 @@ def test_closures_grow_at_the_end_and_never_touch() -> None:
 @pytest.mark.parametrize(("given", "after"), [(points(1), []), (points(3), points(1))])
 def test_parts_of_points_are_told_as_one(given: list[Reward], after: list[Reward]) -> None:
     assert owed(given, points(2)) == after
+
+
+@given(worlds(), st.integers(0, SPAN), st.integers(0, SPAN), st.integers(0, 2))
+@settings(max_examples=200)
+def test_what_lies_ahead_is_reckoned_as_walking_every_day_would(
+    world: tuple[list[CheckinProgram], dict[int, Terms], list[Day]], start: int, length: int, paused: int
+) -> None:
+    programs, terms, days = world
+    programs = [
+        msgspec.structs.replace(one, closures=[], state="paused" if number == paused else "published")
+        for number, one in enumerate(programs)
+    ]
+    almanac = Almanac(Zone("UTC"), programs, 1)
+    first = START + timedelta(days=start)
+    standing, _ = replay([day for day in days if day.day < first + timedelta(days=1)], terms, almanac.history)
+    walked = standing
+    for number in range(length):
+        day = first + timedelta(days=number)
+        program = almanac.program_on(day)
+        if program is None or closed_today(program, day) is not None:
+            continue
+        if walked.last_day is None or walked.last_day < day:
+            walked = count(walked, day, terms_of(program), almanac.history)
+    assert ahead(standing, first, first + timedelta(days=length) - ONE_DAY, almanac) == walked

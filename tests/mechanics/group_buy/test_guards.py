@@ -12,7 +12,7 @@ from growth.mechanics.group_buy.team import store
 from growth.mechanics.group_buy.team.ending import store as ending
 from growth.mechanics.group_buy.team.ending.service import after_ending
 from growth.mechanics.group_buy.team.ending.store import Owed
-from growth.mechanics.group_buy.team.model import Ask, Team, mask
+from growth.mechanics.group_buy.team.model import Ask, Team
 from growth.mechanics.group_buy.team.payment import store as payment
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.mechanics.group_buy.team.service import _look, judge
@@ -20,6 +20,7 @@ from growth.plumbing.invariants import violations
 from growth.plumbing.postgres import Database, Tx
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
+from growth.vocabulary.names import masked
 from tests.mechanics.group_buy.conftest import Room, an_act, paid
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +73,7 @@ async def seat_anyway(room: Room, ask: Ask, guard: str, *, pretend: Callable[[An
 
 
 def ask_to_join(team: Team, user_id: str) -> Ask:
-    return Ask(child_id(team.team_id), team.team_id, user_id, mask(user_id))
+    return Ask(child_id(team.team_id), team.team_id, user_id, masked(user_id))
 
 
 def blind(**changes: Any) -> Callable[[Any], Any]:

@@ -155,6 +155,57 @@ async def test_the_crowd_at_a_full_team_is_refused_from_memory_and_members_are_n
     assert odd.status_code == 400
 
 
+async def test_a_key_names_a_team_for_a_day_and_then_another(app: RunningApp) -> None:
+    group_buy_id = await published(app)
+    first = await opened(app, group_buy_id, "ann", idempotency_key="constant")
+    left = await app.shopper("ann", "DELETE", f"/v1/seats/{first['seat']['seat_id']}")
+    assert left.status_code == 200
+    await app.growth.database.fetch(
+        "UPDATE group_buy.seats SET held_at = held_at - interval '30 h', held_until = held_until - interval '30 h'"
+    )
+    second = await opened(app, group_buy_id, "ann", idempotency_key="constant")
+    assert second["team"]["team_id"] != first["team"]["team_id"]
+    assert second["seat"]["state"] == "held"
+    assert (await opened(app, group_buy_id, "ann", idempotency_key="constant"))["seat"]["seat_id"] == (
+        second["seat"]["seat_id"]
+    )
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+async def test_no_name_keeps_anybody_from_a_seat(app: RunningApp, content_type: str) -> None:
+    group_buy_id = await published(app)
+    names = {
+        r"a\u202eb": "a*",
+        r"a\u200bb": "a*",
+        r"\ud83d": "*",
+        r"\ud83d\ude00\ud83d": "\U0001f600*",
+        r"\u0000": "*",
+        r"\ud83d\udc68\u200d\ud83d\udc69\u200d\ud83d\udc67": "\U0001f468\u200d\U0001f469\u200d\U0001f467*",
+        "\U0001f1e8\U0001f1f3": "\U0001f1e8\U0001f1f3*",
+        r"\u3164": "*",
+        "": "*",
+        "x" * 3_000: "x*",
+    }
+    opens = f"/v1/group-buys/{group_buy_id}/teams"
+
+    async def asks(user_id: str, url: str, raw: bytes) -> JSON:
+        headers = app.shopper_headers(user_id) | {"content-type": content_type}
+        answer = await app.client.request("POST", url, content=raw, headers=headers)
+        assert answer.status_code == 201, (raw[:40], answer.text)
+        told: JSON = answer.json()
+        return told
+
+    for number, (name, shown) in enumerate(names.items()):
+        raw = f'{{"nickname": "{name}"}}'.encode()
+        team = (await asks(f"leader-{number}", opens, raw))["team"]
+        assert team["members"][0]["nickname"] == shown
+        await asks(f"member-{number}", f"/v1/teams/{team['team_id']}/seats", raw)
+        page = (await app.shopper("zoe", "GET", f"/v1/teams/{team['team_id']}")).json()
+        assert [member["nickname"] for member in page["members"]] == [shown, shown]
+    broken = await asks("zoe", opens, b'{"nickname": "caf\xe9\xff"}')
+    assert broken["team"]["members"][0]["nickname"] == "c*"
+
+
 async def test_the_same_key_opens_one_team(app: RunningApp) -> None:
     group_buy_id = await published(app)
     first = await opened(app, group_buy_id, "ann", idempotency_key="k")

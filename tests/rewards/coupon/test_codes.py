@@ -46,6 +46,28 @@ def test_a_code_is_read_however_it_is_typed(code: str, data: Any) -> None:
     assert read_code(typed) == code
 
 
+AROUND = ["", " ", "\n", "\r\n", "\t", "\u00a0", "\u200b", "\u3000", "\ufeff", '"', "。"]
+BETWEEN = ["", "-", " ", "\u2013", "\u2014", "_", ".", "\u00b7", "\u2212", "\u200d", "\uff0d", "/"]
+
+
+@given(
+    st.text(ALPHABET, min_size=16, max_size=16),
+    st.sampled_from(AROUND),
+    st.sampled_from(BETWEEN),
+    st.sampled_from([0, 0xFEE0]),
+)
+def test_what_a_person_would_call_the_same_code_is_the_same_code(
+    code: str, around: str, between: str, width: int
+) -> None:
+    typed = between.join(code[start : start + 4] for start in range(0, 16, 4))
+    if width:
+        typed = "".join(
+            chr(ord(letter) + width) if letter.isalnum() and letter.isascii() else letter for letter in typed
+        )
+    assert read_code(around + typed + around) == code
+    assert read_code(around + typed.lower() + around) == code
+
+
 @given(st.text(max_size=40))
 def test_whatever_is_typed_is_a_code_or_none(text: str) -> None:
     code = read_code(text)

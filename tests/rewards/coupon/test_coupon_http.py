@@ -115,6 +115,19 @@ async def test_a_repeated_take_is_told_so(app: RunningApp) -> None:
     assert (limit.status_code, limit.json()["code"], limit.json()["taken"]) == (409, "coupon.limit_reached", 2)
 
 
+async def test_a_key_names_a_coupon_for_a_day_and_then_another(app: RunningApp) -> None:
+    template_id = await published(app, max_per_shopper=2)
+    path = f"/v1/coupon-templates/{template_id}/coupons"
+    first = await app.shopper("ann", "POST", path, idempotency_key="constant")
+    await app.growth.database.fetch("UPDATE coupon.coupons SET issued_at = issued_at - interval '50 h'")
+    second = await app.shopper("ann", "POST", path, idempotency_key="constant")
+    assert (second.status_code, "idempotent-replayed" in second.headers) == (201, False)
+    assert second.json()["coupon_id"] != first.json()["coupon_id"]
+    again = await app.shopper("ann", "POST", path, idempotency_key="constant")
+    assert again.json()["coupon_id"] == second.json()["coupon_id"]
+    assert again.headers["idempotent-replayed"] == "true"
+
+
 async def test_nobody_sees_anothers_coupon(app: RunningApp) -> None:
     coupon = await taken(app, await published(app))
     for user_id, coupon_id in (("bob", coupon["coupon_id"]), ("ann", new_id(now()))):

@@ -13,6 +13,7 @@ from growth.rewards.granting import service, store
 from growth.rewards.granting.model import Budget, Grant, Granted, Revoked, Spent
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
+from growth.rewards.ledger.spending.service import Spending
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import (
     CommissionReward,
@@ -182,3 +183,44 @@ async def test_a_key_named_twice_in_one_call_is_given_once_and_the_second_hears_
     told = await give(database, a_grant("a"), a_grant("a"), a_grant("a", user_id="bob"), a_grant("b"))
     assert [one.outcome for one in told] == ["granted", "already", "already", "granted"]
     assert (await points(database), await points(database, "bob")) == (20, 0)
+
+
+async def test_points_that_ended_are_not_taken_a_second_time(database: Database) -> None:
+    lasting = PointsReward(points=50, valid_days=10)
+    await give(database, a_grant("a", reward=lasting), a_grant("b", reward=lasting), a_grant("c", points=7))
+    async with database.transaction() as tx:
+        await service.revoke(tx, ["a"], "test.undone", NOON + timedelta(days=11))
+    async with database.transaction() as tx:
+        await service.revoke(tx, ["b", "c"], "test.undone", NOON + timedelta(days=11))
+    held = await ledger.points(database, "alice", NOON + timedelta(days=11))
+    assert (held.points, held.owed) == (0, 0)
+    await give(database, a_grant("d", points=50), now=NOON + timedelta(days=11))
+    assert await points(database) == 50
+
+
+async def test_of_points_that_were_spent_before_they_ended_only_those_are_owed(database: Database) -> None:
+    await give(database, a_grant("a", reward=PointsReward(points=50, valid_days=10)))
+    async with database.transaction() as tx:
+        assert await Spending().spend(tx, "order", "alice", 30, NOON) == ""
+    later = NOON + timedelta(days=30)
+    async with database.transaction() as tx:
+        # They come back for a week, and end as well.
+        assert await Spending().give_back(tx, "order", "r", 10, NOON + timedelta(days=12)) == ""
+    async with database.transaction() as tx:
+        await service.revoke(tx, ["a"], "test.undone", later)
+    held = await ledger.points(database, "alice", later)
+    assert (held.points, held.owed) == (0, 20)
+
+
+async def test_without_looking_what_ended_it_is_owed_as_well(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> dict[str, int]:
+        return {}
+
+    monkeypatch.setattr(ledger, "ended", nothing)
+    later = NOON + timedelta(days=11)
+    await give(database, a_grant("a", reward=PointsReward(points=50, valid_days=10)))
+    async with database.transaction() as tx:
+        await service.revoke(tx, ["a"], "test.undone", later)
+    assert (await ledger.points(database, "alice", later)).owed == 50

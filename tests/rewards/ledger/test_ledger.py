@@ -294,3 +294,11 @@ async def test_books_that_were_tampered_with_are_seen(database: Database, harm: 
         await connection.execute(harm)
         assert await violations(connection, sentences)
         await begun.rollback()
+
+
+async def test_points_end_in_the_months_of_the_merchant(database: Database) -> None:
+    # 2 in the morning of 1 December in Shanghai is still November in UTC.
+    await move(database, gain(5, expires_at=datetime(2026, 11, 30, 18, tzinfo=UTC)))
+    await move(database, gain(7, expires_at=datetime(2026, 11, 30, 15, 59, tzinfo=UTC)))
+    told = await lots.expiring_by_month(database, NOON, "Asia/Shanghai")
+    assert [(one.month, one.points) for one in told] == [("2026-11", 7), ("2026-12", 5)]

@@ -126,6 +126,31 @@ async def test_a_receiver_that_asks_for_peace_gets_it(room: Room) -> None:
     assert timedelta(hours=1) <= wait <= timedelta(hours=1.3)
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        "Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 -2359",
+        "9" * 60,
+        "-3",
+        "\u00b2",
+        "Mon, 99 Foo 2026 99:99:99 GMT",
+        ",",
+    ],
+)
+async def test_no_header_of_an_answer_changes_whether_it_was_delivered(room: Room, when: str) -> None:
+    header = f"retry-after: {when}"
+    async with receiving(answers("200 OK", b"", header)) as taken, receiving(answers("503 No", b"", header)) as busy:
+        good, bad = await room.endpoint(taken), await room.endpoint(busy)
+        await room.happens(paused())
+        await room.sends()
+        assert (await room.only(good.endpoint_id)).state == "delivered"
+        assert len(taken.heard) == 1
+    delivery = await room.only(bad.endpoint_id)
+    assert [one.error for one in delivery.log] == ["status"]
+    assert delivery.state == "pending"
+
+
 async def test_after_a_day_of_failures_a_last_try_disables_the_endpoint_with_notice(room: Room) -> None:
     before = REGISTRY.get_sample_value("growth_webhook_disabled_total", {"reason": "failing"}) or 0
     async with receiving(answers("503 No")) as receiver, receiving() as other:

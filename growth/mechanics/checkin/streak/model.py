@@ -6,7 +6,7 @@ anew (`replay`). Both give the same, and that is what the room's tests are about
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import IntEnum
 from functools import lru_cache
@@ -35,7 +35,6 @@ MAX_DAYS_REMEMBERED = 1_024
 """Days of the calendar, which are the same for all shoppers."""
 FEWEST_DAYS = 2
 """In a row: one day alone is no streak that could be at risk, frozen or broken."""
-
 LIVE = frozenset({"published", "paused"})
 
 NO_PROGRAM = Kind("checkin.no_program", "There is nothing to check in to today.")
@@ -87,6 +86,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     """The newest that counts."""
     program_id: str | None = None
     """Of that day."""
+    judged: int | None = None
+    """The terms by which all milestones up to here were looked at: under these, only those crossed later are left."""
     streak: int = 0
     """Days in a row up to `last_day`."""
     run: int = 0
@@ -233,8 +234,7 @@ class Almanac:
         program = next((one for one in self.programs if one.has(day) and one.state in LIVE), None)
         if program is None:
             raise Refusal(NO_PROGRAM)
-        refusal = closed_today(program, day)
-        if refusal is not None:
+        if (refusal := closed_today(program, day)) is not None:
             raise refusal
         return program
 
@@ -265,6 +265,7 @@ def count(standing: Standing, day: date, terms: Terms, history: History) -> Stan
         last_day=day,
         last_counted=day,
         program_id=terms.program_id,
+        judged=terms.terms_id,
         streak=streak,
         run=run,
         position=_position(standing, day, terms) if run > 1 else 1,
@@ -304,23 +305,33 @@ def replay(days: Sequence[Day], terms: Mapping[int, Terms], history: History) ->
     """Fold all days of a shopper, oldest first; return where that leads, and the days as they come out of it."""
     standing = Standing()
     told: list[Day] = []
+    for day, standing in folded(days, terms, history):
+        position = 0 if day.kind == DayKind.FROZEN else standing.position
+        told.append(msgspec.structs.replace(day, streak=standing.streak, position=position))
+    return standing, told
+
+
+def folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> Iterator[tuple[Day, Standing]]:
+    """Yield each day beside where it leads."""
+    standing = Standing()
     for day in days:
         if day.kind == DayKind.FROZEN:
             standing = freeze(standing, day.day, history)
-            told.append(msgspec.structs.replace(day, streak=standing.streak, position=0))
         else:
             standing = count(standing, day.day, terms[day.terms_id], history)
-            told.append(msgspec.structs.replace(day, streak=standing.streak, position=standing.position))
-    return standing, told
+        yield day, standing
 
 
 # --- rewards --------------------------------------------------------------------------------------------------------
 
 
 def reached(before: Standing, after: Standing, program: CheckinProgram) -> list[CheckinMilestone]:
-    """Return the milestones of `program` between two standings."""
-    known = before.program_id == program.program_id
-    total, best = (before.total, before.best) if known else (0, 0)
+    """Return the milestones of `program` that `after` has reached, but for those looked at up to `before`.
+
+    Some may have been given long ago: that is noted, and what was given is not given again.
+    """
+    judged = before.program_id == program.program_id and before.judged == program.terms_id
+    total, best = (before.total, before.best) if judged else (0, 0)
     return [
         milestone
         for milestone in program.milestones
@@ -353,11 +364,7 @@ def owed(due: Iterable[Reward], given: Iterable[Reward]) -> list[Reward]:
         for reward in rewards:
             kind, amount = _measured(reward)
             left[kind] += sign * amount
-    found: list[Reward] = []
-    for kind, amount in left.items():
-        if amount > 0:
-            found += _parts(kind, amount)
-    return found
+    return [part for kind, amount in left.items() if amount > 0 for part in _parts(kind, amount)]
 
 
 def _measured(reward: Reward) -> tuple[Reward, int]:

@@ -30,6 +30,7 @@ from growth.mechanics.checkin.streak.night.service import catch_up
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.store import Shopper, Written
 from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.idempotency import KEPT_HOURS
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
 from growth.vocabulary.events.checkin import CheckinCheckedIn
@@ -52,7 +53,7 @@ class Tap(Struct, frozen=True):
     at: float
     """When it arrived, on this process' monotonic clock."""
     key: str | None
-    """Its Idempotency-Key: the tap under the same one is the same tap, past midnight too."""
+    """Its Idempotency-Key: for a day the tap under the same one is the same tap, past midnight too."""
 
 
 class Told(Struct, frozen=True):
@@ -124,7 +125,8 @@ class CheckIns:
         """Check in for the day on which this is called; when it returns, it is committed.
 
         Raises `Refusal` if there is nothing to check in to, and `Unavailable` when Postgres does not answer: asking
-        again is safe, the day itself makes it happen once; under the same `key` it is the same tap past midnight too.
+        again is safe, the day itself makes it happen once; under the same `key` it is the same tap past midnight too,
+        for `KEPT_HOURS`.
         """
         try:
             told = await self._taps(Tap(user_id, self._monotonic(), key))
@@ -172,7 +174,7 @@ class CheckIns:
         answers: list[Told | BaseException] = []
         told: set[tuple[str, date]] = set()
         for wish, tap in zip(seen.wishes, taps, strict=True):
-            if _is_replay(tap, seen.shoppers):
+            if _is_replay(tap, seen.shoppers, seen.now):
                 answers.append(Told(_answered(seen.shoppers[tap.user_id]), is_new=False, replayed=True))
                 continue
             outcome = seen.decided[wish]
@@ -200,7 +202,7 @@ class CheckIns:
         fresh = {
             wish: tap.key
             for wish, tap in zip(reversed(wishes), reversed(taps), strict=True)
-            if not _is_replay(tap, shoppers)
+            if not _is_replay(tap, shoppers, glance.now)
         }
         standings = {user_id: shopper.standing for user_id, shopper in shoppers.items()}
         lapsed = _lapsed(fresh, shoppers, almanac)
@@ -216,9 +218,11 @@ class CheckIns:
         return Told(answer, is_new)
 
 
-def _is_replay(tap: Tap, shoppers: dict[str, Shopper]) -> bool:
+def _is_replay(tap: Tap, shoppers: dict[str, Shopper], now: datetime) -> bool:
     shopper = shoppers[tap.user_id]
-    return tap.key is not None and tap.key == shopper.answer_key and shopper.answer is not None
+    if tap.key is None or tap.key != shopper.answer_key or shopper.answer is None or shopper.answered_at is None:
+        return False
+    return now < shopper.answered_at + timedelta(hours=KEPT_HOURS)
 
 
 def _answered(shopper: Shopper) -> CheckedIn:
@@ -277,7 +281,7 @@ async def _carry_out(tx: Tx, plans: Sequence[Plan], now: datetime) -> dict[str, 
     given = await give(tx, [_earned(plan) for plan in plans], now)
     answers = {plan.user_id: _answer(plan, its) for plan, its in zip(plans, given, strict=True)}
     done = await store.write(
-        tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id], plan.key) for plan in plans]
+        tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id], plan.key) for plan in plans], now
     )
     if not done:
         raise AssertionError("a day is written that its shopper's row does not know")

@@ -25,6 +25,8 @@ class Shopper(Struct, frozen=True, kw_only=True):
     """What the newest check-in was answered."""
     answer_key: str | None
     """The Idempotency-Key it came under."""
+    answered_at: datetime | None
+    """When that was; the key is kept for `KEPT_HOURS` from then on."""
     wants_reminder: bool
     make_up_month: date | None
     make_ups_used: int
@@ -74,9 +76,11 @@ def shopper_of(row: Record) -> Shopper:
             longest=row["longest"],
             best=row["best"],
             total=row["total"],
+            judged=row["judged_terms_id"],
         ),
         answer=row["answer"],
         answer_key=row["answer_key"],
+        answered_at=row["answered_at"],
         wants_reminder=row["wants_reminder"],
         make_up_month=row["make_up_month"],
         make_ups_used=row["make_ups_used"],
@@ -90,6 +94,7 @@ def nobody(user_id: str) -> Shopper:
         standing=Standing(),
         answer=None,
         answer_key=None,
+        answered_at=None,
         wants_reminder=False,
         make_up_month=None,
         make_ups_used=0,
@@ -129,7 +134,7 @@ async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
         """
         SELECT state.user_id, state.last_day, state.last_counted, state.program_id, state.streak, state.run,
             state.position, state.longest, state.best, state.total, state.answer, state.answer_key,
-            state.wants_reminder, state.make_up_month, state.make_ups_used
+            state.answered_at, state.judged_terms_id, state.wants_reminder, state.make_up_month, state.make_ups_used
         FROM json_array_elements_text($1::json) AS asked (user_id)
         CROSS JOIN LATERAL (
             SELECT *
@@ -149,7 +154,7 @@ async def find_shopper(reader: Reader, user_id: str) -> Shopper | None:
     row = await reader.fetchrow(
         """
         SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            answer_key, wants_reminder, make_up_month, make_ups_used
+            answer_key, answered_at, judged_terms_id, wants_reminder, make_up_month, make_ups_used
         FROM checkin.states
         WHERE user_id = $1
         """,
@@ -241,7 +246,7 @@ async def reach(tx: Tx, reached: Sequence[tuple[str, str, str, int]], now: datet
     return {(row["user_id"], row["program_id"], row["of"], row["days"]) for row in rows}
 
 
-async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
+async def write(tx: Tx, check_ins: Sequence[Written], now: datetime) -> bool:
     """Write days and where they lead. False if a shopper holds such a day already: then `tx` must be given up."""
     added: int = await tx.fetchval(
         """
@@ -249,7 +254,7 @@ async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
             SELECT *
             FROM json_to_recordset($1::json) AS asked (
                 user_id text, day date, terms_id int, streak int, run int, position int, paid int, kind smallint,
-                longest int, best int, total int, program_id uuid, answer jsonb,
+                longest int, best int, total int, program_id uuid, judged_terms_id int, answer jsonb,
                 answer_key text)
         ),
         added AS (
@@ -262,8 +267,9 @@ async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
         moved AS (
             -- Not an UPDATE: that could scan all shoppers for these.
             INSERT INTO checkin.states AS state (user_id, last_day, last_counted, program_id, streak, run, position,
-                longest, best, total, answer, answer_key)
-            SELECT user_id, day, day, program_id, streak, run, position, longest, best, total, answer, answer_key
+                longest, best, total, judged_terms_id, answer, answer_key, answered_at)
+            SELECT user_id, day, day, program_id, streak, run, position, longest, best, total, judged_terms_id, answer,
+                answer_key, $2
             FROM asked
             ON CONFLICT (user_id) DO UPDATE
             SET last_day = excluded.last_day,
@@ -275,14 +281,17 @@ async def write(tx: Tx, check_ins: Sequence[Written]) -> bool:
                 longest = excluded.longest,
                 best = excluded.best,
                 total = excluded.total,
+                judged_terms_id = excluded.judged_terms_id,
                 answer = excluded.answer,
-                answer_key = excluded.answer_key
+                answer_key = excluded.answer_key,
+                answered_at = excluded.answered_at
             RETURNING state.user_id
         )
         SELECT (SELECT count(*) FROM added)::int AS added
         FROM (SELECT count(*) FROM moved) AS moved
         """,
         _encode([_flat(one) for one in check_ins]).decode(),
+        now,
     )
     return added == len(check_ins)
 
@@ -302,6 +311,7 @@ def _flat(one: Written) -> dict[str, object]:
         "best": standing.best,
         "total": standing.total,
         "program_id": standing.program_id,
+        "judged_terms_id": standing.judged,
         "answer": one.answer,
         "answer_key": one.key,
     }

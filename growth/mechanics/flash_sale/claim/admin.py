@@ -1,5 +1,6 @@
 """Operators' HTTP of claims."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, Router, get, post
@@ -11,18 +12,15 @@ from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.plumbing.http import (
     DEFAULT_PAGE,
-    MAX_CSV_ROWS,
     Cursor,
     Limit,
     Page,
     PathUuid,
-    decode_cursor,
-    listed,
-    wants_csv,
 )
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.text import Reason
 
 SaleFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this sale.")]
@@ -51,19 +49,14 @@ async def list_claims(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Claim]]:
-    """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    after = None if position is None else position[0]
-    as_csv = wants_csv(request)
-    found = await claims.page(
-        sale_id=sale_id,
-        user_id=user_id,
-        state=only,
-        order_id=order_id,
-        after=after,
-        limit=MAX_CSV_ROWS if as_csv else limit + 1,
-    )
-    return listed(found, Claim, limit, lambda claim: (claim.claim_id,), as_csv=as_csv)
+    """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
+
+    async def read(after: str | None, most: int) -> Sequence[Claim]:
+        return await claims.page(
+            sale_id=sale_id, user_id=user_id, state=only, order_id=order_id, after=after, limit=most
+        )
+
+    return await listed(request, cursor, limit, Claim, "claim_id", read)
 
 
 @post(

@@ -20,7 +20,7 @@ from growth.mechanics.flash_sale.stock import Ask, Stock, admission_of
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import OTHER_CONTENT
+from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.postgres import Database
 from growth.shop.service import ShopService
 from growth.vocabulary.ids import child_id, derived_id
@@ -77,8 +77,8 @@ class Claims:
     async def claim(self, sale_id: str, user_id: str, units: int, key: str | None, address: str) -> "Decided | Entry":
         """Hold `units` for a shopper, or enter the sale's draw; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same claim for as long as the claim exists. Raises `Refusal` with the
-        reason, and `Unavailable` when a store does not answer: asking again with the same key is safe.
+        The same `key` (Idempotency-Key) names the same claim for a day. Raises `Refusal` with the reason, and
+        `Unavailable` when a store does not answer: asking again with the same key is safe.
         """
         sale = await self.sale(sale_id)
         is_new = False
@@ -87,6 +87,9 @@ class Claims:
             is_new = sales.account_too_new(sale, registered_at, self._board.now())
         claim_id = derived_id(sale_id, user_id, key) if key else child_id(sale_id)
         answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
+        if key and isinstance(answer, Decided) and (names := later_names(key, answer.claim.held_at, answer.at)):
+            claim_id = await self._later(sale_id, user_id, names, answer.at)
+            answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if isinstance(answer, Decided):
             if answer.claim.units != units:
                 raise Refusal(OTHER_CONTENT)
@@ -96,6 +99,12 @@ class Claims:
         if admission is Admission.DRAWING:
             return await self._draws.enter(sale, user_id, units, answer.at)
         raise await self._explain(sale, user_id, admission, wait_seconds, answer.at)
+
+    async def _later(self, sale_id: str, user_id: str, names: Sequence[str], at: datetime) -> str:
+        """Return the id that a key stands for whose first claim is older than a key is kept."""
+        before, today = (derived_id(sale_id, user_id, name) for name in names)
+        known = (await store.find_claims(self._database, [before])).get(before)
+        return before if known is not None and is_kept(known.held_at, at) else today
 
     async def _explain(
         self, sale: Sale, user_id: str, admission: Admission, wait_seconds: int, at: datetime

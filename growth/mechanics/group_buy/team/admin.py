@@ -1,5 +1,6 @@
 """Operators' HTTP of teams and seats."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from litestar import Request, Response, Router, get, post
@@ -11,18 +12,15 @@ from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.http import (
     DEFAULT_PAGE,
-    MAX_CSV_ROWS,
     Cursor,
     Limit,
     Page,
     PathUuid,
-    decode_cursor,
-    listed,
-    wants_csv,
 )
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.text import Reason
 
 T = TypeVar("T", bound=Struct)
@@ -55,14 +53,12 @@ async def list_teams(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Team]]:
-    """In the order of their ids. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    after = None if position is None else position[0]
-    as_csv = wants_csv(request)
-    found = await teams.page(
-        group_buy_id=group_buy_id, state=only, after=after, limit=MAX_CSV_ROWS if as_csv else limit + 1
-    )
-    return listed(found, Team, limit, lambda team: (team.team_id,), as_csv=as_csv)
+    """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
+
+    async def read(after: str | None, most: int) -> Sequence[Team]:
+        return await teams.page(group_buy_id=group_buy_id, state=only, after=after, limit=most)
+
+    return await listed(request, cursor, limit, Team, "team_id", read)
 
 
 @get("/seats", operation_id="admin_seats_list", summary="List seats", guards=[requires(Role.VIEWER)])
@@ -78,19 +74,19 @@ async def list_seats(
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Seat]]:
     """In the order of their ids; `Accept: text/csv` as with teams."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    after = None if position is None else position[0]
-    as_csv = wants_csv(request)
-    found = await teams.page_of_seats(
-        group_buy_id=group_buy_id,
-        team_id=team_id,
-        user_id=user_id,
-        state=only,
-        order_id=order_id,
-        after=after,
-        limit=MAX_CSV_ROWS if as_csv else limit + 1,
-    )
-    return listed(found, Seat, limit, lambda seat: (seat.seat_id,), as_csv=as_csv)
+
+    async def read(after: str | None, most: int) -> Sequence[Seat]:
+        return await teams.page_of_seats(
+            group_buy_id=group_buy_id,
+            team_id=team_id,
+            user_id=user_id,
+            state=only,
+            order_id=order_id,
+            after=after,
+            limit=most,
+        )
+
+    return await listed(request, cursor, limit, Seat, "seat_id", read)
 
 
 @post(

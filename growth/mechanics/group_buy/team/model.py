@@ -25,8 +25,6 @@ EndReason = Literal["full", "threshold", "operator", "expired", "leader_left"]
 SeatState = Literal["held", "paid", "confirmed", "refund_due", "refunded", "released"]
 ReleaseReason = Literal["shopper", "lapsed", "order_closed", "team_complete", "team_failed", "newcomers_only"]
 
-NAMELESS = "*"
-
 
 class Team(Struct, frozen=True, kw_only=True):
     """A team as Postgres knows it."""
@@ -148,12 +146,6 @@ class Standing(Struct, frozen=True, kw_only=True):
     is_live: bool = False
     """One of them in a forming team."""
     is_newcomer: bool = True
-
-
-def mask(nickname: str | None) -> str:
-    """Return what others see: the first character and a star."""
-    name = (nickname or "").strip()
-    return name[:1] + NAMELESS
 
 
 def refusal_of(campaign: GroupBuy, team: Team | None, standing: Standing, now: datetime) -> Kind | None:  # noqa: PLR0911

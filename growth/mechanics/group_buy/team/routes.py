@@ -1,6 +1,6 @@
 """Shoppers' HTTP of teams and seats."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
@@ -27,8 +27,8 @@ from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
+from growth.vocabulary.names import Decoration
 from growth.vocabulary.refusals import Refusal
-from growth.vocabulary.text import Name
 
 SeatsMissing = Annotated[int, Meta(ge=0, le=MAX_TEAM_SIZE)]
 """Part of a cursor: a forged one must not hand the store a number that no column holds."""
@@ -37,7 +37,8 @@ SeatsMissing = Annotated[int, Meta(ge=0, le=MAX_TEAM_SIZE)]
 class SeatRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Who takes a seat."""
 
-    nickname: Name | None = None
+    mends_text: ClassVar[bool] = True
+    nickname: Decoration | None = None
     """Shown to others as its first character and a star; no more of it is kept."""
 
 

@@ -1,6 +1,6 @@
 """Seats: who asks at the same time is decided in one transaction, each team under its lock; and who leaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -27,7 +27,6 @@ from growth.mechanics.group_buy.team.model import (
     Standing,
     Team,
     TeamCard,
-    mask,
     open_team,
     refusal_of,
 )
@@ -35,13 +34,14 @@ from growth.mechanics.group_buy.team.store import Taken
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import OTHER_CONTENT
+from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
 from growth.shop.service import has_bought
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id
+from growth.vocabulary.names import masked
 from growth.vocabulary.refusals import Kind, Refusal
 
 log = structlog.get_logger("group_buy.team")
@@ -92,23 +92,39 @@ class Teams:
     async def open(self, group_buy_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
         """Open a team and hold its leader's seat; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same team and seat for as long as they exist. Raises `Refusal` with
-        the reason, and `Unavailable` when Postgres does not answer: asking again with the same key is safe.
+        The same `key` (Idempotency-Key) names the same team and seat for a day. Raises `Refusal` with the reason, and
+        `Unavailable` when Postgres does not answer: asking again with the same key is safe.
         """
-        if key:
-            team_id, seat_id = derived_id(group_buy_id, "team", user_id, key), derived_id(group_buy_id, user_id, key)
-        else:
-            team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
-        return await self._ask(Ask(seat_id, team_id, user_id, mask(nickname), group_buy_id))
+
+        def ask(name: str | None) -> Ask:
+            if name:
+                team_id = derived_id(group_buy_id, "team", user_id, name)
+                seat_id = derived_id(group_buy_id, user_id, name)
+            else:
+                team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
+            return Ask(seat_id, team_id, user_id, masked(nickname), group_buy_id)
+
+        return await self._keyed(ask, key)
 
     async def join(self, team_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
         """Hold a seat in a team; as `open` otherwise."""
-        seat_id = seat_id_of(team_id, user_id, key) if key else child_id(team_id)
-        return await self._ask(Ask(seat_id, team_id, user_id, mask(nickname)))
 
-    async def _ask(self, ask: Ask) -> Seated:
+        def ask(name: str | None) -> Ask:
+            seat_id = seat_id_of(team_id, user_id, name) if name else child_id(team_id)
+            return Ask(seat_id, team_id, user_id, masked(nickname))
+
+        return await self._keyed(ask, key)
+
+    async def _keyed(self, ask_as: Callable[[str | None], Ask], key: str | None) -> Seated:
+        ask = ask_as(key)
         try:
             seated = await self._seats(ask)
+            if key and (names := later_names(key, seated.seat.held_at, seated.at)):
+                ask, before = ask_as(names[1]), ask_as(names[0])
+                known = (await store.find_seats(self._database, [before.seat_id])).get(before.seat_id)
+                if known is not None and is_kept(known.held_at, seated.at):
+                    ask = before
+                seated = await self._seats(ask)
         except Refusal as refusal:
             count_refusal(refusal.kind)
             raise

@@ -1,5 +1,6 @@
 """Operators' HTTP of commissions."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from litestar import Request, Response, Router, get, post
@@ -18,18 +19,15 @@ from growth.mechanics.referral.commission.service import CommissionExplained, Co
 from growth.mechanics.referral.risk.model import Reason
 from growth.plumbing.http import (
     DEFAULT_PAGE,
-    MAX_CSV_ROWS,
     Cursor,
     Limit,
     Page,
     PathUuid,
-    decode_cursor,
-    listed,
-    wants_csv,
 )
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 
 StateFilter = Annotated[
     ShownState | None,
@@ -69,15 +67,15 @@ async def list_all(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Commission]]:
-    """Newest first. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    as_csv = wants_csv(request)
-    found = await commissions.page(
-        CommissionFilter(state=only, inviter_id=inviter_id, invitee_id=invitee_id, order_id=order_id, reason=reason),
-        before=None if position is None else position[0],
-        limit=MAX_CSV_ROWS if as_csv else limit + 1,
+    """Newest first. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
+    filters = CommissionFilter(
+        state=only, inviter_id=inviter_id, invitee_id=invitee_id, order_id=order_id, reason=reason
     )
-    return listed(found, Commission, limit, lambda one: (one.commission_id,), as_csv=as_csv)
+
+    async def read(after: str | None, most: int) -> Sequence[Commission]:
+        return await commissions.page(filters, before=after, limit=most)
+
+    return await listed(request, cursor, limit, Commission, "commission_id", read)
 
 
 @get(

@@ -1,5 +1,6 @@
 """Operators' HTTP of relations."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,21 +14,18 @@ from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.relation.model import RelationState
 from growth.plumbing.http import (
     DEFAULT_PAGE,
-    MAX_CSV_ROWS,
     Cursor,
     JsonResponse,
     Limit,
     Page,
     PathUuid,
-    decode_cursor,
     idempotency_key,
-    listed,
-    wants_csv,
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, ForeignId, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, ForeignId
 
 InviterFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this inviter.")]
 InviteeFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this invitee.")]
@@ -68,15 +66,15 @@ async def list_relations(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[ReferralRelation]]:
-    """Newest first. With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    before = None if position is None else position[0]
-    as_csv = wants_csv(request)
+    """Newest first. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
     filters = RelationFilter(
         inviter_id=inviter_id, invitee_id=invitee_id, program_id=program_id, state=only, is_suspected=suspected
     )
-    found = await referral_corrections.page(filters, before, MAX_CSV_ROWS if as_csv else limit + 1)
-    return listed(found, ReferralRelation, limit, lambda one: (one.relation_id,), as_csv=as_csv)
+
+    async def read(after: str | None, most: int) -> Sequence[ReferralRelation]:
+        return await referral_corrections.page(filters, after, most)
+
+    return await listed(request, cursor, limit, ReferralRelation, "relation_id", read)
 
 
 @post(

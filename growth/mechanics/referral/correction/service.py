@@ -21,7 +21,6 @@ from growth.mechanics.referral.relation.model import (
     Tie,
     device_digest,
     ends_at_of,
-    mask,
     signs_between,
 )
 from growth.mechanics.referral.relation.service import histories, write
@@ -38,6 +37,7 @@ from growth.rewards.granting.service import revoke
 from growth.shop.service import bought_since
 from growth.vocabulary.events.referral import ReferralRelationEnded
 from growth.vocabulary.ids import new_id
+from growth.vocabulary.names import HIDDEN
 from growth.vocabulary.refusals import Refusal
 
 
@@ -118,7 +118,7 @@ async def _rebind(tx: Tx, act: Act, invitee_id: str, inviter_id: str, reason: En
         inviter_id=inviter_id,
         program_id=terms.program_id,
         source="operator",
-        nickname=mask(None),
+        nickname=HIDDEN,
         is_new=not known[invitee_id].has_bought,
         bound_at=now,
         ends_at=ends_at_of(terms.draft, now),

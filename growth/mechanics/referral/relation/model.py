@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from growth.mechanics.referral.model import ReferralDraft, Terms
 from growth.vocabulary.ids import UserId, Uuid
+from growth.vocabulary.names import typed_code, without_scene
 from growth.vocabulary.refusals import Kind
 
 UNKNOWN_CODE = Kind("referral.unknown_code", "Nobody has this code.", 404)
@@ -27,6 +28,8 @@ CODE_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 """Nothing that is taken for something else when read aloud; part of what a mini-program's `scene` may hold."""
 CODE_CHARACTERS = 13
 """5 bits each: 65 bits, of which 60 are asked for."""
+MAX_CODE_CHARACTERS = 30
+"""Of codes that were brought along from elsewhere."""
 SCENE_KEY = "i="
 MAX_SCENE_CHARACTERS = 32
 """Of `scene` in WeChat's getwxacodeunlimit: visible characters out of digits, letters and !#$&'()*+,/:;=?@-._~"""
@@ -36,8 +39,6 @@ DEVICE_CHARACTERS = 32
 
 MAX_LINE = 10_000
 """Inviters above an inviter that are looked through for a ring. A longer line is refused as one."""
-
-NAMELESS = "*"
 
 RelationState = Literal["bound", "bought", "valid"]
 EndReason = Literal["fraud", "mistake", "shopper_request", "other", "merged"]
@@ -118,11 +119,6 @@ class Tie(Struct, frozen=True, kw_only=True):
     signs: list[str] = []
 
 
-def mask(nickname: str | None) -> str:
-    """Return what others see of a name: the first character and a star."""
-    return (nickname or "").strip()[:1] + NAMELESS
-
-
 def mask_id(user_id: str) -> str:
     """Return what others see of an id: its ends."""
     return f"{user_id[:1]}***{user_id[-1:]}"
@@ -183,4 +179,5 @@ def scene_of(code: str) -> str:
 
 def read_code(text: str) -> str:
     """Return the code that a shopper typed, or that came as a scene; what is no code becomes one nobody has."""
-    return text.strip().removeprefix(SCENE_KEY).upper()
+    code = typed_code(without_scene(text))
+    return code if len(code) <= MAX_CODE_CHARACTERS else ""

@@ -1,33 +1,33 @@
 """Shoppers' HTTP of relations: saying who brought me."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from litestar import Router, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.mechanics.referral.relation.model import MAX_SCENE_CHARACTERS, mask_id
+from growth.mechanics.referral.relation.model import mask_id
 from growth.mechanics.referral.relation.service import Relations
 from growth.mechanics.referral.standing.model import MyInviter
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
-from growth.vocabulary.text import Name
+from growth.vocabulary.names import MAX_TYPED_CHARACTERS, Decoration
 
 
 class InviterRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose code a shopper came by."""
 
+    mends_text: ClassVar[bool] = True
     code: Annotated[
         str,
         Meta(
             min_length=1,
-            max_length=MAX_SCENE_CHARACTERS,
-            pattern=r"^[A-Za-z0-9!#$&'()*+,/:;=?@._~-]+$(?!\n)",
-            description="A code, or the `scene` that carries it.",
+            max_length=MAX_TYPED_CHARACTERS,
+            description="A code, in any case, width and grouping; or the `scene` that carries it.",
         ),
     ]
-    nickname: Name | None = None
+    nickname: Decoration | None = None
     """Shown to the inviter as its first character and a star; no more of it is kept."""
 
 

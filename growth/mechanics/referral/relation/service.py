@@ -24,7 +24,6 @@ from growth.mechanics.referral.relation.model import (
     device_digest,
     ends_at_of,
     is_new,
-    mask,
     new_code,
     read_code,
     refusal_of,
@@ -37,6 +36,7 @@ from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
 from growth.shop.service import has_bought, registration
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
+from growth.vocabulary.names import masked
 from growth.vocabulary.refusals import Kind, Refusal
 
 log = structlog.get_logger("referral.relation")
@@ -122,7 +122,7 @@ class Relations:
         """
         if user_id in self._suspects:
             await self._attempts.take(user_id)
-        wish = Wish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=mask(nickname))
+        wish = Wish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=masked(nickname))
         try:
             bound = await self._wishes(wish)
         except Refusal as refusal:

@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from growth.vocabulary.ids import Uuid
+from growth.vocabulary.names import typed_code
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
 
@@ -27,7 +28,7 @@ BATCH_NOT_FOUND = Kind("coupon.batch_not_found", "There is no such batch of code
 BATCH_REVOKED = Kind("coupon.batch_revoked", "The batch was revoked already.")
 TOO_MANY = Kind("coupon.units_missing", "The template has not as many units left.")
 
-_READ_AS = str.maketrans({"I": "1", "L": "1", "O": "0", "-": None, " ": None})
+_READ_AS = str.maketrans({"I": "1", "L": "1", "O": "0"})
 
 
 class CodeBatchDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,8 +73,8 @@ def printed(code: str) -> str:
 
 
 def read_code(text: str) -> str | None:
-    """Return the code that somebody typed: any case, with dashes and blanks or without; None if it cannot be one."""
-    code = text.upper().translate(_READ_AS)
+    """Return the code that somebody typed, in whatever case, width and grouping; None if it cannot be one."""
+    code = typed_code(text).translate(_READ_AS)
     return code if len(code) == CODE_CHARACTERS and set(code) <= set(ALPHABET) else None
 
 

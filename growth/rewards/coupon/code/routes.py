@@ -1,6 +1,6 @@
 """Shoppers' HTTP of printed codes."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from litestar import Router, post
 from litestar.di import NamedDependency
@@ -10,12 +10,16 @@ from msgspec import Meta, Struct
 from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.model import CouponPage, show
 from growth.vocabulary.actors import Shopper
+from growth.vocabulary.names import MAX_TYPED_CHARACTERS
 
 
 class CodeTyped(Struct, frozen=True, forbid_unknown_fields=True):
     """What a shopper typed in, or scanned."""
 
-    code: Annotated[str, Meta(min_length=1, max_length=64, description="In any case, with or without dashes.")]
+    mends_text: ClassVar[bool] = True
+    code: Annotated[
+        str, Meta(min_length=1, max_length=MAX_TYPED_CHARACTERS, description="In any case, width and grouping.")
+    ]
 
 
 @post("/coupons/redeem", status_code=200, operation_id="coupons_redeem", summary="Redeem a printed code")

@@ -10,6 +10,7 @@ from msgspec import Struct
 from prometheus_client import Counter
 
 from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.idempotency import is_kept, later_names
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import CommitUnknown, Database
 from growth.rewards.coupon import store as coupons_store
@@ -68,12 +69,17 @@ class Takes:
     async def take(self, template_id: str, user_id: str, key: str | None) -> Taken:
         """Take a coupon; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same coupon for as long as it exists. Raises `Refusal` with the
-        reason, and `Unavailable` when Postgres does not answer: asking again with the same key is safe.
+        The same `key` (Idempotency-Key) names the same coupon for a day. Raises `Refusal` with the reason, and
+        `Unavailable` when Postgres does not answer: asking again with the same key is safe.
         """
         coupon_id = derived_id(template_id, user_id, key) if key else child_id(template_id)
         try:
             taken = await self._takes(Ask(coupon_id, template_id, user_id))
+            if key and (names := later_names(key, taken.coupon.issued_at, taken.at)):
+                before, today = (derived_id(template_id, user_id, name) for name in names)
+                known = (await coupons_store.find_coupons(self._database, [before])).get(before)
+                kept = known is not None and is_kept(known.issued_at, taken.at)
+                taken = await self._takes(Ask(before if kept else today, template_id, user_id))
         except Refusal as refusal:
             REFUSED.labels(refusal.kind.code).inc()
             raise

@@ -183,6 +183,37 @@ async def expire(tx: Tx, owners: Sequence[str], now: datetime) -> int:
     )
 
 
+async def ended(tx: Tx, lot_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many points of lots have ended unspent, also of those that came back into others, by first lot."""
+    rows = await tx.fetch(
+        """
+        WITH mine AS (
+            SELECT lot_id, lot_id AS first
+            FROM ledger.lots
+            WHERE lot_id = ANY ($1::uuid[])
+            UNION ALL
+            SELECT lot_id, origin
+            FROM ledger.lots
+            WHERE origin = ANY ($1::uuid[])
+        ),
+        named AS (
+            -- The transfer's id, as `expire` makes it.
+            SELECT first, left(lot_id::text, 14) AS head, md5('over' || lot_id::text) AS tail
+            FROM mine
+        )
+        SELECT named.first, sum(transfer.amount)::bigint AS points
+        FROM named
+        JOIN ledger.transfers AS transfer
+             ON transfer.transfer_id = (
+                 head || '8' || substr(tail, 1, 3) || '-8' || substr(tail, 4, 3) || '-' || substr(tail, 7, 12)
+             )::uuid
+        GROUP BY named.first
+        """,
+        list(lot_ids),
+    )
+    return {row["first"]: row["points"] for row in rows}
+
+
 async def over(reader: Reader, owner: str, now: datetime) -> int:
     """Return the points of a shopper that are over and were not moved away yet."""
     return int(
@@ -223,11 +254,11 @@ async def expiring(reader: Reader, owner: str, now: datetime) -> list[Expiring]:
     return [Expiring(row["points"], row["expires_at"]) for row in rows]
 
 
-async def expiring_by_month(reader: Reader, now: datetime) -> list[ExpiringMonth]:
-    """Return how many points end in each month (UTC), soonest first. Reads every lot that ends."""
+async def expiring_by_month(reader: Reader, now: datetime, zone: str) -> list[ExpiringMonth]:
+    """Return how many points end in each month of `zone`, soonest first. Reads every lot that ends."""
     rows = await reader.fetch(
         """
-        SELECT to_char(date_trunc('month', expires_at AT TIME ZONE 'UTC'), 'YYYY-MM') AS month,
+        SELECT to_char(date_trunc('month', expires_at AT TIME ZONE $3), 'YYYY-MM') AS month,
                sum(remaining)::bigint AS points
         FROM ledger.lots
         WHERE remaining > 0
@@ -239,5 +270,6 @@ async def expiring_by_month(reader: Reader, now: datetime) -> list[ExpiringMonth
         """,
         now,
         MAX_MONTHS,
+        zone,
     )
     return [ExpiringMonth(row["month"], row["points"]) for row in rows]

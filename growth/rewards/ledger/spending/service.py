@@ -1,16 +1,14 @@
 """Points as a means of payment: the shop says what was spent and what came back."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from growth.plumbing.postgres import Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import HOUSE, Currency, Transfer
 from growth.rewards.ledger.spending import store
+from growth.rewards.ledger.spending.model import coming_back
 from growth.vocabulary.ids import derived_id, new_id
 from growth.vocabulary.refusals import Refusal
-
-RETURNED_FOR = timedelta(days=7)
-"""Points that come back after their end, or just before it, last so long."""
 
 SHOP = HOUSE + "shop"
 
@@ -64,21 +62,25 @@ class Spending:
             return "" if before == points else OTHER_CONTENT
         if not await store.add_return(tx, spend_id, return_id, points, now):
             return MORE_THAN_SPENT
-        end = await store.latest_end(tx, known["transfer_id"])
-        await ledger.transfer(
+        taken = await store.taken(tx, known["transfer_id"])
+        parts = coming_back(taken, known["returned"], points, known["spent_at"], now)
+        transfer_id = derived_id(known["transfer_id"], "returned", return_id)
+        moved = await ledger.transfer(
             tx,
             [
                 Transfer(
-                    transfer_id=derived_id(known["transfer_id"], "returned", return_id),
+                    transfer_id=transfer_id,
                     debit=SHOP,
                     credit=known["user_id"],
                     currency=Currency.POINTS,
                     amount=points,
                     reason="points.returned",
                     subject=spend_id,
-                    expires_at=None if end is None else max(end, now + RETURNED_FOR),
+                    expires_at=parts[0].expires_at,
                 )
             ],
             now,
         )
+        if moved:
+            await store.part(tx, transfer_id, parts)
         return ""

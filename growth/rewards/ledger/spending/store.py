@@ -1,8 +1,15 @@
 """Every statement of spending."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from growth.plumbing.postgres import Record, Tx
+from growth.rewards.ledger.spending.model import Part, Taken
+from growth.vocabulary.ids import derived_id
+
+_encode = msgspec.json.Encoder().encode
 
 
 async def add(tx: Tx, spend_id: str, user_id: str, points: int, transfer_id: str, now: datetime) -> bool:
@@ -28,7 +35,7 @@ async def find(tx: Tx, spend_id: str) -> Record | None:
     """Return a spending, locked."""
     return await tx.fetchrow(
         """
-        SELECT spend_id, user_id, points, returned, transfer_id
+        SELECT spend_id, user_id, points, returned, transfer_id, spent_at
         FROM ledger.spends
         WHERE spend_id = $1
         FOR NO KEY UPDATE
@@ -77,18 +84,60 @@ async def add_return(tx: Tx, spend_id: str, return_id: str, points: int, now: da
     )
 
 
-async def latest_end(tx: Tx, transfer_id: str) -> datetime | None:
-    """Return when the last of the lots ends that a spending took from; None for never."""
-    end: datetime | None = await tx.fetchval(
+async def taken(tx: Tx, transfer_id: str) -> list[Taken]:
+    """Return what a spending took from which lots, in the order in which they end."""
+    rows = await tx.fetch(
         """
-        SELECT nullif(max(lot.expires_at), 'infinity')
+        SELECT lot.lot_id, lot.origin, taking.amount, nullif(lot.expires_at, 'infinity') AS expires_at
         FROM ledger.takings AS taking
         JOIN ledger.lots AS lot USING (lot_id)
         WHERE taking.transfer_id = $1
+        ORDER BY lot.expires_at, lot.lot_id
         """,
         transfer_id,
     )
-    return end
+    return [msgspec.convert(dict(row), Taken) for row in rows]
+
+
+async def part(tx: Tx, transfer_id: str, parts: Sequence[Part]) -> None:
+    """Put `parts` (soonest end first) in the place of the one lot that a return has made.
+
+    Of who owed, the lot has less left than came in: that is missing from what ends first.
+    """
+    await tx.execute(
+        """
+        WITH whole AS (
+            DELETE FROM ledger.lots
+            WHERE lot_id = $1
+            RETURNING owner, currency, amount, remaining
+        ),
+        part AS (
+            SELECT told.*, sum(told.amount) OVER (ORDER BY told.place) AS ends
+            FROM json_to_recordset($2::json) AS told (
+                place int, lot_id uuid, origin uuid, amount bigint, expires_at timestamptz
+            )
+        )
+        INSERT INTO ledger.lots (lot_id, owner, currency, amount, remaining, expires_at, origin)
+        SELECT part.lot_id, whole.owner, whole.currency, part.amount,
+               greatest(0, least(part.amount, part.ends - (whole.amount - whole.remaining))),
+               coalesce(part.expires_at, 'infinity'), part.origin
+        FROM whole
+        CROSS JOIN part
+        """,
+        transfer_id,
+        _encode(
+            [
+                {
+                    "place": place,
+                    "lot_id": derived_id(transfer_id, "lot", str(place)),
+                    "origin": one.origin,
+                    "amount": one.amount,
+                    "expires_at": one.expires_at,
+                }
+                for place, one in enumerate(parts)
+            ]
+        ).decode(),
+    )
 
 
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:

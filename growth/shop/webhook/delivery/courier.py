@@ -164,7 +164,8 @@ class Courier:
                 )
             status = answer.status
             error = None if MIN_OK <= status <= MAX_OK else "status"
-            retry_after = _retry_after(answer.headers.get("Retry-After"), at)
+            if error is not None:
+                retry_after = _retry_after(answer.headers.get("Retry-After"), at)
             await _end(answer)
         except Exception as trouble:
             error = _class_of(trouble)
@@ -215,23 +216,24 @@ async def _end(answer: aiohttp.ClientResponse) -> None:
                     answer.release()
                     return
                 left -= len(piece)
-    except (TimeoutError, aiohttp.ClientError, OSError):
+    except Exception:  # noqa: BLE001, S110 - the verdict stands, whatever comes after it
         pass
     finally:
         answer.close()
 
 
 def _retry_after(text: str | None, at: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3)."""
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), if it can be read."""
     if text is None or len(text) > MAX_RETRY_AFTER_CHARACTERS:
         return None
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+        return (until.replace(tzinfo=until.tzinfo or UTC) - at).total_seconds()
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        # A date that no calendar has is an OverflowError, and other nonsense other errors.
         return None
-    return (until.replace(tzinfo=until.tzinfo or UTC) - at).total_seconds()
 
 
 def _class_of(trouble: Exception) -> ErrorClass:  # noqa: PLR0911 - a table in code: the first that fits

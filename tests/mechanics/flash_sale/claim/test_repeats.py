@@ -93,3 +93,28 @@ async def test_a_claim_that_redis_knows_and_postgres_does_not_is_written_by_its_
     again = await room.claim(sale.sale_id, "alice", key="k")
     assert (again.claim.state, again.replayed) == ("held", False)
     assert await units_in_both(room, sale.sale_id) == (1, 1)
+
+
+async def test_a_key_names_a_claim_for_a_day_and_then_another(room: Room) -> None:
+    sale = await world.put_sale(room.database, max_per_shopper=3)
+    made = [(await room.claim(sale.sale_id, "alice", key="constant")).claim.claim_id]
+    for _ in range(2):
+        # As if all of it had been made a day and an hour earlier.
+        await room.database.fetch(
+            """
+            UPDATE flash_sale.claims
+            SET held_at = held_at - interval '25 h', held_until = held_until - interval '25 h'
+            """
+        )
+        again = await room.claim(sale.sale_id, "alice", key="constant")
+        assert not again.replayed
+        made.append(again.claim.claim_id)
+        repeat = await room.claim(sale.sale_id, "alice", key="constant")
+        assert (repeat.claim.claim_id, repeat.replayed) == (made[-1], True)
+    assert len(set(made)) == 3
+    # Across the boundary of the days that are counted from the first: what is younger than a day is the same.
+    await room.database.fetch(
+        "UPDATE flash_sale.claims SET held_at = held_at - interval '23 h', held_until = held_until - interval '23 h'"
+    )
+    late = await room.claim(sale.sale_id, "alice", key="constant")
+    assert (late.claim.claim_id, late.replayed) == (made[-1], True)

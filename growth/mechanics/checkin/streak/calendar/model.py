@@ -1,8 +1,10 @@
 """A shopper's month on one page: days, streaks, what comes next, what is left to repair with."""
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinProgram
@@ -93,7 +95,7 @@ def calendar(
     program = almanac.program_on(today)
     live = program if program is not None and program.state in LIVE else None
     standing = shopper.standing
-    to_come = _to_come(standing, today, max(days_of(month)[-1], today), almanac)
+    to_come = _to_come(standing, today, [today, *days_of(month)], almanac)
     days = {day: _day(day, today, held.get(day), terms, to_come, almanac) for day in [*days_of(month), today]}
     used = shopper.make_ups_used if shopper.make_up_month == first_of(today) else 0
     ends_at = almanac.zone.begins_at(today + ONE_DAY)
@@ -156,17 +158,75 @@ def _state(day: date, today: date, held: Day | None, program: CheckinProgram | N
     return "open" if day == today else "future"
 
 
-def _to_come(standing: Standing, today: date, last: date, almanac: Almanac) -> dict[date, list[Reward]]:
-    """Return what each day from today on gives, if it and all before it are checked in."""
+def _to_come(standing: Standing, today: date, days: Sequence[date], almanac: Almanac) -> dict[date, list[Reward]]:
+    """Return what each of `days` (in order) from today on gives, if it and all from today on are checked in."""
     found: dict[date, list[Reward]] = {}
-    for day in (today + timedelta(days=number) for number in range((last - today).days + 1)):
-        program = almanac.program_on(day)
-        if program is None or closed_today(program, day) is not None:
+    reached = today
+    for day in days:
+        if day < reached or (program := almanac.program_on(day)) is None or closed_today(program, day) is not None:
             continue
+        standing = ahead(standing, reached, day - ONE_DAY, almanac)
+        reached = day + ONE_DAY
         if standing.last_day is None or standing.last_day < day:
             standing = count(standing, day, terms_of(program), almanac.history)
             found[day] = terms_of(program).reward(standing.position)
     return found
+
+
+def ahead(standing: Standing, first: date, last: date, almanac: Almanac) -> Standing:
+    """Return where it leads if every day from `first` to `last` is checked in on which one can be.
+
+    It takes as long for a hundred years as for a week: a program at a time, of which the first day is counted, and what
+    follows without a gap is reckoned.
+    """
+    for program in sorted(almanac.programs, key=lambda program: program.from_day):
+        if program.state != "published":
+            continue
+        begins = max(first, program.from_day)
+        if standing.last_day is not None:
+            begins = max(begins, standing.last_day + ONE_DAY)
+        spells = _open_spells(program, begins, min(last, program.last_day))
+        if not spells:
+            continue
+        terms = terms_of(program)
+        standing = count(standing, spells[0][0], terms, almanac.history)
+        more = sum((until - start).days + 1 for start, until in spells) - 1
+        if more:
+            standing = msgspec.structs.replace(
+                standing,
+                last_day=spells[-1][1],
+                last_counted=spells[-1][1],
+                streak=standing.streak + more,
+                run=standing.run + more,
+                position=_position_after(standing, spells, terms, more),
+                longest=max(standing.longest, standing.streak + more),
+                best=max(standing.best, standing.run + more),
+                total=standing.total + more,
+            )
+    return standing
+
+
+def _position_after(standing: Standing, spells: Sequence[tuple[date, date]], terms: Terms, more: int) -> int:
+    """Return the place in the table of the last day of `spells`, the first of which is where `standing` is."""
+    if terms.cycle == "endless":
+        return standing.position + more
+    if terms.cycle == "every_n":
+        return (standing.position - 1 + more) % len(terms.rewards) + 1
+    last = spells[-1][1]
+    begins = last - timedelta(days=last.weekday()) if terms.cycle == "weekly" else first_of(last)
+    since = sum((until - max(start, begins)).days + 1 for start, until in spells if until >= begins)
+    # In the cycle that the first day is in, those before it count as well.
+    return since if spells[0][0] < begins else standing.position + more
+
+
+def _open_spells(program: CheckinProgram, first: date, last: date) -> list[tuple[date, date]]:
+    """Return the days from `first` to `last` that are in no planned pause, as spells in order."""
+    found = []
+    for pause in sorted(program.pauses, key=lambda pause: pause.from_day):
+        if pause.from_day > first:
+            found.append((first, min(pause.from_day - ONE_DAY, last)))
+        first = max(first, pause.until_day + ONE_DAY)
+    return [(start, until) for start, until in [*found, (first, last)] if start <= until]
 
 
 def days_of(month: date) -> list[date]:

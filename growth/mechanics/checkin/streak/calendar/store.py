@@ -20,7 +20,7 @@ async def find_shoppers(reader: Reader, user_ids: Sequence[str]) -> dict[str, Sh
         """
         SELECT state.user_id, state.last_day, state.last_counted, state.program_id, state.streak, state.run,
             state.position, state.longest, state.best, state.total, state.answer, state.answer_key,
-            state.wants_reminder, state.make_up_month, state.make_ups_used
+            state.answered_at, state.judged_terms_id, state.wants_reminder, state.make_up_month, state.make_ups_used
         FROM json_array_elements_text($1::json) AS asked (user_id)
         CROSS JOIN LATERAL (
             SELECT *

@@ -84,7 +84,7 @@ async def lock_lapsing(tx: Tx, after: str, until: str, last_day_from: date, last
     rows = await tx.fetch(
         """
         SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            answer_key, wants_reminder, make_up_month, make_ups_used
+            answer_key, answered_at, judged_terms_id, wants_reminder, make_up_month, make_ups_used
         FROM checkin.states
         WHERE user_id > $1
           AND user_id <= $2
@@ -108,7 +108,7 @@ async def at_risk(tx: Tx, after: str, until: str, last_day_from: date, today: da
     rows = await tx.fetch(
         """
         SELECT user_id, last_day, last_counted, program_id, streak, run, position, longest, best, total, answer,
-            answer_key, wants_reminder, make_up_month, make_ups_used
+            answer_key, answered_at, judged_terms_id, wants_reminder, make_up_month, make_ups_used
         FROM checkin.states
         WHERE user_id > $1
           AND user_id <= $2

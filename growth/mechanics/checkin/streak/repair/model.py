@@ -1,11 +1,21 @@
-"""Which missed days a make-up card repairs. No I/O."""
+"""Which missed days a make-up card repairs, and where days lead in each program. No I/O."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinProgram
-from growth.mechanics.checkin.streak.model import CheckinNotGranted, Day, DayKind, NextCheckinMilestone
+from growth.mechanics.checkin.streak.model import (
+    CheckinNotGranted,
+    Day,
+    DayKind,
+    History,
+    NextCheckinMilestone,
+    Standing,
+    Terms,
+    folded,
+)
 from growth.vocabulary.events.checkin import CheckinReached
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.rewards import Reward
@@ -51,3 +61,10 @@ def refusal_of(program: CheckinProgram, held: Day | None, day: date, today: date
     if (today - day).days > program.make_up_within_days:
         return TOO_OLD
     return None if program.pause_on(day) is None else PAUSED_DAY
+
+
+def by_program(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> dict[str, Standing]:
+    """Return where all days of a shopper, oldest first, lead within each program that they are in."""
+    return {
+        standing.program_id: standing for _, standing in folded(days, terms, history) if standing.program_id is not None
+    }

@@ -1,6 +1,6 @@
 """Make-ups, and taps that arrive late: days that lie behind change, and all of them are folded anew."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 
 from msgspec import Struct
@@ -10,6 +10,7 @@ from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.giving import Earned, Given, give
 from growth.mechanics.checkin.streak.model import (
+    LIVE,
     Almanac,
     CheckedIn,
     Day,
@@ -30,6 +31,7 @@ from growth.mechanics.checkin.streak.repair.model import (
     MONTH_LIMIT,
     NO_CARD,
     MadeUp,
+    by_program,
     refusal_of,
 )
 from growth.mechanics.checkin.streak.store import Shopper
@@ -188,7 +190,9 @@ async def mend(
     days = await streaks.find_days(tx, shopper.user_id, FIRST_DAY, LAST_DAY)
     added = Day(day, kind, promised.terms_id, streak=1, position=1, paid=0)
     terms = await streaks.find_terms(tx, {one.terms_id for one in days} | {promised.terms_id})
-    standing, told = replay(sorted([*days, added], key=lambda one: one.day), terms, almanac.history)
+    held = sorted([*days, added], key=lambda one: one.day)
+    standing, told = replay(held, terms, almanac.history)
+    within = by_program(held, terms, almanac.history)
     (added,) = (one for one in told if one.day == day)
     if not await store.add_day(tx, shopper.user_id, added):
         raise AssertionError("the shopper's row is locked, and the day was not there")
@@ -202,7 +206,7 @@ async def mend(
         occasion=f"{day}:repair",
         reason="checkin.make_up" if kind == DayKind.MADE_UP else "checkin.day",
         rewards=_due(told, terms, program, given),
-        milestones=reached(shopper.standing, standing, program) if standing.program_id == program.program_id else [],
+        milestones=reached(shopper.standing, within[program.program_id], program),
     )
     (outcome,) = await give(tx, [earned], now)
     marks = [reward for milestone in outcome.milestones for reward in milestone.rewards]
@@ -237,8 +241,11 @@ def _told(standing: Standing, program: CheckinProgram, day: Day, given: Given) -
     )
 
 
-async def become(tx: Tx, old_user_id: str, user_id: str, almanac: Almanac) -> None:
-    """Make the days of an old id those of the new one; what either earned stays as it was given."""
+async def become(tx: Tx, old_user_id: str, user_id: str, almanac: Almanac, now: datetime) -> None:
+    """Make the days of an old id those of the new one.
+
+    What either earned for a day stays as it was given; milestones that only the sum reaches are given now.
+    """
     await streaks.lock_shoppers(tx, [old_user_id, user_id])
     await store.move_wishes(tx, old_user_id, user_id)
     await store.move_to(tx, old_user_id, user_id)
@@ -248,3 +255,27 @@ async def become(tx: Tx, old_user_id: str, user_id: str, almanac: Almanac) -> No
     standing, told = replay(days, terms, almanac.history)
     await store.move_days(tx, user_id, told)
     await store.set_standing(tx, user_id, standing)
+    await judge_milestones(tx, user_id, days, terms, almanac, now)
+
+
+async def judge_milestones(
+    tx: Tx, user_id: str, days: Sequence[Day], terms: Mapping[int, Terms], almanac: Almanac, now: datetime
+) -> None:
+    """Give the milestones that all days of a shopper (oldest first, the row locked) reach, and that were not given.
+
+    In every program that is still live: for days that were set otherwise than by one more of them.
+    """
+    live = {program.program_id: program for program in almanac.programs if program.state in LIVE}
+    earned = [
+        Earned(
+            user_id=user_id,
+            program=live[program_id],
+            occasion="united",
+            reason="checkin.milestone",
+            rewards=[],
+            milestones=reached(Standing(), standing, live[program_id]),
+        )
+        for program_id, standing in by_program(days, terms, almanac.history).items()
+        if program_id in live
+    ]
+    await give(tx, earned, now)

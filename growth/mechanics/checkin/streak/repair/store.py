@@ -54,7 +54,7 @@ async def set_standing(tx: Tx, user_id: str, standing: Standing) -> None:
         """
         UPDATE checkin.states
         SET last_day = $2, last_counted = $3, program_id = $4, streak = $5, run = $6, position = $7, longest = $8,
-            best = $9, total = $10
+            best = $9, total = $10, judged_terms_id = $11
         WHERE user_id = $1
         """,
         user_id,
@@ -67,6 +67,7 @@ async def set_standing(tx: Tx, user_id: str, standing: Standing) -> None:
         standing.longest,
         standing.best,
         standing.total,
+        standing.judged,
     )
 
 
@@ -223,7 +224,9 @@ async def move_wishes(tx: Tx, old_user_id: str, user_id: str) -> None:
             answer = CASE WHEN state.last_counted IS NULL OR old.last_counted > state.last_counted THEN old.answer
                           ELSE state.answer END,
             answer_key = CASE WHEN state.last_counted IS NULL OR old.last_counted > state.last_counted
-                              THEN old.answer_key ELSE state.answer_key END
+                              THEN old.answer_key ELSE state.answer_key END,
+            answered_at = CASE WHEN state.last_counted IS NULL OR old.last_counted > state.last_counted
+                               THEN old.answered_at ELSE state.answered_at END
         FROM checkin.states AS old
         WHERE state.user_id = $2
           AND old.user_id = $1

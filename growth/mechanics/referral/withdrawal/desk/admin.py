@@ -1,5 +1,6 @@
 """Operators' HTTP of withdrawals."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -20,21 +21,18 @@ from growth.mechanics.referral.withdrawal.model import (
 )
 from growth.plumbing.http import (
     DEFAULT_PAGE,
-    MAX_CSV_ROWS,
     Cursor,
     JsonResponse,
     Limit,
     Page,
     PathUuid,
-    decode_cursor,
     etag,
     if_match,
-    listed,
-    wants_csv,
 )
+from growth.plumbing.listing import listed
 from growth.plumbing.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, Uuid
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only withdrawals in this state.")]
 UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, description="Only of this shopper.")]
@@ -69,15 +67,12 @@ async def list_all(
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Withdrawal]]:
-    """Newest first, with the accounts to pay to. With `Accept: text/csv` up to 10,000 rows as a file."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    as_csv = wants_csv(request)
-    found = await desk.page(
-        WithdrawalFilter(state=only, user_id=user_id, day=day),
-        before=None if position is None else position[0],
-        limit=MAX_CSV_ROWS if as_csv else limit + 1,
-    )
-    return listed(found, Withdrawal, limit, lambda one: (one.withdrawal_id,), as_csv=as_csv)
+    """Newest first, with the accounts to pay to. With `Accept: text/csv` all of it as a file."""
+
+    async def read(after: str | None, most: int) -> Sequence[Withdrawal]:
+        return await desk.page(WithdrawalFilter(state=only, user_id=user_id, day=day), before=after, limit=most)
+
+    return await listed(request, cursor, limit, Withdrawal, "withdrawal_id", read)
 
 
 @get(
