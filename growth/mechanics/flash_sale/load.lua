@@ -22,6 +22,8 @@ local taken = 0
 local units = redis.call('HVALS', KEYS[3])
 for i = 1, #units do taken = taken + tonumber(units[i]) end
 redis.call('HSET', KEYS[1], 'taken', taken)
+local kept = redis.call('HGET', KEYS[1], 'winners_kept')
+if kept then redis.call('LTRIM', KEYS[6], 0, kept - 1) end
 local expires = redis.call('HGET', KEYS[1], 'expires_ms')
 for i = 1, 6 do redis.call('PEXPIREAT', KEYS[i], expires) end
 return 1

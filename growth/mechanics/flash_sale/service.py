@@ -8,6 +8,7 @@ from msgspec import Struct
 from growth.mechanics.flash_sale import model, store
 from growth.mechanics.flash_sale.board import Board
 from growth.mechanics.flash_sale.claim import store as claims_store
+from growth.mechanics.flash_sale.claim.keeping import store as keeping_store
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.model import Draft, Sale
 from growth.mechanics.flash_sale.stock import Stock
@@ -258,8 +259,9 @@ class Sales:
         registered = (await self._shop.registered_at([user_id])).get(user_id)
         cooling_until = None
         seconds = sale.protection.cool_down_seconds
-        if seconds is not None and (lapses := await claims_store.lapses_of(self._database, user_id)) is not None:
-            cooling_until = model.cooling_until(seconds, *lapses)
+        if seconds is not None and (lapses := await keeping_store.lapses_of(self._database, [user_id])):
+            ((_, count, last_lapsed_at),) = lapses
+            cooling_until = model.cooling_until(seconds, count, last_lapsed_at)
         invited = await store.is_allowed(self._database, sale_id, user_id)
         standing = model.Standing(
             units=held,

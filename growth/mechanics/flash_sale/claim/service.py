@@ -16,7 +16,7 @@ from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_HELD, Claim, show
 from growth.mechanics.flash_sale.draw.service import Draws, Entry
 from growth.mechanics.flash_sale.model import Admission, Sale
-from growth.mechanics.flash_sale.stock import Ask, Stock, admission_of
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Ask, Stock, admission_of
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
@@ -82,6 +82,9 @@ class Claims:
         """
         sale = await self.sale(sale_id)
         is_new = False
+        if self._board.now() >= sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
+            # Redis has let go of the sale; nobody has it read again claim by claim to hear what is known.
+            raise self._refused(sale, sales.ENDED)
         if sale.protection.minimum_account_age_seconds is not None:
             registered_at = self._registered.get(user_id) or await self._registrations(user_id)
             is_new = sales.account_too_new(sale, registered_at, self._board.now())

@@ -421,28 +421,6 @@ async def forgive(tx: Tx, user_id: str) -> bool:
     return forgiven is not None
 
 
-async def recent_lapses(reader: Reader, since: datetime, limit: int) -> list[tuple[str, int, datetime]]:
-    """Return shoppers with lapsed holds since then: user id, how many, when last; the latest come first."""
-    rows = await reader.fetch(
-        """
-        SELECT user_id, lapses, last_lapsed_at
-        FROM flash_sale.lapses
-        WHERE last_lapsed_at > $1
-        ORDER BY last_lapsed_at DESC
-        LIMIT $2
-        """,
-        since,
-        limit,
-    )
-    return [(row["user_id"], row["lapses"], row["last_lapsed_at"]) for row in rows]
-
-
-async def lapses_of(reader: Reader, user_id: str) -> tuple[int, datetime] | None:
-    """Return how many holds of a shopper lapsed, and when the last."""
-    row = await reader.fetchrow("SELECT lapses, last_lapsed_at FROM flash_sale.lapses WHERE user_id = $1", user_id)
-    return None if row is None else (row["lapses"], row["last_lapsed_at"])
-
-
 async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
     """Return the units that a shopper occupies in a sale."""
     units: int | None = await reader.fetchval(
