@@ -20,7 +20,13 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import invalid
 from growth.shop.service import ShopService
 from growth.vocabulary.events import Event
-from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
+from growth.vocabulary.events.flash_sale import (
+    FlashSaleEnded,
+    FlashSalePaused,
+    FlashSalePublished,
+    FlashSaleResumed,
+    FlashSaleSoldOut,
+)
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -125,8 +131,10 @@ class Sales:
             if before.version != version:
                 raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
             model.check_edit(before, draft, act.now)
-            after = await store.change_sale(tx, sale_id, version, draft)
+            after = await store.change_sale(tx, sale_id, version, draft, act.now)
             assert after is not None, "locked, so nobody else changed it"
+            if after.sold_out_at != before.sold_out_at:
+                await emit(tx, FlashSaleSoldOut(at=act.now, sale_id=sale_id))
             if after.state in {"published", "paused"}:
                 await self._refuse_overlap(tx, after)
             await self._audit(tx, act, "change", before, after)

@@ -429,6 +429,33 @@ async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
     return units or 0
 
 
+async def given_back_before(
+    reader: Reader, claim_id: str, user_id: str, since: datetime, limit: int
+) -> datetime | None:
+    """Return when the `limit`-th claim from the last was given back, in the sale of a held one, since `since`."""
+    before: datetime | None = await reader.fetchval(
+        """
+        SELECT other.ended_at
+        FROM flash_sale.claims AS claim
+        JOIN flash_sale.claims AS other ON other.user_id = claim.user_id
+                                       AND other.sale_id = claim.sale_id
+        WHERE claim.claim_id = $1
+          AND claim.user_id = $2
+          AND claim.state = 'held'
+          AND other.release_reason = 'shopper'
+          AND other.ended_at > $3
+        ORDER BY other.ended_at DESC
+        OFFSET $4 - 1
+        LIMIT 1
+        """,
+        claim_id,
+        user_id,
+        since,
+        limit,
+    )
+    return before
+
+
 async def count_by_state(reader: Reader, sale_id: str) -> dict[str, tuple[int, int]]:
     """Return claims and units by state; released ones by their reason."""
     rows = await reader.fetch(
