@@ -272,7 +272,7 @@ def make_commission(stores: Stores) -> Commission:
     settings, database = stores.settings, stores.database
     payout = payout_of(settings.payout, database, now)
     return Commission(
-        commissions=Commissions(database),
+        commissions=Commissions(database, stores.zone),
         keeper=CommissionKeeper(),
         reviews=Reviews(database),
         withdrawals=Withdrawals(database, ZoneInfo(settings.zone)),
