@@ -26,7 +26,7 @@ from growth.rewards.granting.model import (
     Spent,
     value_of,
 )
-from growth.rewards.granting.store import Charge, Taken
+from growth.rewards.granting.store import Charge, Returned, Taken
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import HOUSE, Currency, Transfer
 from growth.vocabulary.events.granting import GrantingGranted, GrantingRevoked
@@ -77,14 +77,17 @@ async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]
 async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Revoked]:
     """Take grants back, each once: what was spent is owed, a coupon that was not used is voided.
 
-    A coupon that an order has is voided if the order gives it back. What is revoked does not return to its budget.
+    A coupon that an order has is voided if the order gives it back. What is taken back returns to its budget, which
+    counts what stands; a coupon that an order has does not.
     """
     if not keys:
         return []
     taken = await store.take_back(tx, keys, reason, now)
     in_coupons = [one.grant_id for one in taken if isinstance(one.reward, CouponReward)]
+    kept = set[str]()
     if in_coupons:
-        await coupons.void(tx, in_coupons, now)
+        kept = {one.coupon_id for one in await coupons.void(tx, in_coupons, now) if one.outcome in {"locked", "used"}}
+    await store.give_back(tx, _returned([(one, 1, value_of(one.reward)) for one in taken if one.grant_id not in kept]))
     await ledger.transfer(tx, [transfer for one in taken for transfer in _reversals(one, reason)], now)
     await emit(
         tx,
@@ -95,6 +98,48 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
     )
     done = {one.key for one in taken}
     return [Revoked(key, "revoked" if key in done else "already") for key in keys]
+
+
+async def lower(tx: Tx, rewards: Mapping[str, Reward], reason: str, now: datetime) -> None:
+    """Take part of grants back: under each key there is no more than the reward given here from now on.
+
+    What is smaller already, was taken back or never given stays as it is. Of points and growth value alone.
+    """
+    lowered = await store.lower(tx, rewards)
+    parts = [replace(one, reward=_less(one.was, one.reward)) for one in lowered]
+    await store.give_back(tx, _returned([(part, 0, value_of(part.reward)) for part in parts]))
+    transfers = [
+        replace(transfer, transfer_id=derived_id(one.grant_id, "lowered", str(value_of(one.reward))))
+        for one, part in zip(lowered, parts, strict=True)
+        for transfer in _reversals(part, reason)
+    ]
+    await ledger.transfer(tx, transfers, now)
+    await emit(
+        tx,
+        *[
+            GrantingRevoked(at=now, grant_id=part.grant_id, user_id=part.user_id, reward=part.reward, reason=reason)
+            for part in parts
+        ],
+    )
+
+
+def _less(was: Reward, reward: Reward) -> Reward:
+    """Return what is missing from `reward` to what it was."""
+    match was, reward:
+        case PointsReward(), PointsReward():
+            return replace(was, points=was.points - reward.points)
+        case GrowthReward(), GrowthReward():
+            return replace(was, growth=was.growth - reward.growth)
+    raise AssertionError("only amounts are lowered")
+
+
+def _returned(given: Sequence[tuple[Taken, int, int]]) -> list[Returned]:
+    """Return what goes back to budgets: of each grant how many, and what value."""
+    return [
+        Returned(one.budget_id, one.granted_at, grants, value)
+        for one, grants, value in given
+        if one.budget_id is not None
+    ]
 
 
 async def set_budget(tx: Tx, budget_id: str, budget: Budget, zone: str) -> None:
