@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.listing import store as listing
 from growth.mechanics.referral.commission.model import (
     Commission,
@@ -17,6 +18,7 @@ from growth.mechanics.referral.commission.model import (
     ShownState,
     VoidReason,
 )
+from growth.mechanics.referral.commission.telling.model import because
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.outbox import emit
@@ -220,7 +222,7 @@ class Commissions:
         return CommissionExplained(
             commission=commission,
             state=commission.shown_state,
-            because=model.because(commission),
+            because=because(commission),
             movements=[_movement(step) for step in steps],
         )
 
@@ -256,7 +258,7 @@ class Commissions:
                 raise Refusal(model.WRONG_STATE, "It is void already.", state=before.state)
             day = before.paid_at.astimezone(self._zone).date()
             if before.granted_fen:
-                await store.free_room(tx, before.inviter_id, day, before.granted_fen)
+                await caps.free_room(tx, before.inviter_id, day, before.granted_fen)
             (after,) = await void(tx, [replace(before, granted_fen=before.granted_fen and 0)], reason, act.now)
             await _audit(tx, act, "void", before, after, reason)
         return after

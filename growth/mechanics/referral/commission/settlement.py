@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.service import book
 from growth.mechanics.referral.relation.service import relations_of
@@ -86,10 +87,8 @@ class Settlement:
             capped, key=lambda each: (*each[:2], each[2] - (each[3].granted_fen or 0))
         ):
             assert one.cap_fen is not None
-            room = store.Room(
-                counted_fen=one.granted_fen, stands_fen=one.amount_fen, asked_fen=fen, cap_fen=one.cap_fen
-            )
-            granted[one.commission_id] = await store.take_room(tx, inviter_id, day, room)
+            room = caps.Room(counted_fen=one.granted_fen, stands_fen=one.amount_fen, asked_fen=fen, cap_fen=one.cap_fen)
+            granted[one.commission_id] = await caps.take_room(tx, inviter_id, day, room)
         return [
             replace(one, granted_fen=granted[one.commission_id]) if one.commission_id in granted else one
             for one in commissions
