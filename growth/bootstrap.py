@@ -130,6 +130,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, invaria
     stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
     events = rooms.make_events(stores)
     shop = rooms.make_shop(stores, stock, events.events)
+    flash_sale = rooms.make_flash_sale(stores, stock, shop)
     return Growth(
         settings=settings,
         database=database,
@@ -152,14 +153,14 @@ def _assemble(settings: Settings, database: Database, replica: Database, invaria
         rewards=rooms.Rewards(ledger=Ledger(database, replica, stores.zone.key), granting=Granting(database)),
         pack=Packs(database, stores.zone),
         coupon=rooms.make_coupon(stores),
-        flash_sale=rooms.make_flash_sale(stores, stock, shop),
+        flash_sale=flash_sale,
         group_buy=rooms.make_group_buy(stores),
         checkin=rooms.make_checkin(stores),
         task=rooms.make_task(stores),
         referral=rooms.make_referral(stores),
         commission=rooms.make_commission(stores),
         retention=rooms.make_retention(stores),
-        shoppers=Shoppers(database),
+        shoppers=Shoppers(database, [flash_sale.loader.rename_shopper]),
         erasures=Erasures(database, SWEPT),
     )
 

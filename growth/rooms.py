@@ -257,7 +257,7 @@ def make_retention(stores: Stores) -> Retention:
 def make_referral(stores: Stores) -> Referral:
     """Make the room of referrals."""
     settings, database, redis = stores.settings, stores.database, stores.redis
-    attempts = Limiter(redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS)
+    attempts = Limiter(redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS, guards_secrets=True)
     relations = Relations(database, attempts)
     return Referral(
         programs=ReferralPrograms(database, settings.zone),
@@ -272,7 +272,7 @@ def make_commission(stores: Stores) -> Commission:
     settings, database = stores.settings, stores.database
     payout = payout_of(settings.payout, database, now)
     return Commission(
-        commissions=Commissions(database),
+        commissions=Commissions(database, stores.zone),
         keeper=CommissionKeeper(),
         reviews=Reviews(database),
         withdrawals=Withdrawals(database, ZoneInfo(settings.zone)),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -69,6 +70,12 @@ def schedule(growth: Growth) -> Sequence[Task]:
         Task("events.depart", 5, growth.events.keeper.depart, 1),
         Task("coupon.expire", 2, coupon.expire_coupons, coupon.EXPIRE_BATCH),
         Task("coupon.tell_expiring", 5, coupon.tell_expiring, coupon.TELL_BATCH),
+        Task(
+            "coupon.lapse_locks",
+            60,
+            partial(coupon.lapse_locks, days=growth.settings.coupon_lock_days),
+            coupon.LAPSE_BATCH,
+        ),
         Task("coupon.end_stale_templates", 30, coupon.end_stale_templates, coupon.END_BATCH),
         # Any shopper looked at, and the next page follows at once.
         Task("checkin.end_days", 5, growth.checkin.night.end_days, 1),

@@ -162,6 +162,9 @@ class Settings(Struct, frozen=True, kw_only=True):
             "of which no row is known); 0 for not at all",
         ),
     ] = 365
+    coupon_lock_days: Annotated[
+        int, Meta(ge=1, le=365, description="days that an order, neither paid nor closed, keeps the coupon it locked")
+    ] = 7
     address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 1000
 
     @property

@@ -1,7 +1,8 @@
 """Shoppers: TABLE of the rooms that know one; tells all that is known, erases it, and makes two ids one."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from secrets import token_hex
 from typing import Annotated, Any, Protocol
 
@@ -60,6 +61,9 @@ class Room(Protocol):
         """Make what the old id has the new one's."""
 
 
+Renamed = Callable[[str, str, datetime], Awaitable[object]]
+"""Is told of the former id, the one that stands in its place, and when. What is told is compared later as well."""
+
 ROOMS: Mapping[str, Room] = {
     # In this order: who may refuse comes first, and money comes after what it hangs on.
     "flash_sale": growth.mechanics.flash_sale.shopper,
@@ -111,8 +115,10 @@ class ShopperMerged(Struct, frozen=True):
 class Shoppers:
     """All rooms at once, each in the same transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, renamed: Sequence[Renamed] = ()) -> None:
+        """`renamed`: who is told, after the commit, that one id stands for another now, or an alias for a shopper."""
         self._database = database
+        self._renamed = renamed
 
     async def told(self, user_id: str) -> ShopperKnown:
         """Return all that is known of a shopper; of a former id, what is known of its survivor."""
@@ -136,6 +142,7 @@ class Shoppers:
             await person.note_erasure(tx, user_id, (), act.now)
             await erasure.ask(tx, new_id(act.now), user_id, alias, act.now)
             await _record(tx, act, "shopper.erase", alias)
+            self._tell(tx, user_id, alias, act.now)
         return ShopperErased(alias)
 
     async def merge(self, act: Act, old_user_id: str, user_id: str) -> ShopperMerged:
@@ -157,6 +164,7 @@ class Shoppers:
                 for room in ROOMS.values():
                     await room.merge(tx, old_now, user_now, act.now)
                 await person.note_merge(tx, old_now, user_now)
+                self._tell(tx, old_now, user_now, act.now)
             await _record(tx, act, "shopper.merge", user_now, {"old_user_id": old_user_id})
         return ShopperMerged(user_now)
 
@@ -164,6 +172,10 @@ class Shoppers:
         """Return who each id is now."""
         found = await self._database.people.standings(reader, user_ids)
         return [one.survivor or user_id if (one := found.get(user_id)) else user_id for user_id in user_ids]
+
+    def _tell(self, tx: Tx, user_id: str, other_id: str, now: datetime) -> None:
+        for tell in self._renamed:
+            tx.after_commit(partial(tell, user_id, other_id, now))
 
 
 async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = None) -> None:

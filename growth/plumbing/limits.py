@@ -2,7 +2,8 @@
 
 Concurrent takes of one process travel in one script call (see `coalesce`). Whoever was refused is refused from memory
 until the wait is over, so that hammering costs the hammerer more than us. Redis gone means no limit: a shop that is
-open to a few too many beats one that is closed.
+open to a few too many beats one that is closed. Where somebody might guess what is secret, each process goes on
+counting by itself meanwhile.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ MAX_WAIT_SECONDS = 0.25
 PAUSE_SECONDS = 1.0
 """After Redis did not answer, how long everybody passes unasked."""
 MAX_REFUSED_REMEMBERED = 65_536
+MAX_COUNTED_HERE = 65_536
+"""Callers that one process counts by itself while Redis is away."""
 CLUSTER_SHARDS = 16
 """Hash tags, so slots, that one limit is spread over in a Cluster. One server needs one, and gathers better."""
 
@@ -61,9 +64,14 @@ class TooManyRequests(Refusal):
 
 
 class Limiter:
-    """One limit: `per_second` requests on average for each key, `burst` at once. `per_second` 0 is no limit."""
+    """One limit: `per_second` requests on average for each key, `burst` at once. `per_second` 0 is no limit.
 
-    def __init__(self, redis: AnyRedis, name: str, *, per_second: float, burst: int) -> None:
+    `guards_secrets`: while Redis does not answer, each process holds callers to the limit by its own count.
+    """
+
+    def __init__(
+        self, redis: AnyRedis, name: str, *, per_second: float, burst: int, guards_secrets: bool = False
+    ) -> None:
         assert per_second >= 0
         assert burst >= 1
         self.name = name
@@ -75,6 +83,9 @@ class Limiter:
         self._skip_until = 0.0
         # key -> when the wait is over, on this process' clock
         self._refused: dict[str, float] = {}
+        self._guards_secrets = guards_secrets
+        # key -> when its next request would be due at the even pace, on this process' clock
+        self._due: dict[str, float] = {}
         self._count_refused = _refused.labels(name)
         self._count_skipped = _skipped.labels(name)
         shards = CLUSTER_SHARDS if isinstance(redis, RedisCluster) else 1
@@ -99,18 +110,35 @@ class Limiter:
                 return Verdict(allowed=False, remaining=0, retry_after_seconds=until - now, whole_after_seconds=0.0)
             del self._refused[key]
         if now < self._skip_until:
-            self._count_skipped.inc()
-            return self._open
+            return self._unasked(key, units, now)
         try:
             shard = self._shards[crc32(key.encode()) % len(self._shards)]
             verdict = await shard((self._redis_key(key), units))
         except Unavailable:
-            self._count_skipped.inc()
-            return self._open
+            return self._unasked(key, units, now)
         if not verdict.allowed:
             self._remember(key, now + verdict.retry_after_seconds)
             self._count_refused.inc()
         return verdict
+
+    def _unasked(self, key: str, units: int, now: float) -> Verdict:
+        """Decide without Redis."""
+        if not self._guards_secrets:
+            self._count_skipped.inc()
+            return self._open
+        gap = 1 / self.per_second
+        due = max(now, self._due.pop(key, now))
+        wait = due + units * gap - now - self.burst * gap
+        if wait <= 0:
+            due += units * gap
+        # The latest stands last, so that whoever is dropped has not come for longest.
+        self._due[key] = due
+        if len(self._due) > MAX_COUNTED_HERE:
+            del self._due[next(iter(self._due))]
+        if wait > 0:
+            self._count_refused.inc()
+            return Verdict(allowed=False, remaining=0, retry_after_seconds=wait, whole_after_seconds=due - now)
+        return Verdict(allowed=True, remaining=math.floor(-wait / gap), whole_after_seconds=due - now)
 
     async def take(self, key: str, units: int = 1) -> Verdict:
         """Take `units` requests from the share of `key`. Raises `TooManyRequests` (429) when it has not so many."""

@@ -1,7 +1,7 @@
 """Lists of operators: a page, or a file of all of it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from litestar import Response
 from litestar.response import Stream
@@ -20,6 +20,7 @@ from growth.plumbing.http import (
 from growth.vocabulary.ids import Uuid
 
 T = TypeVar("T")
+P = TypeVar("P", bound=tuple[Any, ...])
 
 CSV_ROWS_AT_ONCE = 1_000
 """Read, and held in memory, while a file is written."""
@@ -33,28 +34,52 @@ async def listed(
     name: str,
     read: Callable[[str | None, int], Awaitable[Sequence[T]]],
 ) -> Response[Any]:
+    """Return a list in the order of one of our ids, the field `name`, see `listed_by`."""
+
+    async def read_after(position: tuple[str] | None, most: int) -> Sequence[T]:
+        return await read(None if position is None else position[0], most)
+
+    return await listed_by(request, cursor, limit, row, (name,), tuple[Uuid], read_after)
+
+
+async def listed_by(
+    request: AnyRequest,
+    cursor: str | None,
+    limit: int,
+    row: type[Struct],
+    names: Sequence[str],
+    kind: type[P],
+    read: Callable[[P | None, int], Awaitable[Sequence[T]]],
+) -> Response[Any]:
     """Return a list as a page or, for `Accept: text/csv`, as a file with a column for each field of `row`.
 
-    `read` returns up to so many items that come after the one whose id, the field `name`, is given. A file goes on to
-    the end of the list, page by page, with one page in memory; where it cannot, the connection breaks, so that nobody
-    takes a part of it for the whole.
+    `read` returns up to so many items that come after the one in which the fields `names` have the values given, a
+    tuple of the type `kind`. A file goes on to the end of the list, page by page, with one page in memory; where it
+    cannot, the connection breaks, so that nobody takes a part of it for the whole.
     """
-    position = decode_cursor(cursor, tuple[Uuid])
-    after = None if position is None else position[0]
+    after = decode_cursor(cursor, kind)
     if not wants_csv(request):
-        return JsonResponse(page_of(await read(after, limit + 1), limit, lambda one: (getattr(one, name),)))
+        return JsonResponse(page_of(await read(after, limit + 1), limit, lambda one: _position(one, names)))
+
+    async def read_on(last: T) -> Sequence[T]:
+        return await read(cast("P", _position(last, names)), CSV_ROWS_AT_ONCE)
+
     # Before the answer begins: what is refused is refused as ever.
     first = await read(after, CSV_ROWS_AT_ONCE)
-    return Stream(_file(first, row.__struct_fields__, name, read), media_type=CSV_MEDIA_TYPE)
+    return Stream(_file(first, row.__struct_fields__, read_on), media_type=CSV_MEDIA_TYPE)
 
 
 async def _file(
-    page: Sequence[T], columns: Sequence[str], name: str, read: Callable[[str | None, int], Awaitable[Sequence[T]]]
+    page: Sequence[T], columns: Sequence[str], read_on: Callable[[T], Awaitable[Sequence[T]]]
 ) -> AsyncIterator[bytes]:
     yield csv_bytes(columns, _rows(page, columns))
     while len(page) == CSV_ROWS_AT_ONCE:
-        page = await read(getattr(page[-1], name), CSV_ROWS_AT_ONCE)
+        page = await read_on(page[-1])
         yield csv_lines(_rows(page, columns))
+
+
+def _position(one: object, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(getattr(one, name) for name in names)
 
 
 def _rows(page: Iterable[object], columns: Sequence[str]) -> Iterator[list[object]]:

@@ -34,6 +34,7 @@ NOUNS: Mapping[str, str] = {
     "listeners/retention/sighting.py": "what counts as a shopper being active",
     "listeners/retention/report/answers.py": "what reports say, as Structs",
     "mechanics/flash_sale/board.py": "what this process remembers of the sales",
+    "mechanics/flash_sale/names.py": "the face of Redis, by shoppers' names",
     "mechanics/flash_sale/stock.py": "the face of Redis",
     "mechanics/flash_sale/tempo.py": "a listener's count of claims won in each second",
     "mechanics/flash_sale/turnstile.py": "the short cut in front of the routes",

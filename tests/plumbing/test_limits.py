@@ -251,3 +251,37 @@ def test_the_script_lists_what_it_takes_and_gives() -> None:
     assert text.startswith("-- gcra.lua: ")
     assert "-- KEYS 1" in text
     assert "-- REPLY " in text
+
+
+# --- Redis away, where somebody might guess what is secret -----------------------------------------------------------
+
+
+def _nowhere(*, guards_secrets: bool) -> Limiter:
+    away = connect_redis("redis://127.0.0.1:1/0", max_connections=1, answer_seconds=0.2)
+    return Limiter(away, "guesses", per_second=0.001, burst=10, guards_secrets=guards_secrets)
+
+
+async def test_without_redis_guesses_are_counted_by_the_process_itself() -> None:
+    limiter = _nowhere(guards_secrets=True)
+    verdicts = [await limiter.ask("u-1") for _ in range(300)]
+    assert [one.allowed for one in verdicts] == [True] * 10 + [False] * 290
+    assert [one.remaining for one in verdicts[:10]] == list(range(9, -1, -1))
+    assert 0 < verdicts[10].retry_after_seconds <= 1000
+    assert (await limiter.ask("u-2")).allowed
+    with pytest.raises(TooManyRequests):
+        await limiter.take("u-1")
+
+
+async def test_without_a_count_of_its_own_a_process_lets_every_guess_pass() -> None:
+    limiter = _nowhere(guards_secrets=False)
+    assert all([(await limiter.ask("u-1")).allowed for _ in range(300)])
+
+
+async def test_of_callers_counted_without_redis_who_has_not_come_for_longest_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_COUNTED_HERE", 2)
+    limiter = _nowhere(guards_secrets=True)
+    for key in ("u-1", "u-2", "u-1", "u-3"):
+        await limiter.ask(key, 10)
+    assert [(await limiter.ask(key)).allowed for key in ("u-3", "u-1", "u-2")] == [False, False, True]

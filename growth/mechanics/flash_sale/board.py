@@ -27,7 +27,7 @@ from growth.mechanics.flash_sale.model import (
     milliseconds_until,
     page,
 )
-from growth.mechanics.flash_sale.stock import Glance, Stock
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, Glance, Stock
 from growth.plumbing.postgres import Database
 from growth.plumbing.problems import problem_bytes
 from growth.plumbing.wire import json_bytes
@@ -47,11 +47,7 @@ REFUSALS_WRITTEN_SECONDS = 5.0
 ENDED_SHOWN = timedelta(days=1)
 WARM = timedelta(seconds=60)
 """The stock is looked at from this long before opening."""
-LOOKED_AT_AFTER_CLOSE = timedelta(hours=2)
-"""Holds made in the last second may live an hour; after that nobody returns."""
 MAX_GLANCES_AT_ONCE = 16
-MAX_WINNERS = 20_000
-"""Winners remembered for each sale. Beyond, the crowd's retries are asked about in Redis instead of here."""
 REQUEST_ID_MARK = "request-id-goes-here"
 
 REFUSED = Metric("growth_flash_sale_refused", "Claims turned away, by reason", ["reason"])
@@ -259,7 +255,7 @@ class Board:
         now = self.now()
         glance: Glance | None = None
         started = time.monotonic()
-        if sale.opens_at - WARM <= now < sale.closes_at + LOOKED_AT_AFTER_CLOSE:
+        if sale.opens_at - WARM <= now < sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
             async with self._glances:
                 started = time.monotonic()
                 try:
@@ -289,7 +285,7 @@ class Board:
         entry.seen_at = seen_at
         times = {"server_time": now, "opens_at": sale.opens_at, "closes_at": sale.closes_at}
         # A retry of somebody who won must never hear "no": without knowing every winner, say nothing.
-        long_over = now >= sale.closes_at + LOOKED_AT_AFTER_CLOSE
+        long_over = now >= sale.closes_at + KEYS_KEPT_AFTER_CLOSE
         known = long_over or (glance is not None and glance.taken is not None and entry.knows_all_winners(glance))
         until = seen_at + MAX_AGE_SECONDS
         if shown.state == "scheduled":

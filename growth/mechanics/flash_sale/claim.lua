@@ -1,11 +1,11 @@
 -- claim.lua: admit a batch of claims to one sale, by Redis' clock.
 -- KEYS 1 sale (hash: generation, version, state, opens_ms, closes_ms, total, taken, limit, draw, back_ms, ...)
 -- KEYS 2 claims (hash: claim_id -> "units|asked_ms|user_id": when it was last asked for)
--- KEYS 3 shoppers (hash: user_id -> units)
+-- KEYS 3 shoppers (hash: user_id -> units, 0 once all were given back)
 -- KEYS 4 cooldowns (hash: user_id -> until_ms)
 -- KEYS 5 allowed (set: user_id)
 -- KEYS 6 pace (hash: "s:user_id" | "a:address" -> theoretical arrival, ms)
--- KEYS 7 winners (list: user_id, oldest first; only ever grows)
+-- KEYS 7 winners (list: user_id, oldest first, each once; at most winners_kept)
 -- ARGV 1 msgpack: an array of [claim_id, user_id, units, address, is the account too new]
 -- REPLY now_ms, units left, then one for each claim: Admission + 16 * seconds to wait (0 unless TOO_MANY or COOLING_DOWN)
 -- ENUM Admission: WON=1 REPLAY=2 SOLD_OUT=3 LIMIT_REACHED=4 NOT_OPEN=5 ENDED=6 PAUSED=7 TOO_MANY=8 COOLING_DOWN=9 NOT_INVITED=10 DRAWING=11 NOT_LOADED=12 ACCOUNT_TOO_NEW=13
@@ -13,7 +13,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local sale = redis.call('HMGET', KEYS[1], 'state', 'opens_ms', 'closes_ms', 'total', 'taken', 'limit', 'draw',
   'invited_only', 'cool_down', 'shopper_gap_ms', 'shopper_burst', 'address_gap_ms', 'address_burst', 'expires_ms',
-  'back_ms')
+  'back_ms', 'winners_kept')
 local asks = cmsgpack.unpack(ARGV[1])
 local reply = {now, 0}
 
@@ -38,6 +38,8 @@ local shopper_gap, shopper_burst = tonumber(sale[10]), tonumber(sale[11])
 local address_gap, address_burst = tonumber(sale[12]), tonumber(sale[13])
 -- Units that came back into a sold-out sale wait until no process says "sold out" from memory any more.
 local waiting = now < tonumber(sale[15] or 0)
+-- How many more winners the list takes, looked up with the first of a batch.
+local room
 
 -- GCRA: one number for each caller, the time at which its next attempt would be due at the even pace.
 local function wait_for(who, gap, burst)
@@ -57,7 +59,8 @@ local function admit(claim_id, user_id, units, address, is_new)
     return 2
   end
   if verdict ~= 0 then return verdict end
-  local mine = tonumber(redis.call('HGET', KEYS[3], user_id) or 0)
+  local known_units = redis.call('HGET', KEYS[3], user_id)
+  local mine = tonumber(known_units or 0)
   if mine == 0 and (waiting or taken >= total) then return 3 end
   if is_new then return 13 end
   if invited_only and redis.call('SISMEMBER', KEYS[5], user_id) == 0 then return 10 end
@@ -79,7 +82,13 @@ local function admit(claim_id, user_id, units, address, is_new)
   taken = taken + units
   redis.call('HSET', KEYS[2], claim_id, units .. '|' .. now .. '|' .. user_id)
   redis.call('HSET', KEYS[3], user_id, mine + units)
-  redis.call('RPUSH', KEYS[7], user_id)
+  if not known_units then
+    room = room or (tonumber(sale[16]) or math.huge) - redis.call('LLEN', KEYS[7])
+    if room > 0 then
+      redis.call('RPUSH', KEYS[7], user_id)
+      room = room - 1
+    end
+  end
   return 1
 end
 

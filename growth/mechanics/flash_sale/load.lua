@@ -22,6 +22,8 @@ local taken = 0
 local units = redis.call('HVALS', KEYS[3])
 for i = 1, #units do taken = taken + tonumber(units[i]) end
 redis.call('HSET', KEYS[1], 'taken', taken)
+local kept = redis.call('HGET', KEYS[1], 'winners_kept')
+if kept then redis.call('LTRIM', KEYS[6], 0, kept - 1) end
 -- A sale that closed long ago is known for an hour more: keys that end at once would be rebuilt for every claim to it.
 local expires, time = tonumber(redis.call('HGET', KEYS[1], 'expires_ms')), redis.call('TIME')
 expires = string.format('%.0f', math.max(expires, time[1] * 1000 + 3600000))

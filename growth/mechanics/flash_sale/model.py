@@ -282,6 +282,11 @@ def account_too_new(sale: Sale, registered_at: datetime | None, now: datetime) -
     return registered_at is None or now - registered_at < timedelta(seconds=seconds)
 
 
+def longest_wait(cool_down_seconds: int) -> timedelta:
+    """Say how long after a lapse a sale may still keep somebody out."""
+    return min(timedelta(seconds=cool_down_seconds * 2**MAX_COOL_DOWN_DOUBLINGS), COOL_DOWN_FORGIVEN_AFTER)
+
+
 def cooling_until(cool_down_seconds: int, lapses: int, last_lapsed_at: datetime) -> datetime:
     """Say when a shopper with `lapses` lapsed holds may claim again: the wait doubles with each, until forgiven."""
     wait = timedelta(seconds=cool_down_seconds * 2 ** min(lapses - 1, MAX_COOL_DOWN_DOUBLINGS))

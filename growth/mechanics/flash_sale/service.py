@@ -8,6 +8,7 @@ from msgspec import Struct
 from growth.mechanics.flash_sale import model, store
 from growth.mechanics.flash_sale.board import Board
 from growth.mechanics.flash_sale.claim import store as claims_store
+from growth.mechanics.flash_sale.claim.keeping import store as keeping_store
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.model import Draft, Sale
 from growth.mechanics.flash_sale.stock import Stock
@@ -19,7 +20,13 @@ from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import invalid
 from growth.shop.service import ShopService
 from growth.vocabulary.events import Event
-from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
+from growth.vocabulary.events.flash_sale import (
+    FlashSaleEnded,
+    FlashSalePaused,
+    FlashSalePublished,
+    FlashSaleResumed,
+    FlashSaleSoldOut,
+)
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -124,8 +131,10 @@ class Sales:
             if before.version != version:
                 raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
             model.check_edit(before, draft, act.now)
-            after = await store.change_sale(tx, sale_id, version, draft)
+            after = await store.change_sale(tx, sale_id, version, draft, act.now)
             assert after is not None, "locked, so nobody else changed it"
+            if after.sold_out_at != before.sold_out_at:
+                await emit(tx, FlashSaleSoldOut(at=act.now, sale_id=sale_id))
             if after.state in {"published", "paused"}:
                 await self._refuse_overlap(tx, after)
             await self._audit(tx, act, "change", before, after)
@@ -258,8 +267,9 @@ class Sales:
         registered = (await self._shop.registered_at([user_id])).get(user_id)
         cooling_until = None
         seconds = sale.protection.cool_down_seconds
-        if seconds is not None and (lapses := await claims_store.lapses_of(self._database, user_id)) is not None:
-            cooling_until = model.cooling_until(seconds, *lapses)
+        if seconds is not None and (lapses := await keeping_store.lapses_of(self._database, [user_id])):
+            ((_, count, last_lapsed_at),) = lapses
+            cooling_until = model.cooling_until(seconds, count, last_lapsed_at)
         invited = await store.is_allowed(self._database, sale_id, user_id)
         standing = model.Standing(
             units=held,

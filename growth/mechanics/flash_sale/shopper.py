@@ -1,4 +1,8 @@
-"""What the room knows of one shopper: told, erased, merged."""
+"""What the room knows of one shopper: told, erased, merged.
+
+Redis follows the commit: `Loader.rename_shopper` empties it of the former id, and the reconciler sees to it if that was
+not heard.
+"""
 
 from datetime import datetime
 

@@ -2,6 +2,26 @@
 
 All keys of a sale carry the hash tag `{sale_id}`, so each script runs on one node. Written only by the scripts beside
 this file; nothing ever writes a count from Postgres over a live one.
+
+What Redis holds of a sale is told after each commit and, since Redis may be away just then, compared again and again by
+`claim/loading.py` and `claim/names.py` for as long as the keys live:
+
+=============  =====================================  ================================================================
+key            told                                   compared with
+=============  =====================================  ================================================================
+sale           an edit, pause, resume, end, of a      `sales`, by its version (state, window, total, limit, draw,
+               sale or with its series; a draw        protection)
+sale: taken    by the scripts, with each claim        the units of `claims` and of `shoppers`, while both stand still
+claims         won; given back, lapsed, closed,       `claims`: id, units and shopper
+               taken back by an operator; paid late;
+               refunded; won in a draw
+shoppers       with their claims                      `holdings`: units; who is unknown there is forgotten here
+winners        with their claims                      the shoppers who hold units, each once
+cooldowns      a hold lapsed; a payment forgave       `lapses`, and the seconds that the sale asks for
+allowed        an invitation                          `allowed`
+all by name    an erasure, a merge                    each of the above, by name
+pace           never: Redis' own, as limits are       nothing; an entry means nothing once its time is over
+=============  =====================================  ================================================================
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -16,17 +36,21 @@ from growth.plumbing.lua import Argument, Script
 from growth.plumbing.redis import OUTSIDE_FAILING, AnyRedis, unavailable
 from growth.vocabulary.clock import from_milliseconds, to_milliseconds
 
-KEYS_KEPT_AFTER_CLOSE = timedelta(days=2)
+KEYS_KEPT_AFTER_CLOSE = timedelta(hours=2)
+"""Holds made in the last second may live an hour; after that nobody returns. So long are they compared."""
 LOAD_LOCK_MILLISECONDS = 2_000
 """Kept page by page; so long does a sale stand still when the process that rebuilds it dies."""
 GATHERED_KEPT_MILLISECONDS = 120_000
 SCAN_COUNT = 1_000
 EPOCH = from_milliseconds(0)
+MAX_WINNERS = 20_000
+"""Winners that a process remembers of a sale; Redis lists one more, and then no more: a longer list nobody reads."""
 MAX_WINNERS_A_GLANCE = 5_000
 WAIT_UNIT = 16
 """Replies of `claim.lua` carry the seconds to wait above the lowest four bits."""
 
 LIVE_NAMES = ("claims", "shoppers", "cooldowns", "allowed", "winners")
+ALL_NAMES = ("sale", *LIVE_NAMES, "pace")
 
 CLAIM = Script.beside(__file__, "claim.lua")
 SETTLE = Script.beside(__file__, "settle.lua")
@@ -114,11 +138,48 @@ def _fields(sale: Sale) -> list[Argument]:
         "address_gap_ms": address_gap,
         "address_burst": address_burst,
         "expires_ms": to_milliseconds(sale.closes_at + KEYS_KEPT_AFTER_CLOSE),
+        "winners_kept": MAX_WINNERS + 1,
     }
     return [part for pair in fields.items() for part in pair]
 
 
-class Stock:
+class Face:
+    """How the room speaks to Redis. Raises `Unavailable` when Redis does not answer: what was asked may yet be done."""
+
+    def __init__(self, redis: AnyRedis) -> None:
+        self.redis = redis
+
+    @staticmethod
+    def _keys(sale_id: str, *names: str) -> list[str]:
+        return [f"flash_sale:{{{sale_id}}}:{name}" for name in names]
+
+    async def _run(self, script: Script, keys: list[str], args: Sequence[Argument]) -> list[Any]:
+        try:
+            reply = await script(self.redis, keys, args)
+        except OUTSIDE_FAILING as error:
+            raise unavailable(error) from error
+        return reply if isinstance(reply, list) else [reply]
+
+    async def _command(self, *parts: Argument) -> Any:
+        try:
+            return await self.redis.execute_command(*parts)
+        except OUTSIDE_FAILING as error:
+            raise unavailable(error) from error
+
+    async def _hash_pages(self, sale_id: str, name: str) -> AsyncIterator[dict[str, str]]:
+        """Yield a hash in pages; what comes or goes meanwhile may be missed."""
+        (key,) = self._keys(sale_id, name)
+        cursor: int | bytes = 0
+        while True:
+            cursor, found = await self._command("HSCAN", key, cursor, "COUNT", SCAN_COUNT)
+            pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+            if page := {text(field): text(value) for field, value in pairs}:
+                yield page
+            if int(cursor) == 0:
+                return
+
+
+class Stock(Face):
     """The gate of every sale. Methods raise `Unavailable` when Redis does not answer: the script may yet have run."""
 
     def __init__(self, redis: AnyRedis, *, back_after_seconds: float = 0) -> None:
@@ -127,22 +188,11 @@ class Stock:
         So long do units that come back into a sold-out sale wait. Else somebody could win one at one process, ask again
         at another, and hear that all are taken.
         """
-        self._redis = redis
+        super().__init__(redis)
         self._back_after_ms = round(back_after_seconds * 1000)
 
     def _fields(self, sale: Sale) -> list[Argument]:
         return [*_fields(sale), "back_after_ms", self._back_after_ms]
-
-    @staticmethod
-    def _keys(sale_id: str, *names: str) -> list[str]:
-        return [f"flash_sale:{{{sale_id}}}:{name}" for name in names]
-
-    async def _run(self, script: Script, keys: list[str], args: Sequence[Argument]) -> list[Any]:
-        try:
-            reply = await script(self._redis, keys, args)
-        except OUTSIDE_FAILING as error:
-            raise unavailable(error) from error
-        return reply if isinstance(reply, list) else [reply]
 
     async def claim(self, sale_id: str, asks: Sequence[Ask]) -> Admissions:
         """Ask the gate about a batch of claims to one sale."""
@@ -168,7 +218,7 @@ class Stock:
 
     async def configure(self, sale: Sale) -> None:
         """Tell a loaded sale of an edit, a pause, an end; one not loaded learns it when it is."""
-        await self._run(CONFIGURE, self._keys(sale.sale_id, "sale"), [sale.version, *self._fields(sale)])
+        await self._run(CONFIGURE, self._keys(sale.sale_id, *ALL_NAMES), [sale.version, *self._fields(sale)])
 
     async def cool_down(self, sale_id: str, until: Mapping[str, datetime], closes_at: datetime) -> None:
         """Keep shoppers out of one sale for a while."""
@@ -213,25 +263,19 @@ class Stock:
 
     async def known_claims(self, sale_id: str) -> AsyncIterator[list[Occupied]]:
         """Yield all claims Redis knows of a sale, in pages; one that comes or goes meanwhile may be missed."""
-        (key,) = self._keys(sale_id, "claims")
-        cursor: int | bytes = 0
-        while True:
-            cursor, found = await self._command("HSCAN", key, cursor, "COUNT", SCAN_COUNT)
-            pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
+        async for found in self._hash_pages(sale_id, "claims"):
             page = []
-            for claim_id, value in pairs:
-                units, held_ms, user_id = _text(value).split("|", 2)
-                page.append(Occupied(_text(claim_id), user_id, int(units), from_milliseconds(int(held_ms))))
-            if page:
-                yield page
-            if int(cursor) == 0:
-                return
+            for claim_id, value in found.items():
+                units, held_ms, user_id = value.split("|", 2)
+                page.append(Occupied(claim_id, user_id, int(units), from_milliseconds(int(held_ms))))
+            yield page
 
-    async def units_of(self, sale_id: str, claim_ids: Sequence[str]) -> list[int]:
-        """Return the units each claim occupies as Redis knows it, 0 for one it does not."""
+    async def claims_of(self, sale_id: str, claim_ids: Sequence[str]) -> list[tuple[int, str]]:
+        """Return the units that each claim occupies as Redis knows it, and whose it is; (0, "") for one it does not."""
         (key,) = self._keys(sale_id, "claims")
         found = await self._command("HMGET", key, *claim_ids)
-        return [0 if value is None else int(_text(value).partition("|")[0]) for value in found]
+        parts = ["0||" if value is None else text(value) for value in found]
+        return [(int(units), user_id) for units, _, user_id in (part.split("|", 2) for part in parts)]
 
     async def is_loaded(self, sale_id: str) -> bool:
         """Say whether Redis knows the sale."""
@@ -251,7 +295,7 @@ class Stock:
     async def unlock_load(self, sale_id: str, token: str) -> None:
         """Give the lock back; another's is left alone."""
         (key,) = self._keys(sale_id, "loading")
-        if _text(await self._command("GET", key) or "") == token:
+        if text(await self._command("GET", key) or "") == token:
             await self._command("DEL", key)
 
     async def gather_claims(self, sale_id: str, generation: int, claims: Iterable[Occupied]) -> None:
@@ -286,16 +330,11 @@ class Stock:
         )
         return bool(done)
 
-    async def _command(self, *parts: Argument) -> Any:
-        try:
-            return await self._redis.execute_command(*parts)
-        except OUTSIDE_FAILING as error:
-            raise unavailable(error) from error
-
 
 def _flat(claims: Iterable[Occupied]) -> list[Argument]:
     return [part for c in claims for part in (c.claim_id, c.user_id, c.units, to_milliseconds(c.held_at))]
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """Return a reply of Redis as text, whichever way the client decodes."""
     return value.decode() if isinstance(value, bytes) else value

@@ -137,14 +137,18 @@ async def page_of_sales(
     return [_sale(row) for row in rows]
 
 
-async def change_sale(tx: Tx, sale_id: str, version: int, draft: Draft) -> Sale | None:
-    """Write an operator's edit if nobody edited since `version`; None if somebody did."""
+async def change_sale(tx: Tx, sale_id: str, version: int, draft: Draft, now: datetime) -> Sale | None:
+    """Write an operator's edit if nobody edited since `version`; None if somebody did.
+
+    One that leaves no unit over sells the sale out.
+    """
     row = await tx.fetchrow(
         """
         UPDATE flash_sale.sales
         SET title = $3, sku = $4, price_fen = $5, list_price_fen = $6, units_total = $7, max_per_shopper = $8,
             opens_at = $9, closes_at = $10, hold_seconds = $11, late_payment = $12, refund_returns_units = $13,
-            reminder_lead_seconds = $14, protection = $15, version = version + 1
+            reminder_lead_seconds = $14, protection = $15, version = version + 1,
+            sold_out_at = CASE WHEN taken = $7 THEN coalesce(sold_out_at, $16) ELSE sold_out_at END
         WHERE sale_id = $1
           AND version = $2
           AND state <> 'ended'
@@ -168,6 +172,7 @@ async def change_sale(tx: Tx, sale_id: str, version: int, draft: Draft) -> Sale 
         draft.refund_returns_units,
         draft.reminder_lead_seconds,
         draft.protection,
+        now,
     )
     return None if row is None else _sale(row)
 

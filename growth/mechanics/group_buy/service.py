@@ -1,6 +1,6 @@
 """What operators do with campaigns. Each write is one transaction with its audit entry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -133,35 +133,45 @@ class GroupBuys:
 
     async def publish(self, act: Act, group_buy_id: str) -> GroupBuy:
         """Show a draft to shoppers. Raises `Refusal` 409 if its window is over."""
-        before = await self.find(group_buy_id)
-        if before.closes_at <= act.now:
-            raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
-        event = GroupBuyPublished(
-            at=act.now,
-            group_buy_id=group_buy_id,
-            sku=before.sku,
-            opens_at=before.opens_at,
-            closes_at=before.closes_at,
-        )
-        return await self._move(act, group_buy_id, ("draft",), "published", "publish", event)
+
+        def published(after: GroupBuy) -> Event:
+            if after.closes_at <= act.now:
+                raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
+            return GroupBuyPublished(
+                at=act.now,
+                group_buy_id=group_buy_id,
+                sku=after.sku,
+                opens_at=after.opens_at,
+                closes_at=after.closes_at,
+            )
+
+        return await self._move(act, group_buy_id, ("draft",), "published", "publish", published)
 
     async def pause(self, act: Act, group_buy_id: str) -> GroupBuy:
         """Stop new seats at once; what is held stays held and can be paid, and teams go on."""
         event = GroupBuyPaused(at=act.now, group_buy_id=group_buy_id)
-        return await self._move(act, group_buy_id, ("published",), "paused", "pause", event)
+        return await self._move(act, group_buy_id, ("published",), "paused", "pause", lambda _: event)
 
     async def resume(self, act: Act, group_buy_id: str) -> GroupBuy:
         """Let seats be taken again."""
         event = GroupBuyResumed(at=act.now, group_buy_id=group_buy_id)
-        return await self._move(act, group_buy_id, ("paused",), "published", "resume", event)
+        return await self._move(act, group_buy_id, ("paused",), "published", "resume", lambda _: event)
 
     async def end(self, act: Act, group_buy_id: str) -> GroupBuy:
         """End a campaign for good: no new seats. Teams end at their own time, with the seats that are held or paid."""
-        return await self._move(act, group_buy_id, ("draft", "published", "paused"), "ended", "end", None)
+        states = ("draft", "published", "paused")
+        return await self._move(act, group_buy_id, states, "ended", "end", lambda after: ended(after, act.now))
 
     async def _move(
-        self, act: Act, group_buy_id: str, from_states: Sequence[str], to_state: str, action: str, event: Event | None
+        self,
+        act: Act,
+        group_buy_id: str,
+        from_states: Sequence[str],
+        to_state: str,
+        action: str,
+        told: Callable[[GroupBuy], Event],
     ) -> GroupBuy:
+        """Take a step, and tell of the campaign as it is then: locked, so nobody edits it meanwhile."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, group_buy_id)
             after = await store.move_campaign(tx, group_buy_id, from_states, to_state, act.now)
@@ -169,7 +179,7 @@ class GroupBuys:
                 detail = f"Cannot {action} a group buy that is {before.state}."
                 raise Refusal(model.WRONG_STATE, detail, state=before.state)
             await _audit(tx, act, action, before, after)
-            await emit(tx, event or ended(after, act.now))
+            await emit(tx, told(after))
         await self._board.forget()
         return after
 

@@ -56,7 +56,10 @@ class InviteMilestone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The most that one inviter earns; None for no limit. What is beyond earns nothing; the invitee loses nothing."""
+    """The most that one inviter earns; None for no limit. What is beyond earns nothing; the invitee loses nothing.
+
+    Caps count what stands: what was paid back, or taken back, leaves room for what comes, or is heard of, after it.
+    """
 
     invitees_per_day: Annotated[int, Meta(ge=1, le=MAX_CAP)] | None = None
     """Invitees that `inviter_rewards` are given for, by the day their order was received."""
@@ -92,7 +95,7 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     skus: Annotated[list[Sku], Meta(max_length=MAX_SKUS)] = []
     """Lines of these only; of everything, if empty."""
     min_order_fen: PositiveFen = 1
-    """What must have been paid for lines in scope, for an order to count as the first."""
+    """What must have been paid for lines in scope, and not paid back, for an order to count as the first."""
     invitee_rewards: Annotated[list[Reward], Meta(max_length=MAX_REWARDS)] = []
     """For the invitee, once the first order was received."""
     inviter_rewards: Annotated[list[Reward], Meta(max_length=MAX_REWARDS)] = []

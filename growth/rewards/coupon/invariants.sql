@@ -88,3 +88,9 @@ SELECT owed.order_id, owed.line_id, owed.coupon_id, owed.reason
 FROM coupon.refunds_required AS owed
 JOIN coupon.coupons AS coupon USING (coupon_id)
 WHERE coupon.order_id = owed.order_id;
+
+-- name: No coupon is locked for longer than any setting lets an order keep it
+SELECT coupon_id, order_id, locked_at
+FROM coupon.coupons
+WHERE state = 'locked'
+  AND locked_at < now() - INTERVAL '368 days';

@@ -3,19 +3,24 @@
 from datetime import timedelta
 
 import structlog
+from prometheus_client import Counter
 
 from growth.plumbing.outbox import emit
 from growth.plumbing.periodic import Turn
 from growth.rewards.coupon.ending import store
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.service import template_ended
-from growth.vocabulary.events.coupon import CouponExpired, CouponExpiring
+from growth.vocabulary.events.coupon import CouponExpired, CouponExpiring, CouponReturned
 
 log = structlog.get_logger("coupon")
+
+LAPSED = Counter("growth_coupon_locks_lapsed", "Coupons given back by orders that were neither paid nor closed.")
 
 EXPIRE_BATCH = 2_000
 """Coupons ended in one transaction, with an event each: about a tenth of a second."""
 TELL_BATCH = 2_000
+LAPSE_BATCH = 500
+"""Coupons that orders give back in one transaction for nothing more was heard of them."""
 END_BATCH = 100
 GRACE = timedelta(seconds=10)
 """An order that was placed before the end of its coupon has this long to arrive; later ones find it all the same."""
@@ -65,6 +70,31 @@ async def tell_expiring(turn: Turn) -> int:
     if soon:
         log.info("coupon.expiring", coupons=len(told), late=len(soon) - len(told))
     return len(soon)
+
+
+async def lapse_locks(turn: Turn, *, days: int) -> int:
+    """Give coupons back that orders keep which were neither paid nor closed within `days`."""
+    async with turn.transaction() as tx:
+        lapsed = await store.lapse_locks(tx, turn.now - timedelta(days=days), turn.now, LAPSE_BATCH)
+        await emit(
+            tx,
+            *[
+                CouponReturned(
+                    at=turn.now,
+                    coupon_id=one.coupon_id,
+                    template_id=one.template_id,
+                    user_id=one.user_id,
+                    order_id=one.order_id,
+                    state=one.state,
+                    valid_until=one.valid_until,
+                )
+                for one in lapsed
+            ],
+        )
+    if lapsed:
+        LAPSED.inc(len(lapsed))
+        log.info("coupon.locks_lapsed", coupons=len(lapsed), days=days)
+    return len(lapsed)
 
 
 async def end_stale_templates(turn: Turn) -> int:

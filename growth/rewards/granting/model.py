@@ -25,7 +25,7 @@ GONE = Kind("grant.coupon_gone", "No coupon of this template is left, or it is n
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much a campaign may give; what would go beyond is not given."""
+    """How much a campaign may give; what would go beyond is not given. What was taken back does not count."""
 
     max_grants: Annotated[int, Meta(ge=1, le=MAX_BUDGET)] | None = None
     """Rewards, whatever they are."""
@@ -36,7 +36,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Spent(Struct, frozen=True):
-    """What a campaign has given, on the day asked for or in all."""
+    """What a campaign has given and not taken back, on the day asked for or in all."""
 
     grants: int
     value: int

@@ -27,7 +27,7 @@ from growth.rewards.granting.model import (
     Spent,
     value_of,
 )
-from growth.rewards.granting.store import Charge, Taken
+from growth.rewards.granting.store import Charge, Returned, Taken
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import HOUSE, Currency, Transfer
 from growth.vocabulary.actors import Role
@@ -90,22 +90,18 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
     """Take grants back, each once: what was spent is owed, a coupon that was not used is voided.
 
     Points that ended unspent are with the house already, and are neither taken again nor owed.
-    A coupon that an order has is voided if the order gives it back. What is revoked does not return to its budget.
+    A coupon that an order has is voided if the order gives it back. What is taken back returns to its budget, which
+    counts what stands; a coupon that an order has does not.
     """
     if not keys:
         return []
     taken = await store.take_back(tx, keys, reason, now)
     in_coupons = [one.grant_id for one in taken if isinstance(one.reward, CouponReward)]
+    kept = set[str]()
     if in_coupons:
-        await coupons.void(tx, in_coupons, now)
-    points = {one.grant_id: one.user_id for one in taken if isinstance(one.reward, PointsReward)}
-    # What ended is with the house already.
-    ended = await ledger.ended(tx, points, now)
-    await ledger.transfer(
-        tx,
-        [transfer for one in taken for transfer in _reversals(one, reason, ended.get(one.grant_id, 0))],
-        now,
-    )
+        kept = {one.coupon_id for one in await coupons.void(tx, in_coupons, now) if one.outcome in {"locked", "used"}}
+    await store.give_back(tx, _returned([(one, 1, value_of(one.reward)) for one in taken if one.grant_id not in kept]))
+    await ledger.transfer(tx, await _taken_back(tx, taken, reason, now), now)
     await emit(
         tx,
         *[
@@ -115,6 +111,59 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
     )
     done = {one.key for one in taken}
     return [Revoked(key, "revoked" if key in done else "already") for key in keys]
+
+
+async def lower(tx: Tx, rewards: Mapping[str, Reward], reason: str, now: datetime) -> None:
+    """Take part of grants back: under each key there is no more than the reward given here from now on.
+
+    What is smaller already, was taken back or never given stays as it is. Of points and growth value alone.
+    """
+    lowered = await store.lower(tx, rewards)
+    parts = [replace(one, reward=_less(one.was, one.reward)) for one in lowered]
+    await store.give_back(tx, _returned([(part, 0, value_of(part.reward)) for part in parts]))
+    names = {one.grant_id: derived_id(one.grant_id, "lowered", str(value_of(one.reward))) for one in lowered}
+    await ledger.transfer(tx, await _taken_back(tx, parts, reason, now, names), now)
+    await emit(
+        tx,
+        *[
+            GrantingRevoked(at=now, grant_id=part.grant_id, user_id=part.user_id, reward=part.reward, reason=reason)
+            for part in parts
+        ],
+    )
+
+
+async def _taken_back(
+    tx: Tx, taken: Sequence[Taken], reason: str, now: datetime, names: Mapping[str, str] | None = None
+) -> list[Transfer]:
+    """Return the transfers that take grants, or parts of them, back. What ended is with the house already.
+
+    `names`: the id of a grant → that of the transfer, where it is not the one by which all of it is taken back.
+    """
+    points = {one.grant_id: one.user_id for one in taken if isinstance(one.reward, PointsReward)}
+    ended = await ledger.ended(tx, points, now)
+    found = [(one, transfer) for one in taken for transfer in _reversals(one, reason, ended.get(one.grant_id, 0))]
+    return [
+        replace(transfer, transfer_id=names[one.grant_id]) if names is not None else transfer for one, transfer in found
+    ]
+
+
+def _less(was: Reward, reward: Reward) -> Reward:
+    """Return what is missing from `reward` to what it was."""
+    match was, reward:
+        case PointsReward(), PointsReward():
+            return replace(was, points=was.points - reward.points)
+        case GrowthReward(), GrowthReward():
+            return replace(was, growth=was.growth - reward.growth)
+    raise AssertionError("only amounts are lowered")
+
+
+def _returned(given: Sequence[tuple[Taken, int, int]]) -> list[Returned]:
+    """Return what goes back to budgets: of each grant how many, and what value."""
+    return [
+        Returned(one.budget_id, one.granted_at, grants, value)
+        for one, grants, value in given
+        if one.budget_id is not None
+    ]
 
 
 async def set_budget(tx: Tx, budget_id: str, budget: Budget, zone: str) -> None:

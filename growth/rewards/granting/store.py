@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.plumbing.postgres import Reader, Record, Tx
-from growth.rewards.granting.model import Budget, Grant, GrantRecord, Spent
+from growth.rewards.granting.model import Budget, Grant, GrantRecord, Spent, value_of
 from growth.vocabulary.rewards import Reward
 
 _encode = msgspec.json.Encoder().encode
@@ -31,6 +31,23 @@ class Taken(Struct, frozen=True):
     reward: Reward
     reason: str
     subject: str
+    budget_id: str | None
+    granted_at: datetime
+
+
+class Returned(Struct, frozen=True):
+    """What goes back to a budget, of grants of one moment."""
+
+    budget_id: str
+    at: datetime
+    grants: int
+    value: int
+
+
+class Lowered(Taken, frozen=True):
+    """A grant that was just made smaller. `reward` is what it is now."""
+
+    was: Reward
 
 
 async def add(tx: Tx, grants: Sequence[tuple[str, Grant]], now: datetime) -> frozenset[str]:
@@ -116,13 +133,79 @@ async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> 
         FROM mine
         WHERE told.key = mine.key
           AND told.revoked_at IS NULL
-        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject
+        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
+            told.granted_at
         """,
         keys,
         reason,
         now,
     )
     return [msgspec.convert(dict(row), Taken) for row in rows]
+
+
+async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
+    """Put smaller rewards in place of what was given under their keys; return those that were larger."""
+    asked = [{"key": key, "reward": reward, "value": value_of(reward)} for key, reward in rewards.items()]
+    rows = await tx.fetch(
+        """
+        WITH mine AS MATERIALIZED (
+            SELECT told.key, told.reward AS was, asked.reward
+            FROM granting.grants AS told
+            JOIN json_to_recordset($1::json) AS asked (key text, reward jsonb, value bigint) USING (key)
+            WHERE told.outcome = 'granted'
+              AND told.revoked_at IS NULL
+              AND told.reward ->> 'type' = asked.reward ->> 'type'
+              AND coalesce(told.reward ->> 'points', told.reward ->> 'growth')::bigint
+                  > asked.value
+            ORDER BY told.key
+            FOR NO KEY UPDATE OF told
+        )
+        UPDATE granting.grants AS told
+        SET reward = mine.reward
+        FROM mine
+        WHERE told.key = mine.key
+          AND told.reward = mine.was
+          AND told.revoked_at IS NULL
+        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
+            told.granted_at, mine.was
+        """,
+        _encode(asked).decode(),
+    )
+    return [msgspec.convert(dict(row), Lowered) for row in rows]
+
+
+async def give_back(tx: Tx, returned: Sequence[Returned]) -> None:
+    """Let budgets count less: on the day of the grant where they are for each day."""
+    if not returned:
+        return
+    await tx.execute(
+        """
+        WITH back AS (
+            SELECT budget_id,
+                CASE budget.per WHEN 'day' THEN (asked.at AT TIME ZONE budget.zone)::date ELSE '-infinity' END AS day,
+                sum(asked.grants) AS grants,
+                sum(asked.value) AS value
+            FROM json_to_recordset($1::json) AS asked (budget_id uuid, at timestamptz, grants bigint, value bigint)
+            JOIN granting.budgets AS budget USING (budget_id)
+            GROUP BY 1, 2
+        ),
+        locked AS MATERIALIZED (
+            SELECT spent.budget_id, spent.day
+            FROM granting.spendings AS spent
+            JOIN back USING (budget_id, day)
+            ORDER BY spent.budget_id, spent.day
+            FOR NO KEY UPDATE OF spent
+        )
+        UPDATE granting.spendings AS spent
+        SET grants = greatest(0, spent.grants - back.grants),
+            value = greatest(0, spent.value - back.value)
+        FROM back
+        JOIN locked USING (budget_id, day)
+        WHERE spent.budget_id = back.budget_id
+          AND spent.day = back.day
+        """,
+        _encode(returned).decode(),
+    )
 
 
 async def leave(tx: Tx, keys: Sequence[str]) -> None:

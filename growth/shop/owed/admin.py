@@ -1,5 +1,6 @@
 """Operators' HTTP of what must be paid back."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -7,22 +8,15 @@ from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from growth.plumbing.http import (
-    DEFAULT_PAGE,
-    MAX_CSV_ROWS,
-    Cursor,
-    Limit,
-    Page,
-    decode_cursor,
-    listed,
-    wants_csv,
-)
+from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page
+from growth.plumbing.listing import listed_by
 from growth.plumbing.operators import requires
 from growth.shop.owed.model import RefundRequired
 from growth.shop.owed.service import RefundsRequired
 from growth.vocabulary.actors import Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 
+Position = tuple[datetime, str, str]
 StateFilter = Annotated[
     Literal["open", "settled"] | None, QueryParameter(name="state", description="Only in this state.")
 ]
@@ -47,17 +41,13 @@ async def list_refunds_required(
 ) -> Response[Page[RefundRequired]]:
     """One entry a line, whichever rooms found it out; found last first. `settled` once the shop told the refund.
 
-    With `Accept: text/csv` up to 10,000 rows as a file that spreadsheets open safely.
+    With `Accept: text/csv` all of it as a file that spreadsheets open safely.
     """
-    as_csv = wants_csv(request)
-    found = await refunds_required.page(
-        state=only,
-        order_id=order_id,
-        user_id=user_id,
-        before=decode_cursor(cursor, tuple[datetime, str, str]),
-        limit=MAX_CSV_ROWS if as_csv else limit + 1,
-    )
-    return listed(found, RefundRequired, limit, lambda one: (one.found_at, one.order_id, one.line_id), as_csv=as_csv)
+
+    async def read(before: Position | None, most: int) -> Sequence[RefundRequired]:
+        return await refunds_required.page(state=only, order_id=order_id, user_id=user_id, before=before, limit=most)
+
+    return await listed_by(request, cursor, limit, RefundRequired, ("found_at", "order_id", "line_id"), Position, read)
 
 
 router = Router(path="/admin/v1", route_handlers=[list_refunds_required], tags=["Operators: orders"])

@@ -72,7 +72,7 @@ class CouponUsed(CouponEvent, frozen=True, kw_only=True, tag="coupon.used"):
 
 
 class CouponReturned(CouponEvent, frozen=True, kw_only=True, tag="coupon.returned"):
-    """The order that had the coupon was closed unpaid, was paid without it, or was paid back."""
+    """The order that had the coupon was closed unpaid, paid without it or paid back, or was unpaid for days."""
 
     order_id: str
     state: str

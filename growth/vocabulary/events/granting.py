@@ -24,4 +24,4 @@ class GrantingGranted(GrantingEvent, frozen=True, kw_only=True, tag="granting.gr
 
 
 class GrantingRevoked(GrantingEvent, frozen=True, kw_only=True, tag="granting.revoked"):
-    """A reward was taken back; points that were spent by then are owed."""
+    """A reward was taken back, or the part of it that is told; points that were spent by then are owed."""

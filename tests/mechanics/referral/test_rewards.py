@@ -2,19 +2,23 @@
 
 import asyncio
 import itertools
+import random
 from datetime import timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from growth.mechanics.referral import periodic
 from growth.mechanics.referral.model import Caps
 from growth.mechanics.referral.service import program_at
-from growth.rewards.granting.model import Budget
+from growth.rewards.granting.model import Budget, Spent
+from growth.rewards.granting.service import spent
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
-from growth.vocabulary.rewards import PointsReward
+from growth.vocabulary.rewards import GrowthReward, MakeUpCardReward, PointsReward
 from tests.mechanics.referral.conftest import (
     PRICE_FEN,
     Anybody,
@@ -70,7 +74,82 @@ async def test_any_order_of_arrival_ends_alike(room: Room) -> None:
         events = [paid(bob, name), received(name), refunded(name, PRICE_FEN // 2, units=0)]
         for place in order:
             await room.tells(events[place])
-        assert (await room.points(ann), await room.totals(ann)) == (10, (0, 0, 1))
+        # Half was kept, so half is given.
+        assert (await room.points(ann), await room.points(bob), await room.totals(ann)) == (5, 5, (0, 0, 1))
+
+
+async def test_returning_all_but_a_trifle_keeps_no_more_than_a_trifle_of_the_reward(room: Room) -> None:
+    await room.program(min_order_fen=5_000)
+    for bob, back_fen, points in (("b1", 4_000, 0), ("b2", 4_999, 0), ("b3", 0, 10)):
+        await room.binds(bob, f"of-{bob}")
+        await room.buys(bob, amount_fen=5_000)
+        if back_fen:
+            await room.refunds(f"o-{bob}", back_fen, units=0)
+        assert (await room.points(bob), await room.points(f"of-{bob}")) == (points, points)
+        assert await room.totals(f"of-{bob}") == ((0, 0, 1) if points else (1, 0, 0))
+
+
+async def test_a_reward_follows_the_share_that_was_kept_refund_by_refund(room: Room) -> None:
+    program = await room.program(
+        inviter_rewards=[PointsReward(points=10), GrowthReward(growth=1), MakeUpCardReward(cards=1)],
+        budget=Budget(max_value=1_000),
+    )
+    await room.binds("bob", "ann")
+    await room.buys("bob", "o1", amount_fen=10_000)
+    for number, (back_fen, points) in enumerate([(1, 9), (4_999, 5), (4_000, 1)], start=1):
+        await room.refunds("o1", back_fen, units=0, number=number)
+        assert (await room.points("ann"), await room.points("bob")) == (points, points)
+    # A card cannot be parted; of one growth value nothing is left.
+    held = await ledger.balances(room.database, "ann")
+    assert {currency.value: one.posted for currency, one in held.items() if one.posted} == {
+        "points": 1,
+        "make_up_card": 1,
+    }
+    assert (await spent(room.database, [program.program_id], now()))[program.program_id].value == 3
+    await room.refunds("o1", 1_000, units=1, number=4)
+    assert (await room.points("ann"), await room.points("bob")) == (0, 0)
+    assert (await spent(room.database, [program.program_id], now()))[program.program_id] == Spent(0, 0)
+
+
+def stories() -> list[tuple[int, int, int, list[tuple[str, int]]]]:
+    """Of orders: what was paid, what must be kept, what was, and what is told in which order."""
+    found = []
+
+    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.integers(1, 20_000),
+        st.integers(1, 12_000),
+        st.lists(st.integers(1, 9_000), max_size=4),
+        st.randoms(use_true_random=False),
+    )
+    def collect(paid_fen: int, least_fen: int, backs: list[int], chance: random.Random) -> None:
+        left, told = paid_fen, [("paid", 0), ("received", 0)]
+        for back in backs:
+            if back <= left:
+                left -= back
+                told.append(("refunded", back))
+        chance.shuffle(told)
+        found.append((paid_fen, least_fen, left, told))
+
+    collect()
+    return found
+
+
+async def test_whatever_is_heard_first_a_reward_is_the_share_that_was_kept(room: Room) -> None:
+    for number, (paid_fen, least_fen, left, told) in enumerate(stories()):
+        program = await room.program(min_order_fen=least_fen, inviter_rewards=[PointsReward(points=77)])
+        bob, ann, order = f"bob{number}", f"ann{number}", f"o{number}"
+        await room.binds(bob, ann)
+        for place, (what, back) in enumerate(told):
+            event = {
+                "paid": paid(bob, order, amount_fen=paid_fen),
+                "received": received(order),
+                "refunded": refunded(order, back, units=0, number=place),
+            }[what]
+            await room.tells(event)
+        expected = 77 * left // paid_fen if left >= least_fen else 0
+        assert await room.points(ann) == expected, (paid_fen, least_fen, told)
+        await room.programs.end(an_act(), program.program_id)
 
 
 async def test_paid_back_whole_in_any_order_of_arrival_leaves_nothing(room: Room) -> None:
@@ -101,11 +180,11 @@ async def test_what_was_spent_is_owed_after_a_refund(room: Room) -> None:
     await room.binds("bob", "ann")
     await room.buys("bob", "o1")
 
-    spent = Transfer(
+    taken = Transfer(
         transfer_id=new_id(now()), debit="ann", credit="house/shop", currency=Currency.POINTS, amount=8, reason="t.t"
     )
     async with room.database.transaction() as tx:
-        await ledger.transfer(tx, [spent], now())
+        await ledger.transfer(tx, [taken], now())
     await room.refunds("o1")
     assert await room.points("ann") == -8
 

@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.plumbing.limits import TooManyRequests
+from growth.plumbing.redis import connect_redis
 from growth.rewards.coupon.code import model, service
 from growth.rewards.coupon.code.model import ALPHABET, CodeBatchDraft, new_codes, printed, read_code
 from growth.rewards.coupon.take.service import Taken
@@ -241,3 +243,15 @@ async def test_batches_are_listed_without_their_codes(room: Room) -> None:
     assert found == sorted(made, key=lambda batch: batch.batch_id, reverse=True)
     assert await room.codes.page(template.template_id, made[1].batch_id, 10) == [made[0]]
     assert "codes" in msgspec.to_builtins(found[0])
+
+
+async def test_with_redis_away_guesses_of_codes_stay_limited(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "TRIES_PER_SECOND", 0.0001)
+    away = connect_redis("redis://127.0.0.1:1/0", max_connections=1, answer_seconds=0.2)
+    codes = service.Codes(room.database, away, ZoneInfo("Asia/Shanghai"))
+    heard = Counter[str]()
+    for _ in range(60):
+        with pytest.raises(Refusal) as no:
+            await codes.redeem("AAAA-BBBB-CCCC-DDDD", "mallory")
+        heard[no.value.kind.code] += 1
+    assert heard["coupon.code_not_found"] == service.MAX_TRIES_AT_ONCE

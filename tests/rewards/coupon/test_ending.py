@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from growth.rewards.coupon import periodic
+from growth.rewards.coupon import periodic, shopper
 from growth.rewards.coupon.periodic import GRACE, end_stale_templates, expire_coupons, tell_expiring
 from growth.rewards.coupon.template.model import ValidForDays, ValidOnDates
 from growth.vocabulary.clock import now
-from tests.rewards.coupon.conftest import Room, an_issue, closed, line, placed
+from tests.rewards.coupon.conftest import Room, an_issue, closed, line, paid, placed
+from tests.shop import telling
 
 pytestmark = pytest.mark.anyio
 
@@ -130,3 +131,96 @@ async def test_a_template_whose_dates_are_over_ends(room: Room) -> None:
     assert [(await room.again(one)).state for one in (stale, rolling)] == ["ended", "published"]
     (told,) = await room.events("template_ended")
     assert told["template_id"] == stale.template_id
+
+
+# --- orders of which nothing more is heard ----------------------------------------------------------------------------
+
+LOCK_DAYS = 7
+LATER = timedelta(days=LOCK_DAYS, minutes=1)
+
+
+async def lapses(room: Room, days: int = LOCK_DAYS) -> int:
+    """What the clock does a moment after so many days."""
+    return await periodic.lapse_locks(room.turn(now() + timedelta(days=days, minutes=1)), days=LOCK_DAYS)
+
+
+async def test_a_coupon_of_an_order_that_is_never_closed_is_not_locked_for_ever(room: Room) -> None:
+    template = await room.template()
+    coupon, voided = await room.grants(template), await room.grants(template)
+    short = await room.grants(await room.template(validity=ValidForDays(days=3)))
+    await room.tells(placed("o1", line(coupon), line(voided, "2"), line(short, "3")))
+    await room.voids(voided)
+    assert await lapses(room, LOCK_DAYS - 1) == 0
+    assert await lapses(room) == 3
+    assert await lapses(room) == 0
+    assert await room.states(coupon, voided, short) == ["issued", "voided", "expired"]
+    returned = {told["coupon_id"]: (told["order_id"], told["state"]) for told in await room.events("returned")}
+    assert returned == {
+        coupon.coupon_id: ("o1", "issued"),
+        voided.coupon_id: ("o1", "voided"),
+        short.coupon_id: ("o1", "expired"),
+    }
+    # Free for another order of the shopper's.
+    assert await room.told(placed("o2", line(coupon))) == "applied"
+    assert await room.states(coupon) == ["locked"]
+
+
+async def test_without_the_clock_a_coupon_of_such_an_order_stays_locked(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    await room.tells(placed("o1", line(coupon)))
+    await expire_coupons(room.turn(coupon.valid_until + LATER))
+    assert await room.states(coupon) == ["locked"]
+
+
+async def test_money_that_comes_after_the_lock_lapsed_takes_the_coupon_again(room: Room) -> None:
+    template = await room.template()
+    coupon, short = await room.grants(template), await room.grants(await room.template(validity=ValidForDays(days=3)))
+    await room.tells(placed("o1", line(coupon), line(short, "2")))
+    await lapses(room)
+    assert await room.told(paid("o1", line(coupon), line(short, "2"))) == "applied"
+    assert await room.states(coupon, short) == ["used", "used"]
+    assert await room.owed() == {}
+
+
+async def test_money_that_comes_when_another_order_has_the_coupon_is_owed_back_once(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    await room.tells(placed("o1", line(coupon)))
+    await lapses(room)
+    await room.tells(paid("o2", line(coupon)))
+    assert await room.told(paid("o1", line(coupon))) == "refund_required coupon.of_other_order"
+    await room.tells(paid("o1", line(coupon)), telling.received("o1"))
+    assert len(await room.events("refund_required")) == 1
+    assert await room.owed() == {("o1", "1"): ("coupon.of_other_order", 4000)}
+
+
+async def test_an_order_that_lost_its_coupon_by_waiting_does_not_lock_it_once_more(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    event = placed("o1", line(coupon))
+    await room.tells(event)
+    await lapses(room)
+    assert await room.told(event | {"id": "told-again"}) == "rejected coupon.lock_lapsed"
+    assert await room.states(coupon) == ["issued"]
+    assert await room.told(closed("o1")) == "applied"
+    assert await room.coupon(coupon) == coupon
+
+
+async def test_a_payment_and_the_clock_at_one_instant_leave_the_coupon_used_or_owed_never_lost(room: Room) -> None:
+    template = await room.template(units_total=40)
+    coupons = [await room.grants(template) for _ in range(40)]
+    for number, coupon in enumerate(coupons):
+        await room.tells(placed(f"o{number}", line(coupon)))
+    answers = await asyncio.gather(
+        *[room.told(paid(f"o{number}", line(coupon))) for number, coupon in enumerate(coupons)],
+        *[lapses(room) for _ in range(4)],
+    )
+    assert answers[:40] == ["applied"] * 40
+    assert set(await room.states(*coupons)) == {"used"}
+
+
+async def test_the_coupon_of_an_erased_shoppers_order_lapses_as_well(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    await room.tells(placed("o1", line(coupon)))
+    async with room.database.transaction() as tx:
+        await shopper.erase(tx, "ann", "erased:1")
+    assert await lapses(room) == 1
+    assert ((await room.coupon(coupon)).state, (await room.coupon(coupon)).user_id) == ("issued", "erased:1")

@@ -224,3 +224,70 @@ async def test_without_looking_what_ended_it_is_owed_as_well(
     async with database.transaction() as tx:
         await service.revoke(tx, ["a"], "test.undone", later)
     assert (await ledger.points(database, "alice", later)).owed == 50
+
+
+# --- budgets count what stands ----------------------------------------------------------------------------------------
+
+
+async def take_back(database: Database, *keys: str) -> None:
+    async with database.transaction() as tx:
+        await service.revoke(tx, keys, "test.undone", NOON)
+
+
+async def lower(database: Database, **rewards: Any) -> None:
+    async with database.transaction() as tx:
+        await service.lower(tx, rewards, "test.lowered", NOON)
+
+
+@pytest.mark.parametrize("per", ["all", "day"])
+async def test_what_was_taken_back_returns_to_the_budget_of_its_day(database: Database, per: str) -> None:
+    budget = await put_budget(database, max_grants=2, max_value=30, per=per)
+    await give(database, a_grant("a", budget_id=budget), a_grant("b", 20, budget_id=budget))
+    assert [one.outcome for one in await give(database, a_grant("c", budget_id=budget))] == ["budget_spent"]
+    for _ in range(2):
+        await take_back(database, "a")
+        assert await service.spent(database, [budget], NOON) == {budget: Spent(1, 20)}
+    assert [one.outcome for one in await give(database, a_grant("d", budget_id=budget))] == ["granted"]
+    # Of another day, it is that day's that has room again.
+    tomorrow = NOON + timedelta(days=1)
+    await give(database, a_grant("e", budget_id=budget), now=tomorrow)
+    await take_back(database, "b")
+    assert (await service.spent(database, [budget], NOON))[budget] == Spent(1, 10)
+    assert (await service.spent(database, [budget], tomorrow))[budget] == (Spent(1, 10))
+
+
+async def test_64_grants_that_are_taken_back_at_once_leave_a_budget_whole(database: Database) -> None:
+    budget = await put_budget(database, max_grants=64)
+    await give(database, *[a_grant(str(n), budget_id=budget) for n in range(64)])
+    keys = [str(n) for n in range(64)]
+    await asyncio.gather(*[take_back(database, *keys[n::8], *keys[::-1][n::8]) for n in range(8)])
+    assert await service.spent(database, [budget], NOON) == {budget: Spent(0, 0)}
+    assert await points(database) == 0
+
+
+async def test_part_of_a_grant_is_taken_back_once_and_then_the_rest(database: Database) -> None:
+    budget = await put_budget(database, max_value=100)
+    await give(database, a_grant("a", 100, budget_id=budget))
+    for _ in range(2):
+        await lower(database, a=PointsReward(points=80))
+        assert await points(database) == 80
+        assert await service.spent(database, [budget], NOON) == {budget: Spent(1, 80)}
+    # What is smaller already, of another kind, or unknown stays as it is.
+    await lower(database, a=PointsReward(points=90), b=PointsReward(points=1))
+    await lower(database, a=GrowthReward(growth=1))
+    assert await points(database) == 80
+    await lower(database, a=PointsReward(points=1))
+    await take_back(database, "a")
+    await lower(database, a=PointsReward(points=1))
+    assert await points(database) == 0
+    assert await service.spent(database, [budget], NOON) == {budget: Spent(0, 0)}
+    rows = await database.fetch(
+        "SELECT data::jsonb AS data FROM plumbing.outbox WHERE type = 'granting.revoked' ORDER BY xid, position"
+    )
+    assert [row["data"]["reward"]["points"] for row in rows] == [20, 79, 1]
+
+
+async def test_of_a_grant_lowered_by_many_at_once_no_more_is_taken_than_was_given(database: Database) -> None:
+    await give(database, a_grant("a", 100))
+    await asyncio.gather(*[lower(database, a=PointsReward(points=left)) for left in range(20, 52)])
+    assert await points(database) == 20

@@ -1,13 +1,14 @@
 """Rebuilding a sale in Redis from Postgres, and mending it where the two differ.
 
 `load` runs when Redis does not know a sale: one process gathers all that Postgres knows under a new generation number
-and puts it in place in one step; the others wait a moment. `reconcile` runs again and again while a sale lives: it
-compares claim by claim and corrects single claims; no count is ever written over a live one.
+and puts it in place in one step; the others wait a moment. `reconcile` runs again and again while Redis holds a sale:
+it compares all that `stock.py` lists, claim by claim and name by name, and corrects the single one; no count is ever
+written over a live one.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,9 +18,10 @@ from prometheus_client import Counter
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.service import NameKeeper
 from growth.mechanics.flash_sale.claim.model import Claim
-from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale
-from growth.mechanics.flash_sale.stock import Occupied, Stock
+from growth.mechanics.flash_sale.model import Sale
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Occupied, Stock
 from growth.plumbing.postgres import Database
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.ids import new_id
@@ -29,8 +31,6 @@ log = structlog.get_logger("flash_sale.loading")
 
 PAGE = 2_000
 """Claims read and laid at once."""
-MAX_COOLING = 10_000
-"""Shoppers with lapsed holds, the latest first, that a sale remembers."""
 LOAD_WAIT_SECONDS = 2.0
 """How long others wait for a rebuild before they answer 503."""
 LOAD_POLL_SECONDS = 0.02
@@ -46,6 +46,7 @@ MAX_SUSPECTS = 100
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
 MENDED = Counter("growth_flash_sale_mended_claims", "Claims on which Redis and Postgres differed", ["how"])
+MENDED_NAMES = Counter("growth_flash_sale_mended_names", "Names on which Redis and Postgres differed", ["what"])
 LOADED = Counter("growth_flash_sale_loads", "Sales rebuilt in Redis from Postgres")
 
 
@@ -57,7 +58,8 @@ class Loader:
         self._stock = stock
         self._clock = clock
         self._suspects: dict[str, asyncio.Task[None]] = {}
-        self._unsteady: dict[str, int] = {}
+        self._unsteady: dict[str, Disagreement] = {}
+        self._names = NameKeeper(database, stock)
 
     async def load(self, sale_id: str) -> None:
         """Return when Redis knows the sale, whoever rebuilds it. Raises `Refusal` (404) and `Unavailable`."""
@@ -98,10 +100,7 @@ class Loader:
             await self._stock.gather_allowed(sale.sale_id, generation, page)
         seconds = sale.protection.cool_down_seconds
         if seconds is not None:
-            since = self._clock() - COOL_DOWN_FORGIVEN_AFTER
-            lapses = await store.recent_lapses(self._database, since, MAX_COOLING)
-            until = {user_id: sales.cooling_until(seconds, count, last) for user_id, count, last in lapses}
-            if until:
+            async for until in self._names.waits_due(seconds, self._clock()):
                 await self._stock.gather_cooling(sale.sale_id, generation, until)
 
     def suspect(self, sale_id: str) -> None:
@@ -157,16 +156,22 @@ class Loader:
             last_id = claims[-1].claim_id
             if seen is not None:
                 seen.claims += len(claims)
-            in_redis = await self._stock.units_of(sale_id, [claim.claim_id for claim in claims])
-            doubtful = [claim.claim_id for claim, units in zip(claims, in_redis, strict=True) if units != claim.units]
+            in_redis = await self._stock.claims_of(sale_id, [claim.claim_id for claim in claims])
+            right = [(claim.units, claim.user_id) for claim in claims]
+            doubtful = [
+                claim.claim_id for claim, one, other in zip(claims, right, in_redis, strict=True) if one != other
+            ]
             if doubtful:
                 # Some were given back since the page was read: what they occupy now is what Redis is told.
                 again = await store.occupying(self._database, doubtful)
                 yield list(again.values())
 
     async def reconcile(self, sale_id: str, now: datetime) -> "Reconciled":
-        """Bring Redis to what Postgres says, claim by claim."""
+        """Bring Redis to what Postgres says: claim by claim, name by name, then what operators decided."""
         if not await self._stock.is_loaded(sale_id):
+            return Reconciled(0, 0)
+        sale = await sales_store.find_sale(self._database, sale_id)
+        if sale is None:
             return Reconciled(0, 0)
         changed = {"given_back": 0, "taken": 0}
         seen, unknown = Seen(), list[Occupied]()
@@ -181,40 +186,89 @@ class Loader:
             known = await store.occupying(self._database, [claim.claim_id for claim in unknown])
             stranded = [claim for claim in unknown if claim.claim_id not in known]
             changed["given_back"] += await self._stock.give_up(sale_id, stranded)
+        crowd = await self._names.shoppers(sale_id)
         mended = sum(changed.values())
         if mended:
             for how, count in changed.items():
                 MENDED.labels(how).inc(count)
             log.warning("flash_sale.mended", sale_id=sale_id, **changed)
         elif before == (await self._stock.glance(sale_id, 0, want_winners=False)).taken and before is not None:
-            await self._check_sums(sale_id, before - seen.units)
-        return Reconciled(mended, seen.claims)
+            await self._check_sums(sale_id, Disagreement(before - seen.units, before - crowd.units, crowd.odd))
+        names, names_seen = await self._mend_names(sale, now)
+        # Last: a sale that was drawn opens to all only when its winners are known.
+        await self._stock.configure(sale)
+        return Reconciled(mended + names, seen.claims + crowd.names + names_seen)
+
+    async def _mend_names(self, sale: Sale, now: datetime) -> tuple[int, int]:
+        invited, invited_seen = await self._names.allowed(sale)
+        kept_out, kept_out_seen = await self._names.waits(sale, now)
+        if invited or kept_out:
+            MENDED_NAMES.labels("allowed").inc(invited)
+            MENDED_NAMES.labels("cooldowns").inc(kept_out)
+            log.warning("flash_sale.names_mended", sale_id=sale.sale_id, allowed=invited, cooldowns=kept_out)
+        return invited + kept_out, invited_seen + kept_out_seen
 
     async def _wait_for_late_claims(self) -> None:
         await asyncio.sleep(SECOND_LOOK_SECONDS)
 
-    async def _check_sums(self, sale_id: str, off_by: int) -> None:
+    async def _check_sums(self, sale_id: str, found: "Disagreement") -> None:
         """Forget a sale in Redis whose own keys disagree (some were evicted or deleted): it is rebuilt when next asked.
 
         Claims come and go while they are read, so only a difference that stands still twice counts.
         """
-        if off_by and self._unsteady.get(sale_id) == off_by:
-            log.error("flash_sale.keys_disagree", sale_id=sale_id, off_by=off_by)
+        before = self._unsteady.pop(sale_id, None)
+        if before is not None and found.stands_since(before):
+            log.error(
+                "flash_sale.keys_disagree",
+                sale_id=sale_id,
+                claims_off_by=found.claims_off_by,
+                shoppers_off_by=found.shoppers_off_by,
+                shoppers=len(found.odd),
+            )
             await self._stock.forget(sale_id)
-            off_by = 0
-        if off_by:
-            self._unsteady[sale_id] = off_by
-        else:
-            self._unsteady.pop(sale_id, None)
+        elif found.is_any:
+            self._unsteady[sale_id] = found
+
+    async def rename_shopper(self, user_id: str, other_id: str, now: datetime) -> None:
+        """Tell Redis, after the commit, that a shopper is called otherwise, or was erased and is an alias.
+
+        Told in each sale that Redis holds: claims move to the name that Postgres has for them, and nothing of the
+        former one stays. If Redis does not hear of it, `reconcile` finds the same, name by name.
+        """
+        for sale in await sales_store.visible_sales(self._database, now - KEYS_KEPT_AFTER_CLOSE):
+            if await self._stock.is_loaded(sale.sale_id):
+                claims = await store.live_claims_of(self._database, [sale.sale_id], [other_id])
+                await self._stock.settle(sale.sale_id, occupied(claims.get((sale.sale_id, other_id), [])))
+                await self._names.forget(sale, user_id, other_id, now)
+
+
+class Disagreement(Struct, frozen=True):
+    """How far the keys of one sale are from each other, and from Postgres."""
+
+    claims_off_by: int
+    """Units of which the sale says they are taken, less those of the claims."""
+    shoppers_off_by: int
+    odd: Mapping[str, tuple[int, int]]
+    """Shoppers who hold other units than Postgres says: in Redis, in Postgres."""
+
+    @property
+    def is_any(self) -> bool:
+        """Say whether there is one."""
+        return bool(self.claims_off_by or self.shoppers_off_by or self.odd)
+
+    def stands_since(self, before: "Disagreement") -> bool:
+        """Say whether part of it is as it was before."""
+        sums = ((self.claims_off_by, before.claims_off_by), (self.shoppers_off_by, before.shoppers_off_by))
+        return any(now and now == then for now, then in sums) or bool(self.odd.items() & before.odd.items())
 
 
 class Reconciled(Struct, frozen=True):
     """What became of a comparison."""
 
     mended: int
-    """Claims that were corrected."""
+    """Claims and names that were corrected."""
     compared: int
-    """Claims that were looked at, of both sides together."""
+    """Claims and names that were looked at, of both sides together."""
 
 
 class Seen(Struct):

@@ -13,7 +13,7 @@ from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale, cooling_until
 from growth.mechanics.flash_sale.service import ended
-from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database, Tx
@@ -26,7 +26,6 @@ LAPSE_BATCH = 500
 END_BATCH = 100
 CLOCKS_APART = timedelta(seconds=5)
 """Redis stamps a hold and Postgres ends it: never before either of them says so."""
-RECONCILED_AFTER_CLOSE = timedelta(hours=2)
 RESTS = 10
 """Times as long as comparing it takes. Reckoned, not measured: a store that stood still is no reason to rest."""
 COMPARED_IN_A_SECOND = 60_000
@@ -87,21 +86,22 @@ class Keeper:
         return loaded
 
     async def reconcile(self, turn: Turn) -> int:
-        """Compare and mend every sale that lives, one after the other; one that fails does not stop the next.
+        """Compare and mend every sale that Redis holds, one after the other; one that fails does not stop the next.
 
-        A sale with a million claims takes half a minute to compare: it then rests for five.
+        A sale with a million claims takes half a minute to compare: it then rests for five. What operators decided, a
+        sale is told even then.
         """
         mended = 0
-        sales = await sales_store.visible_sales(self._database, turn.now - RECONCILED_AFTER_CLOSE)
+        sales = await sales_store.visible_sales(self._database, turn.now - KEYS_KEPT_AFTER_CLOSE)
         rested: dict[str, float] = {}
         for sale in sales:
             rest_until = self._resting.get(sale.sale_id, 0.0)
-            if sale.opens_at > turn.now or time.monotonic() < rest_until:
-                rested[sale.sale_id] = rest_until
-                continue
             try:
+                if time.monotonic() < rest_until:
+                    rested[sale.sale_id] = rest_until
+                    await self._stock.configure(sale)
+                    continue
                 done = await self._loader.reconcile(sale.sale_id, turn.now)
-                await self._stock.configure(sale)
             except Unavailable as error:
                 log.warning("flash_sale.not_reconciled", sale_id=sale.sale_id, why=error.what)
                 continue

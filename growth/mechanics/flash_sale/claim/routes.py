@@ -71,7 +71,10 @@ async def get_claim(
 async def release_claim(
     claim_id: PathUuid, shopper: NamedDependency[Shopper], claims: NamedDependency[Claims]
 ) -> ClaimPage:
-    """The units go back on sale at once. Again: the same answer. 409 once the claim is paid."""
+    """The units go back on sale at once. Again: the same answer. 409 once the claim is paid.
+
+    429 for the 31st within an hour in one sale: that claim lapses by itself, or is paid.
+    """
     now = clock.now()
     return show(await claims.give_back(claim_id, shopper.user_id, now), now)
 

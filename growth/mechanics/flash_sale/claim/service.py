@@ -1,7 +1,8 @@
 """What shoppers and operators do with claims. The way in is `gate.py`; Redis follows each commit."""
 
+import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import Counter
@@ -16,7 +17,7 @@ from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_HELD, Claim, show
 from growth.mechanics.flash_sale.draw.service import Draws, Entry
 from growth.mechanics.flash_sale.model import Admission, Sale
-from growth.mechanics.flash_sale.stock import Ask, Stock, admission_of
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Ask, Stock, admission_of
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
@@ -39,6 +40,10 @@ MAX_AGES_WAITING = 8_192
 MAX_CLAIMS_SHOWN = 100
 MAX_LIVE_SALES = 1_000
 MAX_REGISTRATIONS_REMEMBERED = 65_536
+MAX_GIVEN_BACK = 30
+"""Claims that a shopper may give back in one sale within `GIVEN_BACK_WITHIN`: each is a row for good. The next ones end
+by themselves, or are paid. Looked at before, not under a lock: who asks at once is let through at once."""
+GIVEN_BACK_WITHIN = timedelta(hours=1)
 
 WON = Counter("growth_flash_sale_won_total", "Claims answered with units")
 
@@ -82,6 +87,9 @@ class Claims:
         """
         sale = await self.sale(sale_id)
         is_new = False
+        if self._board.now() >= sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
+            # Redis has let go of the sale; nobody has it read again claim by claim to hear what is known.
+            raise self._refused(sale, sales.ENDED)
         if sale.protection.minimum_account_age_seconds is not None:
             registered_at = self._registered.get(user_id) or await self._registrations(user_id)
             is_new = sales.account_too_new(sale, registered_at, self._board.now())
@@ -151,8 +159,17 @@ class Claims:
         return claim
 
     async def give_back(self, claim_id: str, user_id: str, now: datetime) -> Claim:
-        """Release a shopper's held claim; one already released stays so. Raises `Refusal` for a paid one."""
+        """Release a shopper's held claim; one already released stays so.
+
+        Raises `Refusal` for a paid one, and 429 for who claims and gives back again and again.
+        """
         async with self._database.transaction() as tx:
+            first = await store.given_back_before(tx, claim_id, user_id, now - GIVEN_BACK_WITHIN, MAX_GIVEN_BACK)
+            if first is not None:
+                wait_seconds = max(1, math.ceil((first + GIVEN_BACK_WITHIN - now).total_seconds()))
+                refusal = Refusal(sales.TOO_MANY, "Pay for the claim, or let it lapse.")
+                refusal.members["retry_after_seconds"] = wait_seconds
+                raise refusal
             released = await store.release(tx, [claim_id], "shopper", now, user_id)
             await after_release(tx, self._stock, released, "shopper", now)
         if released:

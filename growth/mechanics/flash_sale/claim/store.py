@@ -421,34 +421,39 @@ async def forgive(tx: Tx, user_id: str) -> bool:
     return forgiven is not None
 
 
-async def recent_lapses(reader: Reader, since: datetime, limit: int) -> list[tuple[str, int, datetime]]:
-    """Return shoppers with lapsed holds since then: user id, how many, when last; the latest come first."""
-    rows = await reader.fetch(
-        """
-        SELECT user_id, lapses, last_lapsed_at
-        FROM flash_sale.lapses
-        WHERE last_lapsed_at > $1
-        ORDER BY last_lapsed_at DESC
-        LIMIT $2
-        """,
-        since,
-        limit,
-    )
-    return [(row["user_id"], row["lapses"], row["last_lapsed_at"]) for row in rows]
-
-
-async def lapses_of(reader: Reader, user_id: str) -> tuple[int, datetime] | None:
-    """Return how many holds of a shopper lapsed, and when the last."""
-    row = await reader.fetchrow("SELECT lapses, last_lapsed_at FROM flash_sale.lapses WHERE user_id = $1", user_id)
-    return None if row is None else (row["lapses"], row["last_lapsed_at"])
-
-
 async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
     """Return the units that a shopper occupies in a sale."""
     units: int | None = await reader.fetchval(
         "SELECT units FROM flash_sale.holdings WHERE sale_id = $1 AND user_id = $2", sale_id, user_id
     )
     return units or 0
+
+
+async def given_back_before(
+    reader: Reader, claim_id: str, user_id: str, since: datetime, limit: int
+) -> datetime | None:
+    """Return when the `limit`-th claim from the last was given back, in the sale of a held one, since `since`."""
+    before: datetime | None = await reader.fetchval(
+        """
+        SELECT other.ended_at
+        FROM flash_sale.claims AS claim
+        JOIN flash_sale.claims AS other ON other.user_id = claim.user_id
+                                       AND other.sale_id = claim.sale_id
+        WHERE claim.claim_id = $1
+          AND claim.user_id = $2
+          AND claim.state = 'held'
+          AND other.release_reason = 'shopper'
+          AND other.ended_at > $3
+        ORDER BY other.ended_at DESC
+        OFFSET $4 - 1
+        LIMIT 1
+        """,
+        claim_id,
+        user_id,
+        since,
+        limit,
+    )
+    return before
 
 
 async def count_by_state(reader: Reader, sale_id: str) -> dict[str, tuple[int, int]]:

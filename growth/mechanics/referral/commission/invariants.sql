@@ -55,8 +55,15 @@ HAVING count(*) > 1;
 -- name: The first order that was kept is the one that earns
 SELECT first.invitee_id, first.level, first.order_id, earning.order_id AS earns
 FROM (
-    SELECT DISTINCT ON (invitee_id, level) invitee_id, level, order_id, state, granted_fen
+    SELECT DISTINCT ON (invitee_id, level) invitee_id, level, order_id, state, granted_fen,
+        fixed_fen * kept.fen / kept.paid_fen AS share_fen
     FROM referral.commissions
+    CROSS JOIN LATERAL (
+        SELECT sum((line ->> 'kept_fen')::bigint)::bigint AS fen,
+            sum((line ->> 'amount_fen')::bigint)::bigint AS paid_fen
+        FROM jsonb_array_elements(lines) AS line
+        WHERE (line ->> 'is_in_scope')::boolean
+    ) AS kept
     WHERE kind = 'fixed'
       AND is_kept
     ORDER BY invitee_id, level, paid_at, order_id
@@ -67,7 +74,8 @@ LEFT JOIN referral.commissions AS earning
       AND earning.kind = 'fixed'
       AND earning.amount_fen > 0
 WHERE earning.order_id IS DISTINCT FROM first.order_id
-  AND (earning.order_id IS NOT NULL OR (first.state <> 'void' AND first.granted_fen IS DISTINCT FROM 0));
+  AND (earning.order_id IS NOT NULL
+       OR (first.state <> 'void' AND first.granted_fen IS DISTINCT FROM 0 AND first.share_fen > 0));
 
 -- name: Nothing is available before its order was received and the days after that were over
 SELECT commission_id, received_at, due_at, available_at

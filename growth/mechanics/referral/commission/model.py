@@ -73,13 +73,14 @@ class Commission(Struct, frozen=True, kw_only=True):
     cap_fen: int | None = None
     """What the inviter may earn by orders paid on one day; None for no limit."""
     granted_fen: int | None = None
-    """The most it may be worth: what the cap of the day left, when it first earned."""
+    """The most it may be worth: what the cap of the day left when a fact of its order was last heard. None for no cap,
+    and before it first earned. What it no longer is worth, the day has room for again."""
     paid_at: datetime
     month: date
     """First day of the payment's month in the merchant's zone."""
     lines: list[CommissionLine]
     is_kept: bool
-    """Whether anything in scope was not paid back."""
+    """Whether enough in scope was not paid back: something, and no less than the program asks of an order."""
     amount_fen: int
     revision: int
     state: State
@@ -216,8 +217,17 @@ def gross_fen(lines: Sequence[CommissionLine], basis_points: int) -> int:
     return sum(share_fen(line.amount_fen, basis_points) for line in lines if line.is_in_scope)
 
 
-def with_facts(commission: Commission, order: Order) -> Commission:
-    """Return the commission beside the facts of its order; the amount is not touched."""
+def kept_and_paid_fen(lines: Sequence[CommissionLine]) -> tuple[int, int]:
+    """Return what was kept of the lines in scope, and what was paid for them."""
+    in_scope = [line for line in lines if line.is_in_scope]
+    return sum(line.kept_fen for line in in_scope), sum(line.amount_fen for line in in_scope)
+
+
+def with_facts(commission: Commission, order: Order, min_order_fen: int = 0) -> Commission:
+    """Return the commission beside the facts of its order; the amount is not touched.
+
+    `min_order_fen`: what the terms of a fixed sum ask of an order, and of what is kept of it.
+    """
     scope = {line.line_id for line in commission.lines if line.is_in_scope}
     lines = lines_of(order, commission.basis_points, scope)
     received_at = order.received_at
@@ -225,23 +235,23 @@ def with_facts(commission: Commission, order: Order) -> Commission:
     return replace(
         commission,
         lines=lines,
-        is_kept=any(line.kept_fen > 0 for line in lines if line.is_in_scope),
+        is_kept=kept_and_paid_fen(lines)[0] >= max(1, min_order_fen),
         received_at=received_at,
         due_at=None if received_at is None else received_at + after,
     )
 
 
-def most_fen(commission: Commission) -> int:
-    """Return what a commission is worth with nothing paid back: what it asks of its inviter's day."""
-    return commission.fixed_fen or gross_fen(commission.lines, commission.basis_points)
-
-
 def earned_fen(commission: Commission, first_order_id: str | None) -> int:
-    """Return what a commission beside its facts is worth. `first_order_id`: the invitee's first that was kept."""
+    """Return what a commission beside its facts is worth. `first_order_id`: the invitee's first that was kept.
+
+    A fixed sum follows the share that was kept: `fixed_fen * kept // paid`.
+    """
     if commission.state == "void":
         return 0
     if commission.kind == "fixed":
-        earned = commission.fixed_fen if commission.is_kept and commission.order_id == first_order_id else 0
+        kept, paid = kept_and_paid_fen(commission.lines)
+        is_first = commission.is_kept and commission.order_id == first_order_id
+        earned = commission.fixed_fen * kept // paid if is_first else 0
     else:
         earned = sum(line.commission_fen for line in commission.lines)
     return earned if commission.granted_fen is None else min(earned, commission.granted_fen)
@@ -266,6 +276,11 @@ def priced(commissions: Sequence[Commission]) -> list[Commission]:
     return [worth(one, earned_fen(one, first[one.level])) for one in commissions]
 
 
+def wanted(commissions: Sequence[Commission]) -> list[int]:
+    """Return what each commission beside its facts would be worth if no day had a cap."""
+    return [one.amount_fen for one in priced([replace(one, granted_fen=None) for one in commissions])]
+
+
 def why_changed(before: Commission, after: Commission) -> Why:
     """Say what changed the amount."""
     if after.state == "void":
@@ -274,7 +289,8 @@ def why_changed(before: Commission, after: Commission) -> Why:
         return "paid"
     if after.amount_fen > before.amount_fen:
         return "first_order"
-    return "other_first_order" if after.kind == "fixed" and after.is_kept else "refunded"
+    lost = after.kind == "fixed" and after.is_kept and after.amount_fen == 0
+    return "other_first_order" if lost else "refunded"
 
 
 def step_of(before: Commission, after: Commission, at: datetime) -> Step:
@@ -362,35 +378,3 @@ def transfer_of(step: Step) -> str | None:
     if step.state == "available":
         return change_id(step.commission_id, step.revision)
     return pending_id(step.commission_id, step.revision) if step.to_fen else None
-
-
-def because(commission: Commission) -> list[str]:
-    """Say why a commission is worth what it is worth, sentence by sentence."""
-    if commission.kind == "fixed":
-        told = [f"{commission.fixed_fen} fen for the first order of {commission.invitee_id} that was kept."]
-        if not commission.is_kept:
-            told.append("Everything in scope was paid back: nothing is left to earn by.")
-        elif commission.amount_fen == 0 and commission.state != "void":
-            told.append("Another order, paid before, is the first that was kept.")
-    else:
-        told = [f"{commission.basis_points / 100:g} % of what was paid and not paid back, line by line."]
-        told += [_line_told(line, commission.basis_points) for line in commission.lines]
-    told[0] += f" Level {commission.level}, version {commission.terms_version} of the program, in force at the payment."
-    if commission.granted_fen is not None:
-        told.append(f"The cap of {commission.cap_fen} fen a day left {commission.granted_fen} fen for it.")
-    if commission.state == "review":
-        told.append(f"It waits for a person: {', '.join(commission.review_reasons)}.")
-    elif commission.state == "void":
-        told.append(f"It was taken back for good: {commission.decision}.")
-    elif commission.state == "pending" and commission.due_at is None:
-        told.append(f"The order is not received; {commission.available_after_days} days after that it is available.")
-    return [*told, f"So it is worth {commission.amount_fen} fen."]
-
-
-def _line_told(line: CommissionLine, basis_points: int) -> str:
-    if not line.is_in_scope:
-        return f"Line {line.line_id}: {line.sku} is not covered by the program."
-    if line.refunded_units == line.units:
-        return f"Line {line.line_id}: all {line.units} units came back, 0 fen."
-    of = f"{line.amount_fen} fen paid, {line.refunded_fen} paid back"
-    return f"Line {line.line_id}: {of}: {line.kept_fen} x {basis_points} / {BASIS_POINTS} = {line.commission_fen} fen."

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 from growth.mechanics.referral.commission import store
+from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.model import pending_id
 from growth.mechanics.referral.commission.store import Due
 from growth.mechanics.referral.risk.model import Pair
@@ -72,7 +73,7 @@ class Keeper:
     async def forget_days(self, turn: Turn) -> int:
         """Forget what inviters were granted on days long past."""
         async with turn.transaction() as tx:
-            return await store.prune_days(tx, (turn.now - DAYS_KEPT).date(), PRUNE_BATCH)
+            return await caps.prune_days(tx, (turn.now - DAYS_KEPT).date(), PRUNE_BATCH)
 
 
 async def _review(tx: Tx, found: Sequence[Due], turn: Turn) -> Mapping[str, Sequence[str]]:

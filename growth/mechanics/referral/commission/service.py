@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.listing import store as listing
 from growth.mechanics.referral.commission.model import (
     Commission,
@@ -16,6 +18,7 @@ from growth.mechanics.referral.commission.model import (
     ShownState,
     VoidReason,
 )
+from growth.mechanics.referral.commission.telling.model import because
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.outbox import emit
@@ -140,11 +143,35 @@ def _event(change: Change, now: datetime) -> CommissionEvent:
     )
 
 
+async def void(tx: Tx, commissions: Sequence[Commission], reason: VoidReason, now: datetime) -> list[Commission]:
+    """Take locked commissions back for good; what was paid out of them is owed."""
+    changes = [(before, model.worth(replace(before, state="void", decision=reason), 0)) for before in commissions]
+    await book(tx, [], changes, now)
+    await emit(
+        tx,
+        *[
+            CommissionVoided(
+                at=now,
+                commission_id=after.commission_id,
+                inviter_id=after.inviter_id,
+                order_id=after.order_id,
+                amount_fen=0,
+                was_fen=before.amount_fen,
+                reason=reason,
+            )
+            for before, after in changes
+        ],
+    )
+    return [after for _, after in changes]
+
+
 class Commissions:
     """What inviters and operators ask of commissions."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, zone: ZoneInfo) -> None:
+        """`zone` is the merchant's, whose days the caps count."""
         self._database = database
+        self._zone = zone
 
     async def money(self, user_id: str, now: datetime) -> CommissionBalance:
         """Return what an inviter has: the ledger and what was paid out, of one moment."""
@@ -195,7 +222,7 @@ class Commissions:
         return CommissionExplained(
             commission=commission,
             state=commission.shown_state,
-            because=model.because(commission),
+            because=because(commission),
             movements=[_movement(step) for step in steps],
         )
 
@@ -229,21 +256,11 @@ class Commissions:
             before = await _lock(tx, commission_id)
             if before.state == "void":
                 raise Refusal(model.WRONG_STATE, "It is void already.", state=before.state)
-            after = model.worth(replace(before, state="void", decision=reason), 0)
-            await book(tx, [], [(before, after)], act.now)
+            day = before.paid_at.astimezone(self._zone).date()
+            if before.granted_fen:
+                await caps.free_room(tx, before.inviter_id, day, before.granted_fen)
+            (after,) = await void(tx, [replace(before, granted_fen=before.granted_fen and 0)], reason, act.now)
             await _audit(tx, act, "void", before, after, reason)
-            await emit(
-                tx,
-                CommissionVoided(
-                    at=act.now,
-                    commission_id=commission_id,
-                    inviter_id=after.inviter_id,
-                    order_id=after.order_id,
-                    amount_fen=0,
-                    was_fen=before.amount_fen,
-                    reason=reason,
-                ),
-            )
         return after
 
 

@@ -7,9 +7,11 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.service import book
 from growth.mechanics.referral.relation.service import relations_of
+from growth.mechanics.referral.service import terms_of
 from growth.plumbing.postgres import Tx
 from growth.vocabulary.orders import LineOutcome, Order
 
@@ -39,7 +41,7 @@ class Settlement:
             rivals = await store.lock(tx, await store.find_rivals(tx, invitee_id, order.order_id))
         if known:
             known = await store.lock(tx, [one.commission_id for one in known])
-        beside_facts = [model.with_facts(one, order) for one in [*begun, *known]]
+        beside_facts = [model.with_facts(one, order, await self._min_order_fen(tx, one)) for one in [*begun, *known]]
         after = model.priced(await self._granted(tx, [*beside_facts, *rivals]))
         changed = zip([*known, *rivals], after[len(begun) :], strict=True)
         await book(
@@ -61,16 +63,32 @@ class Settlement:
             return [one for one in begun if one.kind != "fixed"]
         return begun
 
+    async def _min_order_fen(self, tx: Tx, commission: Commission) -> int:
+        """Return what the terms in force at the payment ask of an order that earns a fixed sum."""
+        if commission.kind != "fixed":
+            return 0
+        return (await terms_of(tx, commission.program_id, commission.terms_version)).draft.min_order_fen
+
     async def _granted(self, tx: Tx, commissions: Sequence[Commission]) -> list[Commission]:
-        """Return all; those that earn for the first time under a cap of the day, with what that leaves."""
-        worth = {one.commission_id: one.amount_fen for one in model.priced(commissions)}
+        """Return all; those under a cap with what the day leaves to them, now that they are worth more or less.
+
+        The day counts what stands: what one no longer is worth is room for others, and for those that had too little
+        and of whose order something is heard later.
+        """
+        wanted = {one.commission_id: fen for one, fen in zip(commissions, model.wanted(commissions), strict=True)}
+        capped = [
+            (one.inviter_id, one.paid_at.astimezone(self._zone).date(), wanted[one.commission_id], one)
+            for one in commissions
+            if one.cap_fen is not None and wanted[one.commission_id] != (one.granted_fen or 0)
+        ]
         granted: dict[str, int] = {}
-        for one in sorted(commissions, key=lambda one: one.inviter_id):
-            if one.cap_fen is not None and one.granted_fen is None and worth[one.commission_id]:
-                day = one.paid_at.astimezone(self._zone).date()
-                granted[one.commission_id] = await store.take_room(
-                    tx, one.inviter_id, day, model.most_fen(one), one.cap_fen
-                )
+        # What gives room first, within one day.
+        for inviter_id, day, fen, one in sorted(
+            capped, key=lambda each: (*each[:2], each[2] - (each[3].granted_fen or 0))
+        ):
+            assert one.cap_fen is not None
+            room = caps.Room(counted_fen=one.granted_fen, stands_fen=one.amount_fen, asked_fen=fen, cap_fen=one.cap_fen)
+            granted[one.commission_id] = await caps.take_room(tx, inviter_id, day, room)
         return [
             replace(one, granted_fen=granted[one.commission_id]) if one.commission_id in granted else one
             for one in commissions

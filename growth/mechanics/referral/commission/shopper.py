@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from growth.mechanics.referral.commission import model, store
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.person import store as person
-from growth.mechanics.referral.commission.service import book
+from growth.mechanics.referral.commission.service import book, void
 from growth.mechanics.referral.risk.model import Reason
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Reader, Tx
@@ -42,8 +42,8 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     """Make commissions of two ids one person's: nothing lost, and one first order between them.
 
-    What the person would earn by an order of their own, or twice by one order, waits for an operator. After the
-    relations were merged, and before the ledger is.
+    What the person would earn by an order of their own, and does not have yet, is taken back; what would be earned
+    twice by one order waits for an operator. After the relations were merged, and before the ledger is.
     """
     await store.take_turn(tx, user_id)
     doubted = await person.rename(tx, old_user_id, user_id)
@@ -52,6 +52,8 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     for one in doubted:
         money[one.inviter_id, one.month] -= one.amount_fen
     await store.count_money(tx, money)
+    own = {one.commission_id: one for one in await store.lock(tx, await person.own(tx, user_id))}
+    await void(tx, list(own.values()), "self_dealing", now)
     firsts = await store.lock(tx, await store.find_rivals(tx, user_id, ""))
     await _judge_firsts(tx, firsts, now)
     await emit(
@@ -66,6 +68,7 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
                 reasons=[Reason.SAME_PERSON],
             )
             for one in doubted
+            if one.commission_id not in own
         ],
     )
 

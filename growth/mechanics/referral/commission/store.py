@@ -193,53 +193,6 @@ async def change(tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step
     assert changed == len(commissions), "locked, so nobody else changed them"
 
 
-async def take_room(tx: Tx, inviter_id: str, day: date, asked_fen: int, cap_fen: int) -> int:
-    """Return how much of `asked_fen` the inviter's day still has room for, and take it."""
-    granted: int = await tx.fetchval(
-        """
-        INSERT INTO referral.commission_days AS known (inviter_id, day, fen, granted_fen)
-        VALUES ($1, $2, least($3::bigint, $4::bigint), least($3, $4))
-        ON CONFLICT (inviter_id, day) DO UPDATE
-        SET granted_fen = greatest(0, least($3, $4 - known.fen)),
-            fen = known.fen + greatest(0, least($3, $4 - known.fen))
-        RETURNING granted_fen
-        """,
-        inviter_id,
-        day,
-        asked_fen,
-        cap_fen,
-    )
-    return granted
-
-
-async def prune_days(tx: Tx, before: date, limit: int) -> int:
-    """Forget up to `limit` days of inviters before `before`; return how many."""
-    return int(
-        await tx.fetchval(
-            """
-            WITH old AS MATERIALIZED (
-                SELECT inviter_id, day
-                FROM referral.commission_days
-                WHERE day < $1
-                ORDER BY day
-                LIMIT $2
-                FOR UPDATE SKIP LOCKED
-            ),
-            forgotten AS (
-                DELETE FROM referral.commission_days AS known
-                USING old
-                WHERE known.inviter_id = old.inviter_id
-                  AND known.day = old.day
-                RETURNING 1
-            )
-            SELECT count(*) FROM forgotten
-            """,
-            before,
-            limit,
-        )
-    )
-
-
 def _months(money: Mapping[tuple[str, date], int]) -> str:
     return _encode(
         [

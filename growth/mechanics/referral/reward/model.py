@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.referral.model import InviteMilestone, ReferralDraft
 from growth.rewards.granting.model import Grant
 from growth.vocabulary.orders import Order
-from growth.vocabulary.rewards import Reward
+from growth.vocabulary.rewards import GrowthReward, PointsReward, Reward
 
 INVITER, INVITEE = "referral.inviter", "referral.invitee"
 MILESTONE = "referral.milestone"
@@ -40,29 +41,72 @@ class HeldMilestone(Struct, frozen=True, kw_only=True):
     rewards: list[Reward]
 
 
-def counts(draft: ReferralDraft, order: Order) -> bool:
-    """Say whether a paid order can be an invitee's first: enough was paid for lines in scope, and some of it kept."""
+def kept_and_paid_fen(draft: ReferralDraft, order: Order) -> tuple[int, int]:
+    """Return what was kept of an order's lines in scope, and what was paid for them."""
     lines = [line for line in order.lines if draft.covers(line.sku)]
-    is_kept = any(line.kept_fen > 0 for line in lines)
-    return is_kept and sum(line.paid_fen for line in lines) >= draft.min_order_fen
+    return sum(line.kept_fen for line in lines), sum(line.paid_fen for line in lines)
 
 
-def rewards_of(draft: ReferralDraft, relation: HeldRelation, order_id: str, *, is_rewarded: bool) -> Iterator[Grant]:
-    """Return what both get for a valid invitee. Keys name relation and order: for another order it is given anew."""
+def counts(draft: ReferralDraft, order: Order) -> bool:
+    """Say whether a paid order can be an invitee's first: enough was paid for lines in scope, and kept of them."""
+    return kept_and_paid_fen(draft, order)[0] >= max(1, draft.min_order_fen)
+
+
+def share_of(reward: Reward, kept: int, paid: int) -> Reward | None:
+    """Return the share of a reward that was kept of its order, rounded down; None for nothing.
+
+    What cannot be parted, a coupon or a card, stays whole.
+    """
+    assert 0 < kept <= paid
+    match reward:
+        case PointsReward():
+            return replace(reward, points=share) if (share := reward.points * kept // paid) else None
+        case GrowthReward():
+            return replace(reward, growth=share) if (share := reward.growth * kept // paid) else None
+        case _:
+            return reward
+
+
+def rewards_of(
+    draft: ReferralDraft, relation: HeldRelation, order_id: str, kept: int, paid: int, *, is_rewarded: bool
+) -> Iterator[Grant]:
+    """Return what both get for a valid invitee, of whose order so much was kept of what was paid.
+
+    Keys name relation and order: for another order it is given anew.
+    """
     budget_id = relation.first_program_id if draft.budget is not None else None
+    for reason, user_id, number, reward in _promised(draft, relation, is_rewarded=is_rewarded):
+        share = share_of(reward, kept, paid)
+        if share is not None:
+            yield Grant(
+                user_id=user_id,
+                reward=share,
+                reason=reason,
+                key=_key(reason, relation, order_id, number),
+                subject=relation.relation_id,
+                budget_id=budget_id,
+            )
+
+
+def keys_of(draft: ReferralDraft, relation: HeldRelation, order_id: str, *, is_rewarded: bool) -> list[str]:
+    """Return the keys of all that both may have been given for a valid invitee."""
+    promised = _promised(draft, relation, is_rewarded=is_rewarded)
+    return [_key(reason, relation, order_id, number) for reason, _, number, _ in promised]
+
+
+def _promised(
+    draft: ReferralDraft, relation: HeldRelation, *, is_rewarded: bool
+) -> Iterator[tuple[str, str, int, Reward]]:
     sides = [(INVITEE, relation.invitee_id, draft.invitee_rewards)]
     if is_rewarded:
         sides.append((INVITER, relation.inviter_id, draft.inviter_rewards))
     for reason, user_id, rewards in sides:
         for number, reward in enumerate(rewards):
-            yield Grant(
-                user_id=user_id,
-                reward=reward,
-                reason=reason,
-                key=f"{reason}:{relation.relation_id}:{order_id}:{number}",
-                subject=relation.relation_id,
-                budget_id=budget_id,
-            )
+            yield reason, user_id, number, reward
+
+
+def _key(reason: str, relation: HeldRelation, order_id: str, number: int) -> str:
+    return f"{reason}:{relation.relation_id}:{order_id}:{number}"
 
 
 def milestone_keys(milestone_id: str, times: int, rewards: Sequence[object]) -> list[str]:

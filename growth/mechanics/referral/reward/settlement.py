@@ -9,12 +9,12 @@ import msgspec
 from growth.mechanics.referral.model import Terms
 from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.mechanics.referral.reward import model, store
-from growth.mechanics.referral.reward.model import HeldRelation, counts, milestone_keys, rewards_of
+from growth.mechanics.referral.reward.model import HeldRelation, counts, keys_of, milestone_keys, rewards_of
 from growth.mechanics.referral.service import program_at, terms_of
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
 from growth.rewards.granting.model import Grant
-from growth.rewards.granting.service import grant, revoke
+from growth.rewards.granting.service import grant, lower, revoke
 from growth.vocabulary.events.referral import (
     ReferralInviteeBought,
     ReferralInviteeLost,
@@ -55,9 +55,23 @@ class Settlement:
         terms = await terms_of(tx, relation.first_program_id, relation.first_version)
         if not counts(terms.draft, order):
             await lose(tx, relation, order.order_id, model.REFUNDED, now)
-        elif order.received_at is not None and not relation.is_valid:
+        elif relation.is_valid:
+            await self._follow(tx, relation, terms, order, now)
+        elif order.received_at is not None:
             await self._validate(tx, relation, terms, order, order.received_at, now)
         return []
+
+    async def _follow(self, tx: Tx, relation: HeldRelation, terms: Terms, order: Order, now: datetime) -> None:
+        """Bring what was given to the share of the order that was kept."""
+        kept, paid = model.kept_and_paid_fen(terms.draft, order)
+        if kept == paid:
+            return
+        assert relation.first_order_id is not None
+        named = (terms.draft, relation, relation.first_order_id)
+        left = {one.key: one.reward for one in rewards_of(*named, kept, paid, is_rewarded=relation.is_rewarded)}
+        gone = [key for key in keys_of(*named, is_rewarded=relation.is_rewarded) if key not in left]
+        await revoke(tx, gone, model.REFUNDED, now)
+        await lower(tx, left, model.REFUNDED, now)
 
     async def _claim(
         self, tx: Tx, relations: Sequence[HeldRelation], order: Order, paid_at: datetime, now: datetime
@@ -100,7 +114,9 @@ class Settlement:
         assert valid is not None, "the relation is locked, and was not valid"
         draft = terms.draft
         is_rewarded = bool(draft.inviter_rewards) and await store.take_caps(tx, relation, draft.caps, day)
-        await grant(tx, list(rewards_of(draft, relation, order.order_id, is_rewarded=is_rewarded)), now)
+        kept, paid = model.kept_and_paid_fen(draft, order)
+        given = rewards_of(draft, relation, order.order_id, kept, paid, is_rewarded=is_rewarded)
+        await grant(tx, list(given), now)
         await emit(
             tx,
             ReferralInviteeValid(
@@ -123,8 +139,7 @@ async def lose(tx: Tx, relation: HeldRelation, order_id: str, reason: str, now: 
     valid = await store.lose(tx, relation, order_id)
     if relation.is_valid:
         draft = (await terms_of(tx, relation.first_program_id, relation.first_version)).draft
-        given = rewards_of(draft, relation, order_id, is_rewarded=relation.is_rewarded)
-        await revoke(tx, [one.key for one in given], reason, now)
+        await revoke(tx, keys_of(draft, relation, order_id, is_rewarded=relation.is_rewarded), reason, now)
     await emit(
         tx,
         ReferralInviteeLost(

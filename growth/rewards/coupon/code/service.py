@@ -40,7 +40,9 @@ class Codes:
     def __init__(self, database: Database, redis: AnyRedis, zone: ZoneInfo) -> None:
         self._database = database
         self._zone = zone
-        self._tries = Limiter(redis, "coupon_code", per_second=TRIES_PER_SECOND, burst=MAX_TRIES_AT_ONCE)
+        self._tries = Limiter(
+            redis, "coupon_code", per_second=TRIES_PER_SECOND, burst=MAX_TRIES_AT_ONCE, guards_secrets=True
+        )
 
     async def make(
         self, act: Act, template_id: str, draft: CodeBatchDraft, key: str | None, content: bytes

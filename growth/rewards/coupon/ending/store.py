@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
+from msgspec import Struct
+
 from growth.plumbing.postgres import Tx
-from growth.rewards.coupon.model import Coupon
+from growth.rewards.coupon.model import Coupon, CouponState
 from growth.rewards.coupon.store import coupon_of
 
 
@@ -63,3 +65,46 @@ async def mark_expiring(tx: Tx, now: datetime, limit: int) -> list[Coupon]:
         limit,
     )
     return [coupon_of(row) for row in rows]
+
+
+class Lapsed(Struct, frozen=True):
+    """A coupon that its order gave back, for nothing more was heard of it."""
+
+    coupon_id: str
+    template_id: str
+    user_id: str
+    order_id: str
+    state: CouponState
+    valid_until: datetime
+
+
+async def lapse_locks(tx: Tx, locked_before: datetime, now: datetime, limit: int) -> list[Lapsed]:
+    """Give coupons back that orders locked before `locked_before`, and have neither paid nor given back since."""
+    rows = await tx.fetch(
+        """
+        WITH due AS MATERIALIZED (
+            SELECT coupon_id, order_id
+            FROM coupon.coupons
+            WHERE state = 'locked'
+              AND locked_at < $1
+            ORDER BY locked_at
+            LIMIT $3
+            FOR NO KEY UPDATE SKIP LOCKED
+        )
+        UPDATE coupon.coupons AS coupon
+        SET state = CASE
+                WHEN coupon.revoked_at IS NOT NULL THEN 'voided'
+                WHEN coupon.valid_until <= $2 THEN 'expired'
+                ELSE 'issued' END,
+            ended_at = CASE WHEN coupon.revoked_at IS NOT NULL OR coupon.valid_until <= $2 THEN $2 END,
+            lapsed_order_id = due.order_id, order_id = NULL, locked_at = NULL
+        FROM due
+        WHERE coupon.coupon_id = due.coupon_id
+          AND coupon.state = 'locked'
+        RETURNING coupon.coupon_id, coupon.template_id, coupon.user_id, due.order_id, coupon.state, coupon.valid_until
+        """,
+        locked_before,
+        now,
+        limit,
+    )
+    return [Lapsed(**dict(row)) for row in rows]

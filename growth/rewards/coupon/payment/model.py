@@ -15,6 +15,7 @@ OF_OTHER_SHOPPER = "coupon.of_other_shopper"
 VOIDED = "coupon.voided"
 NOT_YET_VALID = "coupon.not_yet_valid"
 EXPIRED = "coupon.expired"
+LOCK_LAPSED = "coupon.lock_lapsed"
 
 
 class Standing(Struct, frozen=True):
@@ -22,6 +23,8 @@ class Standing(Struct, frozen=True):
 
     coupon: Coupon
     stays_used: bool
+    lapsed_order_id: str | None = None
+    """The order that last had it, and lost it for it was neither paid nor closed for days."""
 
 
 class Verdict(Struct, frozen=True):
@@ -50,7 +53,13 @@ def decide(
         return _paid(order, lines, standing.coupon, owed) if keeps else GIVE_BACK if has else NOTHING
     if order.closed_at is not None:
         return GIVE_BACK if has else NOTHING
-    return NOTHING if has else _placed(order, standing.coupon, now)
+    if has:
+        return NOTHING
+    return (
+        Verdict(code=LOCK_LAPSED)
+        if standing.lapsed_order_id == order.order_id
+        else _placed(order, standing.coupon, now)
+    )
 
 
 def _paid(order: Order, lines: Sequence[OrderLine], coupon: Coupon, owed: Mapping[str, str]) -> Verdict:

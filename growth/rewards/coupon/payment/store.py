@@ -14,7 +14,7 @@ async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> di
         """
         SELECT coupon.coupon_id, coupon.template_id, coupon.user_id, coupon.state, coupon.source, coupon.reason,
             coupon.issued_at, coupon.valid_from, coupon.valid_until, coupon.order_id, coupon.locked_at, coupon.used_at,
-            coupon.paid_fen, coupon.revoked_at, coupon.ended_at, template.after_refund
+            coupon.paid_fen, coupon.revoked_at, coupon.ended_at, template.after_refund, coupon.lapsed_order_id
         FROM (
             SELECT coupon_id
             FROM unnest($1::uuid[]) AS named (coupon_id)
@@ -34,7 +34,8 @@ async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> di
     for row in rows:
         fields = dict(row)
         stays_used = fields.pop("after_refund") == "stay_used"
-        found[row["coupon_id"]] = Standing(Coupon(**fields), stays_used)
+        lapsed_order_id = fields.pop("lapsed_order_id")
+        found[row["coupon_id"]] = Standing(Coupon(**fields), stays_used, lapsed_order_id)
     return found
 
 

@@ -1,6 +1,6 @@
 """What operators do with templates. Each write is one transaction with its audit entry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -123,31 +123,41 @@ class Templates:
 
     async def publish(self, act: Act, template_id: str) -> CouponTemplate:
         """Let coupons of a draft be given. Raises `Refusal` 409 if they would be over already."""
-        before = await self.find(template_id)
-        if term_of(before, act.now) is None:
-            raise Refusal(model.WRONG_STATE, "Its dates are over; change validity first.")
-        event = CouponTemplatePublished(
-            at=act.now, template_id=template_id, title=before.title, claimable=before.claimable
-        )
-        return await self._move(act, template_id, ("draft",), "published", "publish", event)
+
+        def published(after: CouponTemplate) -> Event:
+            if term_of(after, act.now) is None:
+                raise Refusal(model.WRONG_STATE, "Its dates are over; change validity first.")
+            return CouponTemplatePublished(
+                at=act.now, template_id=template_id, title=after.title, claimable=after.claimable
+            )
+
+        return await self._move(act, template_id, ("draft",), "published", "publish", published)
 
     async def pause(self, act: Act, template_id: str) -> CouponTemplate:
         """Stop new coupons at once, also those that campaigns grant; what shoppers have is as good as before."""
         event = CouponTemplatePaused(at=act.now, template_id=template_id)
-        return await self._move(act, template_id, ("published",), "paused", "pause", event)
+        return await self._move(act, template_id, ("published",), "paused", "pause", lambda _: event)
 
     async def resume(self, act: Act, template_id: str) -> CouponTemplate:
         """Let coupons be given again."""
         event = CouponTemplateResumed(at=act.now, template_id=template_id)
-        return await self._move(act, template_id, ("paused",), "published", "resume", event)
+        return await self._move(act, template_id, ("paused",), "published", "resume", lambda _: event)
 
     async def end(self, act: Act, template_id: str) -> CouponTemplate:
         """End a template for good: no new coupons. What shoppers have is as good as before."""
-        return await self._move(act, template_id, ("draft", "published", "paused"), "ended", "end", None)
+        states = ("draft", "published", "paused")
+        return await self._move(act, template_id, states, "ended", "end", lambda after: template_ended(after, act.now))
 
     async def _move(
-        self, act: Act, template_id: str, from_states: Sequence[str], to_state: str, action: str, event: Event | None
+        self,
+        act: Act,
+        template_id: str,
+        from_states: Sequence[str],
+        to_state: str,
+        action: str,
+        told: Callable[[CouponTemplate], Event],
     ) -> CouponTemplate:
+        """Take a step, and tell of the template as it is then: locked, so nobody edits it meanwhile."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, template_id)
             after = await store.move_template(tx, template_id, from_states, to_state, act.now)
@@ -155,7 +165,7 @@ class Templates:
                 detail = f"Cannot {action} a template that is {before.state}."
                 raise Refusal(model.WRONG_STATE, detail, state=before.state)
             await _audit(tx, act, action, before, after)
-            await emit(tx, event or template_ended(after, act.now))
+            await emit(tx, told(after))
         return after
 
     async def dry_run(self, template_id: str, user_id: str, at: datetime) -> CouponDryRun:

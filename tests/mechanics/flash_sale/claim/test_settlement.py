@@ -12,7 +12,7 @@ import pytest
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import store as settlement_store
-from growth.mechanics.flash_sale.model import Protection
+from growth.mechanics.flash_sale.model import Draft, Protection
 from growth.plumbing.audit import Act
 from growth.plumbing.postgres import Tx
 from growth.shop import store as orders
@@ -711,3 +711,45 @@ async def test_without_the_guard_on_stock_late_money_would_oversell(room: Room) 
     with pytest.raises(Exception, match="violates check constraint"):
         async with room.database.transaction() as tx:
             await settlement_store.retake(Unguarded(tx), claim, "o1", now())  # type: ignore[arg-type]
+
+
+# --- sold out ---------------------------------------------------------------------------------------------------------
+
+
+async def sold_out(room: Room, sale_id: str) -> tuple[bool, int]:
+    """Whether the sale knows when it was sold out, and how often that was told."""
+    told_of = await room.database.fetchval(
+        "SELECT count(*) FROM plumbing.outbox WHERE type = 'flash_sale.sold_out' AND subject = $1", sale_id
+    )
+    known = await room.database.fetchval("SELECT sold_out_at FROM flash_sale.sales WHERE sale_id = $1", sale_id)
+    return known is not None, told_of
+
+
+async def test_late_money_that_takes_the_last_unit_sells_the_sale_out_and_says_so_once(room: Room) -> None:
+    sale = await world.put_sale(room.database, units_total=2)
+    late = (await room.claim(sale.sale_id, "ann")).claim
+    await room.claims.give_back(late.claim_id, "ann", now())
+    await room.claim(sale.sale_id, "bob")
+    assert await sold_out(room, sale.sale_id) == (False, 0)
+    assert await tell(room, paid(late)) == ["applied"]
+    assert await sold_out(room, sale.sale_id) == (True, 1)
+    # Units that come back and are taken again sell it out no second time.
+    await tell(room, telling.received())
+    assert await sold_out(room, sale.sale_id) == (True, 1)
+
+
+async def test_late_money_that_leaves_units_says_nothing_of_sold_out(room: Room) -> None:
+    sale = await world.put_sale(room.database, units_total=2)
+    late = (await room.claim(sale.sale_id, "ann")).claim
+    await room.claims.give_back(late.claim_id, "ann", now())
+    assert await tell(room, paid(late)) == ["applied"]
+    assert await sold_out(room, sale.sale_id) == (False, 0)
+
+
+async def test_an_edit_that_leaves_no_unit_over_sells_the_sale_out(room: Room) -> None:
+    sale = await world.put_sale(room.database, units_total=5)
+    await room.claim(sale.sale_id, "ann")
+    draft = Draft(**{name: getattr(sale, name) for name in Draft.__struct_fields__} | {"units_total": 1})
+    after = await room.sales.change(Act(Operator("olga", Role.ADMIN), now()), sale.sale_id, sale.version, draft)
+    assert after.sold_out_at is not None
+    assert await sold_out(room, sale.sale_id) == (True, 1)

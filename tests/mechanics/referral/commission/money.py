@@ -278,7 +278,7 @@ def assemble(database: Database, clock: Clockwork | None = None) -> Till:
     return Till(
         database=database,
         shop=ShopService(database, [Settlement(ZONE)], [telling.SECRET]),
-        commissions=Commissions(database),
+        commissions=Commissions(database, ZONE),
         keeper=Keeper(),
         withdrawals=Withdrawals(database, ZONE),
         clock=clock,

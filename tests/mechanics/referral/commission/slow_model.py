@@ -37,17 +37,23 @@ def kept(order: Told, line: Line) -> int:
     return 0 if units == line.units else line.amount_fen - fen
 
 
-def is_kept(order: Told) -> bool:
-    return any(kept(order, line) > 0 for line in order.lines)
+def share(order: Told) -> tuple[int, int]:
+    """What was kept of an order, and what was paid for it."""
+    return sum(kept(order, line) for line in order.lines), sum(line.amount_fen for line in order.lines)
 
 
-def earned(order: Told, orders: Sequence[Told], *, basis_points: int, fixed_fen: int) -> int:
+def is_kept(order: Told, min_order_fen: int) -> bool:
+    return share(order)[0] >= max(1, min_order_fen)
+
+
+def earned(order: Told, orders: Sequence[Told], *, basis_points: int, fixed_fen: int, min_order_fen: int = 0) -> int:
     """What one order earns the inviter of who paid it."""
     if basis_points:
         return sum(kept(order, line) * basis_points // 10_000 for line in order.lines)
-    rivals = [one for one in orders if one.user_id == order.user_id and is_kept(one)]
+    rivals = [one for one in orders if one.user_id == order.user_id and is_kept(one, min_order_fen)]
     first = min(rivals, key=lambda one: (one.paid_at, one.order_id), default=None)
-    return fixed_fen if order == first else 0
+    of, paid = share(order)
+    return fixed_fen * of // paid if order == first else 0
 
 
 def balances(
@@ -55,12 +61,13 @@ def balances(
     inviters: Mapping[str, Sequence[str]],
     rules: Sequence[tuple[int, int]],
     now: datetime,
+    min_order_fen: int = 0,
 ) -> Mapping[str, tuple[int, int]]:
     """Pending and available of each inviter, the clock having struck at `now`. `rules`: basis points, sum; by level."""
     found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for order in orders:
         for inviter, (basis_points, fixed_fen) in zip(inviters.get(order.user_id, ()), rules, strict=False):
-            fen = earned(order, orders, basis_points=basis_points, fixed_fen=fixed_fen)
+            fen = earned(order, orders, basis_points=basis_points, fixed_fen=fixed_fen, min_order_fen=min_order_fen)
             is_available = order.received_at is not None and order.received_at + DAYS <= now
             found[inviter][1 if is_available else 0] += fen
     return {inviter: (pending, available) for inviter, (pending, available) in found.items()}

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
-from tests.mechanics.referral.commission.money import AVAILABLE, LONG_AGO, Till, line, paid, received, refunded
+from tests.mechanics.referral.commission.money import AVAILABLE, LONG_AGO, Till, an_act, line, paid, received, refunded
 from tests.shop.telling import NOON, of
 
 pytestmark = pytest.mark.anyio
@@ -119,8 +119,38 @@ async def test_ten_yuan_for_the_first_order_that_was_kept(till: Till) -> None:
     assert [(await till.only(order)).amount_fen for order in ("o1", "o2", "o3")] == [1000, 0, 0]
     await till.tells(refunded("o1", "r1", of(4, 10_000)))
     assert [(await till.only(order)).amount_fen for order in ("o1", "o2", "o3")] == [0, 1000, 0]
-    await till.tells(refunded("o2", "r1", of(1, 9_999)))
-    assert await till.fen() == (1000, 0, 0, 0, 0)
+    await till.tells(refunded("o2", "r1", of(1, 2_501)))
+    assert await till.fen() == (749, 0, 0, 0, 0)
+    # Of next to nothing kept, next to nothing is earned; but it is the first that was kept.
+    await till.tells(refunded("o2", "r2", of(1, 7_498)))
+    assert [(await till.only(order)).amount_fen for order in ("o1", "o2", "o3")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("back_fen", [5_001, 9_999, 10_000])
+async def test_an_order_of_which_less_is_kept_than_the_program_asks_earns_nothing(till: Till, back_fen: int) -> None:
+    await till.program(level_1=FixedRule(amount_fen=1000), min_order_fen=5_000)
+    await till.bind("bob", "ann")
+    await till.tells(paid("o1"), received("o1"), paid("o2", line(amount_fen=5_000), minutes=3))
+    await till.settle()
+    assert await till.fen() == (0, 1000, 0, 0, 0)
+    await till.tells(refunded("o1", "r1", of(1, back_fen)))
+    assert [(await till.only(order)).amount_fen for order in ("o1", "o2")] == [0, 1000]
+    explained = await till.commissions.explain((await till.only("o1")).commission_id)
+    assert any("less than the program asks" in one for one in explained.because)
+
+
+async def test_a_fixed_sum_follows_the_share_that_was_kept(till: Till) -> None:
+    await till.program(level_1=FixedRule(amount_fen=1000), min_order_fen=5_000)
+    await till.bind("bob", "ann")
+    await till.tells(paid("o1"))
+    for number, (back_fen, worth_fen) in enumerate([(1, 999), (1_999, 800), (3_000, 500)]):
+        await till.tells(refunded("o1", f"r{number}", of(0, back_fen)))
+        assert (await till.only("o1")).amount_fen == worth_fen
+    (_, one), *_ = [
+        (step.why, step)
+        for step in (await till.commissions.explain((await till.only("o1")).commission_id)).movements[1:]
+    ]
+    assert one.why == "refunded"
 
 
 async def test_an_earlier_order_told_later_is_the_first_after_all(till: Till) -> None:
@@ -160,6 +190,57 @@ async def test_a_cap_leaves_to_each_order_what_was_not_granted_before(till: Till
     assert (await till.only("o2")).amount_fen == 400
     await till.tells(paid("o4", minutes=60 * 24))
     assert await till.fen() == (2400, 0, 0, 0, 0)
+
+
+# --- caps count what stands -------------------------------------------------------------------------------------------
+
+
+async def counted(till: Till) -> int:
+    """What the day of the cap says was earned."""
+    fen: int = await till.database.fetchval("SELECT coalesce(sum(fen), 0)::bigint FROM referral.commission_days")
+    return fen
+
+
+async def test_what_was_paid_back_leaves_room_under_the_cap_of_the_day(till: Till) -> None:
+    await till.program(caps=Caps(commission_fen_per_day=1000))
+    for user_id in ("bob", "cat"):
+        await till.bind(user_id, "ann")
+    await till.tells(paid("o1"), refunded("o1", "r1", of(4, 10_000)), paid("o2", user_id="cat"))
+    assert [(await till.only(order)).amount_fen for order in ("o1", "o2")] == [0, 1000]
+    assert await counted(till) == 1000
+
+
+async def test_what_a_full_day_left_too_little_for_takes_the_room_when_more_is_heard_of_its_order(till: Till) -> None:
+    await till.program(caps=Caps(commission_fen_per_day=1000))
+    for user_id in ("bob", "cat"):
+        await till.bind(user_id, "ann")
+    await till.tells(paid("o1"), paid("o2", user_id="cat"), refunded("o1", "r1", of(2, 5_000)))
+    assert [(await till.only(order)).amount_fen for order in ("o1", "o2")] == [500, 0]
+    await till.tells(received("o2"))
+    assert [(await till.only(order)).amount_fen for order in ("o1", "o2")] == [500, 500]
+    assert await counted(till) == 1000
+
+
+async def test_what_an_operator_voids_leaves_room_under_the_cap_of_the_day(till: Till) -> None:
+    await till.program(caps=Caps(commission_fen_per_day=1000))
+    for user_id in ("bob", "cat"):
+        await till.bind(user_id, "ann")
+    await till.tells(paid("o1"))
+    await till.commissions.void(an_act(), (await till.only("o1")).commission_id, "fake_orders")
+    assert await counted(till) == 0
+    await till.tells(paid("o2", user_id="cat"), received("o1"))
+    assert (await till.only("o2")).amount_fen == 1000
+    assert await counted(till) == 1000
+
+
+async def test_a_day_that_was_pruned_gives_nobody_more(till: Till) -> None:
+    await till.program(caps=Caps(commission_fen_per_day=1000))
+    for user_id in ("bob", "cat"):
+        await till.bind(user_id, "ann")
+    await till.tells(paid("o1"), paid("o2", user_id="cat"))
+    await till.keeper.forget_days(till.turn(NOON + timedelta(days=62)))
+    await till.tells(received("o2"))
+    assert [(await till.only(order)).amount_fen for order in ("o1", "o2")] == [1000, 0]
 
 
 async def test_a_payment_told_twice_earns_once(till: Till) -> None:

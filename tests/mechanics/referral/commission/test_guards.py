@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model, service, store
+from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.model import Caps, FixedRule
 from growth.mechanics.referral.withdrawal import store as withdrawals
 from growth.mechanics.referral.withdrawal.model import WithdrawalRules
@@ -134,12 +135,13 @@ async def test_without_the_room_left_in_its_statement_a_cap_holds_nobody(till: T
     await till.bind("bob", "ann")
     await till.tells(paid("o1"))
     day = NOON.date()
+    asked = caps.Room(counted_fen=None, stands_fen=0, asked_fen=1000, cap_fen=1500)
     async with undone(till) as tx:
-        assert await store.take_room(tx, "ann", day, 1000, 1500) == 500
-        assert await store.take_room(tx, "ann", day, 1000, 1500) == 0
+        assert await caps.take_room(tx, "ann", day, asked) == 500
+        assert await caps.take_room(tx, "ann", day, asked) == 0
     async with undone(till) as tx:
-        without = Without(tx, "greatest(0, least($3, $4 - known.fen))", "$3")
-        assert await store.take_room(without, "ann", day, 1000, 1500) == 1000  # type: ignore[arg-type]
+        without = Without(tx, "least($3, $4 - greatest(0, known.fen - coalesce($5, 0)))", "$3")
+        assert await caps.take_room(without, "ann", day, asked) == 1000  # type: ignore[arg-type]
 
 
 async def test_without_the_unique_slot_a_shopper_has_two_withdrawals_open(till: Till) -> None:

@@ -55,22 +55,35 @@ async def test_what_both_earned_is_one_persons(till: Till) -> None:
     assert await till.fen() == (0, 1500, 0, 0, 0)
 
 
-async def test_who_turns_out_to_have_invited_himself_is_looked_at(till: Till) -> None:
+@pytest.mark.parametrize("is_reviewed", [False, True])
+async def test_who_turns_out_to_have_invited_himself_keeps_nothing_of_it(till: Till, *, is_reviewed: bool) -> None:
     await till.program()
     await till.bind("ann2", "ann")
     await till.tells(paid("o1", user_id="ann2"), received("o1"))
+    if is_reviewed:
+        async with till.database.transaction() as tx:
+            await tx.execute("UPDATE referral.commissions SET state = 'review'")
+            await tx.execute("UPDATE referral.inviter_months SET money_fen = 0")
+    for _ in range(2):
+        await merge(till, "ann2", "ann")
+        one = await till.only()
+        assert (one.state, one.decision, one.inviter_id, one.invitee_id) == ("void", "self_dealing", "ann", "ann")
+        assert await till.settle() == 0
+        assert await till.fen() == (0, 0, 0, 0, 0)
+        assert await till.month() == 0
+    told = [name for name, _ in await till.events()]
+    assert told.count("commission.voided") == 1
+    assert "commission.under_review" not in told
+
+
+async def test_what_was_available_before_a_merge_found_it_stays_for_an_operator(till: Till) -> None:
+    await till.program()
+    await till.bind("ann2", "ann")
+    await till.tells(paid("o1", user_id="ann2"), received("o1"))
+    await till.settle()
     await merge(till, "ann2", "ann")
-    one = await till.only()
-    assert (one.state, one.review_reasons, one.inviter_id, one.invitee_id) == (
-        "review",
-        ["same_person"],
-        "ann",
-        "ann",
-    )
-    assert await till.settle() == 0
-    assert await till.fen() == (1000, 0, 0, 0, 0)
-    assert await till.month() == 0
-    assert ("commission.under_review", 1000) in await till.events()
+    assert (await till.only()).state == "available"
+    assert await till.fen() == (0, 1000, 0, 0, 0)
 
 
 async def test_one_person_on_both_levels_of_an_order_is_looked_at(till: Till) -> None:

@@ -28,7 +28,9 @@ RULES = {
     "odd percents": ((1733, 0), (267, 0)),
     "first order": ((0, 1000), (0, 0)),
     "first order, and percent above": ((0, 1000), (333, 0)),
+    "first order of some size": ((0, 1000), (0, 77)),
 }
+MIN_ORDER_FEN = {RULES["first order of some size"]: 5_000}
 EXAMPLES = 30
 MIN_FEN = 1_000
 
@@ -80,7 +82,7 @@ stories = st.integers(1, 4).flatmap(lambda count: st.tuples(*[orders(number) for
 
 
 async def check(till: Till, told: list[Told], rules: Any, moment: datetime) -> None:
-    expected = slow_model.balances(told, INVITERS, rules, moment)
+    expected = slow_model.balances(told, INVITERS, rules, moment, MIN_ORDER_FEN.get(rules, 1))
     for inviter in ("ann", "eve"):
         pending, available = expected.get(inviter, (0, 0))
         money = await till.money(inviter)
@@ -107,7 +109,7 @@ async def till_for_all(servers: EmbeddedServers) -> AsyncIterator[Till]:
         await database.close()
 
 
-async def begin(till: Till, rules: Any) -> None:
+async def begin(till: Till, rules: Any, **changes: Any) -> None:
     """Empty tables, and the relations of `INVITERS` under a program of these rules."""
     async with till.database.transaction() as tx:
         await tx.execute("SET LOCAL session_replication_role = replica")
@@ -126,7 +128,7 @@ async def begin(till: Till, rules: Any) -> None:
         PercentRule(basis_points=points) if points else FixedRule(amount_fen=fixed) if fixed else None
         for points, fixed in rules
     ]
-    await till.program(level_1=level_1, level_2=level_2)
+    await till.program(level_1=level_1, level_2=level_2, min_order_fen=MIN_ORDER_FEN.get(rules, 1), **changes)
     await till.bind("ann", "eve")
     await till.bind("bob", "ann")
     await till.bind("cat", "ann")

@@ -15,7 +15,12 @@ from growth.mechanics.flash_sale.claim.settlement import model, store
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
-from growth.vocabulary.events.flash_sale import FlashSaleClaimPaid, FlashSaleClaimRefunded, FlashSaleRefundRequired
+from growth.vocabulary.events.flash_sale import (
+    FlashSaleClaimPaid,
+    FlashSaleClaimRefunded,
+    FlashSaleRefundRequired,
+    FlashSaleSoldOut,
+)
 from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 
@@ -110,10 +115,12 @@ class Settlement:
             assert sale is not None, "claims are never without their sale"
             if sale.late_payment == "refund" and not model.is_in_time(claim, order):
                 return "flash_sale.paid_late"
-            why_not = await store.retake(tx, claim, order.order_id, now)
-            if why_not is not None:
-                return why_not
+            retaken = await store.retake(tx, claim, order.order_id, now)
+            if retaken.why_not is not None:
+                return retaken.why_not
             late = not model.is_in_time(claim, order)
+            if retaken.sold_out_now:
+                await emit(tx, FlashSaleSoldOut(at=now, sale_id=claim.sale_id))
             follow(tx, self._stock, claim.sale_id, [msgspec.structs.replace(claim, state="paid")])
         else:
             paid = await store.pay(tx, claim.claim_id, order.order_id, now)

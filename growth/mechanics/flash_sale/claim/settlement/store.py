@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from msgspec import Struct
+
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.store import put_back
 from growth.mechanics.flash_sale.model import LIMIT_REACHED, SOLD_OUT
@@ -47,14 +49,20 @@ async def pay(tx: Tx, claim_id: str, order_id: str, now: datetime) -> bool:
     return paid is not None
 
 
-async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> str | None:
-    """Take the units of a released claim again and sell them; return the code of why not, with nothing changed.
+class Retaken(Struct, frozen=True):
+    """What became of taking units again."""
 
-    Both guards of `win` apply once more: the shopper's limit and the stock.
-    """
+    why_not: str | None = None
+    """The code of why not; then nothing was changed."""
+    sold_out_now: bool = False
+    """They were the last, for the first time."""
+
+
+async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> Retaken:
+    """Take the units of a released claim again and sell them, if both guards of `win` let them: limit and stock."""
     try:
         async with tx.savepoint():
-            await _take_again(tx, claim)
+            sold_out_now = await _take_again(tx, claim, now)
             retaken = await tx.fetchval(
                 """
                 UPDATE flash_sale.claims
@@ -69,11 +77,11 @@ async def retake(tx: Tx, claim: Claim, order_id: str, now: datetime) -> str | No
             )
             assert retaken is not None, "the claim is locked, so it is still released"
     except _NotTaken as why:
-        return str(why)
-    return None
+        return Retaken(str(why))
+    return Retaken(sold_out_now=sold_out_now)
 
 
-async def _take_again(tx: Tx, claim: Claim) -> None:
+async def _take_again(tx: Tx, claim: Claim, now: datetime) -> bool:
     held = await tx.fetchval(
         """
         UPDATE flash_sale.holdings
@@ -89,19 +97,22 @@ async def _take_again(tx: Tx, claim: Claim) -> None:
     )
     if held is None:
         raise _NotTaken(LIMIT_REACHED.code)
-    raised = await tx.fetchval(
+    sold_out_now: bool | None = await tx.fetchval(
         """
         UPDATE flash_sale.sales
-        SET taken = taken + $2
+        SET taken = taken + $2,
+            sold_out_at = CASE WHEN taken + $2 = units_total THEN coalesce(sold_out_at, $3) ELSE sold_out_at END
         WHERE sale_id = $1
           AND taken + $2 <= units_total
-        RETURNING sale_id
+        RETURNING (taken = units_total AND sold_out_at = $3) IS TRUE
         """,
         claim.sale_id,
         claim.units,
+        now,
     )
-    if raised is None:
+    if sold_out_now is None:
         raise _NotTaken(SOLD_OUT.code)
+    return sold_out_now
 
 
 async def refund(tx: Tx, claim: Claim, refunded_units: int, *, returns: bool, now: datetime) -> bool:

@@ -83,6 +83,21 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> list[Doubted]:
     ]
 
 
+async def own(tx: Tx, user_id: str) -> list[str]:
+    """Return what a shopper earns by orders of their own, and does not have yet."""
+    rows = await tx.fetch(
+        """
+        SELECT commission_id
+        FROM referral.commissions
+        WHERE inviter_id = $1
+          AND invitee_id = $1
+          AND state IN ('pending', 'review')
+        """,
+        user_id,
+    )
+    return [row["commission_id"] for row in rows]
+
+
 async def move_days(tx: Tx, old_user_id: str, user_id: str) -> None:
     """Let what was granted to two ids of one person on a day count together: nobody has two caps."""
     await tx.execute(

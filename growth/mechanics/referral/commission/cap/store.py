@@ -1,0 +1,87 @@
+"""Every statement on the caps of inviters' days. Functions never commit; services do."""
+
+from datetime import date
+
+from msgspec import Struct
+
+from growth.plumbing.postgres import Tx
+
+
+class Room(Struct, frozen=True, kw_only=True):
+    """What one commission asks of the cap of its inviter's day."""
+
+    counted_fen: int | None
+    """What the day counts of it; None if it never asked."""
+    stands_fen: int
+    """What it is worth: so much it keeps, if it still asks for it, however full the day is."""
+    asked_fen: int
+    cap_fen: int
+
+
+async def take_room(tx: Tx, inviter_id: str, day: date, room: Room) -> int:
+    """Return how much of what is asked the inviter's day has room for, and count that in place of what it counted.
+
+    A day that was pruned gives nobody more than it counted.
+    """
+    granted: int = await tx.fetchval(
+        """
+        INSERT INTO referral.commission_days AS known (inviter_id, day, fen, granted_fen)
+        SELECT $1, $2, first.fen, first.fen
+        FROM (SELECT least($3::bigint, coalesce($5::bigint, $4::bigint)) AS fen) AS first
+        ON CONFLICT (inviter_id, day) DO UPDATE
+        SET granted_fen = greatest(least($3, $6::bigint), least($3, $4 - greatest(0, known.fen - coalesce($5, 0))), 0),
+            fen = greatest(0, known.fen - coalesce($5, 0))
+                + greatest(least($3, $6::bigint), least($3, $4 - greatest(0, known.fen - coalesce($5, 0))), 0)
+        RETURNING granted_fen
+        """,
+        inviter_id,
+        day,
+        room.asked_fen,
+        room.cap_fen,
+        room.counted_fen,
+        room.stands_fen,
+    )
+    return granted
+
+
+async def free_room(tx: Tx, inviter_id: str, day: date, fen: int) -> None:
+    """Let an inviter's day count so much less."""
+    await tx.execute(
+        """
+        UPDATE referral.commission_days
+        SET fen = greatest(0, fen - $3), granted_fen = 0
+        WHERE inviter_id = $1
+          AND day = $2
+        """,
+        inviter_id,
+        day,
+        fen,
+    )
+
+
+async def prune_days(tx: Tx, before: date, limit: int) -> int:
+    """Forget up to `limit` days of inviters before `before`; return how many."""
+    return int(
+        await tx.fetchval(
+            """
+            WITH old AS MATERIALIZED (
+                SELECT inviter_id, day
+                FROM referral.commission_days
+                WHERE day < $1
+                ORDER BY day
+                LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            ),
+            forgotten AS (
+                DELETE FROM referral.commission_days AS known
+                USING old
+                WHERE known.inviter_id = old.inviter_id
+                  AND known.day = old.day
+                RETURNING 1
+            )
+            SELECT count(*) FROM forgotten
+            """,
+            before,
+            limit,
+        )
+    )

@@ -1,0 +1,1 @@
+"""Why a commission is worth what it is worth, in words."""
