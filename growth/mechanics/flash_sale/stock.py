@@ -146,7 +146,7 @@ class Stock:
 
     async def claim(self, sale_id: str, asks: Sequence[Ask]) -> Admissions:
         """Ask the gate about a batch of claims to one sale."""
-        keys = self._keys(sale_id, "sale", "claims", "shoppers", "cooldowns", "allowed", "pace", "winners")
+        keys = self._keys(sale_id, "sale", "claims", "shoppers", "cooldowns", "allowed", "due", "winners")
         # One argument for the whole batch: spelling out four for each claim costs the client more than all the rest.
         now_ms, units_left, *answers = await self._run(CLAIM, keys, [_pack(asks)])
         return Admissions(from_milliseconds(now_ms), units_left, answers)
