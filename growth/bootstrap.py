@@ -12,7 +12,7 @@ from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.erasure import Erasures
 from growth.plumbing.identity import Identity
 from growth.plumbing.invariant_rounds import SENTENCE_SECONDS, Rounds
-from growth.plumbing.limits import Limiter
+from growth.plumbing.limits import Limiter, Share
 from growth.plumbing.operators import Operators
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.plumbing.redis import AnyRedis, connect_redis
@@ -32,11 +32,12 @@ INVARIANTS_MAX_CONNECTIONS = 1
 
 
 class Limits(Struct):
-    """How much one caller may ask of what reaches the stores."""
+    """How much one caller may ask: over all processes what reaches the stores, and of this one whatever it is."""
 
     shopper: Limiter
     operator: Limiter
-    address: Limiter
+    shopper_here: Share
+    address: Share
 
 
 class Growth(Struct):
@@ -170,7 +171,8 @@ def _limits(settings: Settings, redis: AnyRedis) -> Limits:
     return Limits(
         shopper=Limiter(redis, "shopper", per_second=said.shopper_requests_per_second, burst=said.shopper_burst),
         operator=Limiter(redis, "operator", per_second=said.operator_requests_per_second, burst=said.operator_burst),
-        address=Limiter(redis, "address", per_second=said.address_requests_per_second, burst=said.address_burst),
+        shopper_here=Share("shopper", per_second=said.shopper_requests_per_second, burst=said.shopper_burst),
+        address=Share("address", per_second=said.address_requests_per_second, burst=said.address_burst),
     )
 
 

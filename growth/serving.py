@@ -1,9 +1,11 @@
 """Serving: the two long-running processes, from start to a stop that loses nothing."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import structlog
 import uvicorn
@@ -11,6 +13,7 @@ import uvicorn
 from growth.bootstrap import assembled, stop_task
 from growth.plumbing import traces
 from growth.plumbing.connection import BoundedProtocol
+from growth.plumbing.crowd import MAX_CONNECTIONS, Crowd
 from growth.plumbing.telemetry import serve_metrics, watch_loop
 from growth.settings import Settings
 from growth.web import create_app
@@ -21,7 +24,8 @@ log = structlog.get_logger("serving")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 BACKLOG = 4_096
 """Connections the kernel keeps while the process is busy."""
-MAX_CONNECTIONS = 20_000
+SPARE_FILES = 256
+"""Files that are no client's: pools, logs, metrics."""
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 20
 """For requests under way at SIGTERM. A balancer's grace period must be longer."""
@@ -56,21 +60,31 @@ async def _tracing(settings: Settings, service: str) -> AsyncIterator[None]:
         traces.end()
 
 
+def _max_connections() -> int:
+    """Return how many clients there may be; a file less than that, and nobody new would be let in at all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, soft - SPARE_FILES))
+
+
 async def serve_api(settings: Settings) -> None:
     """Answer HTTP until SIGTERM or SIGINT; then finish what is under way."""
     async with _tracing(settings, "growth-api"), assembled(settings) as growth:
-        metrics = await serve_metrics(settings.metrics_port) if settings.metrics_port else None
+        metrics = await serve_metrics(settings.metrics_port, host=settings.host) if settings.metrics_port else None
+        crowd = Crowd(settings.trusted_proxies, max_connections=_max_connections())
         server = Server(
             uvicorn.Config(
                 traces.traced(create_app(growth)),
                 host=settings.host,
                 port=settings.port,
-                http=BoundedProtocol,
+                http=partial(BoundedProtocol, crowd=crowd),  # type: ignore[arg-type] # whatever makes one
                 loop="none",
                 ws="none",
                 lifespan="on",
                 backlog=BACKLOG,
-                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
                 access_log=False,
@@ -93,7 +107,7 @@ async def serve_worker(settings: Settings, metrics_port: int) -> None:
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with _tracing(settings, "growth-worker"), assembled(settings) as growth:
-        metrics = await serve_metrics(metrics_port) if metrics_port else None
+        metrics = await serve_metrics(metrics_port, host=settings.host) if metrics_port else None
         watch = watch_loop()
         log.info("working")
         try:

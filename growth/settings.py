@@ -69,7 +69,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     environment: Annotated[Literal["production", "development"], Meta(description="production or development")] = (
         "production"
     )
-    host: Annotated[str, Meta(description="the address to listen on")] = "0.0.0.0"  # noqa: S104 - a container's own
+    docs: Annotated[bool | None, Meta(description="true: serve /docs; by default only in development")] = None
+    host: Annotated[str, Meta(description="the address to listen on, for the API and for metrics")] = "0.0.0.0"  # noqa: S104 - a container's own
     port: Annotated[int, Meta(ge=1, le=65535, description="the port of the API, 1 to 65535")] = 8080
     metrics_port: Annotated[int, Meta(ge=0, le=65535, description="the port of /metrics; 0 for none")] = 9090
     log_level: Annotated[
@@ -145,8 +146,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     shopper_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one shopper at once")] = 40
     operator_requests_per_second: Annotated[PerSecond, Meta(description="one operator's share; 0 for no limit")] = 20
     operator_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one operator at once")] = 100
-    # Carriers put thousands of shoppers behind one address: no limit unless the merchant knows better.
-    address_requests_per_second: Annotated[PerSecond, Meta(description="one address' share; 0 for no limit")] = 0
+    # Carriers put thousands of shoppers behind one address: these leave them room, and the process its own.
+    address_requests_per_second: Annotated[PerSecond, Meta(description="one address' share of a process; 0: none")] = (
+        1000
+    )
+    address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 5000
     shopper_events_per_minute: Annotated[
         int, Meta(ge=0, le=1_000_000, description="events that one shopper's client may tell; 0 for no limit")
     ] = 600
@@ -165,7 +169,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     coupon_lock_days: Annotated[
         int, Meta(ge=1, le=365, description="days that an order, neither paid nor closed, keeps the coupon it locked")
     ] = 7
-    address_burst: Annotated[int, Meta(ge=1, le=1_000_000, description="requests of one address at once")] = 1000
 
     @property
     def is_production(self) -> bool:

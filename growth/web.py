@@ -1,7 +1,7 @@
 """TABLE: URL → which router. And what stands in front of them: telemetry, then the turnstile, then the routes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import ASGIApp, Scope
+from litestar.types import ASGIApp
 
 import growth.events.routes as events_routes
 import growth.listeners.retention.report.admin as retention_admin
@@ -61,8 +61,9 @@ from growth.mechanics.flash_sale.turnstile import Turnstile
 from growth.mechanics.group_buy.front import Front
 from growth.mechanics.referral.front import Front as ReferralFront
 from growth.plumbing import docs
+from growth.plumbing.callers import ADDRESS, Callers
 from growth.plumbing.front import Door
-from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
+from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.overload import Shed
 from growth.plumbing.problems import exception_handlers
@@ -148,29 +149,29 @@ def create_app(growth: Growth) -> ASGIApp:
     """Return the ASGI application around everything in `growth`."""
     readiness = Readiness(growth.database, growth.redis)
 
+    said = growth.settings
+    serves_docs = not said.is_production if said.docs is None else said.docs
+    door = Door(growth.identity, growth.limits.shopper_here)
+
     async def shopper(request: AnyRequest) -> Shopper:
         found = await growth.identity.shopper(request)
         await growth.limits.shopper.take(found.user_id)
         return found
 
     def address(request: AnyRequest) -> str:
-        return client_address(request.scope, growth.settings.trusted_proxies)
+        return str(request.scope["state"].get(ADDRESS, ""))
 
     async def limit(request: AnyRequest) -> None:
         if request.scope["path"].startswith("/v1/"):
             # Before the body is read: nobody without a token is told what is wrong with one. Tokens are remembered.
-            await growth.identity.shopper(request)
+            found = await growth.identity.shopper(request)
+            door.count(found.user_id, request.scope)
         operator = request.scope["state"].get("operator")
         if operator is not None:
             await growth.limits.operator.take(operator.name)
-        await growth.limits.address.take(address_group(address(request)))
-
-    async def limit_plain(scope: Scope, user_id: str) -> None:
-        await growth.limits.address.take(address_group(client_address(scope, growth.settings.trusted_proxies)))
-        await growth.limits.shopper.take(user_id)
 
     litestar = Litestar(
-        route_handlers=[*routers(), livez, readyz, docs.router],
+        route_handlers=[*routers(), livez, readyz, *([docs.router] if serves_docs else [])],
         dependencies={
             "shopper": Provide(shopper),
             "operator": Provide(provide_operator),
@@ -189,7 +190,8 @@ def create_app(growth: Growth) -> ASGIApp:
         logging_config=None,
     )
     litestar.state.operators = growth.operators
-    return Telemetry(_fronts(growth, litestar, limit_plain))
+    fronts = _fronts(growth, litestar, door)
+    return Telemetry(Callers(fronts, trusted_proxies=said.trusted_proxies, share=growth.limits.address))
 
 
 def _given(value: Any) -> Provide:
@@ -251,29 +253,26 @@ def _services(growth: Growth) -> dict[str, Provide]:
     }
 
 
-def _fronts(growth: Growth, routes: ASGIApp, limit_plain: Callable[[Scope, str], Awaitable[None]]) -> ASGIApp:
+def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:
     """Put the short cuts in front of the routes, the busiest outermost."""
     sale = growth.flash_sale
-    # A second at this process has as many as all processes together allow at once.
-    said = growth.settings
-    door = Door(growth.identity, per_second=said.shopper_burst if said.shopper_requests_per_second else 0)
+    limit = growth.limits.shopper.take
     bindings = ReferralFront(
         routes,
         relations=growth.referral.relations,
         door=door,
-        limit=limit_plain,
+        limit=limit,
         now=clock.now,
     )
-    batches = EventsFront(bindings, events=growth.events.events, door=door, limit=limit_plain, now=clock.now)
+    batches = EventsFront(bindings, events=growth.events.events, door=door, limit=limit, now=clock.now)
     taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, door=door)
     seats = Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, door=door)
     return Turnstile(
         # Behind the turnstile, which waits for nothing but a claim, and bounds those itself.
-        Shed(seats, max_under_way=said.max_requests_under_way),
+        Shed(seats, max_under_way=growth.settings.max_requests_under_way),
         board=sale.board,
         claims=sale.claims,
         door=door,
-        trusted_proxies=said.trusted_proxies,
     )
 
 

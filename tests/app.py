@@ -42,6 +42,7 @@ ENVIRONMENT = {
     # A test is a crowd of its own; one about limits sets them.
     "GROWTH_SHOPPER_REQUESTS_PER_SECOND": "0",
     "GROWTH_OPERATOR_REQUESTS_PER_SECOND": "0",
+    "GROWTH_ADDRESS_REQUESTS_PER_SECOND": "0",
 }
 
 

@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Front:
-    """The ASGI middleware. `app` is everything else; `limit` takes one request from the caller's shares."""
+    """The ASGI middleware. `app` is everything else; `limit` takes one request from a shopper's share."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Front:
         *,
         events: Events,
         door: Door,
-        limit: Callable[[Scope, str], Awaitable[None]],
+        limit: Callable[[str], Awaitable[object]],
         now: Clock,
     ) -> None:
         self._app = app
@@ -46,7 +46,7 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token) if asked.is_plain and not scope["query_string"] else None
+        user_id = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
         if user_id is None:
             return await self._app(scope, receive, send)
         messages, raw = await _whole(receive)
@@ -54,7 +54,7 @@ class Front:
             return await self._app(scope, _once_more(messages, receive), send)
         scope["path_template"] = PATH
         try:
-            await self._limit(scope, user_id)
+            await self._limit(user_id)
             taken = await self._events.take(user_id, raw, self._now())
         except Refusal as refusal:
             return await answer_refusal(send, scope, refusal)

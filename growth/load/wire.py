@@ -4,7 +4,10 @@ No pipelining: one request at a time on a connection, as a proxy in front of the
 """
 
 import asyncio
+import itertools
+import os
 import ssl
+import sys
 from collections import deque
 from typing import Protocol, cast
 from urllib.parse import urlsplit
@@ -153,6 +156,7 @@ class Pool:
         self._count = count
         self._open: set[Connection] = set()
         self._reopening: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count()
         self._closing = False
         self._all_lost = asyncio.Event()
 
@@ -168,10 +172,18 @@ class Pool:
             endpoint.host,
             endpoint.port,
             ssl=ssl.create_default_context() if endpoint.tls else None,
+            local_addr=self._next_address(),
         )
         if connection not in self._open:
             raise ConnectionResetError("closed as soon as it was open")
         return connection
+
+    def _next_address(self) -> tuple[str, int] | None:
+        """Return where the next connection comes from: a crowd has many addresses, and this machine 127.0.0.0/8."""
+        if self._endpoint.host != "127.0.0.1" or sys.platform != "linux":
+            return None
+        number = next(self._numbers)
+        return f"127.{1 + os.getpid() % 254}.{1 + number // 254 % 254}.{1 + number % 254}", 0
 
     def made(self, connection: Connection) -> None:
         """Count a connection as open."""

@@ -3,18 +3,18 @@
 A front is a short cut, never another way: whatever is not exactly of the plain form goes on to the ordinary routes.
 """
 
-import time
 from typing import Any
 
 from litestar.types import Receive, Scope, Send
 
 from growth.plumbing.identity import Identity
+from growth.plumbing.limits import Share
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 MAX_PLAIN_KEY_BYTES = 128
-MAX_COUNTED = 200_000
-"""Shoppers counted within one second; beyond that the count begins anew."""
+COUNTED = "counted"
+"""Stands in the state of a request that was taken from its shopper's share: once, whichever way it goes on."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -23,19 +23,16 @@ NO_STORE = (b"cache-control", b"no-store")
 
 
 class Door:
-    """Who may take the short cuts: shoppers with good tokens who do not ask too often within a second.
+    """Who may take the short cuts: shoppers with good tokens who do not ask too often at this process.
 
     All others go through the ordinary routes, which know the words for it, and the limit that all processes share.
     """
 
-    def __init__(self, identity: Identity, *, per_second: int) -> None:
-        """`per_second`: of one shopper, at this process; 0 for no limit."""
+    def __init__(self, identity: Identity, share: Share) -> None:
         self._identity = identity
-        self._per_second = per_second
-        self._second = 0
-        self._counts: dict[str, int] = {}
+        self._share = share
 
-    async def known(self, token: bytes) -> str | None:
+    async def known(self, token: bytes, scope: Scope) -> str | None:
         """Return the shopper of a good token, or None."""
         shopper = self._identity.peek(token)
         if shopper is None:
@@ -45,15 +42,22 @@ class Door:
                 shopper = await self._identity.verify(token)
             except (Refusal, Unavailable):
                 return None
-        return None if self._per_second and self._is_too_often(shopper.user_id) else shopper.user_id
+        return None if self._wait(shopper.user_id, scope) else shopper.user_id
 
-    def _is_too_often(self, user_id: str) -> bool:
-        second = int(time.monotonic())
-        if second != self._second or len(self._counts) >= MAX_COUNTED:
-            self._second, self._counts = second, {}
-        count = self._counts.get(user_id, 0) + 1
-        self._counts[user_id] = count
-        return count > self._per_second
+    def count(self, user_id: str, scope: Scope) -> None:
+        """Take a request that did not take a short cut from the same share. Raises `TooManyRequests` (429)."""
+        wait = self._wait(user_id, scope)
+        if wait:
+            raise self._share.refusal(wait)
+
+    def _wait(self, user_id: str, scope: Scope) -> float:
+        state = scope["state"]
+        if COUNTED in state:
+            return 0.0
+        wait = self._share.wait(user_id)
+        if not wait:
+            state[COUNTED] = True
+        return wait
 
 
 class Asked:
@@ -110,7 +114,10 @@ async def answer(send: Send, status: int, headers: Headers, body: bytes) -> None
 async def answer_refusal(send: Send, scope: Scope, refusal: Refusal) -> None:
     """Send a refusal as the routes do."""
     headers: Headers = [PROBLEM, NO_STORE]
-    told: dict[str, str] = getattr(refusal, "headers", {})
+    told: dict[str, str] = dict(getattr(refusal, "headers", {}))
+    seconds = refusal.members.get("retry_after_seconds")
+    if isinstance(seconds, (int, float)):
+        told.setdefault("Retry-After", retry_after(seconds))
     headers += [(name.lower().encode(), value.encode()) for name, value in told.items()]
     request_id = str(scope["state"].get("request_id", ""))
     body = problem_bytes(refusal.kind, refusal.detail, request_id, refusal.members)

@@ -300,6 +300,12 @@ def client_address(scope: Scope | Mapping[str, Any], trusted_proxies: tuple[Netw
     return found
 
 
+def is_proxy(address: str, trusted_proxies: tuple[Network, ...]) -> bool:
+    """Say whether an address is a trusted proxy's."""
+    return bool(trusted_proxies) and _hop(address, trusted_proxies)[1]
+
+
+@lru_cache(MAX_ADDRESSES_REMEMBERED)
 def address_group(address: str) -> str:
     """Return what limits count an address by: IPv4 as it is, IPv6 by its /64, which one subscriber has whole."""
     if ":" not in address:
@@ -308,6 +314,13 @@ def address_group(address: str) -> str:
         return str(IPv6Network((address, 64), strict=False))
     except ValueError:
         return address
+
+
+@lru_cache(MAX_ADDRESSES_REMEMBERED)
+def peer_group(peer: str) -> str:
+    """Return what limits count the peer of a connection by, where no proxy is trusted."""
+    address = parse_address(peer)
+    return peer if address is None else address_group(str(address))
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------

@@ -1,15 +1,19 @@
-"""Limits: how often one caller may call, over all replicas. GCRA, decided in Redis by Redis' clock.
+"""Limits: how often one caller may call. GCRA.
 
-Concurrent takes of one process travel in one script call (see `coalesce`). Whoever was refused is refused from memory
-until the wait is over, so that hammering costs the hammerer more than us. Redis gone means no limit: a shop that is
-open to a few too many beats one that is closed. Where somebody might guess what is secret, each process goes on
-counting by itself meanwhile.
+A `Limiter` counts over all replicas, in Redis, by Redis' clock. Concurrent takes of one process travel in one script
+call (see `coalesce`). Whoever was refused is refused from memory until the wait is over, so that hammering costs the
+hammerer more than us. Redis gone means no limit: a shop that is open to a few too many beats one that is closed. Where
+somebody might guess what is secret, each process goes on counting by itself meanwhile.
+
+A `Share` counts at one process alone, in its memory: for what is asked too often, or by too many, to ask Redis.
 """
 
 import asyncio
 import math
 import time
 from collections.abc import Sequence
+from heapq import nlargest
+from operator import itemgetter
 from zlib import crc32
 
 import structlog
@@ -34,6 +38,9 @@ PAUSE_SECONDS = 1.0
 MAX_REFUSED_REMEMBERED = 65_536
 MAX_COUNTED_HERE = 65_536
 """Callers that one process counts by itself while Redis is away."""
+MAX_SHARES = 100_000
+"""Callers that a `Share` remembers, twice at most what it keeps. About 20 MB, where the text is no one else's."""
+FEW_SHARES = 1_024
 CLUSTER_SHARDS = 16
 """Hash tags, so slots, that one limit is spread over in a Cluster. One server needs one, and gathers better."""
 
@@ -61,6 +68,81 @@ class TooManyRequests(Refusal):
     def __init__(self, headers: dict[str, str], **members: object) -> None:
         super().__init__(TOO_MANY, "", **members)
         self.headers = headers
+
+
+def headers(name: str, *, per_second: float, burst: int, verdict: Verdict) -> dict[str, str]:
+    """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), and Retry-After."""
+    if not per_second:
+        return {}
+    window = math.ceil(burst / per_second)
+    until = max(verdict.whole_after_seconds, verdict.retry_after_seconds)
+    shown = {
+        "RateLimit-Policy": f'"{name}";q={burst};w={window}',
+        "RateLimit": f'"{name}";r={verdict.remaining};t={math.ceil(until)}',
+    }
+    if not verdict.allowed:
+        shown["Retry-After"] = str(max(1, math.ceil(verdict.retry_after_seconds)))
+    return shown
+
+
+class Share:
+    """One limit of this process: `per_second` requests on average for each key, `burst` at once; 0 is no limit.
+
+    What it keeps is bounded: a key whose share is whole again is forgotten, in one sweep for many.
+    """
+
+    def __init__(self, name: str, *, per_second: float, burst: int) -> None:
+        assert per_second >= 0
+        assert burst >= 1
+        self.name = name
+        self.per_second = per_second
+        self.burst = burst
+        self._gap = 1 / per_second if per_second else 0.0
+        # A request may come as soon as no more than this is owed.
+        self._span = self._gap * burst * (1 + 1e-9)
+        # key -> when its share is whole, on this process' clock
+        self._whole_at: dict[str, float] = {}
+        self._sweep_at = FEW_SHARES
+        self._count_refused = _refused.labels(name)
+
+    def __len__(self) -> int:
+        return len(self._whole_at)
+
+    def wait(self, key: str) -> float:
+        """Take one request from the share of `key`. Returns 0, or if there is none the seconds until there is."""
+        if not self._gap:
+            return 0.0
+        now = time.monotonic()
+        whole_at = self._whole_at.get(key, now)
+        after = (whole_at if whole_at > now else now) + self._gap  # noqa: FURB136 - a call would cost as much as all else
+        early = after - now - self._span
+        if early > 0:
+            self._count_refused.inc()
+            return early
+        self._whole_at[key] = after
+        if len(self._whole_at) >= self._sweep_at:
+            self._sweep(now)
+        return 0.0
+
+    def take(self, key: str) -> None:
+        """Take one request from the share of `key`. Raises `TooManyRequests` (429) when there is none."""
+        wait = self.wait(key)
+        if wait:
+            raise self.refusal(wait)
+
+    def refusal(self, wait: float) -> TooManyRequests:
+        """Return what is told to somebody who must wait."""
+        verdict = Verdict(allowed=False, remaining=0, retry_after_seconds=wait, whole_after_seconds=self._span)
+        said = headers(self.name, per_second=self.per_second, burst=self.burst, verdict=verdict)
+        return TooManyRequests(said, limit=self.name, retry_after_seconds=round(wait, 3))
+
+    def _sweep(self, now: float) -> None:
+        self._whole_at = {key: at for key, at in self._whole_at.items() if at > now}
+        if len(self._whole_at) > MAX_SHARES // 2:
+            # Who owes most is remembered: somebody with many addresses does not free the others by that.
+            owing = nlargest(MAX_SHARES // 4, self._whole_at.items(), key=itemgetter(1))
+            self._whole_at = dict(owing)
+        self._sweep_at = max(FEW_SHARES, 2 * len(self._whole_at))
 
 
 class Limiter:
@@ -150,18 +232,8 @@ class Limiter:
         return verdict
 
     def headers(self, verdict: Verdict) -> dict[str, str]:
-        """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), and Retry-After."""
-        if not self.per_second:
-            return {}
-        window = math.ceil(self.burst / self.per_second)
-        until = max(verdict.whole_after_seconds, verdict.retry_after_seconds)
-        shown = {
-            "RateLimit-Policy": f'"{self.name}";q={self.burst};w={window}',
-            "RateLimit": f'"{self.name}";r={verdict.remaining};t={math.ceil(until)}',
-        }
-        if not verdict.allowed:
-            shown["Retry-After"] = str(max(1, math.ceil(verdict.retry_after_seconds)))
-        return shown
+        """Return what headers say of a verdict."""
+        return headers(self.name, per_second=self.per_second, burst=self.burst, verdict=verdict)
 
     def _redis_key(self, key: str) -> str:
         if len(self._shards) == 1:

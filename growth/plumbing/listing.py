@@ -1,7 +1,7 @@
 """Lists of operators: a page, or a file of all of it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from litestar import Response
 from litestar.response import Stream
@@ -20,7 +20,6 @@ from growth.plumbing.http import (
 from growth.vocabulary.ids import Uuid
 
 T = TypeVar("T")
-P = TypeVar("P", bound=tuple[Any, ...])
 
 CSV_ROWS_AT_ONCE = 1_000
 """Read, and held in memory, while a file is written."""
@@ -48,8 +47,8 @@ async def listed_by(
     limit: int,
     row: type[Struct],
     names: Sequence[str],
-    kind: type[P],
-    read: Callable[[P | None, int], Awaitable[Sequence[T]]],
+    kind: Any,
+    read: Callable[[Any, int], Awaitable[Sequence[T]]],
 ) -> Response[Any]:
     """Return a list as a page or, for `Accept: text/csv`, as a file with a column for each field of `row`.
 
@@ -62,7 +61,7 @@ async def listed_by(
         return JsonResponse(page_of(await read(after, limit + 1), limit, lambda one: _position(one, names)))
 
     async def read_on(last: T) -> Sequence[T]:
-        return await read(cast("P", _position(last, names)), CSV_ROWS_AT_ONCE)
+        return await read(_position(last, names), CSV_ROWS_AT_ONCE)
 
     # Before the answer begins: what is refused is refused as ever.
     first = await read(after, CSV_ROWS_AT_ONCE)

@@ -306,25 +306,35 @@ def watch_loop() -> asyncio.Task[None]:
 
 
 class _Scrapes:
-    """A few words of HTTP/1.1: GET /metrics and GET /livez, one request a connection."""
+    """A few words of HTTP/1.1: GET /metrics and GET /livez, one request a connection.
+
+    One too many makes the one leave that has waited longest: a crowd that says nothing cannot keep a probe out.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        if len(self._open) >= MAX_SCRAPES:
+            self._cut(next(iter(self._open)))
+        self._open[writer] = None
         try:
-            if self._open <= MAX_SCRAPES:
-                async with asyncio.timeout(MAX_HEAD_SECONDS):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._answer(head))
-                    await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # whoever called went away, or does not speak HTTP
-        finally:
-            self._open -= 1
+            async with asyncio.timeout(MAX_HEAD_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.transport.set_write_buffer_limits(high=0)
+                writer.write(self._answer(head))
+                await writer.drain()
             writer.close()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            # Whoever called went away, does not speak HTTP, or does not read: a close would wait for that.
+            writer.transport.abort()
+        finally:
+            self._open.pop(writer, None)
+
+    def _cut(self, writer: asyncio.StreamWriter) -> None:
+        del self._open[writer]
+        writer.transport.abort()
 
     def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")

@@ -16,6 +16,11 @@ FOR_OTHERS: Mapping[str, str] = {
     "receive_router": "Litestar calls it",
     "collect": "prometheus_client calls it",
     "capture_signals": "uvicorn calls it",
+    "on_header": "httptools calls it",
+    "on_message_complete": "httptools calls it",
+    "on_response_complete": "uvicorn calls it",
+    "pause_writing": "the event loop calls it",
+    "resume_writing": "the event loop calls it",
     "thaw": "tests that freeze a server",
     "supervise": "tests that kill a server",
 }

@@ -12,6 +12,7 @@ from litestar.openapi import OpenAPIConfig
 
 from growth.plumbing import docs
 from growth.plumbing.problems import exception_handlers
+from tests.app import running_app
 
 pytestmark = pytest.mark.anyio
 
@@ -73,3 +74,24 @@ async def test_the_document_says_what_the_handler_says(client: httpx.AsyncClient
 async def test_nothing_else_is_served_beside_it(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("environment", "served"),
+    [
+        ({"GROWTH_ENVIRONMENT": "production"}, False),
+        ({"GROWTH_ENVIRONMENT": "production", "GROWTH_DOCS": "true"}, True),
+        ({"GROWTH_ENVIRONMENT": "development"}, True),
+        ({"GROWTH_ENVIRONMENT": "development", "GROWTH_DOCS": "false"}, False),
+    ],
+    ids=lambda case: "-".join(case.values()) if isinstance(case, dict) else "",
+)
+async def test_in_production_nobody_reads_what_calls_there_are_unless_the_settings_say_so(
+    postgres_dsn: str, redis_url: str, environment: dict[str, str], *, served: bool
+) -> None:
+    async with running_app(postgres_dsn, redis_url):
+        pass  # the document that all answers are held to is read once, from here
+    async with running_app(postgres_dsn, redis_url, **environment) as app:
+        statuses = {(await app.client.get(path)).status_code for path in ("/docs", "/openapi.json")}
+        assert statuses == {200 if served else 404}
+        assert (await app.shopper("alice", "GET", "/v1/points")).status_code == 200

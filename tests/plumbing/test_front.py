@@ -1,12 +1,13 @@
 """The door of the short cuts: good tokens, not too often; all others go through the routes."""
 
 import time
+from typing import Any
 
 import pytest
 
-from growth.plumbing import front
 from growth.plumbing.front import Door
 from growth.plumbing.identity import Identity
+from growth.plumbing.limits import Share, TooManyRequests
 from growth.vocabulary.clock import now
 
 pytestmark = pytest.mark.anyio
@@ -30,33 +31,44 @@ def token(identity: Identity, who: str) -> bytes:
     return identity.sign(who, now=now(), lifetime_seconds=60).encode()
 
 
+def a_door(identity: Identity, *, per_second: float, burst: int) -> Door:
+    return Door(identity, Share("shopper", per_second=per_second, burst=burst))
+
+
+def a_request() -> Any:
+    return {"type": "http", "state": {}}
+
+
 async def test_good_tokens_are_known_and_others_are_left_to_the_routes(identity: Identity) -> None:
-    door = Door(identity, per_second=5)
-    assert await door.known(token(identity, "ann")) == "ann"
-    assert await door.known(b"") is None
-    assert await door.known(b"nonsense") is None
+    door = a_door(identity, per_second=5, burst=5)
+    assert await door.known(token(identity, "ann"), a_request()) == "ann"
+    assert await door.known(b"", a_request()) is None
+    assert await door.known(b"nonsense", a_request()) is None
 
 
-async def test_who_asks_too_often_within_a_second_is_left_to_the_routes_and_nobody_else(
-    identity: Identity, clock: list[float]
-) -> None:
-    door = Door(identity, per_second=3)
+async def test_who_asks_too_often_is_left_to_the_routes_and_nobody_else(identity: Identity, clock: list[float]) -> None:
+    door = a_door(identity, per_second=2, burst=3)
     ann, bob = token(identity, "ann"), token(identity, "bob")
-    assert [await door.known(ann) for _ in range(5)] == ["ann", "ann", "ann", None, None]
-    assert await door.known(bob) == "bob"
-    clock[0] += 1
-    assert await door.known(ann) == "ann"
+    known = [await door.known(ann, a_request()) for _ in range(5)]
+    assert known == ["ann", "ann", "ann", None, None]
+    assert await door.known(bob, a_request()) == "bob"
+    clock[0] += 0.5
+    assert [await door.known(ann, a_request()) for _ in range(2)] == ["ann", None], "the steady pace, not the burst"
+
+
+async def test_the_routes_count_by_the_same_share_and_no_request_twice(identity: Identity) -> None:
+    door = a_door(identity, per_second=1, burst=2)
+    ann = token(identity, "ann")
+    handed_on = a_request()
+    assert await door.known(ann, handed_on) == "ann"
+    door.count("ann", handed_on)
+    door.count("ann", a_request())
+    with pytest.raises(TooManyRequests):
+        door.count("ann", a_request())
+    assert await door.known(ann, a_request()) is None
 
 
 async def test_without_a_limit_nobody_is_counted(identity: Identity) -> None:
-    door = Door(identity, per_second=0)
+    door = a_door(identity, per_second=0, burst=1)
     ann = token(identity, "ann")
-    assert [await door.known(ann) for _ in range(100)] == ["ann"] * 100
-
-
-async def test_what_is_counted_is_bounded(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "MAX_COUNTED", 10)
-    door = Door(identity, per_second=1)
-    for number in range(100):
-        assert await door.known(token(identity, f"u{number}")) == f"u{number}"
-    assert len(door._counts) <= 10
+    assert [await door.known(ann, a_request()) for _ in range(100)] == ["ann"] * 100

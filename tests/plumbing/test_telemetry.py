@@ -1,6 +1,7 @@
 """Operators see every request, once, without secrets; and looking costs next to nothing."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -438,17 +439,45 @@ async def test_who_does_not_speak_http_is_let_go(registry: CollectorRegistry, mo
         assert await _ask(port, b"x" * (2 * telemetry.MAX_HEAD_BYTES)) == b""
 
 
-async def test_so_many_scrapes_at_once_and_no_more(registry: CollectorRegistry) -> None:
+async def _all_gone(connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    """Leave, and wait until the other side has seen it."""
+    for _, writer in connections:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+    while [task for task in asyncio.all_tasks() if "_Scrapes" in repr(task.get_coro())]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+
+
+async def test_who_says_nothing_cannot_keep_a_probe_out(registry: CollectorRegistry) -> None:
     async with await serve_metrics(0, host="127.0.0.1", registry=registry) as server:
         port = server.sockets[0].getsockname()[1]
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(telemetry.MAX_SCRAPES)]
-        assert await _ask(port, b"") == b""
-        for _, writer in idle:
-            writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
-        for reader, writer in idle:
-            assert (await reader.read()).endswith(b"ok\n")
-            writer.close()
-            await writer.wait_closed()
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4 * telemetry.MAX_SCRAPES)]
+        assert (await _ask(port, b"GET /livez HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+        # The ones that have waited longest had to leave; the last are still waited for.
+        with contextlib.suppress(ConnectionError):
+            assert await silent[0][0].read() == b""
+        reader, writer = silent[-1]
+        writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
+        assert (await reader.read()).endswith(b"ok\n")
+        await _all_gone(silent)
+
+
+async def test_who_does_not_read_the_metrics_is_not_waited_for(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "MAX_HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(telemetry, "generate_latest", lambda _registry: b"x" * 50_000_000)
+    async with await serve_metrics(0, host="127.0.0.1", registry=registry) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        await asyncio.sleep(0.5)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError):
+            assert len(await reader.read()) < 50_000_000
+        await _all_gone([(reader, writer)])
 
 
 async def test_a_blocked_loop_shows(monkeypatch: pytest.MonkeyPatch) -> None:

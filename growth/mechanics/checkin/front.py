@@ -51,7 +51,7 @@ class Front:
 
     async def _tap(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token) if _is_plain(asked) else None
+        user_id = await self._door.known(asked.token, scope) if _is_plain(asked) else None
         if user_id is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()

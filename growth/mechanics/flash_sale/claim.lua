@@ -4,7 +4,7 @@
 -- KEYS 3 shoppers (hash: user_id -> units, 0 once all were given back)
 -- KEYS 4 cooldowns (hash: user_id -> until_ms)
 -- KEYS 5 allowed (set: user_id)
--- KEYS 6 pace (hash: "s:user_id" | "a:address" -> theoretical arrival, ms)
+-- KEYS 6 due (sorted set: "s:user_id" | "a:address" by theoretical arrival, ms; who may come at once is not in it)
 -- KEYS 7 winners (list: user_id, oldest first, each once; at most winners_kept)
 -- ARGV 1 msgpack: an array of [claim_id, user_id, units, address, is the account too new]
 -- REPLY now_ms, units left, then one for each claim: Admission + 16 * seconds to wait (0 unless TOO_MANY or COOLING_DOWN)
@@ -41,13 +41,15 @@ local waiting = now < tonumber(sale[15] or 0)
 -- How many more winners the list takes, looked up with the first of a batch.
 local room
 
--- GCRA: one number for each caller, the time at which its next attempt would be due at the even pace.
+-- GCRA: one number for each caller, the time at which its next attempt would be due at the even pace. What is past says
+-- nothing any more: so much is kept as came within a minute, and not all that ever came.
+if shopper_gap > 0 or address_gap > 0 then redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now) end
 local function wait_for(who, gap, burst)
-  local due = tonumber(redis.call('HGET', KEYS[6], who) or now)
+  local due = tonumber(redis.call('ZSCORE', KEYS[6], who) or now)
   if due < now then due = now end
   local early = due - now - gap * (burst - 1)
   if early > 0 then return math.ceil(early / 1000) end
-  redis.call('HSET', KEYS[6], who, due + gap)
+  redis.call('ZADD', KEYS[6], due + gap, who)
   return 0
 end
 

@@ -35,7 +35,7 @@ class Names(Face):
 
     async def forget_shoppers(self, sale_id: str, user_ids: Sequence[str]) -> None:
         """Leave nothing of shoppers by their names, except units that claims hold: those follow their claims."""
-        keys = self._keys(sale_id, "shoppers", "winners", "cooldowns", "allowed", "pace")
+        keys = self._keys(sale_id, "shoppers", "winners", "cooldowns", "allowed", "due")
         for at in range(0, len(user_ids), MAX_NAMES_A_CALL):
             await self._run(FORGET, keys, user_ids[at : at + MAX_NAMES_A_CALL])
 

@@ -20,7 +20,7 @@ winners        with their claims                      the shoppers who hold unit
 cooldowns      a hold lapsed; a payment forgave       `lapses`, and the seconds that the sale asks for
 allowed        an invitation                          `allowed`
 all by name    an erasure, a merge                    each of the above, by name
-pace           never: Redis' own, as limits are       nothing; an entry means nothing once its time is over
+due            never: Redis' own, as limits are       nothing; an entry means nothing once its time is over
 =============  =====================================  ================================================================
 """
 
@@ -50,7 +50,7 @@ WAIT_UNIT = 16
 """Replies of `claim.lua` carry the seconds to wait above the lowest four bits."""
 
 LIVE_NAMES = ("claims", "shoppers", "cooldowns", "allowed", "winners")
-ALL_NAMES = ("sale", *LIVE_NAMES, "pace")
+ALL_NAMES = ("sale", *LIVE_NAMES, "due")
 
 CLAIM = Script.beside(__file__, "claim.lua")
 SETTLE = Script.beside(__file__, "settle.lua")
@@ -196,7 +196,7 @@ class Stock(Face):
 
     async def claim(self, sale_id: str, asks: Sequence[Ask]) -> Admissions:
         """Ask the gate about a batch of claims to one sale."""
-        keys = self._keys(sale_id, "sale", "claims", "shoppers", "cooldowns", "allowed", "pace", "winners")
+        keys = self._keys(sale_id, "sale", "claims", "shoppers", "cooldowns", "allowed", "due", "winners")
         # One argument for the whole batch: spelling out four for each claim costs the client more than all the rest.
         now_ms, units_left, *answers = await self._run(CLAIM, keys, [_pack(asks)])
         return Admissions(from_milliseconds(now_ms), units_left, answers)

@@ -18,13 +18,23 @@ from growth.mechanics.flash_sale.board import Board, Entry
 from growth.mechanics.flash_sale.claim.gate import Decided
 from growth.mechanics.flash_sale.claim.routes import ClaimRequest
 from growth.mechanics.flash_sale.claim.service import Claims
+from growth.mechanics.flash_sale.draw.service import Entry as DrawEntry
 from growth.mechanics.flash_sale.draw.service import show_entry
-from growth.plumbing.front import NO_STORE, PROBLEM, Asked, Door, Headers, again, answer
-from growth.plumbing.http import Network, client_address
-from growth.plumbing.problems import UNAVAILABLE, problem_bytes, retry_after
+from growth.plumbing.callers import ADDRESS
+from growth.plumbing.front import (
+    NO_STORE,
+    PROBLEM,
+    Asked,
+    Door,
+    Headers,
+    again,
+    answer,
+    answer_refusal,
+    answer_unavailable,
+)
 from growth.plumbing.wire import json_bytes
 from growth.vocabulary.clock import rfc3339
-from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+from growth.vocabulary.refusals import Refusal, Unavailable
 
 PREFIX = "/v1/flash-sales/"
 PAGE_LENGTH = len(PREFIX) + 36
@@ -60,14 +70,11 @@ class ClaimAnswer(Struct, frozen=True):
 class Turnstile:
     """The ASGI middleware. `app` is everything else."""
 
-    def __init__(
-        self, app: ASGIApp, *, board: Board, claims: Claims, door: Door, trusted_proxies: tuple[Network, ...]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, board: Board, claims: Claims, door: Door) -> None:
         self._app = app
         self._board = board
         self._claims = claims
         self._door = door
-        self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the plain requests of a crowd; hand on all others."""
@@ -95,7 +102,7 @@ class Turnstile:
 
     async def _page(self, entry: Entry, scope: Scope, send: Send) -> bool:
         asked = Asked(scope)
-        if await self._door.known(asked.token) is None:
+        if await self._door.known(asked.token, scope) is None:
             return False
         if asked.etag and (b"," in asked.etag or not asked.etag.startswith(b'W/"')):
             return False
@@ -108,7 +115,7 @@ class Turnstile:
 
     async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token) if asked.is_plain else None
+        user_id = await self._door.known(asked.token, scope) if asked.is_plain else None
         if user_id is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
@@ -118,7 +125,8 @@ class Turnstile:
             wanted = _plain(body)
         if wanted is None:
             return await self._app(scope, again(message, receive), send)
-        request_id = str(scope["state"].get("request_id", ""))
+        state = scope["state"]
+        request_id = str(state.get("request_id", ""))
         sale = entry.sale
         key = asked.key.decode() if asked.keys else None
         no = self._board.verdict(entry)
@@ -126,25 +134,17 @@ class Turnstile:
         if no is not None and (entry.winners is None or user_id.encode() not in entry.winners):
             self._board.count_refusal(sale.sale_id, no.kind)
             return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
-        address = client_address(scope, self._trusted_proxies) if sale.protection.claims_per_minute_per_address else ""
-        status, headers, told = await self._decide(entry, user_id, wanted.units, key, address, request_id)
+        try:
+            address = state[ADDRESS] if sale.protection.claims_per_minute_per_address else ""
+            decided = await self._claims.claim(sale.sale_id, user_id, wanted.units, key, address)
+        except Refusal as refusal:
+            return await answer_refusal(send, scope, refusal)
+        except Unavailable as error:
+            return await answer_unavailable(send, scope, error)
+        status, headers, told = self._shown(decided)
         return await answer(send, status, headers, told)
 
-    async def _decide(
-        self, entry: Entry, user_id: str, units: int, key: str | None, address: str, request_id: str
-    ) -> tuple[int, Headers, bytes]:
-        try:
-            decided = await self._claims.claim(entry.sale.sale_id, user_id, units, key, address)
-        except Refusal as refusal:
-            headers = [PROBLEM, NO_STORE]
-            wait = refusal.members.get("retry_after_seconds")
-            if isinstance(wait, int):
-                headers.append((b"retry-after", retry_after(wait).encode()))
-            return refusal.kind.status, headers, _problem(refusal.kind, refusal.detail, request_id, refusal.members)
-        except Unavailable as error:
-            headers = [PROBLEM, NO_STORE, (b"retry-after", retry_after(error.retry_after_seconds).encode())]
-            detail = "Try again after Retry-After, with the same Idempotency-Key"
-            return UNAVAILABLE.status, headers, _problem(UNAVAILABLE, detail, request_id, {})
+    def _shown(self, decided: Decided | DrawEntry) -> tuple[int, Headers, bytes]:
         if not isinstance(decided, Decided):
             return 202, [_JSON, NO_STORE], json_bytes(show_entry(decided, self._board.now()))
         claim = decided.claim
@@ -170,7 +170,3 @@ def _plain(body: bytes) -> ClaimRequest | None:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _problem(kind: Kind, detail: str, request_id: str, members: dict[str, object]) -> bytes:
-    return problem_bytes(kind, detail, request_id, members)

@@ -90,7 +90,7 @@ class Front:
         if entry is None:
             return False
         asked = Asked(scope)
-        if await self._door.known(asked.token) is None:
+        if await self._door.known(asked.token, scope) is None:
             return False
         if not entry.is_fresh:
             try:
@@ -109,7 +109,7 @@ class Front:
 
     async def _seat(self, team_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token) if asked.is_plain else None
+        user_id = await self._door.known(asked.token, scope) if asked.is_plain else None
         if user_id is None or not _is_uuid(team_id):
             return await self._app(scope, receive, send)
         message: Any = await receive()

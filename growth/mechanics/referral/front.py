@@ -39,7 +39,7 @@ class InviterAnswer(Struct, frozen=True):
 
 
 class Front:
-    """The ASGI middleware. `app` is everything else; `limit` takes one request from the caller's shares."""
+    """The ASGI middleware. `app` is everything else; `limit` takes one request from a shopper's share."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Front:
         *,
         relations: Relations,
         door: Door,
-        limit: Callable[[Scope, str], Awaitable[None]],
+        limit: Callable[[str], Awaitable[object]],
         now: Clock,
     ) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "PUT":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token) if asked.is_plain and not scope["query_string"] else None
+        user_id = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
         if user_id is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
@@ -75,7 +75,7 @@ class Front:
     async def _bind(self, user_id: str, wanted: InviterRequest, scope: Scope, send: Send) -> None:
         scope["path_template"] = PATH
         try:
-            await self._limit(scope, user_id)
+            await self._limit(user_id)
             bound = await self._relations.bind(user_id, wanted.code, wanted.nickname, self._now())
         except Refusal as refusal:
             return await answer_refusal(send, scope, refusal)
