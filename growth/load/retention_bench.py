@@ -168,7 +168,7 @@ def _row(
         bound=(first, inviter) if inviter else None,
         viewed_at=first,
     )
-    shopper = model.told(None, news, number, user_id).shopper
+    shopper = model.told(None, news, number, user_id, ZoneInfo(ZONE)).shopper
     values = msgspec.structs.asdict(shopper)
     values["first_day"], values["last_day"] = model.to_date(shopper.first_day), model.to_date(shopper.last_day)
     return tuple(values.values())

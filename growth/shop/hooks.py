@@ -2,13 +2,14 @@
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from growth.plumbing.wire import decode_json, decoder_for, field_error, invalid
+from growth.vocabulary import clock
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Refusal
@@ -24,7 +25,8 @@ MAX_ECHO_CHARS = 128
 """Of the id of an event that cannot be read."""
 MIN_YEAR = 2000
 MAX_YEAR = 2100
-"""No order is from before, none from after: a clock or a unit went wrong. Also keeps times away from where they end."""
+"""No order is from before: a clock or a unit went wrong. None is from after; what lies ahead of our clock is refused by
+`held_to`, this keeps times away from where they end."""
 
 END = r"(?!\n)"
 """Behind a pattern's `$`, which alone lets a line break pass at the end."""
@@ -303,6 +305,35 @@ def read_event(raw: Raw) -> KnownHook | OtherHook | Unreadable:
     except Refusal as refusal:
         return Unreadable(head.id[:MAX_ECHO_CHARS] if isinstance(head.id, str) else None, refusal.detail)
     return hook
+
+
+T = TypeVar("T", bound=_Told)
+
+
+class InFuture(Exception):
+    """A time of a hook lies further ahead than clocks differ; `field` has it."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+def held_to(now: datetime, told: T, path: str = "") -> T:
+    """Return a hook, or data of one, whose times are no later than `now`. Raises `InFuture` beyond what clocks differ.
+
+    Its `content` is that of the hook as it was told: told again a minute later, it is still the same.
+    """
+    changes: dict[str, object] = {}
+    for name in told.__struct_fields__:
+        value = getattr(told, name)
+        if isinstance(value, datetime):
+            held = clock.held_to(now, value)
+            if held is None:
+                raise InFuture(path + name)
+            changes[name] = held
+        elif isinstance(value, _Told):
+            changes[name] = held_to(now, value, f"{path}{name}.")
+    return replace(told, **changes)
 
 
 def content(hook: KnownHook) -> bytes:

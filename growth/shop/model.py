@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from growth.plumbing.postgres import Tx
 from growth.shop.hooks import LineTold, PaidData, PlacedData, RefundedData
+from growth.vocabulary import clock
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
     ShopOrderEvent,
@@ -136,6 +137,16 @@ def refund_that_exceeds(refund: RefundedData, order: Order) -> Answer:
             left = f"Of line {told.line_id}, {units} units and {amount_fen} fen are left to refund."
             return Answer(Outcome.REJECTED, "shop.refund_exceeds_line", left)
     raise AssertionError
+
+
+def in_future(field: str) -> Answer:
+    """Return the answer to a time that has not come yet."""
+    return Answer(Outcome.REJECTED, "shop.in_future", f"{field}: {clock.AHEAD}")
+
+
+def binds(said: bytes, known: bytes, first: Answer) -> bool:
+    """Say whether an event's id stands for what it was first told with. What was rejected may be told anew, mended."""
+    return said == known or first.outcome is not Outcome.REJECTED
 
 
 def judge_first_answer(said: bytes, known: bytes, first: Answer) -> Answer:

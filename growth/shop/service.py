@@ -43,7 +43,12 @@ from growth.shop.model import (
 from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
-from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent, ShopShopperRegistered
+from growth.vocabulary.events.shop import (
+    ShopOrderClosed,
+    ShopOrderEvent,
+    ShopRegistrationCorrected,
+    ShopShopperRegistered,
+)
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
 
@@ -154,7 +159,10 @@ class ShopService:
             async with self._turn(), self._database.transaction() as tx:
                 await store.take_turn(tx, subject)
                 if taken := await store.begin_event(tx, hook, subject, said, now):
-                    return model.judge_first_answer(said, *taken)
+                    if model.binds(said, *taken):
+                        return model.judge_first_answer(said, *taken)
+                    await store.retell_event(tx, hook, subject, said, now)
+                hook = hooks.held_to(now, hook)
                 if isinstance(hook, ShopperRegistered):
                     answer = await _register(tx, hook.data, now)
                 elif isinstance(hook, PointsSpent | PointsReturned):
@@ -162,6 +170,9 @@ class ShopService:
                 else:
                     answer = await self._settle(tx, hook, said, now)
                 await store.end_event(tx, hook, answer)
+        except hooks.InFuture as ahead:
+            # Rolled back, so not remembered: told again when its time has come, or with the right one, it is applied.
+            return model.in_future(ahead.field)
         except Unavailable:
             raise
         except Exception:
@@ -250,7 +261,19 @@ async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:
         )
         await outbox.emit(tx, event)
         return APPLIED
-    return APPLIED if await shoppers.reregister(tx, data) else ALREADY_KNOWN
+    was_registered_at = await shoppers.reregister(tx, data)
+    if was_registered_at is None:
+        return ALREADY_KNOWN
+    # Whoever decided on what was told before decides again.
+    corrected = ShopRegistrationCorrected(
+        at=now,
+        user_id=data.user_id,
+        registered_at=data.registered_at,
+        source=data.source,
+        was_registered_at=was_registered_at,
+    )
+    await outbox.emit(tx, corrected)
+    return APPLIED
 
 
 async def _events(tx: Tx, hook: OrderHook, order: Order, now: datetime) -> Sequence[ShopOrderEvent]:

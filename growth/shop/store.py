@@ -55,6 +55,23 @@ async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: d
     return row["content"], Answer(Outcome(row["outcome"]), row["code"], row["detail"], lines)
 
 
+async def retell_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime) -> None:
+    """Let the id of an event that was rejected stand for what it is told with now. The caller answers it in the end."""
+    await tx.execute(
+        """
+        UPDATE shop.events
+        SET type = $3, subject = $4, content = $5, received_at = $6, outcome = NULL
+        WHERE source = $1 AND event_id = $2
+        """,
+        hook.source,
+        hook.id,
+        hook.__struct_config__.tag,
+        subject,
+        said,
+        now,
+    )
+
+
 async def end_event(tx: Tx, hook: KnownHook, answer: Answer) -> None:
     """Keep what the event is answered, for every redelivery."""
     await tx.execute(

@@ -62,6 +62,7 @@ async def test_a_follower_gets_what_was_told(database: Database, events: Events)
             user_id="u1",
             type="product.viewed",
             at=NOW - timedelta(hours=2),
+            heard_at=follower.heard[0].heard_at,
             data={"sku": "tea", "count": 2, "share": 0.5, "ok": True, "none": None},
         )
     ]

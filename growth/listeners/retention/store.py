@@ -199,18 +199,33 @@ async def put_shoppers(tx: Tx, shoppers: Sequence[Shopper]) -> None:
 
 
 async def put_days(tx: Tx, days: Sequence[tuple[int, int, int]]) -> None:
-    """Note days on which shoppers were active, each with its kinds, whether or not it was noted."""
+    """Note days on which shoppers were active, each with all its kinds, whether or not it was noted."""
     if not days:
         return
     await tx.execute(
         """
-        INSERT INTO retention.active_days AS active (shopper_id, day, kinds)
+        INSERT INTO retention.active_days (shopper_id, day, kinds)
         SELECT seen.s, DATE '1970-01-01' + seen.d, seen.k
         FROM json_to_recordset($1::json) AS seen (s bigint, d integer, k integer)
         ON CONFLICT (shopper_id, day) DO UPDATE
-        SET kinds = active.kinds | excluded.kinds
+        SET kinds = excluded.kinds
         """,
         _json([{"s": shopper_id, "d": day, "k": kinds} for shopper_id, day, kinds in days]),
+    )
+
+
+async def drop_days(tx: Tx, days: Sequence[tuple[int, int]]) -> None:
+    """Forget days on which shoppers were not active after all."""
+    if not days:
+        return
+    await tx.execute(
+        """
+        DELETE FROM retention.active_days AS active
+        USING json_to_recordset($1::json) AS gone (s bigint, d integer)
+        WHERE active.shopper_id = gone.s
+          AND active.day = DATE '1970-01-01' + gone.d
+        """,
+        _json([{"s": shopper_id, "d": day} for shopper_id, day in days]),
     )
 
 

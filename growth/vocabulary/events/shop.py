@@ -96,7 +96,7 @@ class ShopOrderClosed(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order
 
 
 class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_registered"):
-    """Somebody became a shopper. Once for each: told again with an earlier time, the shop's room alone takes note.
+    """Somebody became a shopper. Once for each: what is told of it later is a `shop.registration_corrected`.
 
     From which device and address stays with the shop's room: `shop.service.registration` tells those who must know.
     """
@@ -105,6 +105,22 @@ class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_
     registered_at: datetime
     source: str | None
     """Where the shopper came from, in the shop's own words."""
+
+    @property
+    def subject(self) -> str:
+        """The shopper."""
+        return self.user_id
+
+
+class ShopRegistrationCorrected(Event, frozen=True, kw_only=True, tag="shop.registration_corrected"):
+    """A known shopper registered earlier, or from elsewhere, than was told before. The earliest telling counts."""
+
+    user_id: str
+    registered_at: datetime
+    source: str | None
+    """Where the shopper came from, in the shop's own words."""
+    was_registered_at: datetime
+    """When the shopper was thought to have registered before, UTC."""
 
     @property
     def subject(self) -> str:

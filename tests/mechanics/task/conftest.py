@@ -128,7 +128,10 @@ def a_draft(**changes: Any) -> Draft:
 
 
 def viewed(user_id: str, id_: str, sku: str = "tea", at: datetime | None = None) -> Activity:
-    return Activity(activity_id=id_, user_id=user_id, type="product.viewed", at=at or now(), data={"sku": sku})
+    moment = at or now()
+    return Activity(
+        activity_id=id_, user_id=user_id, type="product.viewed", at=moment, heard_at=moment, data={"sku": sku}
+    )
 
 
 def line(sku: str, line_id: str = "1", units: int = 1) -> ShopOrderLine:
