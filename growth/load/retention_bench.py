@@ -176,6 +176,12 @@ def _row(
 
 async def _count(database: Database) -> None:
     async with database.transaction() as tx:
+        await tx.execute(
+            """
+            UPDATE retention.sources AS known
+            SET shoppers = (SELECT count(*) FROM retention.shoppers AS shopper WHERE shopper.source = known.source)
+            """
+        )
         await tx.execute("SET LOCAL work_mem = '256MB'")
         await tx.execute(
             """

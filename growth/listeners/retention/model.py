@@ -30,12 +30,15 @@ KINDS = (
     "task",
     "coupon",
 )
-"""By what a shopper was active: bit n of `active_days.kinds`. Only ever added to, below 31."""
+"""By what a shopper was active: bit n of `active_days.kinds`. Only ever added to, see the bounds below."""
 _FIRST_MECHANIC_BIT = 8
 MECHANICS = ("", *KINDS[_FIRST_MECHANIC_BIT:])
 """By number, as in `shoppers.mechanic`; 0 is none."""
 _MECHANICS_MASK = -1 << _FIRST_MECHANIC_BIT
 _REGISTRATION = 1 << KINDS.index("registration")
+
+NO_SOURCE, OTHER_SOURCE, FIRST_SOURCE = 0, 1, 2
+"""Numbers of sources: for those of whom none was told, for those whose source has none, and the first that is one."""
 
 MAX_DAY = 365
 """Of a shopper's life: the matrix counts no day after it."""
@@ -45,6 +48,12 @@ MAX_GAP_DAYS = 30
 """The longest window of actives."""
 MAX_WITHIN_DAYS = 60
 """A step of a funnel that comes later is not counted."""
+
+# What segments and columns have room for: 31 bits of kinds, four of mechanics and of days of life, 16 of sources. A
+# mechanic too many would be counted as another one of another source; `invariants.sql` walks as many as there are.
+assert len(KINDS) <= 31  # noqa: PLR2004
+assert len(MECHANICS) <= 1 << 4
+assert EARLY_DAYS <= 1 << 4
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -167,11 +176,14 @@ class Counts:
         """By day and gap."""
         self.funnel_steps: Counter[tuple[int, int, int, int]] = Counter()
         """By funnel, step, day of the first step and days after it."""
+        self.sources: Counter[int] = Counter()
+        """Shoppers by source."""
 
     def add(self, facts: Facts, sign: int, zone: tzinfo) -> None:
         """Add all that one shopper contributes, or take it away."""
         shopper = facts.shopper
         first, last = shopper.first_day, shopper.last_day
+        self.sources[shopper.source] += sign
         before = None
         for day in sorted(facts.days):
             self.returns[day, MAX_GAP_DAYS if before is None else min(day - before, MAX_GAP_DAYS)] += sign
@@ -281,6 +293,13 @@ def told(facts: Facts | None, news: News, shopper_id: int, user_id: str, zone: t
         _registered_once(days, registered and day_of(registered[0], zone)),
         steps,
     )
+
+
+def of_other_source(facts: Facts) -> Facts:
+    """Return a shopper counted with those whose source has no number of its own."""
+    shopper = replace(facts.shopper, source=OTHER_SOURCE)
+    segments = _segments(shopper, shopper.first_day, facts.days)
+    return Facts(replace(shopper, segments=segments), facts.days, facts.steps)
 
 
 def _registered_once(days: Mapping[int, int], registered_day: int | None) -> dict[int, int]:

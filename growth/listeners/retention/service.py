@@ -10,6 +10,7 @@ from growth.events.model import Activity
 from growth.listeners.retention import model, store
 from growth.listeners.retention.model import Counts, Facts, News, Shopper, Step
 from growth.listeners.retention.sighting import ACTIVITY, Sighting, sighting_of, sightings_in
+from growth.listeners.retention.source.service import numbered
 from growth.plumbing.outbox import Envelope
 from growth.plumbing.postgres import Tx
 
@@ -45,7 +46,7 @@ class Projection:
             return
         zone = await self._lock(tx)
         names = {one.source for seen in by_user.values() for one in seen if one.source is not None}
-        sources = await store.sources(tx, names)
+        sources = await numbered(tx, names, zone)
         inviters = {one.inviter for seen in by_user.values() for one in seen if one.inviter is not None}
         found = await store.find(tx, by_user.keys() | inviters)
         # Two ids of one batch may be one person by now.

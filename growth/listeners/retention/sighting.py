@@ -160,6 +160,7 @@ NO_ACTIVITY: frozenset[str] = frozenset(
         # A receipt is often confirmed by the carrier, a refund or a closed order by the shop.
         "shop.order_received",
         "shop.order_refunded",
+        "shop.order_lines_added",
         "shop.order_closed",
     }
 )
