@@ -67,6 +67,7 @@ from growth.plumbing.operators import provide_operator
 from growth.plumbing.overload import Shed
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.telemetry import Telemetry, watch_loop
+from growth.plumbing.urls import WholePaths, plain_ids
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.refusals import Unavailable
@@ -210,13 +211,14 @@ def create_app(growth: Growth) -> ASGIApp:
         request_class=StrictRequest,
         response_class=JsonResponse,
         request_max_body_size=MAX_BODY_BYTES,
+        middleware=[plain_ids],
         lifespan=[lambda _app: _running(growth)],
         openapi_config=_openapi(),
         # Bodies may hold what must not be logged; problems log what they know.
         logging_config=None,
     )
     litestar.state.operators = growth.operators
-    return Telemetry(_fronts(growth, litestar, limit_plain))
+    return Telemetry(_fronts(growth, WholePaths(litestar), limit_plain))
 
 
 def _given(value: Any) -> Provide:

@@ -14,11 +14,11 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from growth.plumbing.outbox import Log, events_below
 from growth.plumbing.postgres import Record
-from growth.plumbing.wire import FieldError, Instant, decode_json, decoder_for, field_error, is_plain
+from growth.plumbing.wire import FieldError, Instant, composed_json, decode_json, decoder_for, field_error, is_plain
 from growth.vocabulary.activities import ActivityTold
 from growth.vocabulary.clock import AHEAD, MAX_AHEAD
 from growth.vocabulary.events import Event
-from growth.vocabulary.ids import ForeignId, UserId
+from growth.vocabulary.ids import ClientId, UserId
 from growth.vocabulary.refusals import Refusal
 
 MAX_EVENTS = 100
@@ -106,7 +106,7 @@ class EventTold(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     Flat, so never part of a cycle: the collector, which took a quarter of the time, need not look at them.
     """
 
-    id: ForeignId
+    id: ClientId
     """The client's own, the same at every attempt. A fresh UUID is right."""
     type: ClientType
     at: Instant
@@ -188,6 +188,7 @@ def read_batch(raw: bytes) -> Sequence[EventTold | Rejection]:
     Raises `Refusal` `request.invalid` where the batch as a whole is not of the right form. The caller has bounded
     `raw`. The whole is read at once, and event by event only where something is wrong: the result is the same.
     """
+    raw = composed_json(raw)
     try:
         batch = _decode_batch(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

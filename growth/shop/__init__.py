@@ -10,6 +10,10 @@ of `order.placed`, whichever came first. Refunds count from the moment the paid 
 `OrderParticipant`s: in the same transaction, and under the lock of the order, they bring their own objects to the
 state that the facts imply.
 
-Invariants: an event id is applied at most once and answered alike ever after; a fact is never changed by a later
-contradiction; a line is never refunded beyond its units or its amount.
+Times that have not come are refused, see `hooks.held_to`. A registration is the earliest that was told; told anew,
+that is news (`shop.registration_corrected`), for others decided on it.
+
+Invariants: an event id is applied at most once and answered alike ever after, unless it was rejected and is told
+otherwise; lines that could not be read are added when they are told mended, and beyond that a fact is never changed by
+a later contradiction; a line is never refunded beyond its units or its amount.
 """

@@ -7,12 +7,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from growth.plumbing.postgres import Tx
-from growth.shop.hooks import LineTold, PaidData, PlacedData, RefundedData
+from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData, RefundedData
 from growth.vocabulary import clock
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
     ShopOrderEvent,
     ShopOrderLine,
+    ShopOrderLinesAdded,
     ShopOrderPaid,
     ShopOrderPlaced,
     ShopOrderReceived,
@@ -99,6 +100,7 @@ class Registration(Struct, frozen=True):
 
 
 APPLIED = Answer(Outcome.APPLIED)
+COMPLETED = Answer(Outcome.APPLIED, "shop.lines_added", "Lines that could not be read before are part of it now.")
 NO_LISTENER = ActivityHeard(Outcome.IGNORED, "shop.no_listener", "Nobody here listens to events of this type.")
 ALREADY_KNOWN = Answer(Outcome.IGNORED, "shop.already_known", "This was told before, by another event.")
 OTHER_CONTENT = Answer(Outcome.REJECTED, "shop.other_content", "Another event was told under this source and id.")
@@ -201,6 +203,13 @@ def placed_event(placed: PlacedData, now: datetime) -> ShopOrderPlaced:
         user_id=placed.user_id,
         placed_at=placed.placed_at,
         lines=_event_lines(placed.lines),
+    )
+
+
+def completed_event(hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], now: datetime) -> ShopOrderLinesAdded:
+    """Return the event of lines that were told anew, mended."""
+    return ShopOrderLinesAdded(
+        at=now, order_id=hook.data.order_id, user_id=hook.data.user_id, lines=_event_lines(added)
     )
 
 

@@ -67,6 +67,13 @@ class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_p
     """No other order of this shopper was known to be paid, refunded since or not. True once for each shopper."""
 
 
+class ShopOrderLinesAdded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_lines_added"):
+    """Lines of a paid order that were left out, since they could not be read, were told again and are part of it."""
+
+    user_id: str
+    lines: list[ShopOrderLine]
+
+
 class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_received"):
     """The shopper has the goods of a paid order."""
 
