@@ -12,7 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.vocabulary.ids import composed
 
-_MARK = "\x00"
+_MARK, _NO_MARK = "\x00", "\x01"
 _ENCODED_SLASH, _ENCODED_MARK = "%2f", "%00"
 
 
@@ -26,7 +26,10 @@ class WholePaths:
         """Spell the URL so that the routes read it as it was meant."""
         if scope["type"] == ScopeType.HTTP:
             raw = scope["raw_path"]
-            if b"%2" in raw and _MARK not in scope["path"]:
+            if _MARK in scope["path"]:
+                # Somebody else's mark is no slash; no id has what stands in its place either.
+                scope["path"] = scope["path"].replace(_MARK, _NO_MARK)
+            elif b"%2" in raw:
                 spelled = raw.decode("ascii", "replace")
                 marked = spelled.replace("%2F", _ENCODED_MARK).replace(_ENCODED_SLASH, _ENCODED_MARK)
                 scope["path"] = unquote(marked)

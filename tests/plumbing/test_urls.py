@@ -74,3 +74,8 @@ def test_a_megabyte_of_quotes_takes_no_time_worth_naming() -> None:
     raw = b'{"a":"\\u0301' + b'\\"' * 500_000
     assert composed_json(raw) == raw
     assert unquote("%C3%A9") == "é"
+
+
+async def test_the_mark_that_stands_for_a_slash_is_none_when_somebody_else_sends_it() -> None:
+    answer = await asked("/things/a%00b")
+    assert answer.text == "a\x01b"
