@@ -5,7 +5,6 @@ holds the path. Lists are separated by commas. An empty value counts as not set.
 that is in tables, where operators change it.
 """
 
-from base64 import b64decode
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -19,15 +18,13 @@ from msgspec import Meta, Struct
 
 from growth.plumbing import traces
 from growth.plumbing.http import Network
+from growth.shop.signatures import MAX_SECRETS, secret_bytes
 
 PREFIX = "GROWTH_"
 FILE_SUFFIX = "_FILE"
 HIDDEN = "***"
 MIN_JWT_SECRET_BYTES = 32
 """RFC 7518, section 3.2: as long as the hash."""
-MIN_SHOP_SECRET_BYTES = 24
-MAX_SHOP_SECRET_BYTES = 64
-MAX_SHOP_SECRETS = 2
 MAX_SECRET_FILE_BYTES = 64 * 1024
 
 _SECRET: dict[str, object] = {"secret": True}
@@ -335,17 +332,14 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 def _shop_secrets(text: str) -> tuple[str, ...]:
     secrets = tuple(_items(text))
-    if len(secrets) > MAX_SHOP_SECRETS:
-        raise ValueError(f"has more than {MAX_SHOP_SECRETS} secrets")
+    if len(secrets) > MAX_SECRETS:
+        raise ValueError(f"has more than {MAX_SECRETS} secrets")
     for secret in secrets:
-        if not secret.startswith("whsec_"):
-            raise ValueError("has a secret that does not start with whsec_")
         try:
-            size = len(b64decode(secret.removeprefix("whsec_"), validate=True))
-        except ValueError:
-            raise ValueError("has a secret that is not base64 after whsec_") from None
-        if not MIN_SHOP_SECRET_BYTES <= size <= MAX_SHOP_SECRET_BYTES:
-            raise ValueError(f"has a secret not of {MIN_SHOP_SECRET_BYTES} to {MAX_SHOP_SECRET_BYTES} bytes")
+            # By the rule of whoever verifies with them.
+            secret_bytes(secret)
+        except ValueError as error:
+            raise ValueError(f"cannot be taken: {error}") from None
     return secrets
 
 

@@ -69,6 +69,7 @@ from growth.plumbing.overload import Shed
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.readiness import Readiness
 from growth.plumbing.telemetry import Telemetry, watch_loop
+from growth.plumbing.urls import WholePaths, plain_ids
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
@@ -184,13 +185,14 @@ def create_app(growth: Growth) -> ASGIApp:
         request_class=StrictRequest,
         response_class=JsonResponse,
         request_max_body_size=MAX_BODY_BYTES,
+        middleware=[plain_ids],
         lifespan=[lambda _app: _running(growth)],
         openapi_config=_openapi(),
         # Bodies may hold what must not be logged; problems log what they know.
         logging_config=None,
     )
     litestar.state.operators = growth.operators
-    fronts = _fronts(growth, litestar, door)
+    fronts = _fronts(growth, WholePaths(litestar), door)
     return Telemetry(Callers(fronts, trusted_proxies=said.trusted_proxies, share=growth.limits.address))
 
 

@@ -14,10 +14,11 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from growth.plumbing.outbox import Log, events_below
 from growth.plumbing.postgres import Record
-from growth.plumbing.wire import FieldError, Instant, decode_json, decoder_for, field_error, is_plain
+from growth.plumbing.wire import FieldError, Instant, composed_json, decode_json, decoder_for, field_error, is_plain
 from growth.vocabulary.activities import ActivityTold
+from growth.vocabulary.clock import AHEAD, MAX_AHEAD
 from growth.vocabulary.events import Event
-from growth.vocabulary.ids import ForeignId, UserId
+from growth.vocabulary.ids import ClientId, UserId
 from growth.vocabulary.refusals import Refusal
 
 MAX_EVENTS = 100
@@ -30,10 +31,11 @@ MAX_AGE = timedelta(hours=72)
 """A client may have been without a network for so long."""
 MAX_SHOP_AGE = timedelta(days=7)
 """The shop may have been in trouble for so long. Days younger than this are always kept, see `MIN_KEEP_DAYS`."""
-MAX_AHEAD = timedelta(minutes=5)
-"""Clocks differ."""
 MIN_KEEP_DAYS = MAX_SHOP_AGE.days + 1
 """What is told again must find itself."""
+
+SHOP_PREFIX = "shop/"
+"""How the name of what the shop tells begins."""
 
 UNKNOWN_TYPE = "event.unknown_type"
 RESERVED_TYPE = "event.reserved_type"
@@ -79,8 +81,23 @@ class Activity(Struct, frozen=True, kw_only=True, gc=False):
     user_id: str
     type: str
     at: datetime
-    """When it happened, as it was told; not the order in which activities come."""
+    """When it happened, as it was told, but not after it was heard of; not the order in which activities come."""
+    heard_at: datetime
+    """When it came in."""
     data: Mapping[str, Scalar]
+
+    @property
+    def counted_at(self) -> datetime:
+        """When it counts for what is won by the day: the shop's word stands, a client's as in `counted_at`."""
+        return self.at if self.activity_id.startswith(SHOP_PREFIX) else counted_at(self.at, self.heard_at)
+
+
+def counted_at(at: datetime, heard_at: datetime) -> datetime:
+    """Return when something that a client tells counts for what is won by the day: believed as far as clocks differ.
+
+    Whoever may say at noon that it was yesterday does yesterday's tasks today.
+    """
+    return at if heard_at - at <= MAX_AHEAD else heard_at
 
 
 class EventTold(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -89,7 +106,7 @@ class EventTold(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     Flat, so never part of a cycle: the collector, which took a quarter of the time, need not look at them.
     """
 
-    id: ForeignId
+    id: ClientId
     """The client's own, the same at every attempt. A fresh UUID is right."""
     type: ClientType
     at: Instant
@@ -154,7 +171,9 @@ def read_activity(row: Record) -> Activity:
         activity_id=row["event_id"],
         user_id=row["subject"],
         type=row["type"],
-        at=row["at"],
+        # The log keeps what was told: told again, an activity meets itself on the day that it was first told for.
+        at=min(row["at"], row["written_at"]),
+        heard_at=row["written_at"],
         data=_data.decode(row["data"]),
     )
 
@@ -169,6 +188,7 @@ def read_batch(raw: bytes) -> Sequence[EventTold | Rejection]:
     Raises `Refusal` `request.invalid` where the batch as a whole is not of the right form. The caller has bounded
     `raw`. The whole is read at once, and event by event only where something is wrong: the result is the same.
     """
+    raw = composed_json(raw)
     try:
         batch = _decode_batch(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -243,7 +263,7 @@ def entries_of(
 def time_detail(code: str, max_age: timedelta) -> str:
     """Say what is wrong with a time."""
     if code == IN_FUTURE:
-        return f"at: More than {MAX_AHEAD.seconds // 60} minutes ahead of this service's clock"
+        return f"at: {AHEAD}"
     return f"at: More than {max_age.days * 24} hours ago"
 
 
@@ -286,4 +306,4 @@ def entry_of(told: ActivityTold, reserved: frozenset[str], now: datetime) -> Ent
 def shop_event_id(source: str, id_: str) -> str:
     """Return the name in the log of what the shop tells under `source` and `id_`. No client's id has a slash."""
     digest = hashlib.blake2b(f"{len(source)}:{source}{id_}".encode(), digest_size=16)
-    return f"shop/{digest.hexdigest()}"
+    return SHOP_PREFIX + digest.hexdigest()

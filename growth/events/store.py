@@ -52,7 +52,7 @@ async def newest(reader: Reader, user_id: str, limit: int) -> list[Activity]:
     """Return what is kept of a shopper, newest first."""
     rows = await reader.fetch(
         """
-        SELECT event_id, type, subject, at, data::text AS data
+        SELECT event_id, type, subject, at, written_at, data::text AS data
         FROM events.log
         WHERE subject = $1
         ORDER BY at DESC, event_id

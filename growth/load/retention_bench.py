@@ -168,7 +168,7 @@ def _row(
         bound=(first, inviter) if inviter else None,
         viewed_at=first,
     )
-    shopper = model.told(None, news, number, user_id).shopper
+    shopper = model.told(None, news, number, user_id, ZoneInfo(ZONE)).shopper
     values = msgspec.structs.asdict(shopper)
     values["first_day"], values["last_day"] = model.to_date(shopper.first_day), model.to_date(shopper.last_day)
     return tuple(values.values())
@@ -176,6 +176,12 @@ def _row(
 
 async def _count(database: Database) -> None:
     async with database.transaction() as tx:
+        await tx.execute(
+            """
+            UPDATE retention.sources AS known
+            SET shoppers = (SELECT count(*) FROM retention.shoppers AS shopper WHERE shopper.source = known.source)
+            """
+        )
         await tx.execute("SET LOCAL work_mem = '256MB'")
         await tx.execute(
             """

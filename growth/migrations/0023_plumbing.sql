@@ -13,6 +13,7 @@ CREATE TABLE plumbing.dead_letters (
     type         text        COLLATE "C" NOT NULL,
     subject      text        COLLATE "C" NOT NULL,
     at           timestamptz NOT NULL,
+    written_at   timestamptz NOT NULL DEFAULT now(),
     data         json        NOT NULL,
     request_id   text        COLLATE "C",
     -- Unread: of a type or form that the process did not know; one that does takes it up by itself.

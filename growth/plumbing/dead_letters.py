@@ -93,10 +93,10 @@ async def park(tx: Tx, subscription: str, table: str, rows: Sequence[tuple[Recor
     await tx.executemany(
         """
         INSERT INTO plumbing.dead_letters (
-            subscription, log, xid, position, event_id, type, subject, at, data, request_id, reason, error,
-            parked_at, tried_at
+            subscription, log, xid, position, event_id, type, subject, at, written_at, data, request_id, reason,
+            error, parked_at, tried_at
         )
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now(), now())
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now(), now())
         """,
         [
             (
@@ -108,6 +108,7 @@ async def park(tx: Tx, subscription: str, table: str, rows: Sequence[tuple[Recor
                 row["type"],
                 row["subject"],
                 row["at"],
+                row["written_at"],
                 row["data"],
                 row["request_id"],
                 why,
@@ -236,7 +237,8 @@ async def take(tx: Tx, letter: int) -> Record | None:
         DELETE FROM plumbing.dead_letters AS taken
         USING ours
         WHERE taken.letter = ours.letter
-        RETURNING taken.event_id, taken.type, taken.subject, taken.at, taken.data::text AS data, taken.request_id
+        RETURNING taken.event_id, taken.type, taken.subject, taken.at, taken.written_at,
+            taken.data::text AS data, taken.request_id
         """,
         letter,
     )

@@ -7,6 +7,7 @@ are looked at (`PERSON_MEMBERS`): another thing may have the same id as a shoppe
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -145,7 +146,7 @@ async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> 
     told = f"""
         regexp_replace(
             regexp_replace({swept.document}::text, '("(?:{members})":\\s?)"' || $3 || '"', '\\1"' || $2 || '"', 'g'),
-            '("(?:{lists})":\\s?\\[[^\\]]*)"' || $3 || '"', '\\1"' || $2 || '"', 'g'
+            '("(?:{lists})":\\s?\\[(?:[^]"]|"(?:[^"\\\\]|\\\\.)*")*?)"' || $3 || '"', '\\1"' || $2 || '"', 'g'
         )::{swept.type}
     """
     also = f", {subject} = CASE WHEN {subject} = $1 THEN $2 ELSE {subject} END" if swept.subject else ""
@@ -153,19 +154,25 @@ async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> 
         f"""
         UPDATE {table}
         SET {swept.document} = {told}{also}
-        WHERE strpos({swept.document}::text, '"' || $1 || '"') > 0
+        WHERE strpos({swept.document}::text, $4) > 0
            OR {subject} = $1
         """,  # noqa: S608 - names of our own tables, checked, and of our own members
         user_id,
         alias,
-        _literally(user_id),
+        _literally(_as_json(user_id)[1:-1]),
+        _as_json(user_id),
         timeout=SWEEP_SECONDS,
     )
 
 
-def _literally(user_id: str) -> str:
-    """Return a pattern that matches the id and nothing else; ids have no backslash."""
-    return "".join(f"\\{one}" if one in ".|" else one for one in user_id)
+def _as_json(user_id: str) -> str:
+    """Return the id as it stands in a document: in quotes, and its own quotes and backslashes escaped."""
+    return msgspec.json.encode(user_id).decode()
+
+
+def _literally(text: str) -> str:
+    """Return a pattern that matches the text and nothing else."""
+    return "".join(one if one.isalnum() or not one.isascii() else f"\\{one}" for one in text)
 
 
 async def _forget_answers(tx: Tx, user_id: str) -> None:
@@ -174,7 +181,8 @@ async def _forget_answers(tx: Tx, user_id: str) -> None:
         """
         DELETE FROM plumbing.idempotency
         WHERE strpos(scope, $1) > 0
-           OR strpos(convert_from(answer, 'UTF8'), '"' || $1 || '"') > 0
+           OR strpos(convert_from(answer, 'UTF8'), $2) > 0
         """,
         user_id,
+        _as_json(user_id),
     )

@@ -30,7 +30,7 @@ from growth.plumbing.wire import (
     mended,
 )
 from growth.vocabulary.clock import rfc3339
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
+from growth.vocabulary.ids import FOREIGN_ID, FOREIGN_ID_PATTERN, MAX_FOREIGN_ID_CHARS, UUID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
@@ -54,7 +54,8 @@ MAX_BODY_BYTES = 64 * 1024
 """The largest body, unless a call says otherwise."""
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
-MAX_CURSOR_CHARACTERS = 512
+MAX_CURSOR_CHARACTERS = 4096
+"""Room for three ids of the shop's of which each character takes six bytes."""
 MAX_FORWARDED_HOPS = 32
 """Proxies in a row that X-Forwarded-For is followed through."""
 MAX_ADDRESSES_REMEMBERED = 4096
@@ -160,7 +161,12 @@ _END = r"(?!\n)"
 
 PathUuid = Annotated[str, PathParameter(pattern=UUID_PATTERN + _END, description="An id made by this service.")]
 """`sale_id: PathUuid`, in place of `FromPath[SaleId]`."""
-PathForeignId = Annotated[str, PathParameter(pattern=FOREIGN_ID_PATTERN + _END, description="An id of the shop's own.")]
+PathForeignId = Annotated[
+    str,
+    PathParameter(
+        min_length=1, max_length=MAX_FOREIGN_ID_CHARS, pattern=FOREIGN_ID_PATTERN + _END, description=FOREIGN_ID
+    ),
+]
 """`user_id: PathForeignId`, in place of `FromPath[UserId]`."""
 
 

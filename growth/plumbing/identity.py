@@ -10,7 +10,6 @@ does not answer, the keys known last go on.
 """
 
 import asyncio
-import re
 import time
 from base64 import urlsafe_b64encode
 from binascii import a2b_base64, b2a_base64
@@ -31,7 +30,7 @@ from growth.plumbing.person.memory import People
 from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database
 from growth.vocabulary.actors import Shopper
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN
+from growth.vocabulary.ids import foreign_id
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
 log = structlog.get_logger("identity")
@@ -57,7 +56,6 @@ TOKEN_INVALID = Kind("auth.token_invalid", "The token cannot be accepted", 401)
 TOKEN_EXPIRED = Kind("auth.token_expired", "The token has expired", 401)
 SHOPPER_ERASED = Kind("auth.shopper_erased", "The shopper was erased after this token was made", 401)
 
-_USER_ID = re.compile(FOREIGN_ID_PATTERN)
 _SCHEME = b"bearer "
 _SYMMETRIC = "HS"
 _URL_SAFE = bytes.maketrans(b"-_+/", b"+/--")
@@ -170,7 +168,7 @@ class Identity:
     def sign(self, user_id: str, *, now: datetime, lifetime_seconds: int) -> str:
         """Return a token for development and tests. Only with a shared secret: private keys are not ours."""
         assert self._keys is None
-        assert _USER_ID.fullmatch(user_id), user_id
+        assert foreign_id(user_id), user_id
         issued_at = int(now.timestamp())
         claims: dict[str, object] = {"sub": user_id, "iat": issued_at, "exp": issued_at + lifetime_seconds}
         if self._issuer:
@@ -250,10 +248,10 @@ class Identity:
             claims.nbf > now + MAX_EARLY_SECONDS
             or (self._issuer is not None and claims.iss != self._issuer)
             or (self._audience is not None and self._audience not in audiences)
-            or not _USER_ID.fullmatch(claims.sub)
+            or (user_id := foreign_id(claims.sub)) is None
         ):
             raise Refusal(TOKEN_INVALID)
-        return claims
+        return msgspec.structs.replace(claims, sub=user_id)
 
 
 async def _now(database: Database, shopper: Shopper, issued_at: object, now: float) -> Shopper:

@@ -71,6 +71,7 @@ async def read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events:
                    type,
                    subject,
                    at,
+                   written_at,
                    CASE WHEN $3::text[] IS NULL OR type = ANY ($3) THEN data::text END AS data,
                    event.request_id
             FROM plumbing.outbox AS event

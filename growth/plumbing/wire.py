@@ -4,10 +4,12 @@ In: msgspec decodes into the type asked for; on top of that this refuses what ms
 on: a key given twice (the last one would win), NUL, ints beyond 64 bits, times at the edges of the calendar, nesting
 deeper than `MAX_DEPTH`. Lone surrogates and broken UTF-8, which msgspec refuses with other exceptions, are named like
 every other error.
+Texts are put into Unicode's composed form (NFC) before anything looks at them.
 Out: times are RFC 3339, UTC, milliseconds.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -18,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.ids import composed
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
@@ -116,6 +119,9 @@ _HIDES_KEYS = (b"\\", b" :", b"\t:", b"\n:", b"\r:")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+# One that never ends is taken whole: looked for an end from each of its quotes, a megabyte would take minutes.
+_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_text = msgspec.json.Decoder(str)
 _NAMED_IN_MESSAGE = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$", re.DOTALL)
 
 
@@ -135,6 +141,7 @@ def decode_json(raw: bytes, type_: type[T]) -> T:
 
 def decode_with(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     """Do what `decode_json` does, with a decoder that the caller keeps."""
+    raw = composed_json(raw)
     try:
         value = decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -156,6 +163,31 @@ def mended(raw: bytes) -> bytes:
     if _ESCAPED.search(raw) is not None:
         raw = _ESCAPE.sub(lambda found: b"\\ufffd" if _UNREADABLE.fullmatch(found[0]) else found[0], raw)
     return raw.decode("utf-8", "replace").encode()
+
+
+def composed_json(raw: bytes) -> bytes:
+    """Return JSON, broken or not, with its texts in NFC. Costs a look at plain ASCII, which is in it already."""
+    if b"\\u" not in raw:
+        if raw.isascii():
+            return raw
+        try:
+            if unicodedata.is_normalized("NFC", raw.decode()):
+                return raw
+        except UnicodeDecodeError:
+            return raw
+    return _TEXTS.sub(_composed_text, raw)
+
+
+def _composed_text(match: re.Match[bytes]) -> bytes:
+    raw = match[0]
+    if raw.isascii() and b"\\u" not in raw:
+        return raw
+    try:
+        text = _text.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Whoever decodes it all says what is wrong.
+        return raw
+    return raw if composed(text) == text else _encode(composed(text))
 
 
 def is_plain(raw: bytes, *, keys: int | None = None) -> bool:

@@ -123,7 +123,12 @@ def _curves(gathered: Gathered) -> str:
         Line("on day n", _curve_of(gathered.matrix, 0), "c0"),
     ]
     split = [
-        Line(name_of(total.group), _curve_of(gathered.by_source, number), f"c{number}")
+        # A source may be called as we call something else.
+        Line(
+            (total.group_kind == "name" and total.group) or name_of(total.group),
+            _curve_of(gathered.by_source, number),
+            f"c{number}",
+        )
         for number, total in enumerate(gathered.by_source.totals[:MAX_LINES])
     ]
     return _section(

@@ -1,44 +1,41 @@
 """What the shop may say: CloudEvents 1.0 in JSON, one Struct a type. Nothing unknown, nothing unbounded, no I/O."""
 
 import hashlib
+from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
-from msgspec.structs import force_setattr
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr, replace
 
-from growth.plumbing.wire import decode_json, decoder_for, field_error, invalid, mended
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
+from growth.vocabulary import clock
+from growth.vocabulary.ids import UUID_PATTERN, ForeignId
 from growth.vocabulary.money import Fen
 from growth.vocabulary.names import note
-from growth.vocabulary.refusals import Refusal
 
 MAX_BODY_BYTES = 1_048_576
 MAX_EVENTS = 500
 """In one hook."""
-MAX_LINES = 100
+MAX_LINES = 500
 """Of one order, and of one refund."""
 MAX_UNITS = 1_000_000
 """Of one line."""
-MAX_ECHO_CHARS = 128
-"""Of the id of an event that cannot be read."""
+PARTLY = b"+"
+"""Ends the content of an order of which lines were left out."""
 MIN_YEAR = 2000
 MAX_YEAR = 2100
-"""No order is from before, none from after: a clock or a unit went wrong. Also keeps times away from where they end."""
+"""No order is from before: a clock or a unit went wrong. None is from after; what lies ahead of our clock is refused by
+`held_to`, this keeps times away from where they end."""
 
 END = r"(?!\n)"
 """Behind a pattern's `$`, which alone lets a line break pass at the end."""
 
-type_of_shops_id = Meta(
-    pattern=FOREIGN_ID_PATTERN + END, description="An id of the shop's own: 1 to 64 of A-Z a-z 0-9 _ . : @ | -"
-)
 type_of_our_id = Meta(pattern=UUID_PATTERN + END, description="An id made by this service: a lower-case UUID.")
 type_of_visible = Meta(pattern=r"^[!-~]{1,256}$" + END, description="1 to 256 visible ASCII characters.")
 type_of_note = Meta(description="Any text; kept without what hides, up to 200 characters. Never refused.")
 type_of_moment = Meta(tz=True, description="RFC 3339, with a zone.")
 
-ShopsId = Annotated[str, type_of_shops_id]
 OurId = Annotated[str, type_of_our_id]
 Visible = Annotated[str, type_of_visible]
 Note = Annotated[str, type_of_note]
@@ -67,8 +64,8 @@ class _Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LineTold(_Told, frozen=True):
     """One line of an order, as placed or as paid."""
 
-    line_id: ShopsId
-    sku: ShopsId
+    line_id: ForeignId
+    sku: ForeignId
     units: Units
     amount_fen: Fen
     """What the line cost, all units together, however it was paid."""
@@ -89,7 +86,7 @@ class RefundLineTold(_Told, frozen=True):
     cost, it is refunded whole, whichever lines they name.
     """
 
-    line_id: ShopsId
+    line_id: ForeignId
     units: Annotated[int, Meta(ge=0, le=MAX_UNITS)]
     amount_fen: Fen
 
@@ -101,8 +98,8 @@ class RefundLineTold(_Told, frozen=True):
 class PlacedData(_Told, frozen=True, kw_only=True):
     """An order that is still to be paid."""
 
-    order_id: ShopsId
-    user_id: ShopsId
+    order_id: ForeignId
+    user_id: ForeignId
     placed_at: Moment
     lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
@@ -110,8 +107,8 @@ class PlacedData(_Told, frozen=True, kw_only=True):
 class PaidData(_Told, frozen=True, kw_only=True):
     """An order that is paid."""
 
-    order_id: ShopsId
-    user_id: ShopsId
+    order_id: ForeignId
+    user_id: ForeignId
     paid_at: Moment
     paid_fen: Fen
     """What the shopper paid in all, in money: with freight, after every deduction. Not the sum of the lines.
@@ -125,8 +122,8 @@ class PaidData(_Told, frozen=True, kw_only=True):
 class RefundedData(_Told, frozen=True, kw_only=True):
     """Part of an order, or all of it, that was paid back."""
 
-    order_id: ShopsId
-    refund_id: ShopsId
+    order_id: ForeignId
+    refund_id: ForeignId
     """Unique within its order."""
     lines: Annotated[tuple[RefundLineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
@@ -134,13 +131,13 @@ class RefundedData(_Told, frozen=True, kw_only=True):
 class OrderData(_Told, frozen=True, kw_only=True):
     """An order to which something happened at the event's `time`."""
 
-    order_id: ShopsId
+    order_id: ForeignId
 
 
 class RegisteredData(_Told, frozen=True, kw_only=True):
     """A shopper, as the shop knows them."""
 
-    user_id: ShopsId
+    user_id: ForeignId
     registered_at: Moment
     source: Note | None = None
     """Where the shopper came from, in the shop's own words."""
@@ -161,16 +158,16 @@ Points = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 class SpentData(_Told, frozen=True, kw_only=True):
     """Points that a shopper pays with. The shop asks before it takes the order: there may be too few."""
 
-    spend_id: ShopsId
-    user_id: ShopsId
+    spend_id: ForeignId
+    user_id: ForeignId
     points: Points
 
 
 class ReturnedData(_Told, frozen=True, kw_only=True):
     """Points of a spending that come back to the shopper: all of them, or some."""
 
-    spend_id: ShopsId
-    return_id: ShopsId
+    spend_id: ForeignId
+    return_id: ForeignId
     """Unique within its spending."""
     points: Points
 
@@ -269,64 +266,48 @@ HOOKS: dict[str, Any] = {
 }
 
 
-class Unreadable(Struct, frozen=True):
-    """One event that cannot be read; its neighbours can."""
-
-    id: str | None
-    detail: str
-    """Which field is wrong, and why."""
+T = TypeVar("T", bound=_Told)
 
 
-class _Head(Struct, frozen=True):
-    id: Any = None
-    type: Any = None
+class InFuture(Exception):
+    """A time of a hook lies further ahead than clocks differ; `field` has it."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
 
 
-_Batch = Annotated[list[Raw], Meta(max_length=MAX_EVENTS)]
-_REGISTERED = b'"shopper.registered"'
-"""What may carry remarks, of which half a character must not cost the whole."""
+def held_to(now: datetime, told: T, path: str = "") -> T:
+    """Return a hook, or data of one, whose times are no later than `now`. Raises `InFuture` beyond what clocks differ.
 
-
-def read_batch(raw: bytes) -> list[Raw]:
-    """Return the events of one hook, each still to be read. Raises `Refusal` `request.invalid`.
-
-    The caller has bounded `raw` to `MAX_BODY_BYTES`.
+    Its `content` is that of the hook as it was told: told again a minute later, it is still the same.
     """
-    try:
-        if raw.lstrip(b" \t\r\n").startswith(b"{"):
-            return [msgspec.json.decode(raw, type=Raw)]
-        events: list[Raw] = decoder_for(_Batch).decode(raw)
-    except msgspec.ValidationError as error:
-        raise invalid(field_error(error)) from None
-    except (msgspec.DecodeError, RecursionError):
-        if _REGISTERED in raw and (legible := mended(raw)) != raw:
-            return read_batch(legible)
-        # The strict reader stumbles as well, and says why in the words of every other call.
-        return [decode_json(raw, Raw)]
-    return events
+    changes: dict[str, object] = {}
+    for name in told.__struct_fields__:
+        value = getattr(told, name)
+        if isinstance(value, datetime):
+            held = clock.held_to(now, value)
+            if held is None:
+                raise InFuture(path + name)
+            changes[name] = held
+        elif isinstance(value, _Told):
+            changes[name] = held_to(now, value, f"{path}{name}.")
+    return replace(told, **changes)
 
 
-def read_event(raw: Raw) -> KnownHook | OtherHook | Unreadable:
-    """Read one event, strictly."""
-    text = bytes(raw)
-    try:
-        head = decoder_for(_Head).decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        head = _Head()
-    try:
-        known = HOOKS.get(head.type) if isinstance(head.type, str) else None
-        hook: KnownHook | OtherHook = decode_json(
-            mended(text) if known is ShopperRegistered else text, known or OtherHook
-        )
-    except Refusal as refusal:
-        return Unreadable(head.id[:MAX_ECHO_CHARS] if isinstance(head.id, str) else None, refusal.detail)
-    return hook
-
-
-def content(hook: KnownHook) -> bytes:
-    """Return a digest (32 bytes) of what the event says: its type and its data.
+def content(hook: KnownHook, *, is_partly: bool = False) -> bytes:
+    """Return a digest of what the event says, its type and its data: 32 bytes, and one more if lines were left out.
 
     `time` is left out: a sender that stamps it anew at each attempt still tells of the same thing.
     """
     said = hook.__struct_config__.tag, hook.data
-    return hashlib.sha256(msgspec.json.encode(said)).digest()
+    return hashlib.sha256(msgspec.json.encode(said)).digest() + (PARTLY if is_partly else b"")
+
+
+def added_lines(hook: "OrderPlaced | OrderPaid", known: bytes, known_lines: Collection[str]) -> tuple[LineTold, ...]:
+    """Return the lines that mend an order of which `known` was told without them; none if it says anything else."""
+    lines = hook.data.lines
+    as_before = replace(hook, data=replace(hook.data, lines=tuple(one for one in lines if one.line_id in known_lines)))
+    if content(as_before, is_partly=True) != known:
+        return ()
+    return tuple(one for one in lines if one.line_id not in known_lines)

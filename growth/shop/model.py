@@ -8,9 +8,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.plumbing.postgres import Tx
-from growth.shop.hooks import LineTold, PaidData, PlacedData
+from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
+from growth.vocabulary import clock
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
-from growth.vocabulary.events.shop import ShopOrderLine, ShopOrderPaid, ShopOrderPlaced, ShopOrderReceived
+from growth.vocabulary.events.shop import (
+    ShopOrderLine,
+    ShopOrderLinesAdded,
+    ShopOrderPaid,
+    ShopOrderPlaced,
+    ShopOrderReceived,
+)
 from growth.vocabulary.orders import LineOutcome, Order, Outcome, spread
 
 
@@ -83,6 +90,7 @@ class Registration(Struct, frozen=True):
 
 
 APPLIED = Answer(Outcome.APPLIED)
+COMPLETED = Answer(Outcome.APPLIED, "shop.lines_added", "Lines that could not be read before are part of it now.")
 NO_LISTENER = ActivityHeard(Outcome.IGNORED, "shop.no_listener", "Nobody here listens to events of this type.")
 ALREADY_KNOWN = Answer(Outcome.IGNORED, "shop.already_known", "This was told before, by another event.")
 OTHER_CONTENT = Answer(Outcome.REJECTED, "shop.other_content", "Another event was told under this source and id.")
@@ -107,6 +115,16 @@ def judge_order(said: bytes, known: bytes | None, user_id: str, known_user_id: s
     if known_user_id not in {None, user_id}:
         return contradicts("The order is known as another user's.")
     return judge_told_again(said, known)
+
+
+def in_future(field: str) -> Answer:
+    """Return the answer to a time that has not come yet."""
+    return Answer(Outcome.REJECTED, "shop.in_future", f"{field}: {clock.AHEAD}")
+
+
+def binds(said: bytes, known: bytes, first: Answer) -> bool:
+    """Say whether an event's id stands for what it was first told with. What was rejected may be told anew, mended."""
+    return said == known or first.outcome is not Outcome.REJECTED
 
 
 def judge_first_answer(said: bytes, known: bytes, first: Answer) -> Answer:
@@ -161,6 +179,13 @@ def with_what_was_paid(order: Order) -> Order:
     paid = spread(order.paid_fen, amounts)
     lines = tuple(replace(line, unpaid_fen=line.amount_fen - fen) for line, fen in zip(order.lines, paid, strict=True))
     return replace(order, lines=lines)
+
+
+def completed_event(hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], now: datetime) -> ShopOrderLinesAdded:
+    """Return the event of lines that were told anew, mended."""
+    return ShopOrderLinesAdded(
+        at=now, order_id=hook.data.order_id, user_id=hook.data.user_id, lines=_event_lines(added)
+    )
 
 
 def paid_event(order: Order, paid: PaidData, *, is_first_order: bool, now: datetime) -> ShopOrderPaid:

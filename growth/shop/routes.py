@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from growth.plumbing.http import raw_body, require_json
 from growth.plumbing.schemas import schemas_of
-from growth.shop.hooks import HOOKS, MAX_BODY_BYTES, MAX_EVENTS, OtherHook
+from growth.shop.hooks import HOOKS, MAX_BODY_BYTES, MAX_EVENTS, MAX_LINES, OtherHook
 from growth.shop.service import Result, ShopService
 from growth.vocabulary import clock
 
@@ -70,7 +70,13 @@ class EventsOperation(Operation):
         "`rejected` and its neighbours are applied. They may come in any order, and again; after 503 or silence send "
         "the hook again. Types that nobody listens to are `ignored`. A line with `owed_fen` must be paid back, whole "
         "where it says `refund_required`; the event `shop.refund_required` tells it once, and "
-        "`GET /admin/v1/refunds-required` lists it."
+        "`GET /admin/v1/refunds-required` lists it.\n\n"
+        "Ids are the shop's own: 1 to 128 characters of any script, in NFC, without blanks at their ends, control "
+        f"characters or bidirectional controls. An order or a refund has at most {MAX_LINES} lines. A line of "
+        "`order.placed` or `order.paid` that cannot be read is `rejected` in `lines`, and the event with it, while the "
+        "other lines stand; told again with that line mended, it is added.\n\n"
+        "A time more than 5 minutes ahead of this service's clock is `rejected` as `shop.in_future`; what lies within "
+        "is held to now. What was rejected may be told again, mended, under the same event id."
     ),
     request_max_body_size=MAX_BODY_BYTES,
 )

@@ -27,11 +27,12 @@ from growth.shop.hooks import (
     PointsSpent,
     RegisteredData,
     ShopperRegistered,
-    Unreadable,
 )
+from growth.shop.memory import store as memory
 from growth.shop.model import (
     ALREADY_KNOWN,
     APPLIED,
+    COMPLETED,
     NO_LISTENER,
     ActivityListener,
     Answer,
@@ -41,13 +42,19 @@ from growth.shop.model import (
     Registration,
 )
 from growth.shop.owed import service as owed
+from growth.shop.reading import Partly, Unreadable, read_batch, read_event
 from growth.shop.refund import model as refund
 from growth.shop.refund import store as refund_store
 from growth.shop.refund.model import Refund, Told
 from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
-from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent, ShopShopperRegistered
+from growth.vocabulary.events.shop import (
+    ShopOrderClosed,
+    ShopOrderEvent,
+    ShopRegistrationCorrected,
+    ShopShopperRegistered,
+)
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
 
@@ -103,7 +110,7 @@ class ShopService:
         again, those are duplicates. A bug that one event meets is raised after the others have been applied.
         """
         self._verifier.verify(headers, raw, now)
-        told = [hooks.read_event(event) for event in hooks.read_batch(raw)]
+        told = [read_event(event) for event in read_batch(raw)]
         results: list[Result] = []
         bug: Exception | None = None
         heard: Iterator[ActivityHeard] = iter(())
@@ -145,27 +152,34 @@ class ShopService:
             now,
         )
 
-    async def _take(self, hook: KnownHook | Unreadable, now: datetime) -> Result:
+    async def _take(self, hook: KnownHook | Partly | Unreadable, now: datetime) -> Result:
         if isinstance(hook, Unreadable):
             return Result(hook.id, Outcome.REJECTED, "request.invalid", hook.detail)
-        answer = await self._apply(hook, now)
-        return Result(hook.id, answer.outcome, answer.code, answer.detail, answer.lines)
+        readable: KnownHook = hook.hook if isinstance(hook, Partly) else hook
+        answer = await self._apply(readable, hook.left_out if isinstance(hook, Partly) else (), now)
+        return Result(readable.id, answer.outcome, answer.code, answer.detail, answer.lines)
 
-    async def _apply(self, hook: KnownHook, now: datetime) -> Answer:
+    async def _apply(self, hook: KnownHook, left_out: Sequence[LineOutcome], now: datetime) -> Answer:
         subject = _subject(hook)
-        said = hooks.content(hook)
+        said = hooks.content(hook, is_partly=bool(left_out))
         try:
             async with self._turn(), self._database.transaction() as tx:
                 await store.take_turn(tx, subject)
-                if taken := await store.begin_event(tx, hook, subject, said, now):
-                    return model.judge_first_answer(said, *taken)
+                if taken := await memory.begin_event(tx, hook, subject, said, now):
+                    if model.binds(said, *taken):
+                        return model.judge_first_answer(said, *taken)
+                    await memory.retell_event(tx, hook, subject, said, now)
+                hook = hooks.held_to(now, hook)
                 if isinstance(hook, ShopperRegistered):
                     answer = await _register(tx, hook.data, now)
                 elif isinstance(hook, PointsSpent | PointsReturned):
                     answer = await self._move_points(tx, hook, now)
                 else:
-                    answer = await self._settle(tx, hook, said, now)
-                await store.end_event(tx, hook, answer)
+                    answer = await self._settle(tx, hook, left_out, said, now)
+                await memory.end_event(tx, hook, answer)
+        except hooks.InFuture as ahead:
+            # Rolled back, so not remembered: told again when its time has come, or with the right one, it is applied.
+            return model.in_future(ahead.field)
         except Unavailable:
             raise
         except Exception:
@@ -196,18 +210,23 @@ class ShopService:
             code = await self._points.give_back(tx, back.spend_id, back.return_id, back.points, now)
         return Answer(Outcome.REJECTED, code) if code else APPLIED
 
-    async def _settle(self, tx: Tx, hook: OrderHook, said: bytes, now: datetime) -> Answer:
+    async def _settle(
+        self, tx: Tx, hook: OrderHook, left_out: Sequence[LineOutcome], said: bytes, now: datetime
+    ) -> Answer:
         """Add the fact to its order; let those who take part bring their own objects to the state it implies."""
         order_id = hook.data.order_id
         known = await store.lock_order(tx, order_id, now)
         own = await _merge(tx, hook, said, known)
+        if own.outcome is Outcome.REJECTED and isinstance(hook, OrderPlaced | OrderPaid):
+            own = await _complete(tx, hook, said, known, now) or own
         if own.outcome is Outcome.REJECTED:
             return own
         order = await store.read_order(tx, order_id)
         assert order is not None
-        notes: list[LineOutcome] = []
+        notes = list(left_out)
         if own is APPLIED:
-            order, events, notes = await _new(tx, hook, order, now)
+            order, events, noted = await _new(tx, hook, order, now)
+            notes += noted
             await outbox.emit(tx, *events)
         # Also after what was already known: whoever came to take part since then catches up.
         said_of_lines: list[LineOutcome] = []
@@ -257,7 +276,19 @@ async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:
         )
         await outbox.emit(tx, event)
         return APPLIED
-    return APPLIED if await shoppers.reregister(tx, data) else ALREADY_KNOWN
+    was_registered_at = await shoppers.reregister(tx, data)
+    if was_registered_at is None:
+        return ALREADY_KNOWN
+    # Whoever decided on what was told before decides again.
+    corrected = ShopRegistrationCorrected(
+        at=now,
+        user_id=data.user_id,
+        registered_at=data.registered_at,
+        source=data.source,
+        was_registered_at=was_registered_at,
+    )
+    await outbox.emit(tx, corrected)
+    return APPLIED
 
 
 async def _new(
@@ -331,6 +362,25 @@ async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
         case _:
             assert_never(hook)
     return answer
+
+
+async def _complete(tx: Tx, hook: OrderPlaced | OrderPaid, said: bytes, known: Known, now: datetime) -> Answer | None:
+    """Add lines that could not be read when the order was told, if nothing else differs; None if it does."""
+    is_paid = isinstance(hook, OrderPaid)
+    before = known.paid_content if is_paid else known.placed_content
+    order = await store.read_order(tx, hook.data.order_id)
+    if before is None or order is None or order.user_id != hook.data.user_id or (order.is_paid and not is_paid):
+        return None
+    added = hooks.added_lines(hook, before, {line.line_id for line in order.lines})
+    if not added:
+        return None
+    await store.complete(tx, hook, added, said)
+    if is_paid:
+        order = await store.read_order(tx, hook.data.order_id)
+        assert order is not None
+        await refund_store.count(tx, refund.counted(order, await refund_store.told_in_all(tx, order.order_id)))
+        await outbox.emit(tx, model.completed_event(hook, added, now))
+    return COMPLETED
 
 
 async def _refund(tx: Tx, hook: OrderRefunded, said: bytes) -> Answer:

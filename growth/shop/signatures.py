@@ -16,7 +16,7 @@ TOLERANCE_SECONDS = 300
 """How far a sender's clock may be from ours, either way; how long a hook overheard could be sent again."""
 MAX_SECRETS = 2
 """One, and while it is rotated another."""
-MAX_SIGNATURES = 16
+MAX_SIGNATURES = 64
 """Of one hook; those beyond are not looked at."""
 MAX_ID_CHARS = 256
 MAX_TIMESTAMP_DIGITS = 12
@@ -29,13 +29,25 @@ SIGNATURE_INVALID = Kind("shop.signature_invalid", "The hook's signature does no
 TIMESTAMP_OUTSIDE_TOLERANCE = Kind("shop.timestamp_outside_tolerance", "The hook was not signed about now", 401)
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+def _unbase64(digits: str) -> bytes:
+    """Decode base64 of either alphabet, with its padding or without: senders differ. Raises `ValueError`."""
+    digits = digits.rstrip("=").translate(_URL_SAFE)
+    return b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+
+
 def secret_bytes(secret: str) -> bytes:
-    """Return the key within `whsec_<base64>`; padding may be left out. Raises `ValueError`, never with the secret."""
+    """Return the key within `whsec_<base64>`, in either alphabet, padded or not. Raises `ValueError`, not quoting it.
+
+    What surrounds it (the line break at the end of a file) is none of it.
+    """
+    secret = secret.strip()
     if not secret.startswith(SECRET_PREFIX):
         raise ValueError(f"a shop secret begins with {SECRET_PREFIX}")
-    digits = secret.removeprefix(SECRET_PREFIX).rstrip("=")
     try:
-        key = b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+        key = _unbase64(secret.removeprefix(SECRET_PREFIX))
     except (binascii.Error, ValueError):
         raise ValueError(f"what follows {SECRET_PREFIX} in a shop secret is base64") from None
     if not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
@@ -57,11 +69,11 @@ def sign(secret: str, message_id: str, now: datetime, raw: bytes) -> dict[str, s
 def _told(signatures: str) -> list[bytes]:
     """Return the signatures of version 1; other versions and nonsense are passed over, as the specification asks."""
     told = []
-    for entry in signatures.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]:
+    for entry in signatures.split(maxsplit=MAX_SIGNATURES)[:MAX_SIGNATURES]:
         version, _, digits = entry.partition(",")
         if version == "v1":
             try:
-                told.append(b64decode(digits, validate=True))
+                told.append(_unbase64(digits))
             except (binascii.Error, ValueError):
                 continue
     return told

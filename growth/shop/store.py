@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
-
 from growth.plumbing.postgres import Reader, Tx
 from growth.shop import model
-from growth.shop.hooks import KnownHook, LineTold, PaidData, PlacedData
-from growth.shop.model import Answer, Known
-from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
+from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
+from growth.shop.model import Known
+from growth.vocabulary.orders import Order, OrderLine
 
 
 async def take_turn(tx: Tx, subject: str) -> None:
@@ -19,58 +17,6 @@ async def take_turn(tx: Tx, subject: str) -> None:
     order must be read in the order in which it became known.
     """
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('shop.turn:' || $1, 0))", subject)
-
-
-async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime) -> tuple[bytes, Answer] | None:
-    """Take the event's id for this transaction; return None, or the content and answer that it was taken with.
-
-    Waits for another transaction that holds the same id, and sees what became of it.
-    """
-    is_first = await tx.fetchval(
-        """
-        INSERT INTO shop.events (source, event_id, type, subject, content, received_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (source, event_id) DO NOTHING
-        RETURNING true
-        """,
-        hook.source,
-        hook.id,
-        hook.__struct_config__.tag,
-        subject,
-        said,
-        now,
-    )
-    if is_first:
-        return None
-    row = await tx.fetchrow(
-        """
-        SELECT content, outcome, code, detail, lines
-        FROM shop.events
-        WHERE source = $1 AND event_id = $2
-        """,
-        hook.source,
-        hook.id,
-    )
-    assert row is not None
-    lines = tuple(msgspec.convert(row["lines"], list[LineOutcome]))
-    return row["content"], Answer(Outcome(row["outcome"]), row["code"], row["detail"], lines)
-
-
-async def end_event(tx: Tx, hook: KnownHook, answer: Answer) -> None:
-    """Keep what the event is answered, for every redelivery."""
-    await tx.execute(
-        """
-        UPDATE shop.events
-        SET outcome = $3, code = $4, detail = $5, lines = $6
-        WHERE source = $1 AND event_id = $2
-        """,
-        hook.source,
-        hook.id,
-        answer.outcome,
-        answer.code,
-        answer.detail,
-        answer.lines,
-    )
 
 
 async def lock_order(tx: Tx, order_id: str, now: datetime) -> Known:
@@ -141,6 +87,23 @@ async def pay(tx: Tx, data: PaidData, said: bytes) -> None:
     if was_placed:
         await tx.execute("DELETE FROM shop.order_lines WHERE order_id = $1", data.order_id)
     await _add_lines(tx, data.order_id, data.lines)
+
+
+async def complete(tx: Tx, hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], said: bytes) -> None:
+    """Add lines to an order that was told without them."""
+    order_id = hook.data.order_id
+    await tx.execute(
+        """
+        UPDATE shop.orders
+        SET paid_content = CASE WHEN $3 THEN $2 ELSE paid_content END,
+            placed_content = CASE WHEN $3 THEN placed_content ELSE $2 END
+        WHERE order_id = $1
+        """,
+        order_id,
+        said,
+        isinstance(hook, OrderPaid),
+    )
+    await _add_lines(tx, order_id, added)
 
 
 async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:

@@ -1,6 +1,12 @@
-"""Identifiers. Ours are UUIDs led by 48 bits of time, so indexes grow at one end; the shop's are its own strings."""
+"""Identifiers. Ours are UUIDs led by 48 bits of time, so indexes grow at one end; the shop's are its own strings.
+
+What the shop calls its things is its own affair: any text, whatever the script. Every door (bodies, paths, queries,
+tokens) puts texts into Unicode's composed form (NFC) before it looks at them, so that what looks the same is the same.
+"""
 
 import os
+import re
+import unicodedata
 from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated
@@ -9,16 +15,33 @@ from msgspec import Meta
 
 # "$" also matches before a last newline, hence the look-ahead.
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\n)"
-FOREIGN_ID_PATTERN = r"^[A-Za-z0-9_.:@|-]{1,64}$(?!\n)"
+MAX_FOREIGN_ID_CHARS = 128
+# Control characters, and those that turn the direction of writing or break the line: what stands in a log or a table
+# would read as another id. Nor the mark that stands for bytes that were no text (U+FFFD): several ids would be one.
+# Surrogates without their other half are no text either, and no reader of ours lets them in.
+_NOT_IN_IDS = r"\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffd"
+FOREIGN_ID_PATTERN = rf"^(?=\S)[^{_NOT_IN_IDS}]{{1,{MAX_FOREIGN_ID_CHARS}}}(?<=\S)$(?!\n)"
+FOREIGN_ID = (
+    f"An id of the shop's own: 1 to {MAX_FOREIGN_ID_CHARS} characters of any script, without blanks at its ends, "
+    "control characters or bidirectional controls. Kept in NFC. Percent-encoded in a path, its slashes too."
+)
+CLIENT_ID_PATTERN = r"^[A-Za-z0-9_.:@|-]{1,64}$(?!\n)"
 
 type_of_our_id = Meta(pattern=UUID_PATTERN, description="An id made by this service: a lower-case UUID.")
 type_of_foreign_id = Meta(
     pattern=FOREIGN_ID_PATTERN,
-    description="An id of the shop's own: 1 to 64 of A-Z a-z 0-9 _ . : @ | -",
+    min_length=1,
+    max_length=MAX_FOREIGN_ID_CHARS,
+    description=FOREIGN_ID,
+)
+type_of_client_id = Meta(
+    pattern=CLIENT_ID_PATTERN, description="An id that a client made: 1 to 64 of A-Z a-z 0-9 _ . : @ | -"
 )
 
 Uuid = Annotated[str, type_of_our_id]
 ForeignId = Annotated[str, type_of_foreign_id]
+ClientId = Annotated[str, type_of_client_id]
+"""Never with a slash: names that begin with `shop/` in the log of events are the shop's."""
 
 SaleId = Uuid
 SeriesId = Uuid
@@ -31,6 +54,20 @@ UserId = ForeignId
 OrderId = ForeignId
 LineId = ForeignId
 Sku = ForeignId
+
+
+_foreign_id = re.compile(FOREIGN_ID_PATTERN)
+
+
+def composed(text: str) -> str:
+    """Return a text in Unicode's composed form (NFC), in which an e with an accent is one character."""
+    return unicodedata.normalize("NFC", text)
+
+
+def foreign_id(text: str) -> str | None:
+    """Return an id of the shop's own as it is kept; None if it is none."""
+    text = composed(text)
+    return text if _foreign_id.fullmatch(text) else None
 
 
 def new_id(now: datetime) -> str:

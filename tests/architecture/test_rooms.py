@@ -31,6 +31,7 @@ NOUNS: Mapping[str, str] = {
     "mechanics/checkin/tally.py": "a listener's counts of what programs give and how many check in",
     "mechanics/checkin/streak/almanac.py": "what this process remembers of programs",
     "mechanics/checkin/streak/giving.py": "gives what days and milestones earn, through the one door",
+    "shop/reading.py": "reads hooks event by event, and orders line by line",
     "listeners/retention/sighting.py": "what counts as a shopper being active",
     "listeners/retention/report/answers.py": "what reports say, as Structs",
     "mechanics/flash_sale/board.py": "what this process remembers of the sales",

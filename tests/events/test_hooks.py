@@ -76,7 +76,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (viewed() | {"data": None}, "event.bad_data", "data"),
     (viewed() | {"data": [1]}, "event.bad_data", "data"),
     (viewed() | {"data": {}}, "event.bad_data", "data.user_id"),
-    (viewed(user_id="a b"), "event.bad_data", "data.user_id"),
+    (viewed(user_id="a\n"), "event.bad_data", "data.user_id"),
     (viewed(user_id=""), "event.bad_data", "data.user_id"),
     (viewed(deep={"a": 1}), "event.bad_data", "data"),
     (viewed(big=2**62, list=[1]), "event.bad_data", "data"),

@@ -63,6 +63,7 @@ async def test_a_follower_gets_what_was_told(database: Database, events: Events)
             user_id="u1",
             type="product.viewed",
             at=NOW - timedelta(hours=2),
+            heard_at=follower.heard[0].heard_at,
             data={"sku": "tea", "count": 2, "share": 0.5, "ok": True, "none": None},
         )
     ]
@@ -243,3 +244,16 @@ async def test_after_a_restore_on_another_server_every_activity_still_comes_once
     ]
     assert await late.catch_up(database) == ["a", "b", "c", "d"]
     assert await outbox.mend_after_restore(database, LOG) == 0
+
+
+async def test_what_clients_clocks_are_ahead_by_is_held_to_when_it_was_heard(
+    database: Database, events: Events
+) -> None:
+    """Told just before midnight, it is no visit of tomorrow; told again after it, it is still the same."""
+    follower = Follower()
+    told = event("a", at=ago(minutes=-4))
+    await tell(events, told)
+    await tell(events, told, now=NOW + timedelta(minutes=5))
+    await follower.catch_up(database)
+    (heard,) = follower.heard
+    assert heard.at == heard.heard_at < NOW + timedelta(minutes=4)

@@ -1,12 +1,13 @@
 """What comes in is refused with the field at fault, whatever it is; what goes out shows time one way."""
 
 import json
+import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
@@ -237,8 +238,20 @@ def test_no_bytes_at_all_make_it_raise_anything_but_a_refusal(raw: bytes) -> Non
         return
 
 
+def in_nfc(value: Any) -> Any:
+    """The document as it is understood; None of it at all if two keys become one."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        composed = {in_nfc(key): in_nfc(item) for key, item in value.items()}
+        assume(len(composed) == len(value))
+        return composed
+    return [in_nfc(item) for item in value] if isinstance(value, list) else value
+
+
 @given(_documents)
 def test_what_the_second_look_takes_is_exactly_what_has_no_fault(document: Any) -> None:
+    understood = in_nfc(document)
     raw = json.dumps(document, ensure_ascii=True).encode()
 
     def is_good(value: Any) -> bool:
@@ -258,7 +271,7 @@ def test_what_the_second_look_takes_is_exactly_what_has_no_fault(document: Any) 
         assert not is_good(document)
     else:
         assert is_good(document)
-        assert taken == document
+        assert taken == understood
 
 
 def test_times_go_out_in_utc_with_milliseconds() -> None:

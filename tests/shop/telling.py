@@ -14,6 +14,7 @@ from growth.shop.signatures import sign
 from growth.vocabulary.orders import LineOutcome, Order
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ELEVEN = NOON - timedelta(hours=1)
 SECRET = "whsec_" + b64encode(b"a toy secret of thirty-two bytes").decode()
 OLD_SECRET = "whsec_" + b64encode(b"the secret before, about to go!!").decode()
 
@@ -23,8 +24,8 @@ JSON = dict[str, Any]
 
 
 def at(minutes: int) -> str:
-    """So many minutes after noon."""
-    return (NOON + timedelta(minutes=minutes)).isoformat()
+    """So many minutes after eleven: the service hears of it at noon, and believes no time that has not come."""
+    return (ELEVEN + timedelta(minutes=minutes)).isoformat()
 
 
 def event(type_: str, data: object, *, id_: str | None = None, time: str | None = None, source: str = "shop") -> JSON:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from growth.plumbing.postgres import Database, Tx
 from growth.shop import store
+from growth.shop.memory import store as memory
 from growth.shop.model import Known
 from growth.shop.refund import model as refund_model
 from growth.shop.refund.model import Told
@@ -179,7 +180,7 @@ async def test_without_the_id_of_the_event_taken_first_participants_are_asked_64
         return None
 
     recorder = Recorder()
-    monkeypatch.setattr(store, "begin_event", never_seen)
+    monkeypatch.setattr(memory, "begin_event", never_seen)
     service = ShopService(database, [recorder], [SECRET])
     await asyncio.gather(*(tell(service, paid()) for _ in range(CALLERS)))
     assert len(recorder.seen) == CALLERS

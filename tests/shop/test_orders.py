@@ -138,9 +138,9 @@ async def test_placed_and_paid_by_different_users_contradict_in_either_order(ser
 async def test_the_order_of_lines_and_the_zone_of_a_time_are_not_content(service: ShopService) -> None:
     told = paid("o1", line("1"), line("2"))
     again = paid("o1", line("2"), line("1"), id_=told["id"], time=at(50))
-    again["data"]["paid_at"] = "2026-11-21T20:02:00.000+08:00"
+    again["data"]["paid_at"] = "2026-11-21T19:02:00.000+08:00"
     assert outcomes(await tell(service, told, again)) == ["applied", "duplicate applied"]
-    again["data"]["paid_at"] = "2026-11-21T20:02:00.001+08:00"
+    again["data"]["paid_at"] = "2026-11-21T19:02:00.001+08:00"
     assert outcomes(await tell(service, again)) == ["rejected shop.other_content"]
 
 

@@ -25,6 +25,7 @@ from growth.vocabulary.events.shop import (
     ShopOrderReceived,
     ShopOrderRefunded,
     ShopRefundLine,
+    ShopRegistrationCorrected,
     ShopShopperRegistered,
 )
 from growth.vocabulary.orders import Order, OrderLine
@@ -306,7 +307,13 @@ async def test_a_shopper_is_told_once_and_without_what_is_personal(database: Dat
     first = registered("u1", 5, source="app", device_id="d1", address="192.0.2.1")
     earlier = registered("u1", 1, source="web", device_id="d2", address="192.0.2.2")
     await tell(service, first, earlier, registered("u1", 9))
-    assert await events(database) == [ShopShopperRegistered(at=NOON, user_id="u1", registered_at=time(5), source="app")]
+    assert await events(database) == [
+        ShopShopperRegistered(at=NOON, user_id="u1", registered_at=time(5), source="app"),
+        # Who decided on the first telling hears that it was wrong.
+        ShopRegistrationCorrected(
+            at=NOON, user_id="u1", registered_at=time(1), source="web", was_registered_at=time(5)
+        ),
+    ]
     assert await registration(database, ["u1", "nobody"]) == {"u1": Registration(time(1), "web", "d2", "192.0.2.2")}
 
 

@@ -1,12 +1,14 @@
 """Who speaks: only the shop, only about now, only what it signed."""
 
 import re
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from growth.settings import load_settings
 from growth.shop.signatures import MAX_SIGNATURES, TOLERANCE_SECONDS, Verifier, secret_bytes, sign
 from growth.vocabulary.refusals import Refusal
 from tests.shop.telling import NOON, OLD_SECRET, SECRET
@@ -130,7 +132,9 @@ def test_headers_of_any_script_are_refused_like_others(verifier: Verifier) -> No
         ["whsec_c2hvcnQ="],
         ["whsec_" + "A" * 200],
         ["whsec_ümlaut"],
-        ["whsec_-_-_" + "A" * 30],
+        ["whsec_" + SECRET],
+        ["\ufeff" + SECRET],
+        [SECRET + "\n" + OLD_SECRET],
         [SECRET.removeprefix("whsec_")],
         [SECRET, "wrong"],
     ],
@@ -142,8 +146,44 @@ def test_a_secret_that_is_none_stops_the_start_and_is_not_quoted(secrets: list[s
     assert caught.value.__cause__ is None
 
 
-def test_padding_of_a_secret_may_be_left_out() -> None:
-    assert secret_bytes(SECRET.rstrip("=")) == secret_bytes(SECRET) == b"a toy secret of thirty-two bytes"
+KEY = bytes(range(230, 256)) + b"\xfb\xff\xfe???>>>"
+"""Of which base64 has every character that the two alphabets spell differently, and padding."""
+
+
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+@pytest.mark.parametrize("end", ["", "=", "\n", "\r\n", "=\n", " "])
+def test_a_secret_is_the_same_in_every_spelling_that_senders_use(encode: Callable[[bytes], bytes], end: str) -> None:
+    secret = "whsec_" + encode(KEY).decode().rstrip("=") + end
+    assert secret_bytes(secret) == KEY
+    assert settings_of(secret) == (secret.strip(),)
+
+
+def settings_of(secret: str) -> tuple[str, ...]:
+    known = {
+        "GROWTH_POSTGRES_DSN": "postgresql://localhost/growth",
+        "GROWTH_REDIS_URL": "redis://localhost",
+        "GROWTH_JWT_SECRET": "a toy secret of more than thirty-two bytes",
+        "GROWTH_ENVIRONMENT": "development",
+    }
+    return load_settings(known | {"GROWTH_SHOP_SECRETS": secret}).shop_secrets
+
+
+def test_a_signature_is_the_same_in_every_spelling_that_senders_use(verifier: Verifier) -> None:
+    # Of these one or another has a plus, a slash and padding.
+    for number in range(64):
+        headers = sign(SECRET, f"m{number}", NOON, RAW)
+        said = headers["webhook-signature"]
+        url_safe = said.replace("+", "-").replace("/", "_")
+        for spelled in (said.rstrip("="), url_safe, url_safe.rstrip("="), f"v2,x\tv1a,y  {said}", f"{said} v1,{said}"):
+            assert kind_of(verifier, headers | {"webhook-signature": spelled}) == "", spelled
+
+
+@pytest.mark.parametrize(
+    "spelled", ["v1,", "v1", "v1,=", "v1,====", "v1," + "A" * 5, "v1,é", "v1,\udcff", ",,,", "v1,A" * 9000]
+)
+def test_what_is_no_signature_is_refused_plainly(verifier: Verifier, spelled: str) -> None:
+    headers = sign(SECRET, "m", NOON, RAW) | {"webhook-signature": spelled}
+    assert kind_of(verifier, headers) == "shop.signature_invalid"
 
 
 def test_without_the_tolerance_an_overheard_hook_would_live_forever(

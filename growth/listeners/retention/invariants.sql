@@ -129,3 +129,19 @@ FROM retention.former_ids AS former
 WHERE EXISTS (SELECT FROM retention.shoppers AS shopper WHERE shopper.user_id = former.user_id)
    OR EXISTS (SELECT FROM retention.former_ids AS later WHERE later.user_id = former.now_user_id)
 LIMIT 10;
+
+-- name: As many shoppers as are counted under a source have it.
+SELECT picked.source, picked.name, picked.shoppers, counted.shoppers AS have_it
+FROM (
+    SELECT source, name, shoppers
+    FROM retention.sources
+    WHERE source > 1
+      AND shoppers <= 1000
+    ORDER BY random()
+    LIMIT 5
+) AS picked
+CROSS JOIN LATERAL (
+    SELECT count(*) AS shoppers
+    FROM (SELECT FROM retention.shoppers WHERE source = picked.source AND source > 1 LIMIT 1001) AS found
+) AS counted
+WHERE picked.shoppers <> counted.shoppers;

@@ -30,11 +30,15 @@ KINDS = (
     "task",
     "coupon",
 )
-"""By what a shopper was active: bit n of `active_days.kinds`. Only ever added to, below 31."""
+"""By what a shopper was active: bit n of `active_days.kinds`. Only ever added to, see the bounds below."""
 _FIRST_MECHANIC_BIT = 8
 MECHANICS = ("", *KINDS[_FIRST_MECHANIC_BIT:])
 """By number, as in `shoppers.mechanic`; 0 is none."""
 _MECHANICS_MASK = -1 << _FIRST_MECHANIC_BIT
+_REGISTRATION = 1 << KINDS.index("registration")
+
+NO_SOURCE, OTHER_SOURCE, FIRST_SOURCE = 0, 1, 2
+"""Numbers of sources: for those of whom none was told, for those whose source has none, and the first that is one."""
 
 MAX_DAY = 365
 """Of a shopper's life: the matrix counts no day after it."""
@@ -44,6 +48,12 @@ MAX_GAP_DAYS = 30
 """The longest window of actives."""
 MAX_WITHIN_DAYS = 60
 """A step of a funnel that comes later is not counted."""
+
+# What segments and columns have room for: 31 bits of kinds, four of mechanics and of days of life, 16 of sources. A
+# mechanic too many would be counted as another one of another source; `invariants.sql` walks as many as there are.
+assert len(KINDS) <= 31  # noqa: PLR2004
+assert len(MECHANICS) <= 1 << 4
+assert EARLY_DAYS <= 1 << 4
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -166,11 +176,14 @@ class Counts:
         """By day and gap."""
         self.funnel_steps: Counter[tuple[int, int, int, int]] = Counter()
         """By funnel, step, day of the first step and days after it."""
+        self.sources: Counter[int] = Counter()
+        """Shoppers by source."""
 
     def add(self, facts: Facts, sign: int, zone: tzinfo) -> None:
         """Add all that one shopper contributes, or take it away."""
         shopper = facts.shopper
         first, last = shopper.first_day, shopper.last_day
+        self.sources[shopper.source] += sign
         before = None
         for day in sorted(facts.days):
             self.returns[day, MAX_GAP_DAYS if before is None else min(day - before, MAX_GAP_DAYS)] += sign
@@ -211,7 +224,7 @@ def _chains(shopper: Shopper) -> Iterator[tuple[datetime | None, datetime | None
 def is_known(shopper: Shopper, news: News) -> bool:
     """Say whether the news can change nothing but the days: what it tells beside them is known, or comes too late."""
     return (
-        _is_no_earlier(news.registered and news.registered[0], shopper.source_at)
+        news.registered is None
         and _is_no_earlier(news.met and news.met[0], shopper.mechanic_at)
         and _is_no_earlier(news.bound and news.bound[0], shopper.bound_at)
         and _is_no_earlier(news.viewed_at, shopper.viewed_at)
@@ -248,14 +261,17 @@ def new_day_of(shopper: Shopper, news: News) -> tuple[int, int] | None:
     return day, kinds
 
 
-def told(facts: Facts | None, news: News, shopper_id: int, user_id: str) -> Facts:
+def told(facts: Facts | None, news: News, shopper_id: int, user_id: str, zone: tzinfo) -> Facts:
     """Return what is known of a shopper after the news."""
     days = dict(facts.days) if facts else {}
     for day, kinds in news.days.items():
         days[day] = days.get(day, 0) | kinds
     old = facts.shopper if facts else None
     steps = (facts.steps if facts else set()) | news.steps
-    registered = _first(news.registered, _pair(old.source_at, old.source) if old else None)
+    # Of two at the same instant the one told later counts: the shop's room has compared them.
+    registered = _pair(old.source_at, old.source) if old else None
+    if news.registered and (registered is None or news.registered[0] <= registered[0]):
+        registered = news.registered
     met = _first(news.met, _pair(old.mechanic_at, old.mechanic) if old else None)
     bound = _first(news.bound, _pair(old.bound_at, old.inviter) if old else None)
     return _finished(
@@ -274,12 +290,28 @@ def told(facts: Facts | None, news: News, shopper_id: int, user_id: str) -> Fact
             viewed_at=_earlier(news.viewed_at, old.viewed_at if old else None),
             invited_at=_earlier(news.invited_at, old.invited_at if old else None),
         ),
-        days,
+        _registered_once(days, registered and day_of(registered[0], zone)),
         steps,
     )
 
 
-def united(one: Facts, other: Facts) -> Facts:
+def of_other_source(facts: Facts) -> Facts:
+    """Return a shopper counted with those whose source has no number of its own."""
+    shopper = replace(facts.shopper, source=OTHER_SOURCE)
+    segments = _segments(shopper, shopper.first_day, facts.days)
+    return Facts(replace(shopper, segments=segments), facts.days, facts.steps)
+
+
+def _registered_once(days: Mapping[int, int], registered_day: int | None) -> dict[int, int]:
+    """Return the days on which a shopper was active, who registered on one of them: that of the earliest telling.
+
+    So the order in which several were told leaves no trace, and a wrong date that was corrected is no visit.
+    """
+    kept = {day: kinds if day == registered_day else kinds & ~_REGISTRATION for day, kinds in days.items()}
+    return {day: kinds for day, kinds in kept.items() if kinds}
+
+
+def united(one: Facts, other: Facts, zone: tzinfo) -> Facts:
     """Return what is known of the person whom two ids turned out to be, under the first one's."""
     theirs = other.shopper
     news = News(
@@ -291,7 +323,7 @@ def united(one: Facts, other: Facts) -> Facts:
         invited_at=theirs.invited_at,
         steps=other.steps,
     )
-    return told(one, news, one.shopper.shopper_id, one.shopper.user_id)
+    return told(one, news, one.shopper.shopper_id, one.shopper.user_id, zone)
 
 
 def _finished(shopper: Shopper, days: dict[int, int], steps: set[tuple[int, datetime]]) -> Facts:

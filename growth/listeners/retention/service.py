@@ -10,6 +10,7 @@ from growth.events.model import Activity
 from growth.listeners.retention import model, store
 from growth.listeners.retention.model import Counts, Facts, News, Shopper, Step
 from growth.listeners.retention.sighting import ACTIVITY, Sighting, sighting_of, sightings_in
+from growth.listeners.retention.source.service import numbered
 from growth.plumbing.outbox import Envelope
 from growth.plumbing.postgres import Tx
 
@@ -45,7 +46,7 @@ class Projection:
             return
         zone = await self._lock(tx)
         names = {one.source for seen in by_user.values() for one in seen if one.source is not None}
-        sources = await store.sources(tx, names)
+        sources = await numbered(tx, names, zone)
         inviters = {one.inviter for seen in by_user.values() for one in seen if one.inviter is not None}
         found = await store.find(tx, by_user.keys() | inviters)
         # Two ids of one batch may be one person by now.
@@ -91,7 +92,7 @@ async def merge(tx: Tx, old_user_id: str, user_id: str) -> None:
         assert zone, "shoppers were counted"
         facts = await store.facts_of(tx, [old, now])
         one, other = facts[now.shopper_id], facts[old.shopper_id]
-        await _replace(tx, [one, other], model.united(one, other), ZoneInfo(zone))
+        await _replace(tx, [one, other], model.united(one, other, ZoneInfo(zone)), ZoneInfo(zone))
         await store.remove(tx, old.shopper_id)
     elif old:
         await store.rename(tx, old_id, now_id)
@@ -113,7 +114,7 @@ def _news(seen: Sequence[Sighting], sources: Mapping[str, int], called: Mapping[
             met = min(met or (at, mechanic), (at, mechanic))
         if one.source is not None:
             told = (at, sources[one.source])
-            registered = min(registered or told, told)
+            registered = told if registered is None or at <= registered[0] else registered
         if one.inviter is not None:
             by = (at, called[one.inviter])
             bound = min(bound or by, by)
@@ -162,23 +163,23 @@ async def _recount(
     facts = await store.facts_of(tx, [shopper for _, shopper, _ in told if shopper])
     fresh = await store.new_shopper_ids(tx, sum(shopper is None for _, shopper, _ in told))
     changed: list[Shopper] = []
+    gone: list[tuple[int, int]] = []
     steps: list[tuple[int, int, datetime]] = []
     for user_id, shopper, news in told:
         before = facts[shopper.shopper_id] if shopper else None
-        after = model.told(before, news, shopper.shopper_id if shopper else fresh.pop(), user_id)
+        after = model.told(before, news, shopper.shopper_id if shopper else fresh.pop(), user_id, zone)
         number = after.shopper.shopper_id
         if before is None or after.shopper != before.shopper or after.days != before.days:
             if before:
                 counts.add(before, -1, zone)
             counts.add(after, 1, zone)
             changed.append(after.shopper)
-        days.extend(
-            (number, day, kinds)
-            for day, kinds in news.days.items()
-            if before is None or before.days.get(day) != after.days[day]
-        )
+        days_before = before.days if before else {}
+        days.extend((number, day, kinds) for day, kinds in after.days.items() if days_before.get(day) != kinds)
+        gone.extend((number, day) for day in days_before.keys() - after.days.keys())
         steps.extend((number, step, at) for step, at in after.steps - (before.steps if before else set()))
     await store.put_shoppers(tx, changed)
+    await store.drop_days(tx, gone)
     await store.put_steps(tx, steps)
 
 
@@ -189,6 +190,8 @@ async def _replace(tx: Tx, before: Sequence[Facts], after: Facts, zone: tzinfo) 
     counts.add(after, 1, zone)
     number = after.shopper.shopper_id
     await store.put_shoppers(tx, [after.shopper])
+    kept = next(facts.days for facts in before if facts.shopper.shopper_id == number)
+    await store.drop_days(tx, [(number, day) for day in kept.keys() - after.days.keys()])
     await store.put_days(tx, [(number, day, kinds) for day, kinds in after.days.items()])
     await store.put_steps(tx, [(number, step, at) for step, at in after.steps])
     await store.put_counts(tx, counts)

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from growth.listeners.retention import model, service, store
 from growth.listeners.retention.model import Facts
+from growth.listeners.retention.source import store as sources
 from growth.plumbing.postgres import Reader, Tx
 
 MAX_DAYS_TOLD = 100
@@ -26,7 +27,8 @@ class RetentionOfShopper(Struct, frozen=True, kw_only=True):
     last_day: date
     days: int
     """Days with activity, in all."""
-    source: str
+    source: str | None
+    """Empty if none was told; null for one that too few came from to be counted by itself."""
     first_mechanic: str
     inviter: str | None
     viewed_at: datetime | None
@@ -50,7 +52,7 @@ async def told(reader: Reader, user_id: str) -> RetentionOfShopper | None:
         first_day=model.to_date(shopper.first_day),
         last_day=model.to_date(shopper.last_day),
         days=len(facts.days),
-        source=await store.source_name(reader, shopper.source),
+        source=await sources.source_name(reader, shopper.source),
         first_mechanic=model.MECHANICS[shopper.mechanic],
         inviter=shopper.inviter,
         viewed_at=shopper.viewed_at,

@@ -46,14 +46,17 @@ def _by(
 
     def extract(event: Any) -> Iterable[Sighting]:
         if reason is None or reason in {getattr(event, "reason", None), getattr(event, "source", None)}:
-            yield Sighting(user_id=getattr(event, user), at=getattr(event, at), kind=bit, step=step)
+            # Not after it was heard of, as in every room.
+            when = min(getattr(event, at), event.at)
+            yield Sighting(user_id=getattr(event, user), at=when, kind=bit, step=step)
 
     return extract
 
 
 def _registered(event: Any) -> Iterable[Sighting]:
     source = (event.source or "")[:MAX_SOURCE_CHARACTERS]
-    yield Sighting(user_id=event.user_id, at=event.registered_at, kind=KINDS.index("registration"), source=source)
+    at = min(event.registered_at, event.at)
+    yield Sighting(user_id=event.user_id, at=at, kind=KINDS.index("registration"), source=source)
 
 
 def _bound(event: Any) -> Iterable[Sighting]:
@@ -85,6 +88,7 @@ ACTIVITY: Mapping[str, Extract] = {
     "shop.order_placed": _by("order", at="placed_at"),
     "shop.order_paid": _paid,
     "shop.shopper_registered": _registered,
+    "shop.registration_corrected": _registered,
     "withdrawal.requested": _by("referral"),
     "withdrawal.cancelled": _by("referral"),
 }
@@ -163,6 +167,7 @@ NO_ACTIVITY: frozenset[str] = frozenset(
         "shop.order_received",
         "shop.order_refunded",
         "shop.refund_required",
+        "shop.order_lines_added",
         "shop.order_closed",
     }
 )

@@ -9,10 +9,6 @@ import msgspec
 from growth.listeners.retention.model import Counts, Facts, Shopper
 from growth.plumbing.postgres import Reader, Record, Tx
 
-OTHER_SOURCE = 1
-"""Where those are counted for whose source there was no room."""
-MAX_SOURCES = 200
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -122,38 +118,6 @@ async def new_shopper_ids(tx: Tx, count: int) -> list[int]:
     return [row["shopper_id"] for row in rows]
 
 
-async def sources(tx: Tx, names: Iterable[str]) -> dict[str, int]:
-    """Return the number of each source, new ones included; `OTHER_SOURCE` where there are too many."""
-    wanted = sorted(set(names))
-    if not wanted:
-        return {}
-    await tx.execute(
-        """
-        INSERT INTO retention.sources (source, name)
-        SELECT taken.source + fresh.number, fresh.name
-        FROM (SELECT max(source) AS source FROM retention.sources) AS taken
-        CROSS JOIN (
-            SELECT given.name, row_number() OVER (ORDER BY given.name) AS number
-            FROM json_array_elements_text($1::json) AS given (name)
-            WHERE NOT EXISTS (SELECT FROM retention.sources AS known WHERE known.name = given.name)
-        ) AS fresh
-        WHERE taken.source + fresh.number <= $2
-        """,
-        _json(wanted),
-        OTHER_SOURCE + MAX_SOURCES,
-    )
-    rows = await tx.fetch(
-        """
-        SELECT source, name
-        FROM retention.sources
-        WHERE name IN (SELECT json_array_elements_text($1::json))
-        """,
-        _json(wanted),
-    )
-    known = {row["name"]: row["source"] for row in rows}
-    return {name: known.get(name, OTHER_SOURCE) for name in wanted}
-
-
 async def put_last_days(tx: Tx, seen: Sequence[tuple[int, int, int]]) -> None:
     """Note the last day, and its kinds, of shoppers of whom nothing else changes."""
     if not seen:
@@ -199,18 +163,33 @@ async def put_shoppers(tx: Tx, shoppers: Sequence[Shopper]) -> None:
 
 
 async def put_days(tx: Tx, days: Sequence[tuple[int, int, int]]) -> None:
-    """Note days on which shoppers were active, each with its kinds, whether or not it was noted."""
+    """Note days on which shoppers were active, each with all its kinds, whether or not it was noted."""
     if not days:
         return
     await tx.execute(
         """
-        INSERT INTO retention.active_days AS active (shopper_id, day, kinds)
+        INSERT INTO retention.active_days (shopper_id, day, kinds)
         SELECT seen.s, DATE '1970-01-01' + seen.d, seen.k
         FROM json_to_recordset($1::json) AS seen (s bigint, d integer, k integer)
         ON CONFLICT (shopper_id, day) DO UPDATE
-        SET kinds = active.kinds | excluded.kinds
+        SET kinds = excluded.kinds
         """,
         _json([{"s": shopper_id, "d": day, "k": kinds} for shopper_id, day, kinds in days]),
+    )
+
+
+async def drop_days(tx: Tx, days: Sequence[tuple[int, int]]) -> None:
+    """Forget days on which shoppers were not active after all."""
+    if not days:
+        return
+    await tx.execute(
+        """
+        DELETE FROM retention.active_days AS active
+        USING json_to_recordset($1::json) AS gone (s bigint, d integer)
+        WHERE active.shopper_id = gone.s
+          AND active.day = DATE '1970-01-01' + gone.d
+        """,
+        _json([{"s": shopper_id, "d": day} for shopper_id, day in days]),
     )
 
 
@@ -234,6 +213,7 @@ async def put_counts(tx: Tx, counts: Counts) -> None:
     await _put_cells(tx, counts.active, counts.returned)
     await _put_returns(tx, counts.returns)
     await _put_funnel_steps(tx, counts.funnel_steps)
+    await _put_sources(tx, counts.sources)
 
 
 async def _put_cells(tx: Tx, active: Counter[tuple[int, int, int]], returned: Counter[tuple[int, int, int]]) -> None:
@@ -335,6 +315,20 @@ async def _put_funnel_steps(tx: Tx, steps: Counter[tuple[int, int, int, int]]) -
     )
 
 
+async def _put_sources(tx: Tx, sources: Counter[int]) -> None:
+    rows = [{"s": source, "a": plus} for source, plus in sources.items() if plus]
+    if rows:
+        await tx.execute(
+            """
+            UPDATE retention.sources AS known
+            SET shoppers = known.shoppers + changed.a
+            FROM json_to_recordset($1::json) AS changed (s smallint, a integer)
+            WHERE known.source = changed.s
+            """,
+            _json(rows),
+        )
+
+
 async def remove(tx: Tx, shopper_id: int) -> None:
     """Take a shopper's facts away, all of which another has by now."""
     await tx.execute("DELETE FROM retention.active_days WHERE shopper_id = $1", shopper_id)
@@ -358,9 +352,3 @@ async def forward(tx: Tx, old_user_id: str, user_id: str) -> None:
 async def forget_former_ids(tx: Tx, user_id: str) -> None:
     """Forget which ids became this one, and which this one became."""
     await tx.execute("DELETE FROM retention.former_ids WHERE $1 IN (user_id, now_user_id)", user_id)
-
-
-async def source_name(reader: Reader, source: int) -> str:
-    """Return a source as the shop calls it; nothing if none was told."""
-    name: str = await reader.fetchval("SELECT name FROM retention.sources WHERE source = $1", source)
-    return name

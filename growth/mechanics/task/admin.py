@@ -8,9 +8,11 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
+from growth.events.model import counted_at
 from growth.mechanics.task.catalogue import Kind, catalogue
 from growth.mechanics.task.model import Draft, Task
 from growth.mechanics.task.progress.model import Occurrence
+from growth.mechanics.task.progress.service import activity_types
 from growth.mechanics.task.service import DryRun, Stats, Tasks
 from growth.plumbing.http import (
     DEFAULT_PAGE,
@@ -54,7 +56,7 @@ class TaskDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     event_id: Annotated[str, Meta(min_length=1, max_length=128)] = "dry-run"
     """Of an event that was told already, to see whether it would count again."""
     at: Instant | None = None
-    """When it would happen; `now`, if left out."""
+    """When it would happen; `now`, if left out. What clients tell more than 5 minutes later counts when it is told."""
     now: Instant | None = None
     """When it would be told; now, if left out."""
 
@@ -179,11 +181,13 @@ async def dry_run_task(task_id: PathUuid, data: JSONBody[TaskDryRunRequest], tas
     """Changes nothing."""
     now = data.now or clock.now()
     task = await tasks.find(task_id)
+    type_, at = data.event_type or task.event_type, data.at or now
     occurrence = Occurrence(
         occurrence_id=data.event_id,
         user_id=data.user_id,
-        type=data.event_type or task.event_type,
-        at=data.at or now,
+        type=type_,
+        at=at,
+        counted_at=counted_at(at, now) if type_ in activity_types() else at,
         data=data.data,
     )
     return await tasks.dry_run(task_id, occurrence, now)

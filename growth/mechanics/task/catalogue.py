@@ -16,8 +16,8 @@ from growth.plumbing.outbox import events_below
 from growth.rewards.compliance import Deed
 from growth.vocabulary.events import Event
 
-CONSEQUENCES = ("task.", "granting.")
-"""A task does not count what tasks did, nor what they gave."""
+CONSEQUENCES = ("task.", "granting.", "shop.registration_corrected")
+"""A task does not count what tasks did, nor what they gave, nor what the shop told again about a shopper."""
 USER_FIELDS = ("user_id", "user_ids", "inviter_id")
 """Who did it: the first of these that an event has. What an invitee did counts for the inviter."""
 NOT_DATA = frozenset({*USER_FIELDS, "type", "at"})

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 
 from growth.plumbing.wire import FieldError
 from growth.rewards.granting.model import Budget, Grant
+from growth.vocabulary.clock import MAX_AHEAD
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.rewards import CouponReward, Reward
 
@@ -16,8 +17,6 @@ MAX_REGISTERED_WITHIN_DAYS = 365
 BUDGET_ID = "00000000-0000-8000-8000-00000000face"
 """There is one pack, so its budget has a name of its own."""
 REASON = "pack.new_shopper"
-CLOCK_TOLERANCE = timedelta(minutes=5)
-"""The shop's clock may be ahead of ours by so much."""
 
 VERSION_MISMATCH = Kind("pack.version_mismatch", "Somebody else changed the pack.", 412)
 
@@ -64,7 +63,7 @@ class Recipient(Struct, frozen=True, kw_only=True):
 
 def is_new(pack: PackDraft, registered_at: datetime, now: datetime) -> bool:
     """Say whether who registered then is new enough."""
-    return now - timedelta(days=pack.registered_within_days) <= registered_at <= now + CLOCK_TOLERANCE
+    return now - timedelta(days=pack.registered_within_days) <= registered_at <= now + MAX_AHEAD
 
 
 def grants_of(pack: PackDraft, user_id: str) -> list[Grant]:

@@ -14,10 +14,10 @@ from growth.rewards.granting import service as granting
 from growth.rewards.granting.service import MAX_GRANTS, require_admin_for_money
 from growth.rewards.pack import model, store
 from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_new
-from growth.vocabulary.events.shop import ShopShopperRegistered
+from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
 from growth.vocabulary.refusals import Refusal
 
-LISTENS_TO = types_of(ShopShopperRegistered)
+LISTENS_TO = types_of(ShopShopperRegistered, ShopRegistrationCorrected)
 
 
 class Packs:
@@ -32,9 +32,17 @@ class Packs:
         pack = await store.find(tx)
         if not pack.enabled:
             return
-        told = [one.event for one in envelopes if isinstance(one.event, ShopShopperRegistered)]
-        # By the time at which the shop told: a subscriber that lags makes nobody old.
-        new = [event for event in told if is_new(pack, event.registered_at, event.at)]
+        told = [
+            one.event for one in envelopes if isinstance(one.event, ShopShopperRegistered | ShopRegistrationCorrected)
+        ]
+        # By the time at which the shop told: a subscriber that lags makes nobody old. A correction makes new whom the
+        # time told before did not; what was given stays, since it was given for what was then known.
+        new = [
+            event
+            for event in told
+            if is_new(pack, event.registered_at, event.at)
+            and not (isinstance(event, ShopRegistrationCorrected) and is_new(pack, event.was_registered_at, event.at))
+        ]
         if not new:
             return
         now = max(event.at for event in new)

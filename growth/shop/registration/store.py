@@ -26,17 +26,25 @@ async def register(tx: Tx, data: RegisteredData) -> bool:
     return bool(is_new)
 
 
-async def reregister(tx: Tx, data: RegisteredData) -> bool:
-    """Keep another telling of a known shopper if it is the earliest. Return whether it is."""
-    is_kept = await tx.fetchval(
+async def reregister(tx: Tx, data: RegisteredData) -> datetime | None:
+    """Keep another telling of a known shopper if it is the earliest. Return the time that was known before, if so."""
+    was_registered_at: datetime | None = await tx.fetchval(
         """
-        UPDATE shop.shoppers
+        WITH known AS (
+            SELECT registered_at, source, device_id, address
+            FROM shop.shoppers
+            WHERE user_id = $1
+            FOR UPDATE
+        )
+        UPDATE shop.shoppers AS shopper
         SET registered_at = $2, source = $3, device_id = $4, address = $5
-        WHERE user_id = $1
+        FROM known
+        WHERE shopper.user_id = $1
           -- The rest decides where two tell of the same instant, so that the order of arrival does not.
           AND ($2, coalesce($3, ''), coalesce($4, ''), coalesce($5, ''))
-            < (registered_at, coalesce(source, ''), coalesce(device_id, ''), coalesce(address, ''))
-        RETURNING true
+            < (known.registered_at, coalesce(known.source, ''), coalesce(known.device_id, ''),
+               coalesce(known.address, ''))
+        RETURNING known.registered_at
         """,
         data.user_id,
         data.registered_at,
@@ -44,7 +52,7 @@ async def reregister(tx: Tx, data: RegisteredData) -> bool:
         data.device_id,
         data.address,
     )
-    return bool(is_kept)
+    return was_registered_at
 
 
 async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:

@@ -69,6 +69,13 @@ class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_p
     """Money was paid for its lines. An order for which nothing was paid makes nobody a buyer, and earns nothing."""
 
 
+class ShopOrderLinesAdded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_lines_added"):
+    """Lines of a paid order that were left out, since they could not be read, were told again and are part of it."""
+
+    user_id: str
+    lines: list[ShopOrderLine]
+
+
 class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_received"):
     """The shopper has the goods of a paid order."""
 
@@ -115,7 +122,7 @@ class ShopOrderClosed(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order
 
 
 class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_registered"):
-    """Somebody became a shopper. Once for each: told again with an earlier time, the shop's room alone takes note.
+    """Somebody became a shopper. Once for each: what is told of it later is a `shop.registration_corrected`.
 
     From which device and address stays with the shop's room: `shop.service.registration` tells those who must know.
     """
@@ -124,6 +131,22 @@ class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_
     registered_at: datetime
     source: str | None
     """Where the shopper came from, in the shop's own words."""
+
+    @property
+    def subject(self) -> str:
+        """The shopper."""
+        return self.user_id
+
+
+class ShopRegistrationCorrected(Event, frozen=True, kw_only=True, tag="shop.registration_corrected"):
+    """A known shopper registered earlier, or from elsewhere, than was told before. The earliest telling counts."""
+
+    user_id: str
+    registered_at: datetime
+    source: str | None
+    """Where the shopper came from, in the shop's own words."""
+    was_registered_at: datetime
+    """When the shopper was thought to have registered before, UTC."""
 
     @property
     def subject(self) -> str:

@@ -15,9 +15,10 @@ class Person:
 
     def __init__(self, seen: list[Sighting], zone: ZoneInfo) -> None:
         self.zone = zone
-        self.days = {self.day(one.at) for one in seen}
-        self.first = min(self.days)
         registered = [(one.at, one.source) for one in seen if one.source is not None]
+        # Told several times, a shopper registered once: the earliest time is true, the others were no visits.
+        self.days = {self.day(one.at) for one in seen if one.source is None or one.at == min(registered)[0]}
+        self.first = min(self.days)
         self.source = (min(registered)[1] if registered else "") or "unknown"
         bound = [(one.at, one.inviter) for one in seen if one.inviter is not None]
         self.inviter = min(bound)[1] if bound else None

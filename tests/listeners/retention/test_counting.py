@@ -10,9 +10,10 @@ import pytest
 from growth.listeners.retention import shopper
 from growth.listeners.retention.model import MAX_DAY, Step
 from growth.listeners.retention.report.answers import RetentionMatrix
-from growth.listeners.retention.report.model import newcombe
+from growth.listeners.retention.report.model import MAX_GROUPS, newcombe
 from growth.listeners.retention.report.service import MAX_INVITEES, TOO_MANY_INVITEES, Question
-from growth.listeners.retention.store import MAX_SOURCES
+from growth.listeners.retention.source import store as source_store
+from growth.listeners.retention.source.store import MAX_SMALL, MAX_SOURCES
 from growth.vocabulary.refusals import Refusal
 from tests.listeners.retention.conftest import Room, a_room, at, bound, registered, sighting, step
 
@@ -124,11 +125,70 @@ async def test_sources_beyond_the_first_are_counted_together(room: Room) -> None
     await room.see(*(registered(f"u{number}", "2026-03-01", f"s{number:03}") for number in range(MAX_SOURCES + 50)))
     await room.see(registered("late", "2026-03-01", "one more"))
     matrix = await asked(room, "2026-03-09", days=1, split="source")
-    assert {row.group: row.size for row in matrix.cohorts if row.size > 1} == {
-        "other": 51,
-        "(others)": MAX_SOURCES + 51 - 51 - 9,
+    assert {(row.group, row.group_kind): row.size for row in matrix.cohorts if row.size > 1} == {
+        ("(others)", "others"): MAX_SOURCES + 51 - MAX_GROUPS,
     }
     assert sum(row.size for row in matrix.cohorts) == MAX_SOURCES + 51
+
+
+async def test_made_up_sources_do_not_keep_a_real_new_one_out(room: Room) -> None:
+    """A shop passes on what links say; 260 made-up names took every number there was, for ever."""
+    await room.see(*(registered(f"old{number}", "2026-03-01", "poster") for number in range(30)))
+    await room.see(*(registered(f"false{number}", "2026-03-01", f"made up {number}") for number in range(260)))
+    for number in range(30):
+        await room.see(registered(f"new{number}", "2026-03-02", "autumn campaign"))
+        await room.see(registered(f"late{number}", "2026-03-02", f"made up too {number}"))
+    matrix = await asked(room, "2026-03-09", days=1, split="source")
+    sizes = {total.group: total.size for total in matrix.totals}
+    assert (sizes["poster"], sizes["autumn campaign"]) == (30, 30)
+    assert sum(sizes.values()) == 30 + 260 + 60
+    (only,) = (await asked(room, "2026-03-09", source="autumn campaign")).totals
+    assert only.size == 30
+    assert await room.database.fetchval("SELECT count(*) FROM retention.sources WHERE source > 1") == MAX_SOURCES
+
+
+async def test_a_source_that_many_came_from_never_gives_way(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_store, "MAX_SOURCES", 2)
+    many = [registered(f"u{number}", "2026-03-01", "a" if number % 2 else "b") for number in range(2 * MAX_SMALL + 2)]
+    await room.see(*many)
+    await room.see(registered("late", "2026-03-01", "c"))
+    matrix = await asked(room, "2026-03-09", days=1, split="source")
+    assert {total.group: total.size for total in matrix.totals} == {"a": 11, "b": 11, "(others)": 1}
+    # Without that bound, somebody's large source would be lost to one name.
+    monkeypatch.setattr(source_store, "MAX_SMALL", 1_000)
+    await room.see(registered("later", "2026-03-01", "d"))
+    matrix = await asked(room, "2026-03-09", days=1, split="source")
+    assert {total.group: total.size for total in matrix.totals}["(others)"] == 12
+
+
+WORDS = ["unknown", "other", "(others)", "none", "any", "not_told", "name"]
+
+
+async def test_a_source_may_be_called_what_we_call_those_without_one(room: Room) -> None:
+    await room.see(*(sighting(f"quiet{number}", "2026-03-01") for number in range(55)))
+    await room.see(*(registered(f"u{number}", "2026-03-01") for number in range(5)))
+    await room.see(*(registered(f"{word}{n}", "2026-03-01", word) for n in range(2) for word in WORDS))
+    matrix = await asked(room, "2026-03-09", days=1, split="source")
+    groups = {(total.group, total.group_kind): total.size for total in matrix.totals}
+    assert groups == {("unknown", "not_told"): 60} | {(word, "name"): 2 for word in WORDS}
+    assert len(matrix.totals) == len(groups)
+    for question, size in ({"source": "unknown"}, 60), *(({"source_name": word}, 2) for word in WORDS):
+        split = await asked(room, "2026-03-09", split="source", **question)
+        assert [total.size for total in split.totals] == [size], question
+        whole = await asked(room, "2026-03-09", **question)
+        assert [total.size for total in whole.totals] == [size], question
+
+
+async def test_an_inviter_may_be_called_any_or_none(room: Room) -> None:
+    await room.see(bound("ann", "2026-03-01", "any"), bound("bob", "2026-03-01", "none"), sighting("cat", "2026-03-01"))
+    await room.see(bound("dan", "2026-03-01", "any"))
+    for question, size in (
+        ({"inviter": "any"}, 3),
+        ({"inviter": "none"}, 1),
+        ({"inviter_id": "any"}, 2),
+        ({"inviter_id": "none"}, 1),
+    ):
+        assert [one.size for one in (await asked(room, "2026-03-09", **question)).totals] == [size], question
 
 
 async def test_days_beyond_the_matrix_change_no_cell(room: Room) -> None:

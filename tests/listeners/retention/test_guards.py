@@ -1,13 +1,16 @@
 """Guards, each taken away once to see what it guards break."""
 
 import asyncio
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from growth.listeners.retention import store
+from growth.listeners.retention import model, store
 from growth.listeners.retention.model import Step
+from growth.listeners.retention.source import store as source_store
 from growth.plumbing.invariants import Violation, violations
 from growth.plumbing.outbox import Subscription, deliver, emit
 from growth.plumbing.postgres import Database, Tx, connect_postgres
@@ -129,3 +132,24 @@ async def test_a_projection_that_dies_has_counted_nothing_and_counts_once_when_t
     assert await deliver(database, listener) == 2
     assert await deliver(database, listener) == 0
     assert await database.fetchval("SELECT active FROM retention.cells WHERE segment = 0") == 1
+
+
+def test_the_sentences_walk_as_many_mechanics_and_days_of_life_as_there_are() -> None:
+    """Segments have four bits for a mechanic, and for a day of life; `model.py` asserts that there are no more."""
+    sentences = Path(model.__file__).with_name("invariants.sql")
+    walked = re.findall(r"generate_series\((\d), (\d+)\) AS (\w+)", sentences.read_text())
+    ends = {name: {int(end) for _, end, one in walked if one == name} for name in ("mechanic", "tail")}
+    assert ends == {"mechanic": {len(model.MECHANICS) - 1}, "tail": {1, model.EARLY_DAYS - 1}}
+    segments = [
+        model.segment(family, source=source, mechanic=mechanic, tail=tail)
+        for family in model.Family
+        for source in (0, 1, source_store.MAX_SOURCES + 1)
+        for mechanic in range(len(model.MECHANICS))
+        for tail in range(model.EARLY_DAYS)
+    ]
+    assert len(set(segments)) == len(segments)
+
+
+def test_without_the_bound_on_mechanics_one_is_counted_as_another_of_another_source() -> None:
+    one_too_many = model.segment(model.Family.CUBE, source=4, mechanic=16, tail=0)
+    assert one_too_many == model.segment(model.Family.CUBE, source=5, mechanic=0, tail=0)

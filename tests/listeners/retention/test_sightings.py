@@ -44,7 +44,7 @@ def bound(source: str) -> ReferralBound:
 
 
 def activity(type_: str, **data: Any) -> Activity:
-    return Activity(activity_id="a", user_id="ann", type=type_, at=NOON, data=data)
+    return Activity(activity_id="a", user_id="ann", type=type_, at=NOON, heard_at=NOON, data=data)
 
 
 def test_every_event_there_is_was_thought_about() -> None:

@@ -173,7 +173,10 @@ async def test_an_account_must_be_old_enough_and_the_shop_must_have_told_of_it(a
     assert await code_of(app, sale, "old") == "held"
     assert await code_of(app, sale, "young") == "flash_sale.account_too_new"
     assert await code_of(app, sale, "unknown") == "flash_sale.account_too_new"
-    # The shop tells late: it counts from the next attempt on.
+    # The shop corrects what it told, and tells late: it counts from the next attempt on.
+    corrected = {"user_id": "young", "registered_at": (moment - timedelta(days=2)).isoformat()}
+    await app.shop_tells(telling.event("shopper.registered", corrected))
+    assert await code_of(app, sale, "young") == "held"
     await app.shop_tells(
         telling.event(
             "shopper.registered", {"user_id": "unknown", "registered_at": (moment - timedelta(3)).isoformat()}

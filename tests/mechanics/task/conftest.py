@@ -127,8 +127,18 @@ def a_draft(**changes: Any) -> Draft:
     return Draft(**plain | changes)
 
 
-def viewed(user_id: str, id_: str, sku: str = "tea", at: datetime | None = None) -> Activity:
-    return Activity(activity_id=id_, user_id=user_id, type="product.viewed", at=at or now(), data={"sku": sku})
+def viewed(
+    user_id: str, id_: str, sku: str = "tea", at: datetime | None = None, heard_at: datetime | None = None
+) -> Activity:
+    moment = at or now()
+    return Activity(
+        activity_id=id_,
+        user_id=user_id,
+        type="product.viewed",
+        at=moment,
+        heard_at=heard_at or moment,
+        data={"sku": sku},
+    )
 
 
 def line(sku: str, line_id: str = "1", units: int = 1) -> ShopOrderLine:

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from growth.events import model as events_model
+from growth.events.model import Activity
 from growth.mechanics.task.model import Condition
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.clock import now
@@ -246,3 +248,45 @@ async def test_no_value_stops_the_counting(room: Room) -> None:
         *[viewed("ann", str(place), sku) for place, sku in enumerate(("\x00", "\ud800", "", "'; --", "茶" * 300))]
     )
     assert await room.progress(task, "ann") == (5, "open")
+
+
+def late(id_: str, **ago: float) -> Activity:
+    """A view that a client tells of now, as if it had been so long ago."""
+    return viewed("ann", id_, at=now() - timedelta(**ago), heard_at=now())
+
+
+DAYS_AGO = (0, 1, 2)
+
+
+async def test_a_client_that_says_it_was_yesterday_does_todays_task(room: Room) -> None:
+    """Whoever may say so did the daily tasks of three days in a minute, each rewarded."""
+    task = await room.task(period="daily", published_at=now() - timedelta(days=20))
+    await room.does(*(late(f"view-{days}", days=days) for days in DAYS_AGO))
+    assert (await room.progress(task, "ann"))[1] == "rewarded"
+    assert await room.points("ann") == POINTS
+
+
+async def test_without_the_bound_on_what_clients_say_three_days_are_done_in_a_minute(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events_model, "MAX_AHEAD", timedelta(days=3))
+    await room.task(period="daily", published_at=now() - timedelta(days=20))
+    await room.does(*(late(f"view-{days}", days=days) for days in DAYS_AGO))
+    assert await room.points("ann") == len(DAYS_AGO) * POINTS
+
+
+async def test_the_shops_word_counts_on_its_day(room: Room) -> None:
+    task = await room.task(period="daily", published_at=now() - timedelta(days=20))
+    by_shop = msgspec.structs.replace(late("view", days=2), activity_id="shop/0123")
+    await room.does(by_shop)
+    assert await room.progress(task, "ann", by_shop.at.astimezone(ZONE).date()) == (1, "rewarded")
+
+
+async def test_nobody_gets_into_a_task_that_has_ended_or_has_not_begun_by_telling_another_time(room: Room) -> None:
+    ended = await room.task(
+        opens_at=now() - timedelta(days=9), closes_at=now() - timedelta(hours=1), published_at=now() - timedelta(days=9)
+    )
+    begun = await room.task(published_at=now() - timedelta(hours=1))
+    await room.does(late("1", hours=2))
+    assert await room.progress(ended, "ann") == (0, "nothing")
+    assert await room.progress(begun, "ann") == (0, "nothing")

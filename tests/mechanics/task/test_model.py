@@ -119,7 +119,9 @@ def test_long_values_are_kept_short_and_stay_different() -> None:
     long = "x" * MAX_VALUE_CHARACTERS
 
     def value(page: str) -> str:
-        one = Occurrence(occurrence_id="1", user_id="ann", type="page.viewed", at=NOW, data={"page": page})
+        one = Occurrence(
+            occurrence_id="1", user_id="ann", type="page.viewed", at=NOW, counted_at=NOW, data={"page": page}
+        )
         (counting,) = judge(task, one, NOW, ZONE).countings
         return counting.value
 

@@ -38,7 +38,16 @@ SourceFilter = Annotated[
     QueryParameter(
         max_length=MAX_SOURCE_CHARACTERS,
         pattern=r"^[^\x00]*$",
-        description="Only who came from there; `unknown` for those of whom it was not told.",
+        description="Only who came from there; `unknown` for those of whom it was not told, see `source_name`.",
+    ),
+]
+SourceName = Annotated[
+    str | None,
+    QueryParameter(
+        min_length=1,
+        max_length=MAX_SOURCE_CHARACTERS,
+        pattern=r"^[^\x00]*$",
+        description="Only who came from the source of just this name, be it `unknown`.",
     ),
 ]
 MechanicFilter = Annotated[
@@ -49,6 +58,12 @@ InviterFilter = Annotated[
     str | None,
     QueryParameter(
         pattern=FOREIGN_ID_PATTERN, description="`any` for who was invited, `none` for all others, or an inviter's id."
+    ),
+]
+InviterId = Annotated[
+    str | None,
+    QueryParameter(
+        pattern=FOREIGN_ID_PATTERN, description="Only whom the shopper of just this id invited, be it `any` or `none`."
     ),
 ]
 SplitChoice = Annotated[
@@ -95,8 +110,10 @@ async def get_retention(
     metric: MetricChoice = "on",
     days: MatrixDays = DEFAULT_MATRIX_DAYS,
     source: SourceFilter = None,
+    source_name: SourceName = None,
     mechanic: MechanicFilter = None,
     inviter: InviterFilter = None,
+    inviter_id: InviterId = None,
     split: SplitChoice = None,
 ) -> Response[RetentionMatrix]:
     """Cells that are not ripe are null, never low: day n counts once it is over for every member of the cohort.
@@ -104,6 +121,9 @@ async def get_retention(
     With `Accept: text/csv` one row a cell.
     """
     _check(since, to)
+    for one, other in ((source, "source_name"), (inviter, "inviter_id")):
+        if one is not None and {"source_name": source_name, "inviter_id": inviter_id}[other] is not None:
+            raise invalid(FieldError(other, f"Beside `{other.partition('_')[0]}` it says nothing: send one of them"))
     question = Question(
         cohort=cohort,
         first=since,
@@ -111,17 +131,19 @@ async def get_retention(
         metric=metric,
         days=days,
         source=source,
+        source_name=source_name,
         mechanic=mechanic,
         inviter=inviter,
+        inviter_id=inviter_id,
         split=split,
     )
     report = await reports.matrix(question, clock.now())
     rows = (
-        (row.group, row.start, row.end, row.size, n, cell and cell.count, cell and cell.rate)
+        (row.group, row.start, row.end, row.size, n, cell and cell.count, cell and cell.rate, row.group_kind)
         for row in report.cohorts
         for n, cell in row.days.items()
     )
-    return _answer(request, report, ("group", "start", "end", "size", "day", "count", "rate"), rows)
+    return _answer(request, report, ("group", "start", "end", "size", "day", "count", "rate", "group_kind"), rows)
 
 
 @get(

@@ -9,6 +9,9 @@ CohortUnit = Literal["day", "week", "month"]
 Metric = Literal["on", "on_or_after"]
 Split = Literal["source", "mechanic", "inviter"]
 
+GroupKind = Literal["name", "not_told", "others"]
+"""What a group is called by: its name; that none was told; or that it is what the other groups leave."""
+
 Rate = Annotated[float | None, Meta(description="0 to 1, four digits; null if there is nobody.")]
 
 
@@ -27,7 +30,9 @@ class RetentionCohort(Struct, frozen=True):
     end: date
     """The last day that is part of it."""
     group: str | None
-    """With `split`: of which source, mechanic or way."""
+    """With `split`: of which source, mechanic or way; `unknown` and `(others)` by `group_kind`, or by name."""
+    group_kind: GroupKind | None
+    """With `split`: `name`, as somebody called it; `not_told`, of whom no source is known; `others`, all the rest."""
     size: int
     days: dict[int, RetentionCell | None]
     """By day of their lives, 0 being the first; null before that day is over for all of them."""
@@ -46,6 +51,7 @@ class RetentionTotal(Struct, frozen=True):
     """All cohorts of one group together."""
 
     group: str | None
+    group_kind: GroupKind | None
     size: int
     days: dict[int, PooledCell | None]
     """Each over the cohorts that are ripe on that day; null if none is."""

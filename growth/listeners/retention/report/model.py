@@ -18,6 +18,7 @@ from growth.listeners.retention.report.answers import (
     Funnel,
     FunnelCohort,
     FunnelStep,
+    GroupKind,
     Metric,
     PooledCell,
     RetentionCell,
@@ -51,10 +52,21 @@ MECHANIC_WARNING = (
 )
 
 
+class Group(Struct, frozen=True, order=True):
+    """Of whom a row tells. A source may be called what we call those without one, so the kind is part of it."""
+
+    name: str
+    kind: GroupKind = "name"
+
+
+NOT_TOLD = Group(UNKNOWN_SOURCE, "not_told")
+OTHERS = Group(OTHER_SOURCES, "others")
+
+
 class Counted(Struct):
     """The counters of one cohort, by day of life from 0 on."""
 
-    group: str | None
+    group: Group | None
     start: date
     active: list[int]
     returned: list[int]
@@ -125,7 +137,7 @@ def rate(count: int, size: int) -> float | None:
 def cohort_rows(counted: Iterable[Counted], unit: CohortUnit, metric: Metric, today: date) -> list[RetentionCohort]:
     """Put counters together to rows, oldest first."""
     rows = []
-    for one in sorted(counted, key=lambda one: (one.start, one.group or "")):
+    for one in sorted(counted, key=lambda one: (one.start, one.group or Group(""))):
         size = one.active[0]
         if size:
             end, counts = end_of(one.start, unit), one.active if metric == "on" else _on_or_after(one)
@@ -134,7 +146,8 @@ def cohort_rows(counted: Iterable[Counted], unit: CohortUnit, metric: Metric, to
                 n: RetentionCell(count, round(count / size, 4)) for n, count in enumerate(counts[:ripe])
             }
             shown.update(dict.fromkeys(range(len(shown), len(counts))))
-            rows.append(RetentionCohort(one.start, end, one.group, size, shown))
+            name, kind = (one.group.name, one.group.kind) if one.group else (None, None)
+            rows.append(RetentionCohort(one.start, end, name, kind, size, shown))
     return rows
 
 
@@ -149,23 +162,23 @@ def _on_or_after(one: Counted) -> list[int]:
 
 def totals_of(rows: Sequence[RetentionCohort], days: int) -> list[RetentionTotal]:
     """Sum up over cohorts, for each group; on each day over those that are ripe."""
-    groups: dict[str | None, list[RetentionCohort]] = {}
+    groups: dict[tuple[str | None, GroupKind | None], list[RetentionCohort]] = {}
     for row in rows:
-        groups.setdefault(row.group, []).append(row)
+        groups.setdefault((row.group, row.group_kind), []).append(row)
     totals = []
-    for group, members in groups.items():
+    for (group, kind), members in groups.items():
         shown: dict[int, PooledCell | None] = {}
         for n in range(days + 1):
             ripe = [(cell.count, row.size) for row in members if (cell := row.days[n]) is not None]
             count, size = sum(count for count, _ in ripe), sum(size for _, size in ripe)
             shown[n] = PooledCell(count, size, rate(count, size)) if ripe else None
-        totals.append(RetentionTotal(group, sum(row.size for row in members), shown))
+        totals.append(RetentionTotal(group, kind, sum(row.size for row in members), shown))
     return sorted(totals, key=lambda total: -total.size)
 
 
-def others(base: Iterable[Counted], parts: Iterable[Counted], name: str) -> list[Counted]:
+def others(base: Iterable[Counted], parts: Iterable[Counted]) -> list[Counted]:
     """Return what is left of `base` without `parts`, as a group of its own."""
-    left = {one.start: Counted(name, one.start, list(one.active), list(one.returned)) for one in base}
+    left = {one.start: Counted(OTHERS, one.start, list(one.active), list(one.returned)) for one in base}
     for one in parts:
         left[one.start].add(range(len(one.active)), one.active, one.returned, -1)
     return list(left.values())

@@ -1,12 +1,12 @@
 """Answers questions from the counters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from growth.listeners.retention.model import FUNNELS, MECHANICS, Family, day_of, from_date, segment, to_date
+from growth.listeners.retention.model import FUNNELS, MECHANICS, NO_SOURCE, Family, day_of, from_date, segment, to_date
 from growth.listeners.retention.report import model, store
 from growth.listeners.retention.report.answers import (
     Actives,
@@ -17,7 +17,7 @@ from growth.listeners.retention.report.answers import (
     RetentionMatrix,
     Split,
 )
-from growth.listeners.retention.report.model import Counted
+from growth.listeners.retention.report.model import Counted, Group
 from growth.plumbing.postgres import Reader
 from growth.plumbing.wire import FieldError, invalid
 from growth.vocabulary.refusals import Kind, Refusal
@@ -30,6 +30,8 @@ DEFAULT_EFFECT_DAYS = 90
 DEFAULT_ACTIVE_DAYS = 30
 MAX_ACTIVE_DAYS = 400
 MAX_FUNNEL_DAYS = 800
+_NOBODYS = -1
+"""A number that no source has."""
 
 
 class Question(Struct, frozen=True, kw_only=True):
@@ -42,9 +44,14 @@ class Question(Struct, frozen=True, kw_only=True):
     days: int = 30
     """The last day of life."""
     source: str | None = None
+    """`unknown` for those of whom none was told, or a name."""
+    source_name: str | None = None
+    """A name, whatever it is."""
     mechanic: str | None = None
     inviter: str | None = None
     """`any` for all who were invited, `none` for all others, or an inviter's id."""
+    inviter_id: str | None = None
+    """An inviter's id, whatever it is."""
     split: Split | None = None
 
 
@@ -68,8 +75,10 @@ class Reports:
         today = await self._today(now)
         unit, days = question.cohort, question.days
         first, last = _whole_cohorts(question.first, question.last, unit, today, DEFAULT_COHORTS[unit])
-        is_of_one = question.inviter not in {None, model.INVITED, model.NOT_INVITED}
-        counted = await (self._of_inviter(question, first, last) if is_of_one else self._counted(question, first, last))
+        one = question.inviter_id
+        if one is None and question.inviter not in {None, model.INVITED, model.NOT_INVITED}:
+            one = question.inviter
+        counted = await (self._of_inviter(one, question, first, last) if one else self._counted(question, first, last))
         rows = model.cohort_rows(counted, unit, question.metric, today)
         by_mechanic = question.mechanic is not None or question.split == "mechanic"
         return RetentionMatrix(
@@ -87,32 +96,32 @@ class Reports:
 
     async def _counted(self, question: Question, first: date, last: date) -> list[Counted]:
         known = await store.sources(self._reader)
-        names = {number: name or model.UNKNOWN_SOURCE for name, number in known.items()}
-        sources = None if question.source is None else [known.get(question.source, _unknown(question.source))]
+        groups = {number: Group(name) for name, number in known.items()} | {NO_SOURCE: model.NOT_TOLD}
+        sources = _sources(question, known)
         mechanics = None if question.mechanic is None else [_mechanic(question.mechanic)]
         invited = None if question.inviter is None else question.inviter == model.INVITED
         whole = model.segments_of(sources, mechanics, invited)
-        parts: dict[str | None, list[int]] = {None: whole}
+        parts: dict[Group | None, list[int]] = {None: whole}
         if question.split == "mechanic":
             parts = {
-                name or model.NO_MECHANIC: model.segments_of(sources, [number], invited)
+                Group(name or model.NO_MECHANIC): model.segments_of(sources, [number], invited)
                 for number, name in enumerate(MECHANICS)
                 if mechanics is None or number in mechanics
             }
         elif question.split == "inviter":
             parts = {
-                "invited" if way else "not invited": model.segments_of(sources, mechanics, way)
+                Group("invited" if way else "not invited"): model.segments_of(sources, mechanics, way)
                 for way in (True, False)
                 if invited is None or way == invited
             }
         elif question.split == "source":
-            of_source = {number: model.segments_of([number], mechanics, invited) for number in sources or names}
+            of_source = {number: model.segments_of([number], mechanics, invited) for number in sources or groups}
             largest = await self._largest(of_source, first, last)
-            parts = {names.get(number, model.UNKNOWN_SOURCE): of_source[number] for number in largest}
+            parts = {groups[number]: of_source[number] for number in largest if number in groups}
         counted = await self._read(parts, question, first, last)
-        if question.split == "source" and sources is None and len(names) > len(parts):
+        if question.split == "source" and sources is None:
             everybody = await self._read({None: whole}, question, first, last)
-            counted += model.others(everybody, counted, model.OTHER_SOURCES)
+            counted += model.others(everybody, counted)
         return counted
 
     async def _largest(self, of_source: dict[int, list[int]], first: date, last: date) -> list[int]:
@@ -121,7 +130,7 @@ class Reports:
         return sorted((number for number in total if total[number]), key=lambda one: -total[one])[: model.MAX_GROUPS]
 
     async def _read(
-        self, parts: dict[str | None, list[int]], question: Question, first: date, last: date
+        self, parts: dict[Group | None, list[int]], question: Question, first: date, last: date
     ) -> list[Counted]:
         group_of = {one: group for group, segments in parts.items() for one in segments}
         days, segments = range(question.days + 1), list(group_of)
@@ -131,7 +140,7 @@ class Reports:
             rows = await store.cells_by_day(self._reader, segments, first, last, days)
         else:
             rows = await store.cells_by_period(self._reader, segments, first, last, days, question.cohort)
-        found: dict[tuple[str | None, date], Counted] = {}
+        found: dict[tuple[Group | None, date], Counted] = {}
         for row in rows:
             group, start = group_of[row["segment"]], row["start"]
             counted = found.get((group, start))
@@ -140,11 +149,10 @@ class Reports:
             counted.add(row["days"], row["active"], row["returned"])
         return list(found.values())
 
-    async def _of_inviter(self, question: Question, first: date, last: date) -> list[Counted]:
-        inviter = question.inviter
-        assert inviter is not None
-        if question.source or question.mechanic or question.split:
-            raise invalid(FieldError("inviter", "One inviter's invitees are few: ask for them without another filter"))
+    async def _of_inviter(self, inviter: str, question: Question, first: date, last: date) -> list[Counted]:
+        if question.source or question.source_name or question.mechanic or question.split:
+            field = "inviter_id" if question.inviter_id else "inviter"
+            raise invalid(FieldError(field, "One inviter's invitees are few: ask for them without another filter"))
         if await store.invitees(self._reader, inviter, first, last, MAX_INVITEES + 1) > MAX_INVITEES:
             raise Refusal(TOO_MANY_INVITEES, max_invitees=MAX_INVITEES)
         rows = await store.cells_of_invitees(
@@ -241,9 +249,13 @@ class Reports:
         )
 
 
-def _unknown(source: str) -> int:
-    """Return a number that no source has, but for those of whom no source is known."""
-    return 0 if source == model.UNKNOWN_SOURCE else -1
+def _sources(question: Question, known: Mapping[str, int]) -> list[int] | None:
+    """Return the number of the source that is asked for, one that none has if there is no such source."""
+    if question.source_name is not None:
+        return [known.get(question.source_name, _NOBODYS)]
+    if question.source is None:
+        return None
+    return [NO_SOURCE if question.source == model.UNKNOWN_SOURCE else known.get(question.source, _NOBODYS)]
 
 
 def _mechanic(name: str) -> int:

@@ -15,8 +15,8 @@ async def zone(reader: Reader) -> str | None:
 
 
 async def sources(reader: Reader) -> dict[str, int]:
-    """Return the number of each source."""
-    rows = await reader.fetch("SELECT source, name FROM retention.sources")
+    """Return the number of each source that has one, and of none told, whose name is empty."""
+    rows = await reader.fetch("SELECT source, name FROM retention.sources WHERE name IS NOT NULL")
     return {row["name"]: row["source"] for row in rows}
 
 

@@ -91,8 +91,10 @@ class Claims:
             # Redis has let go of the sale; nobody has it read again claim by claim to hear what is known.
             raise self._refused(sale, sales.ENDED)
         if sale.protection.minimum_account_age_seconds is not None:
-            registered_at = self._registered.get(user_id) or await self._registrations(user_id)
-            is_new = sales.account_too_new(sale, registered_at, self._board.now())
+            is_new = sales.account_too_new(sale, self._registered.get(user_id), self._board.now())
+            if is_new:
+                # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
+                is_new = sales.account_too_new(sale, await self._registrations(user_id), self._board.now())
         claim_id = derived_id(sale_id, user_id, key) if key else child_id(sale_id)
         answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if key and isinstance(answer, Decided) and (names := later_names(key, answer.claim.held_at, answer.at)):

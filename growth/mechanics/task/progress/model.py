@@ -11,11 +11,10 @@ from msgspec import Struct
 
 from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, USER_FIELDS, countable
 from growth.mechanics.task.model import Task, period_on
+from growth.vocabulary.clock import MAX_AHEAD
 
 MAX_LATE = timedelta(days=30)
 """What is told later than this after it happened does not count any more: its period may be forgotten already."""
-MAX_EARLY = timedelta(minutes=5)
-"""What has not happened yet by our clock, beyond what clocks differ by, does not count."""
 MAX_VALUE_CHARACTERS = 64
 """Longer distinct values, and ids, are kept as their hash."""
 MAX_VALUES = 100
@@ -43,6 +42,8 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     type: str
     at: datetime
     """When it happened."""
+    counted_at: datetime
+    """When it counts, in which period and before which end: `at`, or later where only a client says so."""
     data: object
     """A mapping or a Struct."""
 
@@ -125,7 +126,7 @@ def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> 
     values = _distinct(task, occurrence)
     if not values:
         return Verdict("no_value", f"There is no value in {task.distinct_by} to tell it from others.")
-    day = period_on(task.period, occurrence.at, zone)
+    day = period_on(task.period, occurrence.counted_at, zone)
     undoes = task.undo_on_refund != "no"
     countings = [
         Counting(
@@ -134,7 +135,7 @@ def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> 
             task_id=task.task_id,
             value=value,
             occurrence_id=_short(occurrence.occurrence_id) if undoes and task.distinct_by is not None else "",
-            at=occurrence.at,
+            at=occurrence.counted_at,
             undo_key=_undo_key(task, occurrence) if undoes else None,
             enough=None if undoes else task.count,
         )
@@ -149,11 +150,11 @@ def _out_of_time(task: Task, occurrence: Occurrence, now: datetime) -> Verdict |
         return Verdict("other_event", f"The task counts {task.event_type}.")
     if at < task.counts_from:
         return Verdict("before_start", "It happened before the task opened and was published.")
-    if at >= task.counts_until:
+    if occurrence.counted_at >= task.counts_until:
         return Verdict("after_end", "It happened after the task was over.")
     if at < now - MAX_LATE:
         return Verdict("too_late", f"It is told more than {MAX_LATE.days} days after it happened.")
-    if at > now + MAX_EARLY:
+    if at > now + MAX_AHEAD:
         return Verdict("in_the_future", "It has not happened yet.")
     return None
 

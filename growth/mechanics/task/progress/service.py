@@ -68,7 +68,9 @@ class Projection:
             if tasks.wants(type_):
                 at = occurred_at(type_, event, event.at)
                 occurrences += [
-                    Occurrence(occurrence_id=envelope.event_id, user_id=user_id, type=type_, at=at, data=event)
+                    Occurrence(
+                        occurrence_id=envelope.event_id, user_id=user_id, type=type_, at=at, counted_at=at, data=event
+                    )
                     for user_id in user_ids_of(event)
                 ]
         await self._take(tx, tasks, occurrences, undone, live.now)
@@ -78,7 +80,14 @@ class Projection:
         live, tasks = await self._live(tx)
         occurrences = [
             # Its name is this id and its day; here the id alone counts, once in a period.
-            Occurrence(occurrence_id=one.activity_id, user_id=one.user_id, type=one.type, at=one.at, data=one.data)
+            Occurrence(
+                occurrence_id=one.activity_id,
+                user_id=one.user_id,
+                type=one.type,
+                at=one.at,
+                counted_at=one.counted_at,
+                data=one.data,
+            )
             for one in activities
             if tasks.wants(one.type)
         ]

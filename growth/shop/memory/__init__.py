@@ -1,0 +1,1 @@
+"""What each event was answered, so that a shop that tells it again is answered alike."""
