@@ -153,7 +153,7 @@ async def list_dead_letters(
 
 
 @post(
-    "/dead-letters/{letter:int}/retry",
+    "/dead-letters/{letter:str}/retry",
     operation_id="admin_dead_letters_retry",
     summary="Have an event handled after all",
     status_code=200,
@@ -172,7 +172,7 @@ async def retry_dead_letter(
 
 
 @post(
-    "/dead-letters/{letter:int}/pass",
+    "/dead-letters/{letter:str}/pass",
     operation_id="admin_dead_letters_pass",
     summary="Pass an event over for good",
     status_code=200,

@@ -196,7 +196,7 @@ async def test_a_slow_task_is_not_run_by_every_worker_in_turn(
         await _until_done(database, {"a"})
         for _ in range(3):
             before = await database.fetchval(ends)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 while await database.fetchval(ends) == before:  # noqa: ASYNC110 - rows signal nothing
                     await asyncio.sleep(SOON)
         assert await _done(database) == ["a"]

@@ -10,6 +10,7 @@ import pytest
 from growth.plumbing import postgres
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.vocabulary.refusals import Unavailable
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -71,7 +72,7 @@ async def _writes_again(outside: asyncpg.Connection) -> None:
 
 
 async def _until_it_writes(pool: Database) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
                 return await _write(pool)

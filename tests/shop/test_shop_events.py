@@ -320,7 +320,9 @@ async def test_a_shopper_is_told_once_and_without_what_is_personal(database: Dat
 async def test_of_64_registrations_at_once_one_is_told(database: Database, service: ShopService) -> None:
     told: list[JSON] = [registered("u1", minutes) for minutes in range(CALLERS)]
     await asyncio.gather(*(tell(service, one) for one in told))
-    assert kinds(await events(database)) == ["ShopShopperRegistered"]
+    first, *rest = kinds(await events(database))
+    # Whatever came earlier than what was known by then corrected it.
+    assert (first, set(rest) - {"ShopRegistrationCorrected"}) == ("ShopShopperRegistered", set())
     assert (await registration(database, ["u1"]))["u1"].registered_at == time(0)
 
 

@@ -7,6 +7,7 @@ the reconciler runs, and Redis must hold what a rebuild from Postgres would put 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import Struct
@@ -116,7 +117,9 @@ async def ended(room: Room) -> Story:
 
 async def _series(room: Room) -> tuple[SeriesService, str, Sale]:
     series = SeriesService(room.database, room.stock, room.sales)
-    plan = a_plan(from_day=now().date().isoformat(), until_day=None, plan_ahead_days=14)
+    plan = a_plan(
+        from_day=now().astimezone(ZoneInfo("Asia/Shanghai")).date().isoformat(), until_day=None, plan_ahead_days=14
+    )
     made = (await series.create(act(), plan, None, b"")).answer
     await series.publish(act(), made.series_id)
     found = await sales_store.page_of_sales(

@@ -78,13 +78,13 @@ async def test_an_event_is_queued_once_however_often_the_projection_is_handed_it
 async def test_nothing_is_queued_when_the_cursors_transaction_fails(room: Room) -> None:
     async def fails(tx: object, envelopes: object) -> None:
         await room.queue.take(tx, envelopes)  # type: ignore[arg-type]
-        raise RuntimeError("just before COMMIT")
+        raise Unavailable("just before COMMIT")
 
     async with receiving() as receiver:
         endpoint = await room.endpoint(receiver)
         async with room.database.transaction() as tx:
             await outbox.emit(tx, paused())
-        with pytest.raises(RuntimeError, match="COMMIT"):
+        with pytest.raises(Unavailable, match="COMMIT"):
             await outbox.deliver(room.database, Subscription("shop.webhook_queue", None, fails))
         assert await room.log(endpoint.endpoint_id) == []
         await room.queue_all()
