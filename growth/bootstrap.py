@@ -140,7 +140,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, redis: 
         referral=rooms.make_referral(stores),
         commission=rooms.make_commission(stores),
         retention=rooms.make_retention(stores),
-        shoppers=Shoppers(database),
+        shoppers=Shoppers(database, settings.erased_memory_days),
         erasures=Erasures(database, SWEPT),
     )
 

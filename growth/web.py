@@ -65,6 +65,7 @@ from growth.plumbing.front import Door
 from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest, address_group, client_address
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.overload import Shed
+from growth.plumbing.person.pages import Pages
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.telemetry import Telemetry, watch_loop
 from growth.vocabulary import clock
@@ -283,7 +284,7 @@ def _fronts(growth: Growth, routes: ASGIApp, limit_plain: Callable[[Scope, str],
     said = growth.settings
     door = Door(growth.identity, per_second=said.shopper_burst if said.shopper_requests_per_second else 0)
     bindings = ReferralFront(
-        routes,
+        Pages(routes, growth.database),
         relations=growth.referral.relations,
         door=door,
         limit=limit_plain,

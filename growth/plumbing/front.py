@@ -10,6 +10,7 @@ from litestar.types import Receive, Scope, Send
 
 from growth.plumbing.identity import Identity
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.vocabulary.actors import Shopper
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 MAX_PLAIN_KEY_BYTES = 128
@@ -35,7 +36,7 @@ class Door:
         self._second = 0
         self._counts: dict[str, int] = {}
 
-    async def known(self, token: bytes) -> str | None:
+    async def known(self, token: bytes) -> Shopper | None:
         """Return the shopper of a good token, or None."""
         shopper = self._identity.peek(token)
         if shopper is None:
@@ -45,7 +46,7 @@ class Door:
                 shopper = await self._identity.verify(token)
             except (Refusal, Unavailable):
                 return None
-        return None if self._per_second and self._is_too_often(shopper.user_id) else shopper.user_id
+        return None if self._per_second and self._is_too_often(shopper.user_id) else shopper
 
     def _is_too_often(self, user_id: str) -> bool:
         second = int(time.monotonic())

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from growth.plumbing import traces
 from growth.plumbing.outbox_upkeep import OUTBOX_TABLE, Lag, Log, forget, lag, mend_after_restore, prepare, prune
+from growth.plumbing.person.events import current
 from growth.plumbing.postgres import Database, Reader, Record, Tx
 from growth.plumbing.telemetry import request_id
 from growth.vocabulary import ids
@@ -112,6 +113,8 @@ class Subscription(Struct, frozen=True):
     Of the outbox it gets `Envelope`s; of another log, whatever that makes of its rows.
     """
     log: Log = OUTBOX
+    hears_of_erased: bool = False
+    """Whether it hears, under the alias, of what erased shoppers did: it counts, or passes on what money hangs on."""
     max_events: int = MAX_EVENTS_AT_ONCE
     """At once: more for whom many cost less."""
 
@@ -164,7 +167,7 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
         return 0
     if not news["known"]:
         await _introduce(database, subscription.name, source)
-    async with database.transaction() as tx:
+    async with database.transaction(everyone=True) as tx:
         cursor = await _lock_cursor(tx, subscription.name)
         if cursor is None:
             return 0
@@ -173,9 +176,10 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
             return 0
         asked_for = [row for row in rows if row["data"] is not None]
         if asked_for:
-            events = [source.read(row) for row in asked_for]
-            with _of_requests(subscription, asked_for):
-                await subscription.handle(tx, events)
+            events = await current(tx, [source.read(row) for row in asked_for], of_erased=subscription.hears_of_erased)
+            if events:
+                with _of_requests(subscription, asked_for):
+                    await subscription.handle(tx, events)
         await _move_cursor(tx, subscription.name, rows[-1])
     return len(rows)
 

@@ -10,6 +10,8 @@ import structlog
 from msgspec import Struct
 
 from growth.plumbing import outbox
+from growth.plumbing.person.memory import PersonChanged
+from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
 from growth.shop.hooks import (
@@ -40,10 +42,15 @@ from growth.shop.model import (
     Refund,
     Registration,
 )
+from growth.shop.person import model as persons
+from growth.shop.person import store as persons_store
+from growth.shop.person.model import CameBack, Whose
+from growth.shop.person.service import hold, whose
 from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent, ShopShopperRegistered
+from growth.vocabulary.ids import new_alias
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
 
@@ -51,6 +58,10 @@ log = structlog.get_logger("shop")
 
 MAX_EVENTS_AT_ONCE = 4
 """Of one process, over all hooks: a shop in a hurry leaves connections for shoppers."""
+BOUGHT = "bought"
+"""What is remembered of an erased shopper who had bought."""
+MAX_TRIES = 5
+"""To apply an event, while ids change hands."""
 MAX_WAIT_SECONDS = 5.0
 """For one event's turn; then the shop delivers again."""
 
@@ -148,26 +159,66 @@ class ShopService:
         return Result(hook.id, answer.outcome, answer.code, answer.detail, answer.lines)
 
     async def _apply(self, hook: KnownHook, now: datetime) -> Answer:
+        """Apply one event to whoever it is about now: an id that changes hands meanwhile is looked up anew."""
+        people, tries = self._database.people, 0
+        while True:
+            tries += 1
+            try:
+                who = await whose(people, self._database, persons.named_in(hook))
+                async with self._turn(), self._database.transaction(people=who.people, everyone=True) as tx:
+                    return await self._apply_in(tx, hook, who, now)
+            except PersonChanged:
+                if tries == MAX_TRIES:
+                    raise
+            except CameBack as back:
+                if tries == MAX_TRIES:
+                    raise Unavailable("a shopper comes and goes") from back
+                async with self._database.transaction(people=[back.user_id], alone=True) as tx:
+                    await note_return(tx, back.user_id, now)
+            except Unavailable:
+                raise
+            except Exception:
+                log.exception("shop.event_failed", source=hook.source, id=hook.id)
+                raise
+
+    async def _apply_in(self, tx: Tx, told: KnownHook, who: Whose, now: datetime) -> Answer:
+        said = hooks.content(told)
+        hook = told
+        owner: str | None = None
+        if isinstance(told, ShopperRegistered | PointsSpent):
+            owner = who.of_registration(told) if isinstance(told, ShopperRegistered) else who.of_points(told)
+            # What is dropped is kept by its event's id, and names nobody.
+            hook = persons.renamed(told, owner or new_alias())
         subject = _subject(hook)
-        said = hooks.content(hook)
-        try:
-            async with self._turn(), self._database.transaction() as tx:
-                await store.take_turn(tx, subject)
-                if taken := await store.begin_event(tx, hook, subject, said, now):
-                    return model.judge_first_answer(said, *taken)
-                if isinstance(hook, ShopperRegistered):
-                    answer = await _register(tx, hook.data, now)
-                elif isinstance(hook, PointsSpent | PointsReturned):
-                    answer = await self._move_points(tx, hook, now)
-                else:
-                    answer = await self._settle(tx, hook, said, now)
-                await store.end_event(tx, hook, answer)
-        except Unavailable:
-            raise
-        except Exception:
-            log.exception("shop.event_failed", source=hook.source, id=hook.id, subject=subject)
-            raise
+        await store.take_turn(tx, subject)
+        await hold(tx, who)
+        if taken := await store.begin_event(tx, hook, subject, said, now):
+            return await self._first_answer(tx, told, who, *taken)
+        if isinstance(hook, ShopperRegistered | PointsSpent) and owner is None:
+            answer = persons.ERASED
+        elif isinstance(hook, ShopperRegistered):
+            answer = await _register(tx, hook.data, now)
+        elif isinstance(hook, PointsSpent | PointsReturned):
+            answer = await self._move_points(tx, hook, now)
+        else:
+            answer = await self._settle(tx, hook, who, said, now)
+        await store.end_event(tx, hook, answer)
         return answer
+
+    async def _first_answer(
+        self, tx: Tx, told: KnownHook, who: Whose, subject: str, known: bytes, first: Answer
+    ) -> Answer:
+        """Answer what was heard before under the event's id: as then, if it says the same of the same person."""
+        owner: str | None = None
+        if isinstance(told, ShopperRegistered):
+            owner = subject
+        elif isinstance(told, OrderPlaced | OrderPaid):
+            owner = await persons_store.owner_of(tx, subject)
+        elif isinstance(told, PointsSpent) and self._points is not None:
+            owner = await self._points.owner_of(tx, subject)
+        if first.outcome is not Outcome.REJECTED and not who.may_be(owner):
+            return model.OTHER_CONTENT
+        return model.judge_first_answer(hooks.content(told), hooks.in_todays_form(told, known), first)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -190,12 +241,21 @@ class ShopService:
         else:
             back = hook.data
             code = await self._points.give_back(tx, back.spend_id, back.return_id, back.points, now)
+        if code == persons.ERASED.code:
+            return persons.ERASED
         return Answer(Outcome.REJECTED, code) if code else APPLIED
 
-    async def _settle(self, tx: Tx, hook: OrderHook, said: bytes, now: datetime) -> Answer:
+    async def _settle(self, tx: Tx, hook: OrderHook, who: Whose, said: bytes, now: datetime) -> Answer:
         """Add the fact to its order; let those who take part bring their own objects to the state it implies."""
         order_id = hook.data.order_id
         known = await store.lock_order(tx, order_id, now)
+        if isinstance(hook, OrderPlaced | OrderPaid):
+            known = model.in_todays_form(known, lambda kept: hooks.in_todays_form(hook, kept))
+            owner = who.of_order(hook, known.user_id)
+            if owner is None:
+                await persons_store.forget_unheard(tx, order_id)
+                return persons.ERASED
+            hook = persons.renamed(hook, owner)
         own = await _merge(tx, hook, said, known)
         if own.outcome is Outcome.REJECTED:
             return own
@@ -209,15 +269,17 @@ class ShopService:
         # Also after what was already known: whoever came to take part since then catches up.
         for participant in self._participants:
             notes.extend(await participant.settle(tx, order, now))
-        return model.answer_of(own, notes)
+        return persons.told_of_erased(model.answer_of(own, notes), order.user_id)
 
 
 async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str = "") -> frozenset[str]:
     """Return those of `user_ids` who ever bought: who paid an order, and were not paid back for all of it.
 
-    Participants ask in the transaction of the order that they settle, and leave that one out.
+    So has an erased shopper who is back, for as long as that is remembered. Participants ask in the transaction of the
+    order that they settle, and leave that one out.
     """
-    return await store.buyers(reader, user_ids, except_order)
+    remembered = await reader.people.had(reader, user_ids, BOUGHT)
+    return remembered | await store.buyers(reader, user_ids, except_order)
 
 
 async def bought_since(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, datetime]:

@@ -1,6 +1,7 @@
 """Identifiers. Ours are UUIDs led by 48 bits of time, so indexes grow at one end; the shop's are its own strings."""
 
 import os
+import re
 from datetime import datetime
 from hashlib import blake2b
 from typing import Annotated
@@ -31,6 +32,21 @@ UserId = ForeignId
 OrderId = ForeignId
 LineId = ForeignId
 Sku = ForeignId
+
+
+ALIAS_BYTES = 12
+"""Enough that no two erased shoppers, and no shopper of the shop, ever share one."""
+_ALIAS = re.compile(rf"erased:[0-9a-f]{{{2 * ALIAS_BYTES}}}")
+
+
+def new_alias() -> str:
+    """Return what stands in the place of an erased shopper's id."""
+    return f"erased:{os.urandom(ALIAS_BYTES).hex()}"
+
+
+def is_alias(user_id: str | None) -> bool:
+    """Say whether an id stands for an erased shopper."""
+    return user_id is not None and _ALIAS.fullmatch(user_id) is not None
 
 
 def new_id(now: datetime) -> str:

@@ -23,6 +23,7 @@ from growth.plumbing.front import NO_STORE, PROBLEM, Asked, Door, Headers, again
 from growth.plumbing.http import Network, client_address
 from growth.plumbing.problems import UNAVAILABLE, problem_bytes, retry_after
 from growth.plumbing.wire import json_bytes
+from growth.vocabulary.actors import Shopper
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
@@ -108,8 +109,8 @@ class Turnstile:
 
     async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token) if asked.is_plain else None
-        if user_id is None:
+        shopper = await self._door.known(asked.token) if asked.is_plain else None
+        if shopper is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
         body: bytes = message.get("body", b"")
@@ -123,18 +124,20 @@ class Turnstile:
         key = asked.key.decode() if asked.keys else None
         no = self._board.verdict(entry)
         # Who has won is asked about at the gate: a retry is told of its claim, another try of the limit.
-        if no is not None and (entry.winners is None or user_id.encode() not in entry.winners):
+        if no is not None and (entry.winners is None or shopper.user_id.encode() not in entry.winners):
             self._board.count_refusal(sale.sale_id, no.kind)
             return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
         address = client_address(scope, self._trusted_proxies) if sale.protection.claims_per_minute_per_address else ""
-        status, headers, told = await self._decide(entry, user_id, wanted.units, key, address, request_id)
+        status, headers, told = await self._decide(entry, shopper, wanted.units, key, address, request_id)
         return await answer(send, status, headers, told)
 
     async def _decide(
-        self, entry: Entry, user_id: str, units: int, key: str | None, address: str, request_id: str
+        self, entry: Entry, shopper: Shopper, units: int, key: str | None, address: str, request_id: str
     ) -> tuple[int, Headers, bytes]:
         try:
-            decided = await self._claims.claim(entry.sale.sale_id, user_id, units, key, address)
+            decided = await self._claims.claim(
+                entry.sale.sale_id, shopper.user_id, units, key, address, shopper.token_id
+            )
         except Refusal as refusal:
             headers = [PROBLEM, NO_STORE]
             wait = refusal.members.get("retry_after_seconds")

@@ -74,18 +74,21 @@ class Claims:
             raise Refusal(sales.NOT_FOUND)
         return sale
 
-    async def claim(self, sale_id: str, user_id: str, units: int, key: str | None, address: str) -> "Decided | Entry":
+    async def claim(
+        self, sale_id: str, user_id: str, units: int, key: str | None, address: str, token_id: str | None = None
+    ) -> "Decided | Entry":
         """Hold `units` for a shopper, or enter the sale's draw; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same claim for as long as the claim exists. Raises `Refusal` with the
-        reason, and `Unavailable` when a store does not answer: asking again with the same key is safe.
+        The same `key` (Idempotency-Key) names the same claim for as long as the claim exists, under the id that the
+        shopper's token names (`token_id`), also when that has been merged into `user_id` since. Raises `Refusal` with
+        the reason, and `Unavailable` when a store does not answer: asking again with the same key is safe.
         """
         sale = await self.sale(sale_id)
         is_new = False
         if sale.protection.minimum_account_age_seconds is not None:
             registered_at = self._registered.get(user_id) or await self._registrations(user_id)
             is_new = sales.account_too_new(sale, registered_at, self._board.now())
-        claim_id = derived_id(sale_id, user_id, key) if key else child_id(sale_id)
+        claim_id = derived_id(sale_id, token_id or user_id, key) if key else child_id(sale_id)
         answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if isinstance(answer, Decided):
             if answer.claim.units != units:
@@ -143,7 +146,7 @@ class Claims:
 
     async def give_back(self, claim_id: str, user_id: str, now: datetime) -> Claim:
         """Release a shopper's held claim; one already released stays so. Raises `Refusal` for a paid one."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             released = await store.release(tx, [claim_id], "shopper", now, user_id)
             await after_release(tx, self._stock, released, "shopper", now)
         if released:
@@ -170,7 +173,7 @@ class Claims:
 
     async def release(self, act: Act, claim_id: str) -> Claim:
         """Release a held claim for an operator, who says why. Raises `Refusal` 404 and 409."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = (await store.lock_claims(tx, [claim_id])).get(claim_id)
             if before is None:
                 raise Refusal(CLAIM_NOT_FOUND)

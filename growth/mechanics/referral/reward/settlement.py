@@ -22,7 +22,7 @@ from growth.vocabulary.events.referral import (
     ReferralMilestoneLost,
     ReferralMilestoneReached,
 )
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.ids import is_alias, new_id
 from growth.vocabulary.orders import LineOutcome, Order
 
 
@@ -63,7 +63,7 @@ class Settlement:
         self, tx: Tx, relations: Sequence[HeldRelation], order: Order, paid_at: datetime, now: datetime
     ) -> HeldRelation | None:
         """Make the order the invitee's first, if it can be."""
-        if any(one.first_order_id is not None for one in relations):
+        if is_alias(order.user_id) or any(one.first_order_id is not None for one in relations):
             return None
         later = [one.relation_id for one in relations if one.is_new and one.bound_at > paid_at + CLOCKS_APART]
         if later and any(not line.is_refunded for line in order.lines):
@@ -100,7 +100,8 @@ class Settlement:
         assert valid is not None, "the relation is locked, and was not valid"
         draft = terms.draft
         is_rewarded = bool(draft.inviter_rewards) and await store.take_caps(tx, relation, draft.caps, day)
-        await grant(tx, list(rewards_of(draft, relation, order.order_id, is_rewarded=is_rewarded)), now)
+        rewards = rewards_of(draft, relation, order.order_id, is_rewarded=is_rewarded)
+        await grant(tx, [one for one in rewards if not is_alias(one.user_id)], now)
         await emit(
             tx,
             ReferralInviteeValid(

@@ -10,7 +10,9 @@ from msgspec import Struct
 from prometheus_client import Counter
 
 from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.idempotency import OTHER_CONTENT
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres import CommitUnknown, Database
 from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.model import Coupon, Issue
@@ -65,13 +67,14 @@ class Takes:
         """Return the merchant's day."""
         return now.astimezone(self._zone).date()
 
-    async def take(self, template_id: str, user_id: str, key: str | None) -> Taken:
+    async def take(self, template_id: str, user_id: str, key: str | None, token_id: str | None = None) -> Taken:
         """Take a coupon; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same coupon for as long as it exists. Raises `Refusal` with the
-        reason, and `Unavailable` when Postgres does not answer: asking again with the same key is safe.
+        The same `key` (Idempotency-Key) names the same coupon for as long as it exists, under the id that the
+        shopper's token names (`token_id`), also when that has been merged since. Raises `Refusal` with the reason,
+        and `Unavailable` when Postgres does not answer: asking again with the same key is safe.
         """
-        coupon_id = derived_id(template_id, user_id, key) if key else child_id(template_id)
+        coupon_id = derived_id(template_id, token_id or user_id, key) if key else child_id(template_id)
         try:
             taken = await self._takes(Ask(coupon_id, template_id, user_id))
         except Refusal as refusal:
@@ -100,6 +103,9 @@ class Takes:
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
     async def _decide(self, asks: list[Ask]) -> Sequence[Taken | BaseException]:
+        return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
+
+    async def _decide_together(self, asks: Sequence[Ask]) -> Sequence[Taken | BaseException]:
         unique = list({ask.coupon_id: ask for ask in asks}.values())
         try:
             decided = await self._commit(unique)
@@ -118,7 +124,7 @@ class Takes:
         return answers
 
     async def _commit(self, asks: Sequence[Ask]) -> dict[str, Taken | BaseException]:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
             found = await templates_store.lock_templates(tx, sorted({ask.template_id for ask in asks}))
             seen = await store.look(tx, asks)
             day = self.day_of(seen.now)
@@ -152,7 +158,12 @@ def judge(
             answers[ask.coupon_id] = Refusal(templates.NOT_FOUND)
             continue
         if known is not None:
-            answers[ask.coupon_id] = Taken(known, template, seen.now, replayed=True)
+            answers[ask.coupon_id] = (
+                Taken(known, template, seen.now, replayed=True)
+                if known.user_id == ask.user_id
+                # An erased shopper's, whose id this one has now.
+                else Refusal(OTHER_CONTENT)
+            )
             continue
         mine = standing.get(pair, Standing())
         kind = refusal_of(template, mine, seen.now, day)
