@@ -30,11 +30,16 @@ def token(identity: Identity, who: str) -> bytes:
     return identity.sign(who, now=now(), lifetime_seconds=60).encode()
 
 
+async def known(door: Door, token: bytes) -> str | None:
+    shopper = await door.known(token)
+    return None if shopper is None else shopper.user_id
+
+
 async def test_good_tokens_are_known_and_others_are_left_to_the_routes(identity: Identity) -> None:
     door = Door(identity, per_second=5)
-    assert await door.known(token(identity, "ann")) == "ann"
-    assert await door.known(b"") is None
-    assert await door.known(b"nonsense") is None
+    assert await known(door, token(identity, "ann")) == "ann"
+    assert await known(door, b"") is None
+    assert await known(door, b"nonsense") is None
 
 
 async def test_who_asks_too_often_within_a_second_is_left_to_the_routes_and_nobody_else(
@@ -42,21 +47,21 @@ async def test_who_asks_too_often_within_a_second_is_left_to_the_routes_and_nobo
 ) -> None:
     door = Door(identity, per_second=3)
     ann, bob = token(identity, "ann"), token(identity, "bob")
-    assert [await door.known(ann) for _ in range(5)] == ["ann", "ann", "ann", None, None]
-    assert await door.known(bob) == "bob"
+    assert [await known(door, ann) for _ in range(5)] == ["ann", "ann", "ann", None, None]
+    assert await known(door, bob) == "bob"
     clock[0] += 1
-    assert await door.known(ann) == "ann"
+    assert await known(door, ann) == "ann"
 
 
 async def test_without_a_limit_nobody_is_counted(identity: Identity) -> None:
     door = Door(identity, per_second=0)
     ann = token(identity, "ann")
-    assert [await door.known(ann) for _ in range(100)] == ["ann"] * 100
+    assert [await known(door, ann) for _ in range(100)] == ["ann"] * 100
 
 
 async def test_what_is_counted_is_bounded(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "MAX_COUNTED", 10)
     door = Door(identity, per_second=1)
     for number in range(100):
-        assert await door.known(token(identity, f"u{number}")) == f"u{number}"
+        assert await known(door, token(identity, f"u{number}")) == f"u{number}"
     assert len(door._counts) <= 10
