@@ -161,7 +161,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, invaria
         referral=rooms.make_referral(stores),
         commission=rooms.make_commission(stores),
         retention=rooms.make_retention(stores),
-        shoppers=Shoppers(database, [flash_sale.loader.rename_shopper]),
+        shoppers=Shoppers(database, settings.erased_memory_days, [flash_sale.loader.rename_shopper]),
         erasures=Erasures(database, SWEPT),
     )
 

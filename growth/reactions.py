@@ -17,15 +17,21 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
     """Return every subscription there is."""
     key = growth.settings.stream
     return [
-        Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count),
-        Subscription("checkin.tally", tally.LISTENS_TO, tally.count),
+        Subscription("flash_sale.tempo", tempo.LISTENS_TO, tempo.count, hears_of_erased=True),
+        Subscription("checkin.tally", tally.LISTENS_TO, tally.count, hears_of_erased=True),
         Subscription("retention.outbox", growth.retention.projection.listens_to, growth.retention.projection.hear),
-        Subscription("retention.activities", None, growth.retention.projection.follow, LOG, MAX_ACTIVITIES_AT_ONCE),
+        Subscription(
+            "retention.activities", None, growth.retention.projection.follow, LOG, max_events=MAX_ACTIVITIES_AT_ONCE
+        ),
         Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),
         Subscription("task.count_activities", activity_types(), growth.task.projection.from_activities, LOG),
         Subscription("pack.give", pack.LISTENS_TO, growth.pack.give),
-        Subscription("shop.webhook_queue", None, growth.webhook.queue.take),
-        *([Subscription("outbox.stream", None, stream_of(growth, key).take)] if key is not None else []),
+        Subscription("shop.webhook_queue", None, growth.webhook.queue.take, hears_of_erased=True),
+        *(
+            [Subscription("outbox.stream", None, stream_of(growth, key).take, hears_of_erased=True)]
+            if key is not None
+            else []
+        ),
     ]
 
 

@@ -1,9 +1,8 @@
 """Shoppers: TABLE of the rooms that know one; tells all that is known, erases it, and makes two ids one."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from secrets import token_hex
 from typing import Annotated, Any, Protocol
 
 from litestar import Request, Router, delete, get, post
@@ -26,7 +25,7 @@ import growth.rewards.granting.shopper
 import growth.rewards.ledger.shopper
 import growth.rewards.pack.shopper
 import growth.shop.shopper
-from growth.plumbing import audit, erasure
+from growth.plumbing import audit, erasure, idempotency
 from growth.plumbing.audit import Act
 from growth.plumbing.discretion import discreet
 from growth.plumbing.erasure import Swept
@@ -37,12 +36,9 @@ from growth.plumbing.person.memory import PersonChanged
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.plumbing.wire import plain
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UserId, new_id
+from growth.vocabulary.ids import UserId, new_alias, new_id
 from growth.vocabulary.refusals import Kind, Refusal
 from growth.vocabulary.text import LINE_PATTERN, Reason
-
-ALIAS_BYTES = 12
-"""Enough that no two erased shoppers, and no shopper of the shop, ever share one."""
 
 SAME = Kind("shopper.same", "An id cannot be merged into itself.")
 MERGED = Kind("shopper.merged", "This id was merged into another.")
@@ -82,6 +78,14 @@ ROOMS: Mapping[str, Room] = {
     "retention": growth.listeners.retention.shopper,
 }
 
+GIVEN_ONCE = (
+    growth.rewards.pack.shopper.had,
+    growth.shop.shopper.had,
+    growth.mechanics.referral.shopper.had,
+    growth.mechanics.task.shopper.had,
+)
+"""What asks rooms what a shopper had of what is given once."""
+
 SWEPT = (Swept("shop.webhook_deliveries", "body", "text"),)
 """What events pass through on their way out."""
 
@@ -97,6 +101,9 @@ class ShopperErased(Struct, frozen=True):
     """What stands in the shopper's place now, where something had to stay."""
 
     alias: str
+    remembered_until: datetime | None
+    """Until then a hash of the id is kept, which leads to nothing: should the id come back, it gets nothing a second
+    time that is given once. Null if that is switched off."""
 
 
 class MergeRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,9 +122,13 @@ class ShopperMerged(Struct, frozen=True):
 class Shoppers:
     """All rooms at once, each in the same transaction."""
 
-    def __init__(self, database: Database, renamed: Sequence[Renamed] = ()) -> None:
-        """`renamed`: who is told, after the commit, that one id stands for another now, or an alias for a shopper."""
+    def __init__(self, database: Database, erased_memory_days: int, renamed: Sequence[Renamed] = ()) -> None:
+        """`erased_memory_days`: so long it is remembered what an erased shopper had of what is given once.
+
+        `renamed`: who is told, after the commit, that one id stands for another now, or an alias for a shopper.
+        """
         self._database = database
+        self._memory = timedelta(days=erased_memory_days)
         self._renamed = renamed
 
     async def told(self, user_id: str) -> ShopperKnown:
@@ -132,18 +143,21 @@ class Shoppers:
 
         Raises `Refusal` `….shopper_busy` while something is under way that needs the shopper.
         """
-        alias = f"erased:{token_hex(ALIAS_BYTES)}"
+        alias = new_alias()
         async with self._database.transaction(people=[user_id], alone=True) as tx:
             standing = (await tx.people.standings(tx, [user_id])).get(user_id)
             if standing is not None and standing.survivor is not None:
                 raise Refusal(MERGED, f"This id is {standing.survivor} now. Erase that one.", into=standing.survivor)
+            had = [what for had in GIVEN_ONCE for what in await had(tx, user_id)] if self._memory else []
             for room in ROOMS.values():
                 await room.erase(tx, user_id, alias)
-            await person.note_erasure(tx, user_id, (), act.now)
-            await erasure.ask(tx, new_id(act.now), user_id, alias, act.now)
+            erased_at = await person.time_of_erasure(tx, act.now)
+            await person.note_erasure(tx, user_id, had, erased_at)
+            for one in [user_id, *await erasure.former_ids(tx, user_id)]:
+                await erasure.ask(tx, new_id(act.now), one, alias, act.now)
             await _record(tx, act, "shopper.erase", alias)
             self._tell(tx, user_id, alias, act.now)
-        return ShopperErased(alias)
+        return ShopperErased(alias, erased_at + self._memory if self._memory else None)
 
     async def merge(self, act: Act, old_user_id: str, user_id: str) -> ShopperMerged:
         """Make two ids of one person one, in every room or in none. Twice is as good as once.
@@ -163,6 +177,7 @@ class Shoppers:
                 await person.note_return(tx, user_now, act.now)
                 for room in ROOMS.values():
                     await room.merge(tx, old_now, user_now, act.now)
+                await idempotency.rename_person(tx, old_now, user_now)
                 await person.note_merge(tx, old_now, user_now)
                 self._tell(tx, old_now, user_now, act.now)
             await _record(tx, act, "shopper.merge", user_now, {"old_user_id": old_user_id})
@@ -223,7 +238,10 @@ async def erase_shopper(
 ) -> ShopperErased:
     """Everywhere, for good. Books and counts stay, under an alias that leads nowhere.
 
-    Events on their way and answers kept for a day follow within minutes. 409 `….shopper_busy` while the shopper holds
+    Answers kept for a day go at once, events on their way within minutes. Erasing is no way to a second welcome:
+    until `remembered_until` the id, should it come back, gets nothing again that is given once.
+
+    409 `….shopper_busy` while the shopper holds
     units, sits in a team that is not over, or has money on its way; 409 `shopper.merged` for an id that was merged into
     another (`into`).
     """

@@ -66,6 +66,7 @@ from growth.plumbing.front import Door
 from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.operators import provide_operator
 from growth.plumbing.overload import Shed
+from growth.plumbing.person.pages import Pages
 from growth.plumbing.problems import exception_handlers
 from growth.plumbing.readiness import Readiness
 from growth.plumbing.telemetry import Telemetry, watch_loop
@@ -260,7 +261,7 @@ def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:
     sale = growth.flash_sale
     limit = growth.limits.shopper.take
     bindings = ReferralFront(
-        routes,
+        Pages(routes, growth.database),
         relations=growth.referral.relations,
         door=door,
         limit=limit,

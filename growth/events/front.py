@@ -46,16 +46,16 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
-        if user_id is None:
+        shopper = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
+        if shopper is None:
             return await self._app(scope, receive, send)
         messages, raw = await _whole(receive)
         if raw is None:
             return await self._app(scope, _once_more(messages, receive), send)
         scope["path_template"] = PATH
         try:
-            await self._limit(user_id)
-            taken = await self._events.take(user_id, raw, self._now())
+            await self._limit(shopper.user_id)
+            taken = await self._events.take(shopper.user_id, raw, self._now())
         except Refusal as refusal:
             return await answer_refusal(send, scope, refusal)
         except Unavailable as error:

@@ -25,7 +25,7 @@ class Keeper:
 
     async def depart(self, _turn: Turn) -> int:
         """Go on erasing, or moving, what is too much for one transaction: one batch, of one shopper. Returns 0 or 1."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             departure = await store.next_departure(tx)
             if departure is not None:
                 await shopper.go_on(tx, departure)

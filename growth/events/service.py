@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from growth.events import model, store
 from growth.events.model import Entry, Rejection
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.limits import Limiter
+from growth.plumbing.person.memory import PersonChanged, sparing
 from growth.plumbing.postgres import Database
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.orders import Outcome
@@ -22,6 +24,7 @@ MAX_CALLS_WAITING = 1024
 _events = Counter("growth_events", "Events told, by what became of them.", ["origin", "outcome"])
 _IGNORED = ActivityHeard(Outcome.IGNORED, "shop.no_listener", "Nobody here listens to events of this type.")
 _APPLIED = ActivityHeard(Outcome.APPLIED)
+_ERASED = ActivityHeard(Outcome.IGNORED, "shop.erased", "The shopper was erased.")
 _DUPLICATE = ActivityHeard(Outcome.DUPLICATE, "applied")
 
 
@@ -70,6 +73,13 @@ class Events:
 
     async def hear(self, told: Sequence[ActivityTold], now: datetime) -> list[ActivityHeard]:
         """Take what the shop tells, and say in the same order what became of it. Raises `Unavailable`."""
+        try:
+            return await self._hear(told, now)
+        except PersonChanged:
+            # Once more, of whoever the ids are now.
+            return await self._hear(told, now)
+
+    async def _hear(self, told: Sequence[ActivityTold], now: datetime) -> list[ActivityHeard]:
         heard: list[ActivityHeard | None] = []
         entries: list[Entry] = []
         for one in told:
@@ -81,19 +91,51 @@ class Events:
                 heard.append(None)
             except model.BadActivity as bad:
                 heard.append(ActivityHeard(Outcome.REJECTED, bad.code, bad.detail))
-        are_new = iter(await self._writes(entries) if entries else ())
-        answers = [one or (_APPLIED if next(are_new) else _DUPLICATE) for one in heard]
+        entries_now = await self._of_today(entries)
+        kept = [entry for entry in entries_now if entry is not None]
+        are_new = iter(await self._writes(kept) if kept else ())
+        outcomes = iter(
+            [_ERASED if entry is None else _APPLIED if next(are_new) else _DUPLICATE for entry in entries_now]
+        )
+        answers = [one or next(outcomes) for one in heard]
         for answer in answers:
             _events.labels("shop", answer.outcome).inc()
         return answers
+
+    async def _of_today(self, entries: list[Entry]) -> list[Entry | None]:
+        """Return entries as those of whoever did it now; None for those of erased shoppers."""
+        people = self._database.people
+        await people.refresh(self._database)
+        if not entries or not people.has_changes:
+            return list(entries)
+        found = await people.standings(self._database, {entry.subject for entry in entries})
+        today: list[Entry | None] = []
+        for entry in entries:
+            standing = found.get(entry.subject)
+            if standing is None:
+                today.append(entry)
+            elif standing.is_over(entry.at):
+                today.append(None)
+            else:
+                today.append(replace(entry, subject=standing.survivor or entry.subject))
+        return today
 
     async def drain(self) -> None:
         """Wait until nothing is being written."""
         await self._writes.drain()
 
-    async def _write(self, calls: list[list[Entry]]) -> list[list[bool]]:
+    async def _write(self, calls: list[list[Entry]]) -> Sequence[list[bool] | BaseException]:
+        return await sparing(calls, lambda entries: {entry.subject for entry in entries}, self._write_together)
+
+    async def _write_together(self, calls: Sequence[list[Entry]]) -> list[list[bool]]:
         """Write the entries of many calls with one statement; say of each entry whether it is new."""
-        known = await store.write(self._database, [entry for entries in calls for entry in entries])
+        together = [entry for entries in calls for entry in entries]
+
+        async def write(stripes: list[int], newest: int) -> frozenset[int]:
+            return await store.write(self._database, together, stripes, newest)
+
+        people = {entry.subject for entry in together}
+        known = await self._database.people.entering(self._database, people, write)
         answers, start = [], 0
         for entries in calls:
             places = range(start, start + len(entries))

@@ -10,20 +10,29 @@ from growth.plumbing.postgres import Reader, Tx
 _encode = msgspec.json.Encoder().encode
 
 
-async def write(database: Reader, entries: Sequence[Entry]) -> frozenset[int]:
+async def write(
+    database: Reader, entries: Sequence[Entry], stripes: Sequence[int] = (), known: int = 0
+) -> frozenset[int]:
     """Write what is new of `entries` with one statement; return the places, from 0, of those that were there already.
 
     Of two alike among `entries` the first is new. A statement is its own transaction: given the pool, what it wrote is
     committed when this returns; given a transaction, it must be the only call in it.
+
+    `stripes` and `known` are what `plumbing.enter` shares the shoppers' locks by: it looks anew once it has them, so
+    that nothing is committed under an id that changed hands.
     """
     row = await database.fetchrow(
         """
-        WITH told AS (
+        WITH entered AS MATERIALIZED (
+            SELECT events.enter($3::integer[], $4)
+        ),
+        told AS (
             SELECT (told.at AT TIME ZONE 'UTC')::date AS day, told.*
             FROM ROWS FROM (
                 json_to_recordset($1::json)
                     AS (event_id text, type text, subject text, at timestamptz, data json)
             ) WITH ORDINALITY AS told (event_id, type, subject, at, data, place)
+            CROSS JOIN entered
         ),
         written AS (
             INSERT INTO events.log (day, position, event_id, type, subject, at, data)
@@ -41,6 +50,8 @@ async def write(database: Reader, entries: Sequence[Entry]) -> frozenset[int]:
         # One argument: the driver looks at each item of an array in Python.
         _encode(entries).decode(),
         len(entries),
+        stripes,
+        known,
     )
     assert row is not None
     if row["new"] == len(entries):

@@ -79,7 +79,7 @@ async def project(database: Database, seen: Iterator[Sighting], name: str) -> No
 async def project_log(database: Database, seen: Iterator[Sighting]) -> None:
     """The same from the log of activities, with all that reading it takes."""
     projection = Projection(ZONE)
-    listener = Subscription("retention.activities", None, projection.follow, LOG, MAX_ACTIVITIES_AT_ONCE)
+    listener = Subscription("retention.activities", None, projection.follow, LOG, max_events=MAX_ACTIVITIES_AT_ONCE)
     rates = []
     for number in range(ROUNDS):
         told = list(islice(seen, SEEN))

@@ -1,17 +1,22 @@
 """Erasure: takes a shopper's id out of what passes by, table by table, in the background, until it is nowhere.
 
-Rooms take it out of what they keep at once, in the transaction that asks for it here. Only members that name a person
-are looked at (`PERSON_MEMBERS`): another thing may have the same id as a shopper.
+Rooms take it out of what they keep at once, in the transaction that asks for it here; first answers go with it. Only
+members that name a person are looked at (`PERSON_MEMBERS`): another thing may have the same id as a shopper, and an id
+may be a piece of another's.
+
+What is kept for good is asked by an index. The outbox and the queue of webhooks are read a day at a time: they hold as
+many days as settings say, however old the shop is.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import structlog
 from msgspec import Struct
 
-from growth.plumbing import invariant_rounds
+from growth.plumbing import idempotency, invariant_rounds
 from growth.plumbing.partitions import is_table
 from growth.plumbing.periodic import Turn
 from growth.plumbing.postgres import Database, Reader, Tx
@@ -34,18 +39,52 @@ class Swept(Struct, frozen=True):
     """Its type: json, jsonb or text."""
     subject: str | None = None
     """A column that may be the id itself."""
+    is_indexed: bool = False
+    """Whether those whom a row names are found by an index. Where not, a day is read whole, and days are pruned."""
+
+    @property
+    def named(self) -> str:
+        """What holds of a row that may name the person `$1`: by an index, or a first look at the text."""
+        if self.is_indexed:
+            return "plumbing.people_named(before, after) @> ARRAY[$1::text]"
+        return f"strpos({self.document}::text, '\"' || $1::text || '\"') > 0"
 
 
 PLUMBING = (
     Swept("plumbing.outbox", "data", "json", "subject"),
     Swept("plumbing.dead_letters", "data", "json", "subject"),
-    Swept("plumbing.audit", "before", "jsonb"),
-    Swept("plumbing.audit", "after", "jsonb", "subject"),
+    # Kept for good, so it is never read whole. The column that has the subject comes last: both look by it.
+    Swept("plumbing.audit", "before", "jsonb", is_indexed=True),
+    Swept("plumbing.audit", "after", "jsonb", "subject", is_indexed=True),
 )
+
+
+async def former_ids(reader: Reader, user_id: str) -> list[str]:
+    """Return the ids that were merged into `user_id`, as the audit tells: what passes by may name them still."""
+    rows = await reader.fetch(
+        """
+        WITH RECURSIVE merged AS (
+            SELECT $1::text AS user_id
+            UNION
+            SELECT entry.before ->> 'old_user_id'
+            FROM merged
+            JOIN plumbing.audit AS entry ON entry.subject = merged.user_id
+            WHERE entry.action = 'shopper.merge'
+              AND entry.before ->> 'old_user_id' IS NOT NULL
+        )
+        SELECT user_id
+        FROM merged
+        WHERE user_id <> $1
+        ORDER BY user_id
+        """,
+        user_id,
+    )
+    return [row["user_id"] for row in rows]
 
 
 async def ask(tx: Tx, erasure_id: str, user_id: str, alias: str, now: datetime) -> None:
     """Ask for `user_id` to be swept out."""
+    await idempotency.forget_person(tx, user_id)
     await tx.execute(
         """
         INSERT INTO plumbing.erasures (erasure_id, user_id, alias, asked_at)
@@ -91,7 +130,6 @@ class Erasures:
                         await _remember(tx, row["erasure_id"], name)
                     return 1
         async with turn.transaction() as tx:
-            await _forget_answers(tx, row["user_id"])
             await invariant_rounds.forget(tx, row["user_id"])
             await _end(tx, row["erasure_id"], turn.now)
         log.info("erasure.done", erasure_id=row["erasure_id"])
@@ -139,50 +177,52 @@ async def _parts(reader: Reader, table: str) -> list[str]:
 
 
 async def _sweep(tx: Tx, swept: Swept, table: str, user_id: str, alias: str) -> None:
+    """Put the alias in place of the id where a member names the person; text that merely has the id in it stays."""
     assert is_table(swept.table), swept
-    subject = swept.subject or "NULL"
-    await tx.execute("SET LOCAL growth.erases = 'yes'")
-    members, lists = "|".join(PERSON_MEMBERS), "|".join(PERSON_LISTS)
-    told = f"""
-        regexp_replace(
-            regexp_replace({swept.document}::text, '("(?:{members})":\\s?)"' || $3 || '"', '\\1"' || $2 || '"', 'g'),
-            '("(?:{lists})":\\s?\\[(?:[^]"]|"(?:[^"\\\\]|\\\\.)*")*?)"' || $3 || '"', '\\1"' || $2 || '"', 'g'
-        )::{swept.type}
-    """
-    also = f", {subject} = CASE WHEN {subject} = $1 THEN $2 ELSE {subject} END" if swept.subject else ""
-    await tx.execute(
+    document, subject = swept.document, swept.subject or "NULL"
+    rows = await tx.fetch(
         f"""
-        UPDATE {table}
-        SET {swept.document} = {told}{also}
-        WHERE strpos({swept.document}::text, $4) > 0
+        SELECT ctid, {document}::text AS document, {subject} AS subject
+        FROM {table}
+        WHERE {swept.named}
            OR {subject} = $1
-        """,  # noqa: S608 - names of our own tables, checked, and of our own members
+        FOR UPDATE
+        """,  # noqa: S608 - names of our own tables, checked, and of our own columns
         user_id,
-        alias,
-        _literally(_as_json(user_id)[1:-1]),
-        _as_json(user_id),
         timeout=SWEEP_SECONDS,
     )
+    await tx.execute("SET LOCAL growth.erases = 'yes'")
+    for row in rows:
+        said = None if row["document"] is None else msgspec.json.decode(row["document"])
+        named = _renamed(said, user_id, alias)
+        also = f", {swept.subject} = CASE WHEN {swept.subject} = $3 THEN $4 ELSE {swept.subject} END"
+        if named != said or row["subject"] == user_id:
+            await tx.execute(
+                f"""
+                UPDATE {table}
+                SET {document} = $2::text::{swept.type}{also if swept.subject else ""}
+                WHERE ctid = $1
+                  AND ($3::text, $4::text) IS NOT NULL
+                """,  # noqa: S608 - as above
+                row["ctid"],
+                None if said is None else msgspec.json.encode(named).decode(),
+                user_id,
+                alias,
+            )
 
 
-def _as_json(user_id: str) -> str:
-    """Return the id as it stands in a document: in quotes, and its own quotes and backslashes escaped."""
-    return msgspec.json.encode(user_id).decode()
+def _renamed(said: Any, user_id: str, alias: str) -> Any:
+    """Return a document with `alias` in those of its members that name the person."""
+    if isinstance(said, list):
+        return [_renamed(one, user_id, alias) for one in said]
+    if not isinstance(said, dict):
+        return said
+    return {name: _member(name, value, user_id, alias) for name, value in said.items()}
 
 
-def _literally(text: str) -> str:
-    """Return a pattern that matches the text and nothing else."""
-    return "".join(one if one.isalnum() or not one.isascii() else f"\\{one}" for one in text)
-
-
-async def _forget_answers(tx: Tx, user_id: str) -> None:
-    """Forget first answers that were told to the shopper: their scope names who asked."""
-    await tx.execute(
-        """
-        DELETE FROM plumbing.idempotency
-        WHERE strpos(scope, $1) > 0
-           OR strpos(convert_from(answer, 'UTF8'), $2) > 0
-        """,
-        user_id,
-        _as_json(user_id),
-    )
+def _member(name: str, value: Any, user_id: str, alias: str) -> Any:
+    if name in PERSON_MEMBERS and value == user_id:
+        return alias
+    if name in PERSON_LISTS and isinstance(value, list):
+        return [alias if one == user_id else one for one in value]
+    return _renamed(value, user_id, alias)

@@ -10,6 +10,7 @@ from litestar.types import Receive, Scope, Send
 from growth.plumbing.identity import Identity
 from growth.plumbing.limits import Share
 from growth.plumbing.problems import MEDIA_TYPE, UNAVAILABLE, problem_bytes, retry_after
+from growth.vocabulary.actors import Shopper
 from growth.vocabulary.refusals import Refusal, Unavailable
 
 MAX_PLAIN_KEY_BYTES = 128
@@ -32,7 +33,7 @@ class Door:
         self._identity = identity
         self._share = share
 
-    async def known(self, token: bytes, scope: Scope) -> str | None:
+    async def known(self, token: bytes, scope: Scope) -> Shopper | None:
         """Return the shopper of a good token, or None."""
         shopper = self._identity.peek(token)
         if shopper is None:
@@ -42,7 +43,7 @@ class Door:
                 shopper = await self._identity.verify(token)
             except (Refusal, Unavailable):
                 return None
-        return None if self._wait(shopper.user_id, scope) else shopper.user_id
+        return None if self._wait(shopper.user_id, scope) else shopper
 
     def count(self, user_id: str, scope: Scope) -> None:
         """Take a request that did not take a short cut from the same share. Raises `TooManyRequests` (429)."""

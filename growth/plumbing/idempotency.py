@@ -4,7 +4,7 @@ The UNIQUE key decides. The advisory lock (of the transaction, so it is safe beh
 caller the work: it is told at once that the first is still running.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Generic, TypeVar
@@ -69,8 +69,13 @@ async def once(
     answer_type: type[Answer],
     work: Callable[[], Awaitable[Answer]],
     now: datetime,
+    person: str = "",
+    others: Collection[str] = (),
 ) -> Once[Answer]:
-    """Do `work` once for `key` within `scope` (caller and path), in `tx`; ask again and get the first answer.
+    """Do `work` once for `key` within `scope` (path, and operator), in `tx`; ask again and get the first answer.
+
+    `person` is the shopper who asks, or whom it is about: keys of one are none of another's, and a merge takes them
+    along. `others` are shoppers whom the answer names too: it is forgotten when one of them is erased.
 
     `content` is the `fingerprint` of what was asked; `answer_type` is what msgspec decodes the stored answer to.
     Without a key it is just the work. A `Refusal` of the work is not kept: nothing was changed, so it may be tried.
@@ -81,18 +86,20 @@ async def once(
     expired_at = now - timedelta(hours=KEPT_HOURS)
     row = await tx.fetchrow(
         """
-        SELECT pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $2, 0)) AS free,
+        SELECT pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $4 || chr(31) || $2, 0)) AS free,
                stored.fingerprint,
                stored.answer
         FROM (SELECT) AS always
         LEFT JOIN plumbing.idempotency AS stored
                ON stored.scope = $1
+              AND stored.person = $4
               AND stored.key = $2
               AND stored.created_at > $3
         """,
         scope,
         key,
         expired_at,
+        person,
     )
     assert row is not None, "the left side always has a row"
     if row["fingerprint"] is not None:
@@ -102,28 +109,85 @@ async def once(
     if not row["free"]:
         raise Refusal(IN_PROGRESS)
     answer = await work()
-    kept = await tx.fetchval(
-        """
-        INSERT INTO plumbing.idempotency AS stored (scope, key, fingerprint, answer, created_at)
-        VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (scope, key) DO UPDATE
-        SET fingerprint = excluded.fingerprint,
-            answer = excluded.answer,
-            created_at = excluded.created_at
-        WHERE stored.created_at <= $6
-        RETURNING TRUE
-        """,
-        scope,
-        key,
-        content,
-        msgspec.json.encode(answer),
-        now,
-        expired_at,
-    )
+    kept = await _keep(tx, (scope, person, key), content, answer, now, sorted(others))
     if kept is None:
         # The first call committed between our look and our lock. Refusing rolls our work back.
         raise Refusal(IN_PROGRESS)
     return Once(answer, replayed=False)
+
+
+async def _keep(
+    tx: Tx, asked: tuple[str, str, str], content: bytes, answer: object, now: datetime, others: list[str]
+) -> bool | None:
+    """Keep a first answer; None if another is kept and still good."""
+    kept: bool | None = await tx.fetchval(
+        """
+        INSERT INTO plumbing.idempotency AS stored (scope, person, key, fingerprint, answer, created_at, others)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT (scope, person, key) DO UPDATE
+        SET fingerprint = excluded.fingerprint,
+            answer = excluded.answer,
+            created_at = excluded.created_at,
+            others = excluded.others
+        WHERE stored.created_at <= $8
+        RETURNING TRUE
+        """,
+        *asked,
+        content,
+        msgspec.json.encode(answer),
+        now,
+        others,
+        now - timedelta(hours=KEPT_HOURS),
+    )
+    return kept
+
+
+async def forget_person(tx: Tx, user_id: str) -> None:
+    """Forget first answers to a shopper, and those that name one."""
+    await tx.execute(
+        """
+        DELETE FROM plumbing.idempotency
+        WHERE (person = $1 AND person <> '')
+           OR (others @> ARRAY[$1::text] AND others <> '{}')
+        """,
+        user_id,
+    )
+
+
+async def rename_person(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Make first answers another's; of two under one key, the other's own stays."""
+    await tx.execute(
+        """
+        WITH twice AS (
+            SELECT old.scope, old.key
+            FROM plumbing.idempotency AS old
+            JOIN plumbing.idempotency AS own
+              ON own.scope = old.scope
+             AND own.person = $2
+             AND own.key = old.key
+            WHERE old.person = $1
+              AND old.person <> ''
+        )
+        DELETE FROM plumbing.idempotency AS old
+        USING twice
+        WHERE old.scope = twice.scope
+          AND old.person = $1
+          AND old.key = twice.key
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        UPDATE plumbing.idempotency
+        SET person = CASE person WHEN $1 THEN $2 ELSE person END,
+            others = array_replace(others, $1, $2)
+        WHERE (person = $1 AND person <> '')
+           OR (others @> ARRAY[$1::text] AND others <> '{}')
+        """,
+        old_user_id,
+        user_id,
+    )
 
 
 async def prune(database: Database, now: datetime) -> int:
@@ -132,7 +196,7 @@ async def prune(database: Database, now: datetime) -> int:
         count = await tx.fetchval(
             """
             WITH old AS MATERIALIZED (
-                SELECT scope, key
+                SELECT scope, person, key
                 FROM plumbing.idempotency
                 WHERE created_at <= $1
                 ORDER BY created_at
@@ -143,6 +207,7 @@ async def prune(database: Database, now: datetime) -> int:
                 DELETE FROM plumbing.idempotency AS stored
                 USING old
                 WHERE stored.scope = old.scope
+                  AND stored.person = old.person
                   AND stored.key = old.key
                 RETURNING 1
             )

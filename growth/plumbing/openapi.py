@@ -59,7 +59,10 @@ SECURITY: dict[str, JSON] = {
 CALLERS: dict[str, tuple[str, set[Kind]]] = {
     "/admin/v1/": ("operator", {operators.KEY_MISSING, operators.KEY_INVALID}),
     "/shop/v1/": ("shop", set()),
-    "/v1/": ("shopper", {identity.TOKEN_MISSING, identity.TOKEN_INVALID, identity.TOKEN_EXPIRED}),
+    "/v1/": (
+        "shopper",
+        {identity.TOKEN_MISSING, identity.TOKEN_INVALID, identity.TOKEN_EXPIRED, identity.SHOPPER_ERASED},
+    ),
 }
 """Path → who calls, and how they are refused before the handler is asked."""
 

@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from growth.plumbing import dead_letters, outbox_cursor, traces
 from growth.plumbing.outbox_upkeep import OUTBOX_TABLE, Lag, Log, forget, lag, mend_after_restore, prepare, prune
+from growth.plumbing.person.events import current
 from growth.plumbing.postgres import Database, Reader, Record, Tx
 from growth.plumbing.telemetry import request_id
 from growth.vocabulary import ids
@@ -117,6 +118,8 @@ class Subscription(Struct, frozen=True):
     Of the outbox it gets `Envelope`s; of another log, whatever that makes of its rows.
     """
     log: Log = OUTBOX
+    hears_of_erased: bool = False
+    """Whether it hears, under the alias, of what erased shoppers did: it counts, or passes on what money hangs on."""
     max_events: int = MAX_EVENTS_AT_ONCE
     """At once: more for whom many cost less."""
 
@@ -192,7 +195,7 @@ class _Batch:
     async def deliver(self, max_events: int) -> int:
         """Hand on up to so many events, all or none; return how many were passed."""
         subscription = self._subscription
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             cursor = await outbox_cursor.lock_cursor(tx, subscription.name)
             if cursor is None:
                 return 0
@@ -263,6 +266,7 @@ async def hand(tx: Tx, subscription: Subscription, rows: Sequence[Record]) -> li
             read.append(row)
         except (UnknownEvent, msgspec.DecodeError) as error:
             unread.append((row, error))
+    events = await current(tx, events, of_erased=subscription.hears_of_erased) if events else []
     if events:
         with _of_requests(subscription, read):
             await subscription.handle(tx, events)

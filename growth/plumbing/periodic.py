@@ -75,9 +75,12 @@ class Turn:
         """Postgres' clock when the turn began."""
 
     @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Tx]:
-        """Open a transaction that belongs to the leader. Raises `LeaseLost` if that is somebody else by now."""
-        async with self._database.transaction() as tx:
+    async def transaction(self, *, everyone: bool = False) -> AsyncIterator[Tx]:
+        """Open a transaction that belongs to the leader. Raises `LeaseLost` if that is somebody else by now.
+
+        `everyone`: it writes by ids of shoppers that it reads on the way.
+        """
+        async with self._database.transaction(everyone=everyone) as tx:
             proven = await tx.fetchval(
                 """
                 SELECT TRUE

@@ -60,6 +60,8 @@ class CommitUnknown(Unavailable):
 class Reader(Protocol):
     """Anything a store can read from: the pool, or an open transaction."""
 
+    people: People
+
     async def fetch(self, query: str, *args: object) -> Sequence[Record]:
         """Return all rows."""
         ...
@@ -183,11 +185,14 @@ class Database:
             log.info("postgres.connection_lost", error=repr(error))
 
     @asynccontextmanager
-    async def transaction(self, *, people: Collection[str] = (), alone: bool = False) -> AsyncIterator[Tx]:
+    async def transaction(
+        self, *, people: Collection[str] = (), everyone: bool = False, alone: bool = False
+    ) -> AsyncIterator[Tx]:
         """Open one READ COMMITTED transaction; commit on leaving, roll back on any error.
 
         `people` are the shoppers by whose ids it writes: their locks are shared until it ends, or held `alone` by a
-        merge or an erasure.
+        merge or an erasure. `everyone` is for what learns only on the way whose ids those are: nobody is merged or
+        erased until it ends, and what it reads of ids is true.
 
         Raises `Unavailable` when Postgres cannot be reached or gives up (rolled back for certain),
         `CommitUnknown` when the connection is lost during COMMIT, and `PersonChanged` when one of `people` is
@@ -195,7 +200,7 @@ class Database:
         """
         async with self._connection() as connection:
             try:
-                await self._begin(connection, people, alone=alone)
+                await self._begin(connection, people, everyone=everyone, alone=alone)
                 tx = Tx(connection, self.people)
                 yield tx
             except BaseException:
@@ -213,16 +218,24 @@ class Database:
             if outcome != "COMMIT":
                 raise RuntimeError("a statement failed, its error was swallowed, and so Postgres rolled back")
         await tx.run_after_commit()
+        if alone:
+            # What it changed is asked for at once, here of all places.
+            await self.people.refresh(self)
 
     async def _begin(
-        self, connection: "asyncpg.pool.PoolConnectionProxy[Record]", people: Collection[str], *, alone: bool
+        self,
+        connection: "asyncpg.pool.PoolConnectionProxy[Record]",
+        people: Collection[str],
+        *,
+        everyone: bool,
+        alone: bool,
     ) -> None:
-        if not people:
-            await connection.execute("BEGIN")
-        elif alone:
+        if alone:
             await self.people.begin_alone(connection, people)
+        elif people or everyone:
+            await self.people.begin(connection, people, everyone=everyone)
         else:
-            await self.people.begin(connection, people)
+            await connection.execute("BEGIN")
 
     async def fetch(self, query: str, *args: object) -> Sequence[Record]:
         """Return all rows."""

@@ -298,10 +298,24 @@ def held_to(now: datetime, told: T, path: str = "") -> T:
 def content(hook: KnownHook, *, is_partly: bool = False) -> bytes:
     """Return a digest of what the event says, its type and its data: 32 bytes, and one more if lines were left out.
 
-    `time` is left out: a sender that stamps it anew at each attempt still tells of the same thing.
+    `time` is left out: a sender that stamps it anew at each attempt still tells of the same thing. So is the shopper,
+    who may have several ids: whose it is, is compared by itself.
     """
+    data = msgspec.to_builtins(hook.data)
+    data.pop("user_id", None)
+    digest = hashlib.sha256(msgspec.json.encode((hook.__struct_config__.tag, data))).digest()
+    return digest + (PARTLY if is_partly else b"")
+
+
+def content_with_id(hook: KnownHook) -> bytes:
+    """Return the digest as it was kept until ids of shoppers were left out of it."""
     said = hook.__struct_config__.tag, hook.data
-    return hashlib.sha256(msgspec.json.encode(said)).digest() + (PARTLY if is_partly else b"")
+    return hashlib.sha256(msgspec.json.encode(said)).digest()
+
+
+def in_todays_form(hook: KnownHook, kept: bytes | None) -> bytes | None:
+    """Return a digest that was kept as `content` tells it today, if it is that of `hook`; else as it is."""
+    return content(hook) if kept is not None and kept == content_with_id(hook) else kept
 
 
 def added_lines(hook: "OrderPlaced | OrderPaid", known: bytes, known_lines: Collection[str]) -> tuple[LineTold, ...]:

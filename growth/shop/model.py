@@ -1,6 +1,6 @@
 """What the shop's facts say about an order, and how whoever takes part in it answers. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -56,6 +56,10 @@ class PointsDesk(Protocol):
         """Take points, once for each id. A code says why not; empty if they are taken."""
         ...
 
+    async def owner_of(self, tx: Tx, spend_id: str) -> str | None:
+        """Return who spent; None for an id that was never heard of."""
+        ...
+
     async def give_back(self, tx: Tx, spend_id: str, return_id: str, points: int, now: datetime) -> str:
         """Give points of a spending back, once for each id. A code says why not; empty if they are back."""
         ...
@@ -78,6 +82,11 @@ class Known(Struct, frozen=True, kw_only=True):
     paid_content: bytes | None = None
     is_closed: bool = False
     is_received: bool = False
+
+
+def in_todays_form(known: Known, form: Callable[[bytes | None], bytes | None]) -> Known:
+    """Return what is known with its contents in the form in which they are told today."""
+    return replace(known, placed_content=form(known.placed_content), paid_content=form(known.paid_content))
 
 
 class Registration(Struct, frozen=True):
@@ -127,7 +136,7 @@ def binds(said: bytes, known: bytes, first: Answer) -> bool:
     return said == known or first.outcome is not Outcome.REJECTED
 
 
-def judge_first_answer(said: bytes, known: bytes, first: Answer) -> Answer:
+def judge_first_answer(said: bytes, known: bytes | None, first: Answer) -> Answer:
     """Judge an event whose id was seen before: the shop that lost the answer learns it now."""
     if said != known:
         return OTHER_CONTENT

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import assert_never
 
 import structlog
 from msgspec import Struct
 
 from growth.plumbing import outbox
+from growth.plumbing.person.memory import PersonChanged
+from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
 from growth.shop.hooks import (
@@ -42,6 +45,10 @@ from growth.shop.model import (
     Registration,
 )
 from growth.shop.owed import service as owed
+from growth.shop.person import model as persons
+from growth.shop.person import store as persons_store
+from growth.shop.person.model import CameBack, Whose
+from growth.shop.person.service import hold, whose
 from growth.shop.reading import Partly, Unreadable, read_batch, read_event
 from growth.shop.refund import model as refund
 from growth.shop.refund import store as refund_store
@@ -55,6 +62,7 @@ from growth.vocabulary.events.shop import (
     ShopRegistrationCorrected,
     ShopShopperRegistered,
 )
+from growth.vocabulary.ids import new_alias
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
 
@@ -62,6 +70,10 @@ log = structlog.get_logger("shop")
 
 MAX_EVENTS_AT_ONCE = 4
 """Of one process, over all hooks: a shop in a hurry leaves connections for shoppers."""
+BOUGHT = "bought"
+"""What is remembered of an erased shopper who had bought."""
+MAX_TRIES = 5
+"""To apply an event, while ids change hands."""
 MAX_WAIT_SECONDS = 5.0
 """For one event's turn; then the shop delivers again."""
 
@@ -77,6 +89,18 @@ class Result(Struct, frozen=True):
     detail: str = ""
     lines: tuple[LineOutcome, ...] = ()
     """What became of lines of the order, where somebody has a stake in them."""
+
+
+class _Heard(Struct, frozen=True):
+    """One event as it was told."""
+
+    told: KnownHook
+    said: bytes
+    """The digest of what it says."""
+    left_out: Sequence[LineOutcome]
+    """Lines that could not be read."""
+    who: Whose
+    """Whom it names, and what became of that id."""
 
 
 class ShopService:
@@ -160,32 +184,73 @@ class ShopService:
         return Result(readable.id, answer.outcome, answer.code, answer.detail, answer.lines)
 
     async def _apply(self, hook: KnownHook, left_out: Sequence[LineOutcome], now: datetime) -> Answer:
-        subject = _subject(hook)
+        """Apply one event to whoever it is about now: an id that changes hands meanwhile is looked up anew."""
+        people, tries = self._database.people, 0
         said = hooks.content(hook, is_partly=bool(left_out))
-        try:
-            async with self._turn(), self._database.transaction() as tx:
-                await store.take_turn(tx, subject)
-                if taken := await memory.begin_event(tx, hook, subject, said, now):
-                    if model.binds(said, *taken):
-                        return model.judge_first_answer(said, *taken)
-                    await memory.retell_event(tx, hook, subject, said, now)
-                hook = hooks.held_to(now, hook)
-                if isinstance(hook, ShopperRegistered):
-                    answer = await _register(tx, hook.data, now)
-                elif isinstance(hook, PointsSpent | PointsReturned):
-                    answer = await self._move_points(tx, hook, now)
-                else:
-                    answer = await self._settle(tx, hook, left_out, said, now)
-                await memory.end_event(tx, hook, answer)
-        except hooks.InFuture as ahead:
-            # Rolled back, so not remembered: told again when its time has come, or with the right one, it is applied.
-            return model.in_future(ahead.field)
-        except Unavailable:
-            raise
-        except Exception:
-            log.exception("shop.event_failed", source=hook.source, id=hook.id, subject=subject)
-            raise
+        while True:
+            tries += 1
+            try:
+                who = await whose(people, self._database, persons.named_in(hook))
+                async with self._turn(), self._database.transaction(people=who.people, everyone=True) as tx:
+                    return await self._apply_in(tx, _Heard(hook, said, left_out, who), now)
+            except hooks.InFuture as ahead:
+                # Rolled back, so not remembered: told again when its time has come, or with the right one, it counts.
+                return model.in_future(ahead.field)
+            except PersonChanged:
+                if tries == MAX_TRIES:
+                    raise
+            except CameBack as back:
+                if tries == MAX_TRIES:
+                    raise Unavailable("a shopper comes and goes") from back
+                async with self._database.transaction(people=[back.user_id], alone=True) as tx:
+                    await note_return(tx, back.user_id, now)
+            except Unavailable:
+                raise
+            except Exception:
+                log.exception("shop.event_failed", source=hook.source, id=hook.id)
+                raise
+
+    async def _apply_in(self, tx: Tx, heard: "_Heard", now: datetime) -> Answer:
+        told, said, who = heard.told, heard.said, heard.who
+        hook = told
+        owner: str | None = None
+        if isinstance(told, ShopperRegistered | PointsSpent):
+            owner = who.of_registration(told) if isinstance(told, ShopperRegistered) else who.of_points(told)
+            # What is dropped is kept by its event's id, and names nobody.
+            hook = persons.renamed(told, owner or new_alias())
+        subject = _subject(hook)
+        await store.take_turn(tx, subject)
+        await hold(tx, who)
+        if taken := await memory.begin_event(tx, hook, subject, said, now):
+            taken_by, known, first = taken
+            known = hooks.in_todays_form(told, known) or b""
+            if model.binds(said, known, first):
+                return await self._first_answer(tx, heard, taken_by, known, first)
+            await memory.retell_event(tx, hook, subject, said, now)
+        hook = hooks.held_to(now, hook)
+        if isinstance(hook, ShopperRegistered | PointsSpent) and owner is None:
+            answer = persons.ERASED
+        elif isinstance(hook, ShopperRegistered):
+            answer = await _register(tx, hook.data, now)
+        elif isinstance(hook, PointsSpent | PointsReturned):
+            answer = await self._move_points(tx, hook, now)
+        else:
+            answer = await self._settle(tx, hook, heard, now)
+        await memory.end_event(tx, hook, answer)
         return answer
+
+    async def _first_answer(self, tx: Tx, heard: "_Heard", subject: str, known: bytes, first: Answer) -> Answer:
+        """Answer what was heard before under the event's id: as then, if it says the same of the same person."""
+        told, owner = heard.told, None
+        if isinstance(told, ShopperRegistered):
+            owner = subject
+        elif isinstance(told, OrderPlaced | OrderPaid):
+            owner = await persons_store.owner_of(tx, subject)
+        elif isinstance(told, PointsSpent) and self._points is not None:
+            owner = await self._points.owner_of(tx, subject)
+        if first.outcome is not Outcome.REJECTED and not heard.who.may_be(owner):
+            return model.OTHER_CONTENT
+        return model.judge_first_answer(heard.said, known, first)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -208,22 +273,29 @@ class ShopService:
         else:
             back = hook.data
             code = await self._points.give_back(tx, back.spend_id, back.return_id, back.points, now)
+        if code == persons.ERASED.code:
+            return persons.ERASED
         return Answer(Outcome.REJECTED, code) if code else APPLIED
 
-    async def _settle(
-        self, tx: Tx, hook: OrderHook, left_out: Sequence[LineOutcome], said: bytes, now: datetime
-    ) -> Answer:
+    async def _settle(self, tx: Tx, hook: OrderHook, heard: "_Heard", now: datetime) -> Answer:
         """Add the fact to its order; let those who take part bring their own objects to the state it implies."""
         order_id = hook.data.order_id
         known = await store.lock_order(tx, order_id, now)
-        own = await _merge(tx, hook, said, known)
+        if isinstance(hook, OrderPlaced | OrderPaid):
+            known = model.in_todays_form(known, partial(hooks.in_todays_form, heard.told))
+            owner = heard.who.of_order(hook, known.user_id)
+            if owner is None:
+                await persons_store.forget_unheard(tx, order_id)
+                return persons.ERASED
+            hook = persons.renamed(hook, owner)
+        own = await _merge(tx, hook, heard.said, known)
         if own.outcome is Outcome.REJECTED and isinstance(hook, OrderPlaced | OrderPaid):
-            own = await _complete(tx, hook, said, known, now) or own
+            own = await _complete(tx, hook, heard.said, known, now) or own
         if own.outcome is Outcome.REJECTED:
             return own
         order = await store.read_order(tx, order_id)
         assert order is not None
-        notes = list(left_out)
+        notes = list(heard.left_out)
         if own is APPLIED:
             order, events, noted = await _new(tx, hook, order, now)
             notes += noted
@@ -235,15 +307,17 @@ class ShopService:
         is_new_payment = isinstance(hook, OrderPaid) and own is APPLIED
         if order.is_paid and (not is_new_payment or owed.may_owe(order, said_of_lines)):
             said_of_lines = await owed.judge(tx, order, said_of_lines, now)
-        return model.answer_of(own, [*notes, *said_of_lines])
+        return persons.told_of_erased(model.answer_of(own, [*notes, *said_of_lines]), order.user_id)
 
 
 async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str = "") -> frozenset[str]:
     """Return those of `user_ids` who have bought (`vocabulary/orders.py` says what that is); the others are newcomers.
 
-    Participants ask in the transaction of the order that they settle, and leave that one out.
+    So has an erased shopper who is back, for as long as that is remembered. Participants ask in the transaction of the
+    order that they settle, and leave that one out.
     """
-    return frozenset(await store.buyers(reader, user_ids, except_order))
+    remembered = await reader.people.had(reader, user_ids, BOUGHT)
+    return remembered | frozenset(await store.buyers(reader, user_ids, except_order))
 
 
 async def bought_since(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, datetime]:

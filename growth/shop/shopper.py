@@ -8,6 +8,7 @@ from msgspec import Struct
 from growth.plumbing.postgres import Reader, Tx
 from growth.shop.person import store
 from growth.shop.registration import store as registrations
+from growth.shop.service import BOUGHT, has_bought
 
 MAX_TOLD = 100
 
@@ -43,6 +44,11 @@ async def told(reader: Reader, user_id: str) -> ShopKnown:
         address=told.address if told else None,
         orders=[msgspec.convert(dict(order), OrderKnown) for order in orders],
     )
+
+
+async def had(reader: Reader, user_id: str) -> list[str]:
+    """Return what the shopper had of what happens once: a first order."""
+    return [BOUGHT] if await has_bought(reader, [user_id]) else []
 
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:

@@ -70,6 +70,21 @@ def foreign_id(text: str) -> str | None:
     return text if _foreign_id.fullmatch(text) else None
 
 
+ALIAS_BYTES = 12
+"""Enough that no two erased shoppers, and no shopper of the shop, ever share one."""
+_ALIAS = re.compile(rf"erased:[0-9a-f]{{{2 * ALIAS_BYTES}}}")
+
+
+def new_alias() -> str:
+    """Return what stands in the place of an erased shopper's id."""
+    return f"erased:{os.urandom(ALIAS_BYTES).hex()}"
+
+
+def is_alias(user_id: str | None) -> bool:
+    """Say whether an id stands for an erased shopper."""
+    return user_id is not None and _ALIAS.fullmatch(user_id) is not None
+
+
 def new_id(now: datetime) -> str:
     """Return a fresh UUIDv7 (RFC 9562, section 5.7)."""
     return _spell(f"{int(now.timestamp() * 1000) & (1 << 48) - 1:012x}", os.urandom(10).hex(), "7")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -126,12 +127,12 @@ async def test_a_batch_that_fails_fails_for_its_own_callers_alone(
 ) -> None:
     real, began, may_fail = store.write, asyncio.Event(), asyncio.Event()
 
-    async def fail_once(reader: Reader, entries: Sequence[Entry]) -> frozenset[int]:
+    async def fail_once(reader: Reader, entries: Sequence[Entry], *proof: Any) -> frozenset[int]:
         if not began.is_set():
             began.set()
             await may_fail.wait()
             raise Unavailable("Postgres did not answer")
-        return await real(reader, entries)
+        return await real(reader, entries, *proof)
 
     monkeypatch.setattr(store, "write", fail_once)
     first = asyncio.create_task(tell(events, event("first")))

@@ -135,7 +135,7 @@ async def test_of_64_hooks_with_the_same_activity_one_is_applied(database: Datab
 async def test_without_postgres_the_whole_hook_comes_again(
     database: Database, shop: ShopService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_: Reader, __: object) -> frozenset[int]:
+    async def fail(_: Reader, __: object, *___: Any) -> frozenset[int]:
         raise Unavailable("Postgres did not answer")
 
     with monkeypatch.context() as patched:
@@ -149,7 +149,7 @@ async def test_without_postgres_the_whole_hook_comes_again(
 async def test_a_bug_with_activities_keeps_no_order_waiting(
     database: Database, shop: ShopService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_: Reader, __: object) -> frozenset[int]:
+    async def fail(_: Reader, __: object, *___: Any) -> frozenset[int]:
         raise ValueError("a bug")
 
     monkeypatch.setattr(store, "write", fail)

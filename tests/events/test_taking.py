@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -202,9 +203,9 @@ async def test_callers_share_statements(database: Database, events: Events, monk
     sizes: list[int] = []
     real = store.write
 
-    async def counted(reader: Reader, entries: Sequence[Entry]) -> frozenset[int]:
+    async def counted(reader: Reader, entries: Sequence[Entry], *proof: Any) -> frozenset[int]:
         sizes.append(len(entries))
-        return await real(reader, entries)
+        return await real(reader, entries, *proof)
 
     monkeypatch.setattr(store, "write", counted)
     await asyncio.gather(*(tell(events, event(place), event("x")) for place in range(CALLERS)))
@@ -220,7 +221,7 @@ async def test_without_the_key_of_the_log_what_two_processes_are_told_counts_twi
     await database.fetch("ALTER TABLE events.log DROP CONSTRAINT log_pkey")
     both = asyncio.Barrier(2)
 
-    async def look_then_write(reader: Reader, entries: Sequence[Entry]) -> frozenset[int]:
+    async def look_then_write(reader: Reader, entries: Sequence[Entry], *_: Any) -> frozenset[int]:
         known = set(await names(reader))
         await both.wait()
         for place, entry in enumerate(entries):
@@ -245,7 +246,7 @@ async def test_without_the_key_of_the_log_what_two_processes_are_told_counts_twi
 async def test_more_calls_than_may_wait_are_turned_away(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     may_go_on = asyncio.Event()
 
-    async def stuck(_: Reader, __: Sequence[Entry]) -> frozenset[int]:
+    async def stuck(_: Reader, __: Sequence[Entry], *___: Any) -> frozenset[int]:
         await may_go_on.wait()
         return frozenset()
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 from growth.events.model import Activity
 from growth.listeners.retention.model import KINDS, Step
 from growth.vocabulary.events import Event
+from growth.vocabulary.ids import is_alias
 
 MAX_SOURCE_CHARACTERS = 64
 """Of a source's name; what is longer is cut."""
@@ -61,8 +62,9 @@ def _registered(event: Any) -> Iterable[Sighting]:
 
 def _bound(event: Any) -> Iterable[Sighting]:
     # By hand of an operator it is no visit of the invitee, nor would anybody have been invited before.
-    if event.source == "shopper":
-        yield Sighting(user_id=event.invitee_id, at=event.at, kind=KINDS.index("referral"), inviter=event.inviter_id)
+    if event.source == "shopper" and not is_alias(event.invitee_id):
+        inviter = None if is_alias(event.inviter_id) else event.inviter_id
+        yield Sighting(user_id=event.invitee_id, at=event.at, kind=KINDS.index("referral"), inviter=inviter)
 
 
 def _paid(event: Any) -> Iterable[Sighting]:

@@ -51,8 +51,8 @@ class Front:
 
     async def _tap(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token, scope) if _is_plain(asked) else None
-        if user_id is None:
+        shopper = await self._door.known(asked.token, scope) if _is_plain(asked) else None
+        if shopper is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
         is_whole = message["type"] == "http.request" and not message.get("more_body")
@@ -60,7 +60,7 @@ class Front:
             return await self._app(scope, again(message, receive), send)
         scope["path_template"] = PATH
         try:
-            told = await self._check_ins.check_in(user_id, asked.key.decode() if asked.keys else None)
+            told = await self._check_ins.check_in(shopper.user_id, asked.key.decode() if asked.keys else None)
         except Refusal as refusal:
             return await answer_refusal(send, scope, refusal)
         except Unavailable as error:

@@ -259,6 +259,7 @@ class Programs:
 
         `every_day`: as if the shopper checked in on each day from today (or from the first day) until then.
         """
+        user_id = await self._database.people.today(self._database, user_id)
         program = await self.find(program_id)
         if program.state == "draft":
             program = msgspec.structs.replace(program, state="published", published_at=at, terms_id=0)

@@ -241,8 +241,9 @@ class Sales:
         )
 
     async def invite(self, act: Act, sale_id: str, user_ids: Sequence[str]) -> int:
-        """Add shoppers to the allow-list; return how many were new."""
-        async with self._database.transaction() as tx:
+        """Add shoppers to the allow-list, whoever they are now; return how many were new."""
+        async with self._database.transaction(everyone=True) as tx:
+            user_ids = await tx.people.all_today(tx, user_ids)
             sale = await self._lock(tx, sale_id)
             added = await store.invite(tx, sale_id, user_ids)
             await audit.record(
@@ -262,6 +263,7 @@ class Sales:
 
     async def dry_run(self, sale_id: str, user_id: str, units: int, at: datetime) -> DryRun:
         """Say what a claim at `at` would get, with today's stock, and why; nothing is changed."""
+        user_id = await self._database.people.today(self._database, user_id)
         sale = await self.find(sale_id)
         held = await claims_store.units_held(self._database, sale_id, user_id)
         registered = (await self._shop.registered_at([user_id])).get(user_id)

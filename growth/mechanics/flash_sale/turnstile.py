@@ -115,8 +115,8 @@ class Turnstile:
 
     async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token, scope) if asked.is_plain else None
-        if user_id is None:
+        shopper = await self._door.known(asked.token, scope) if asked.is_plain else None
+        if shopper is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
         body: bytes = message.get("body", b"")
@@ -131,12 +131,14 @@ class Turnstile:
         key = asked.key.decode() if asked.keys else None
         no = self._board.verdict(entry)
         # Who has won is asked about at the gate: a retry is told of its claim, another try of the limit.
-        if no is not None and (entry.winners is None or user_id.encode() not in entry.winners):
+        if no is not None and (entry.winners is None or shopper.user_id.encode() not in entry.winners):
             self._board.count_refusal(sale.sale_id, no.kind)
             return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
         try:
             address = state[ADDRESS] if sale.protection.claims_per_minute_per_address else ""
-            decided = await self._claims.claim(sale.sale_id, user_id, wanted.units, key, address)
+            decided = await self._claims.claim(
+                sale.sale_id, shopper.user_id, wanted.units, key, address, shopper.token_id
+            )
         except Refusal as refusal:
             return await answer_refusal(send, scope, refusal)
         except Unavailable as error:

@@ -109,8 +109,8 @@ class Front:
 
     async def _seat(self, team_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token, scope) if asked.is_plain else None
-        if user_id is None or not _is_uuid(team_id):
+        shopper = await self._door.known(asked.token, scope) if asked.is_plain else None
+        if shopper is None or not _is_uuid(team_id):
             return await self._app(scope, receive, send)
         message: Any = await receive()
         wanted = None
@@ -122,11 +122,11 @@ class Front:
         request_id = str(scope["state"].get("request_id", ""))
         key = asked.key.decode() if asked.keys else None
         try:
-            no = await self._no(team_id, user_id, key)
+            no = await self._no(team_id, shopper.token_id, key)
             if no is not None:
                 count_refusal(no.kind)
                 return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
-            seated = await self._teams.join(team_id, user_id, wanted.nickname, key)
+            seated = await self._teams.join(team_id, shopper.user_id, wanted.nickname, key, shopper.token_id)
         except Refusal as refusal:
             if refusal.kind in NO_TO_ALL:
                 await self._learn(team_id)
@@ -138,14 +138,14 @@ class Front:
             send, 201, [_JSON, NO_STORE, _REPLAYED] if seated.replayed else [_JSON, NO_STORE], _shown(seated)
         )
 
-    async def _no(self, team_id: str, user_id: str, key: str | None) -> No | None:
+    async def _no(self, team_id: str, token_id: str, key: str | None) -> No | None:
         """Return what the crowd at a team is told, unless this may be the retry of somebody who got a seat."""
         entry = self._board.teams.get(team_id)
         if entry is not None and entry.no is not None and not entry.is_fresh:
             entry = await self._board.team(team_id)
         if entry is None or entry.no is None:
             return None
-        if key is not None and (entry.seat_ids is None or seat_id_of(team_id, user_id, key) in entry.seat_ids):
+        if key is not None and (entry.seat_ids is None or seat_id_of(team_id, token_id, key) in entry.seat_ids):
             return None
         return entry.no
 

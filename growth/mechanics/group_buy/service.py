@@ -185,6 +185,7 @@ class GroupBuys:
 
     async def dry_run(self, group_buy_id: str, user_id: str, team_id: str | None, at: datetime) -> DryRun:
         """Say what asking for a seat at `at` would get, with today's stock, and why; nothing is changed."""
+        user_id = await self._database.people.today(self._database, user_id)
         campaign = await self.find(group_buy_id)
         team = None
         if team_id is not None:

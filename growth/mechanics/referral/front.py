@@ -61,8 +61,8 @@ class Front:
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "PUT":
             return await self._app(scope, receive, send)
         asked = Asked(scope)
-        user_id = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
-        if user_id is None:
+        shopper = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
+        if shopper is None:
             return await self._app(scope, receive, send)
         message: Any = await receive()
         wanted = None
@@ -70,7 +70,7 @@ class Front:
             wanted = _plain(message.get("body", b""))
         if wanted is None:
             return await self._app(scope, again(message, receive), send)
-        return await self._bind(user_id, wanted, scope, send)
+        return await self._bind(shopper.user_id, wanted, scope, send)
 
     async def _bind(self, user_id: str, wanted: InviterRequest, scope: Scope, send: Send) -> None:
         scope["path_template"] = PATH

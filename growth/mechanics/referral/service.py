@@ -171,6 +171,7 @@ class Programs:
 
     async def dry_run(self, program_id: str, user_id: str, code: str, at: datetime) -> BindingDryRun:
         """Say what a shopper who sends `code` at `at` would get under this program, as if it were published."""
+        user_id = await self._database.people.today(self._database, user_id)
         program = await self.find(program_id)
         seen = await look_at(self._database, draft_of(program), user_id, code, at)
         closed = program.closes_at is not None and at >= program.closes_at

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 from msgspec import Struct
 
 from growth.mechanics.task import model, store
@@ -200,6 +201,8 @@ class Tasks:
     async def dry_run(self, task_id: str, occurrence: Occurrence, now: datetime) -> DryRun:
         """Say what `occurrence`, told at `now`, would do, and why; nothing is changed. A draft is tried as if live."""
         task = await self.find(task_id)
+        user_id = await self._database.people.today(self._database, occurrence.user_id)
+        occurrence = msgspec.structs.replace(occurrence, user_id=user_id)
         verdict = judge(task, occurrence, now, self._zone)
         day = model.period_on(task.period, occurrence.at, self._zone)
         mine = (await progress_store.of_shopper(self._database, occurrence.user_id, [day])).get(

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from msgspec import Struct
 
 from growth.mechanics.task.progress import store
-from growth.mechanics.task.progress.model import Key, Standing
+from growth.mechanics.task.progress.model import Key, Standing, done_once
 from growth.mechanics.task.progress.owner import store as owner
 from growth.mechanics.task.progress.service import settle
 from growth.plumbing.postgres import Reader, Tx
@@ -49,6 +49,12 @@ async def told(reader: Reader, user_id: str) -> TasksKnown:
         [TaskProgressKnown(**row) for row in await owner.progress_of(reader, user_id, MAX_TOLD)],
         [TaskCountedKnown(**row) for row in await owner.counted_of(reader, user_id, MAX_TOLD)],
     )
+
+
+async def had(reader: Reader, user_id: str) -> list[str]:
+    """Return the tasks that the shopper completed, as they are remembered: those done once are not done again."""
+    done = await owner.progress_of(reader, user_id, MAX_TOLD)
+    return [done_once(row["task_id"]) for row in done if row["state"] != "open"]
 
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:

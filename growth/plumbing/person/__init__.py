@@ -12,7 +12,9 @@ hold it alone. So one waits for the other, and what was decided about an id is s
 
 The lock is an advisory lock of Postgres, of one transaction, and is sent with BEGIN: `Database.transaction(people=…)`.
 There are `STRIPES` of them, and an id belongs to one by its hash, so that no batch can fill Postgres' table of locks.
-Locks of shoppers come before every other lock; who learns of a shopper later may only try (`Tx.join`).
+Locks of shoppers come before every other lock. Who learns only on the way whose ids it writes by (readers of events,
+what the clock does, what operators do to a row) shares the lock of `everyone` instead, which a merge and an erasure
+hold alone too: for as long as it runs, nobody changes hands, so that what it reads of ids is true.
 
 Each process remembers which ids changed hands (`memory.py`), at most `POLL_SECONDS` old, so that a token costs no look
 at Postgres; what it does not know yet, Postgres tells it when it shares the lock.

@@ -2,21 +2,26 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 import structlog
 from msgspec import Struct
 from prometheus_client import Gauge
 
-from growth.vocabulary.refusals import Unavailable
+from growth.vocabulary.refusals import Kind, Unavailable
 
 log = structlog.get_logger("person")
 
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
 STRIPES = 4096
 """Locks there are, over all shoppers. Two who share one only wait for each other's merges."""
+EVERYONE = STRIPES
+"""The lock of whoever learns only on the way by whose ids it writes; after those of single shoppers."""
 HASH_BYTES = 16
 KEY_BYTES = 8
 """Of a hash, what this process remembers of it."""
@@ -26,6 +31,7 @@ POLL_SECONDS = 0.5
 MAX_CHANGES_AT_ONCE = 10_000
 MAX_TRIES = 5
 """To begin, while merges of others in the same stripe commit meanwhile."""
+ERASED = Kind("shopper.erased", "This shopper was erased; the id may come back as a new person", 404)
 CHANGED = "GR001"
 """The SQLSTATE of `plumbing.enter`."""
 
@@ -38,6 +44,31 @@ class PersonChanged(Unavailable):
     def __init__(self, user_ids: Collection[str]) -> None:
         super().__init__("a shopper is being merged or erased")
         self.user_ids = frozenset(user_ids)
+
+
+async def sparing(
+    requests: Sequence[Request],
+    ids_of: Callable[[Request], Collection[str]],
+    run: Callable[[Sequence[Request]], Awaitable[Sequence[Answer | BaseException]]],
+) -> list[Answer | BaseException]:
+    """Run a batch of acts. Those of ids that changed hands are told so; their neighbours are none the worse for it.
+
+    `run` raises `PersonChanged` before it has written anything.
+    """
+    changed: frozenset[str] = frozenset()
+    while True:
+        left = [one for one in requests if changed.isdisjoint(ids_of(one))]
+        try:
+            answers = iter(await run(left) if left else ())
+        except PersonChanged as error:
+            if not changed < changed | error.user_ids:
+                raise
+            changed |= error.user_ids
+            continue
+        return [
+            next(answers) if changed.isdisjoint(ids_of(one)) else PersonChanged(changed & {*ids_of(one)})
+            for one in requests
+        ]
 
 
 class Standing(Struct, frozen=True):
@@ -56,6 +87,12 @@ class Standing(Struct, frozen=True):
     def is_closed(self) -> bool:
         """Say whether nothing may be written by the id: it is another's, or nobody's."""
         return self.survivor is not None or self.back_at is None
+
+    def is_over(self, at: datetime) -> bool:
+        """Say whether what happened at `at` was of a life that was erased since."""
+        if self.erased_at is None:
+            return False
+        return at <= self.erased_at or (self.survivor is None and self.back_at is None)
 
 
 class Reads(Protocol):
@@ -83,6 +120,8 @@ class People:
         """The newest change this process knows; changes are numbered in the order of their commits."""
         self._closed: dict[int, int] = {}
         """Ids by which nothing may be written, and the number of the change, the oldest first."""
+        self._back: dict[int, int] = {}
+        """Ids that were erased and told of again, likewise."""
         self._listeners: list[Callable[[Collection[int]], None]] = []
 
     def on_change(self, listener: Callable[[Collection[int]], None]) -> None:
@@ -104,6 +143,12 @@ class People:
         """Say whether the id is another's or nobody's, as far as this process knows. It never waits."""
         return bool(self._closed) and self.key_of(user_id) in self._closed
 
+    async def ever_changed(self, reads: Reads, user_id: str) -> bool:
+        """Say whether the id ever changed hands, as far as this process knows."""
+        if self._secret is None:
+            await self.refresh(reads)
+        return bool(self._closed or self._back) and ((key := self.key_of(user_id)) in self._closed or key in self._back)
+
     async def closed(self, reads: Reads, user_id: str) -> Standing | None:
         """Return what became of an id by which nothing may be written; None for one that is as it was."""
         if self._secret is None:
@@ -112,6 +157,11 @@ class People:
             return None
         standing = (await self.standings(reads, [user_id])).get(user_id)
         return standing if standing is not None and standing.is_closed else None
+
+    @property
+    def has_changes(self) -> bool:
+        """Say whether any id ever changed hands, as of the last `refresh`."""
+        return self._known > 0
 
     async def standings(self, reads: Reads, user_ids: Collection[str]) -> dict[str, Standing]:
         """Return what became of those of `user_ids` that ever changed hands, exactly."""
@@ -131,33 +181,90 @@ class People:
             for row in rows
         }
 
+    async def today(self, reads: Reads, user_id: str) -> str:
+        """Return who the id is: its survivor, or itself. It asks Postgres for those only that ever changed hands."""
+        standing = await self.closed(reads, user_id)
+        return user_id if standing is None or standing.survivor is None else standing.survivor
+
+    async def living(self, reads: Reads, user_id: str) -> str | None:
+        """Return whom something may be written for; None for an id that is nobody's."""
+        standing = await self.closed(reads, user_id)
+        return user_id if standing is None else standing.survivor
+
+    async def all_today(self, reads: Reads, user_ids: Collection[str]) -> list[str]:
+        """Return who the ids are, each once and without those that are nobody's, exactly."""
+        found = await self.standings(reads, user_ids)
+        now = [
+            user_id if (one := found.get(user_id)) is None or not one.is_closed else one.survivor
+            for user_id in user_ids
+        ]
+        return list(dict.fromkeys(user_id for user_id in now if user_id is not None))
+
+    async def had(self, reads: Reads, user_ids: Collection[str], what: str) -> frozenset[str]:
+        """Return those of `user_ids` who had `what` before they were erased, as far as that is remembered.
+
+        It is asked where something is given once. It costs nothing while nobody ever changed hands.
+        """
+        if self._secret is None:
+            await self.refresh(reads)
+        if not user_ids or not self.has_changes:
+            return frozenset()
+        found = await self.standings(reads, user_ids)
+        return frozenset(user_id for user_id, standing in found.items() if what in standing.had)
+
     def stripes(self, user_ids: Collection[str]) -> list[int]:
         """Return the locks of shoppers, in the one order in which locks are taken."""
         return sorted({stripe_of(self.hash_of(user_id)) for user_id in user_ids})
 
-    async def begin(self, connection: Connection, user_ids: Collection[str]) -> None:
-        """Begin a transaction that shares the locks of `user_ids`, in one trip. Raises `PersonChanged`."""
+    async def begin(self, connection: Connection, user_ids: Collection[str], *, everyone: bool = False) -> None:
+        """Begin a transaction that shares the locks of `user_ids`, in one trip. Raises `PersonChanged`.
+
+        With `everyone`, nobody at all is merged or erased until it ends.
+        """
+        also = [EVERYONE] * everyone
+
+        async def enter(stripes: list[int], known: int) -> None:
+            told = ",".join(map(str, stripes + also))
+            await connection.execute(f"BEGIN; SELECT plumbing.enter('{{{told}}}', {known})")
+
+        async def back_out() -> None:
+            await connection.execute("ROLLBACK")
+
+        await self.entering(connection, user_ids, enter, back_out)
+
+    async def entering(
+        self,
+        reads: Reads,
+        user_ids: Collection[str],
+        act: Callable[[list[int], int], Awaitable[Answer]],
+        back_out: Callable[[], Awaitable[None]] | None = None,
+    ) -> Answer:
+        """Do what shares the locks of `user_ids`: `act` hands its arguments to `plumbing.enter`.
+
+        A single statement that calls it needs no BEGIN. Raises `PersonChanged`, with nothing done.
+        """
         if self._secret is None:
-            await self.refresh(connection)
+            await self.refresh(reads)
         for _ in range(MAX_TRIES):
-            self._refuse_closed(user_ids)
-            stripes = ",".join(map(str, self.stripes(user_ids)))
+            if any(map(self.is_closed, user_ids)):
+                # It may have come back meanwhile.
+                await self.refresh(reads)
+                self._refuse_closed(user_ids)
             try:
-                await connection.execute(f"BEGIN; SELECT plumbing.enter('{{{stripes}}}', {self._known})")
+                return await act(self.stripes(user_ids), self._known)
             except asyncpg.PostgresError as error:
                 if error.sqlstate != CHANGED:
                     raise
-            else:
-                return
-            await connection.execute("ROLLBACK")
-            await self.refresh(connection)
+            if back_out is not None:
+                await back_out()
+            await self.refresh(reads)
         raise PersonChanged(user_ids)
 
     async def begin_alone(self, connection: Connection, user_ids: Collection[str]) -> None:
         """Begin a transaction that nobody shares who writes by `user_ids`: to merge or to erase them."""
         if self._secret is None:
             await self.refresh(connection)
-        stripes = ",".join(map(str, self.stripes(user_ids)))
+        stripes = ",".join(map(str, [*self.stripes(user_ids), EVERYONE]))
         await connection.execute(f"BEGIN; SELECT plumbing.enter_alone('{{{stripes}}}')")
 
     async def join(self, reads: Reads, user_ids: Collection[str]) -> None:
@@ -211,6 +318,7 @@ class People:
             log.warning("person.restored", known=self._known, newest=rows[0]["newest"])
             self._known = -1
             self._closed.clear()
+            self._back.clear()
             return MAX_CHANGES_AT_ONCE
         changes = [row for row in rows if row["seq"] is not None]
         changed = set()
@@ -218,10 +326,11 @@ class People:
             key = _key(row["id_hash"])
             changed.add(key)
             self._closed.pop(key, None)
-            if row["is_closed"]:
-                self._closed[key] = row["seq"]
-        while len(self._closed) > MAX_REMEMBERED:
-            del self._closed[next(iter(self._closed))]
+            self._back.pop(key, None)
+            (self._closed if row["is_closed"] else self._back)[key] = row["seq"]
+        for remembered in (self._closed, self._back):
+            while len(remembered) > MAX_REMEMBERED:
+                del remembered[next(iter(remembered))]
         # Others may have learnt more meanwhile.
         self._known = max(self._known, changes[-1]["seq"] if changes else rows[0]["newest"])
         _remembered.set(len(self._closed))

@@ -33,6 +33,12 @@ async def note_merge(tx: Tx, old_user_id: str, user_id: str) -> None:
     await _put(tx, old_user_id, survivor=user_id)
 
 
+async def time_of_erasure(tx: Tx, now: datetime) -> datetime:
+    """Return when an erasure is: not before acts that it waited for, which are of the life that it ends."""
+    at: datetime = await tx.fetchval("SELECT greatest($1::timestamptz, clock_timestamp())", now)
+    return at
+
+
 async def note_erasure(tx: Tx, user_id: str, had: Collection[str], now: datetime) -> None:
     """Say that `user_id`, and every id that led to it, is nobody's from now on."""
     await _number_in_order(tx)

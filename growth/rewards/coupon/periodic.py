@@ -28,7 +28,7 @@ GRACE = timedelta(seconds=10)
 
 async def expire_coupons(turn: Turn) -> int:
     """End unused coupons whose time is over; each batch is logged with how far it came."""
-    async with turn.transaction() as tx:
+    async with turn.transaction(everyone=True) as tx:
         over = await store.expire(tx, turn.now - GRACE, EXPIRE_BATCH)
         await emit(
             tx,
@@ -51,7 +51,7 @@ async def expire_coupons(turn: Turn) -> int:
 
 async def tell_expiring(turn: Turn) -> int:
     """Tell of unused coupons that end soon, each once; of those that ended before they could be told, nothing."""
-    async with turn.transaction() as tx:
+    async with turn.transaction(everyone=True) as tx:
         soon = await store.mark_expiring(tx, turn.now, TELL_BATCH)
         told = [one for one in soon if one.valid_until > turn.now]
         await emit(

@@ -169,7 +169,7 @@ class Coupons:
 
     async def void(self, act: Act, coupon_id: str) -> Coupon:
         """Take a coupon back; one that an order has is voided if the order returns it. Raises `Refusal` 404 and 409."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = (await store.find_coupons(tx, [coupon_id])).get(coupon_id)
             (voided,) = await void(tx, [coupon_id], act.now)
             if before is None or voided.outcome == "not_found":

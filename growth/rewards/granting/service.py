@@ -10,6 +10,7 @@ from growth.plumbing.audit import Act, record
 from growth.plumbing.idempotency import Once, once
 from growth.plumbing.operators import ROLE_TOO_LOW
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import ERASED
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.coupon import service as coupons
 from growth.rewards.coupon.model import Issue
@@ -199,22 +200,26 @@ class Granting:
         self._database = database
 
     async def give(self, act: Act, user_id: str, reward: Reward, key: str | None, content: bytes) -> Once[GrantRecord]:
-        """Give a shopper a reward, for the reason in `act`."""
-        async with self._database.transaction() as tx:
+        """Give a shopper a reward, for the reason in `act`. Raises `Refusal` 404 for one who was erased."""
+        living = await self._database.people.living(self._database, user_id)
+        if living is None:
+            raise Refusal(ERASED)
+        async with self._database.transaction(people=[living]) as tx:
 
             async def work() -> GrantRecord:
                 name = f"operator:{new_id(act.now)}"
-                made = Grant(user_id=user_id, reward=reward, reason="granting.operator", key=name)
+                made = Grant(user_id=living, reward=reward, reason="granting.operator", key=name)
                 told = (await grant(tx, [made], act.now))[0]
                 if told.outcome == COUPON_GONE:
                     raise Refusal(GONE)
-                kept = (await store.page(tx, user_id, None, 1))[0]
+                kept = (await store.page(tx, living, None, 1))[0]
                 await _record(tx, act, "granting.give", None, kept)
                 return kept
 
             return await once(
                 tx,
-                scope=f"{act.operator.name} grants {user_id}",
+                scope=f"{act.operator.name} grants",
+                person=living,
                 key=key,
                 content=content,
                 answer_type=GrantRecord,
@@ -224,7 +229,7 @@ class Granting:
 
     async def take_back(self, act: Act, grant_id: str) -> GrantRecord:
         """Take one grant back, for the reason in `act`."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = await store.find(tx, grant_id)
             if before is None:
                 raise Refusal(NOT_FOUND)

@@ -139,7 +139,7 @@ class Ledger:
 
     async def expire_due(self, turn: Turn) -> int:
         """Move points that are over to the house, a batch of shoppers at a time; return how many shoppers."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             owners = await lots.lock_due(tx, turn.now, EXPIRE_BATCH)
             if not owners:
                 return 0

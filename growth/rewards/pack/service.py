@@ -17,6 +17,8 @@ from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_n
 from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
 from growth.vocabulary.refusals import Refusal
 
+PACK = "pack"
+"""What is remembered of an erased shopper who had it."""
 LISTENS_TO = types_of(ShopShopperRegistered, ShopRegistrationCorrected)
 
 
@@ -43,6 +45,9 @@ class Packs:
             if is_new(pack, event.registered_at, event.at)
             and not (isinstance(event, ShopRegistrationCorrected) and is_new(pack, event.was_registered_at, event.at))
         ]
+        # Erasing and coming back is no second welcome, for as long as that is remembered.
+        had = await tx.people.had(tx, {event.user_id for event in new}, PACK)
+        new = [event for event in new if event.user_id not in had]
         if not new:
             return
         now = max(event.at for event in new)

@@ -7,6 +7,7 @@ from msgspec import Struct
 from growth.plumbing.postgres import Reader, Tx
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Recipient
+from growth.rewards.pack.service import PACK
 
 
 class ToldPack(Struct, frozen=True):
@@ -18,6 +19,11 @@ class ToldPack(Struct, frozen=True):
 async def told(reader: Reader, user_id: str) -> ToldPack:
     """Return what is known of a shopper."""
     return ToldPack(await store.find_recipient(reader, user_id))
+
+
+async def had(reader: Reader, user_id: str) -> list[str]:
+    """Return what the shopper had of what is given once."""
+    return [] if await store.find_recipient(reader, user_id) is None else [PACK]
 
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:

@@ -10,8 +10,10 @@ from growth.shop.model import Answer
 from growth.vocabulary.orders import LineOutcome, Outcome
 
 
-async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime) -> tuple[bytes, Answer] | None:
-    """Take the event's id for this transaction; return None, or the content and answer that it was taken with.
+async def begin_event(
+    tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime
+) -> tuple[str, bytes, Answer] | None:
+    """Take the event's id for this transaction; return None, or the subject, content and answer it was taken with.
 
     Waits for another transaction that holds the same id, and sees what became of it.
     """
@@ -33,7 +35,7 @@ async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: d
         return None
     row = await tx.fetchrow(
         """
-        SELECT content, outcome, code, detail, lines
+        SELECT subject, content, outcome, code, detail, lines
         FROM shop.events
         WHERE source = $1 AND event_id = $2
         """,
@@ -42,7 +44,7 @@ async def begin_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: d
     )
     assert row is not None
     lines = tuple(msgspec.convert(row["lines"], list[LineOutcome]))
-    return row["content"], Answer(Outcome(row["outcome"]), row["code"], row["detail"], lines)
+    return row["subject"], row["content"], Answer(Outcome(row["outcome"]), row["code"], row["detail"], lines)
 
 
 async def retell_event(tx: Tx, hook: KnownHook, subject: str, said: bytes, now: datetime) -> None:

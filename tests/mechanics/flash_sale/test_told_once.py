@@ -217,7 +217,7 @@ async def _gone(room: Room) -> tuple[Shoppers, Sale]:
     claim = await claimed(room, sale, "ann")
     await room.keeper.end_lapsed_holds(await turn_at(room.database, now() + timedelta(minutes=10)))
     assert claim.state == "held"
-    return Shoppers(room.database, [room.loader.rename_shopper]), sale
+    return Shoppers(room.database, 365, [room.loader.rename_shopper]), sale
 
 
 async def erased(room: Room) -> Story:
@@ -231,7 +231,7 @@ async def erased_after_the_end(room: Room) -> Story:
     await claimed(room, sale, "bob")
     await told(room, paid(claim))
     await room.sales.end(act(), sale.sale_id)
-    return Story(sale, lambda: Shoppers(room.database, [room.loader.rename_shopper]).erase(act(), "ann"))
+    return Story(sale, lambda: Shoppers(room.database, 365, [room.loader.rename_shopper]).erase(act(), "ann"))
 
 
 async def merged(room: Room) -> Story:
@@ -244,7 +244,7 @@ async def merged_after_the_end(room: Room) -> Story:
     claim = await claimed(room, sale, "ann")
     await told(room, paid(claim))
     await room.sales.end(act(), sale.sale_id)
-    return Story(sale, lambda: Shoppers(room.database, [room.loader.rename_shopper]).merge(act(), "ann", "anna"))
+    return Story(sale, lambda: Shoppers(room.database, 365, [room.loader.rename_shopper]).merge(act(), "ann", "anna"))
 
 
 TELLINGS = [

@@ -35,6 +35,7 @@ class Without:
         self._instead = instead
         self.found = False
         self.savepoint = tx.savepoint
+        self.people = tx.people
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         call = getattr(self._tx, name)

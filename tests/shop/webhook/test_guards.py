@@ -33,6 +33,7 @@ class Without:
         self._guard = guard
         self._instead = instead
         self.found = False
+        self.people = tx.people
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         call = getattr(self._tx, name)

@@ -32,6 +32,7 @@ from growth.mechanics.checkin.streak.store import Shopper, Written
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.idempotency import KEPT_HOURS
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -138,6 +139,9 @@ class CheckIns:
         return told
 
     async def _decide(self, taps: list[Tap]) -> Sequence[Told | BaseException]:
+        return await sparing(taps, lambda tap: (tap.user_id,), self._decide_together)
+
+    async def _decide_together(self, taps: Sequence[Tap]) -> Sequence[Told | BaseException]:
         """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
         try:
             return await self._together(taps)
@@ -163,7 +167,7 @@ class CheckIns:
         seen: Seen | None = None
         written: dict[str, CheckedIn] = {}
         try:
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(people={tap.user_id for tap in taps}) as tx:
                 seen = await self._look(tx, taps)
                 plans = [plan for plan in seen.decided.values() if isinstance(plan, Plan)]
                 if not plans:

@@ -14,7 +14,9 @@ from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.model import Admission
 from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
 from growth.plumbing.coalesce import Coalescer, Handover
+from growth.plumbing.idempotency import OTHER_CONTENT
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import PersonChanged, sparing
 from growth.plumbing.postgres import CommitUnknown, Database
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleSoldOut
@@ -88,14 +90,26 @@ class Gate:
         return answers
 
     async def _decide(self, wanted: list[Wanted]) -> Sequence[Decided | BaseException]:
-        """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
+        """Let Postgres decide a batch; what Redis admitted under an id that changed hands meanwhile is given back."""
+        answers = await sparing(wanted, lambda claim: (claim.user_id,), self._decide_together)
+        changed = [one for one, answer in zip(wanted, answers, strict=True) if isinstance(answer, PersonChanged)]
+        if changed:
+            await self._give_back([claim for claim in changed if not claim.is_repeat])
+        return answers
+
+    async def _decide_together(self, wanted: Sequence[Wanted]) -> Sequence[Decided | BaseException]:
+        """Decide all at once if that can be, else one by one so that none harms the others."""
         # Of several sizes under one key, the first is the one that Redis counted.
         unique = list({claim.claim_id: claim for claim in reversed(wanted)}.values())[::-1]
         decided = await self._commit(unique)
         if decided is None:
             decided = {}
             for claim in unique:
-                alone = await self._commit([claim])
+                try:
+                    alone = await self._commit([claim])
+                except PersonChanged as changed:
+                    decided[claim.claim_id] = changed
+                    continue
                 decided |= alone if alone is not None else {claim.claim_id: await self._turn_away(claim)}
         answers: list[Decided | BaseException] = []
         told: set[str] = set()
@@ -113,17 +127,22 @@ class Gate:
             return await self._write_once(wanted)
         except CommitUnknown:
             log.warning("flash_sale.commit_unknown", sale_id=self._sale_id, claims=len(wanted))
+        except PersonChanged:
+            raise
         except Unavailable:
             # Rolled back for certain: the units go back to the gate. Not those of a repeat, which may well be held.
             await self._give_back([claim for claim in wanted if not claim.is_repeat])
             raise
         # It may have been committed. The same ids again tell: those written are known, the rest is written now. Should
         # this fail too, nothing is given back here; the reconciler looks later, when nobody is in doubt.
-        return await self._write_once(wanted)
+        try:
+            return await self._write_once(wanted)
+        except PersonChanged as changed:
+            raise Unavailable("nobody knows what was committed") from changed
 
     async def _write_once(self, wanted: Sequence[Wanted]) -> dict[str, Decided | BaseException] | None:
         try:
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(people={claim.user_id for claim in wanted}) as tx:
                 win = await store.win(tx, self._sale_id, wanted)
                 if not win.complete:
                     raise _Incomplete  # noqa: TRY301 - rolls the transaction back
@@ -140,7 +159,7 @@ class Gate:
         }
         if known:
             await self._correct(wanted, known)
-            decided |= {claim_id: Decided(claim, wanted[0].at, replayed=True) for claim_id, claim in known.items()}
+            decided |= {one.claim_id: _again(one, known[one.claim_id]) for one in wanted if one.claim_id in known}
         return decided
 
     async def _correct(self, wanted: Sequence[Wanted], known: dict[str, Claim]) -> None:
@@ -179,6 +198,11 @@ class Gate:
 
 class _Incomplete(Exception):
     """Rolls back a batch that its guards do not let in whole."""
+
+
+def _again(wanted: Wanted, claim: Claim) -> Decided | Refusal:
+    # Not theirs: it is an erased shopper's, whose id this one has now.
+    return Decided(claim, wanted.at, replayed=True) if claim.user_id == wanted.user_id else Refusal(OTHER_CONTENT)
 
 
 def _held(sale_id: str, claim: Wanted, win: store.Win) -> Claim:

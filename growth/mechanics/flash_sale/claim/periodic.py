@@ -44,7 +44,7 @@ class Keeper:
 
     async def end_lapsed_holds(self, turn: Turn) -> int:
         """End holds whose time is over and count them against their shoppers."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             claims = await store.release_lapsed(tx, turn.now - CLOCKS_APART, turn.now, LAPSE_BATCH)
             if claims:
                 await after_release(tx, self._stock, claims, "lapsed", turn.now)

@@ -43,7 +43,9 @@ async def create_claim(
 
     Send an Idempotency-Key and repeat the call with it after a time-out or a 503: the same key is the same claim.
     """
-    answer = await claims.claim(sale_id, shopper.user_id, data.units, idempotency_key(request), address)
+    answer = await claims.claim(
+        sale_id, shopper.user_id, data.units, idempotency_key(request), address, shopper.token_id
+    )
     if isinstance(answer, Decided):
         headers = {"Cache-Control": "no-store"} | ({REPLAYED_HEADER: "true"} if answer.replayed else {})
         return JsonResponse(show(answer.claim, answer.at), status_code=201, headers=headers)

@@ -79,10 +79,13 @@ class Claims:
             raise Refusal(sales.NOT_FOUND)
         return sale
 
-    async def claim(self, sale_id: str, user_id: str, units: int, key: str | None, address: str) -> "Decided | Entry":
+    async def claim(
+        self, sale_id: str, user_id: str, units: int, key: str | None, address: str, token_id: str | None = None
+    ) -> "Decided | Entry":
         """Hold `units` for a shopper, or enter the sale's draw; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same claim for a day. Raises `Refusal` with the reason, and
+        The same `key` (Idempotency-Key) names the same claim for a day, under the id that the shopper's token names
+        (`token_id`), also when that has been merged into `user_id` since. Raises `Refusal` with the reason, and
         `Unavailable` when a store does not answer: asking again with the same key is safe.
         """
         sale = await self.sale(sale_id)
@@ -95,10 +98,11 @@ class Claims:
             if is_new:
                 # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
                 is_new = sales.account_too_new(sale, await self._registrations(user_id), self._board.now())
-        claim_id = derived_id(sale_id, user_id, key) if key else child_id(sale_id)
+        asked_as = token_id or user_id
+        claim_id = derived_id(sale_id, asked_as, key) if key else child_id(sale_id)
         answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if key and isinstance(answer, Decided) and (names := later_names(key, answer.claim.held_at, answer.at)):
-            claim_id = await self._later(sale_id, user_id, names, answer.at)
+            claim_id = await self._later(sale_id, asked_as, names, answer.at)
             answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if isinstance(answer, Decided):
             if answer.claim.units != units:
@@ -165,7 +169,7 @@ class Claims:
 
         Raises `Refusal` for a paid one, and 429 for who claims and gives back again and again.
         """
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             first = await store.given_back_before(tx, claim_id, user_id, now - GIVEN_BACK_WITHIN, MAX_GIVEN_BACK)
             if first is not None:
                 wait_seconds = max(1, math.ceil((first + GIVEN_BACK_WITHIN - now).total_seconds()))
@@ -198,7 +202,7 @@ class Claims:
 
     async def release(self, act: Act, claim_id: str) -> Claim:
         """Release a held claim for an operator, who says why. Raises `Refusal` 404 and 409."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = (await store.lock_claims(tx, [claim_id])).get(claim_id)
             if before is None:
                 raise Refusal(CLAIM_NOT_FOUND)

@@ -28,6 +28,7 @@ from growth.mechanics.flash_sale.stock import Occupied, Stock
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.outbox import emit
 from growth.plumbing.periodic import LeaseLost, Turn
+from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres import CommitUnknown, Database, Tx
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -111,6 +112,9 @@ class Draws:
         await self._look.drain()
 
     async def _write(self, wishes: list[Wish]) -> Sequence[Entry | BaseException]:
+        return await sparing(wishes, lambda wish: (wish.user_id,), self._write_together)
+
+    async def _write_together(self, wishes: Sequence[Wish]) -> Sequence[Entry | BaseException]:
         try:
             return await self._write_once(wishes)
         except CommitUnknown:
@@ -118,8 +122,8 @@ class Draws:
             log.warning("flash_sale.commit_unknown", entries=len(wishes))
             return await self._write_once(wishes)
 
-    async def _write_once(self, wishes: list[Wish]) -> Sequence[Entry | BaseException]:
-        async with self._database.transaction() as tx:
+    async def _write_once(self, wishes: Sequence[Wish]) -> Sequence[Entry | BaseException]:
+        async with self._database.transaction(people={wish.user_id for wish in wishes}) as tx:
             await store.enter(tx, wishes)
             # A statement of its own: what others inserted a moment ago is not in sight of the one before.
             seen = await store.look(tx, [wish.sale_id for wish in wishes], [wish.user_id for wish in wishes])
@@ -194,7 +198,7 @@ class Draws:
         drawn, failed = 0, None
         for sale_id in await store.due(self._database, turn.now, DRAW_BATCH):
             try:
-                async with turn.transaction() as tx:
+                async with turn.transaction(everyone=True) as tx:
                     drawn += await self.draw(tx, sale_id, turn.now)
             except LeaseLost:
                 raise

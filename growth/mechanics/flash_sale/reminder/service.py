@@ -30,7 +30,7 @@ class Reminders:
         Raises `Refusal`: 404 for a sale shoppers do not know of; 409 once it has opened or ended, or when the shopper
         waits for `MAX_WAITING` others.
         """
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             await store.lock_shopper(tx, user_id)
             if await store.add(tx, sale_id, user_id, now):
                 return
@@ -44,7 +44,7 @@ class Reminders:
 
     async def take_back(self, sale_id: str, user_id: str) -> None:
         """Do not remind a shopper; harmless if they did not ask, or were told already. Raises `Refusal` 404."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             if not await store.remove(tx, sale_id, user_id) and await store.find(tx, sale_id, user_id) is None:
                 raise Refusal(NOT_FOUND)
 
@@ -63,7 +63,7 @@ class Reminders:
 
     async def remind_due(self, turn: Turn) -> int:
         """Tell shoppers whose time has come, once each; return how many, up to `REMIND_BATCH`."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             due = await store.send_due(tx, turn.now, REMIND_BATCH)
             await emit(
                 tx,

@@ -11,7 +11,7 @@ NUDGE_BATCH = 500
 
 async def nudge(turn: Turn) -> int:
     """Tell members, once for each team, that one seat is left, and that time is running out."""
-    async with turn.transaction() as tx:
+    async with turn.transaction(everyone=True) as tx:
         almost = await store.mark_one_seat_left(tx, turn.now, NUDGE_BATCH)
         soon = await store.mark_expiring_soon(tx, turn.now, NUDGE_BATCH)
         members = await teams_store.seats_of_teams(tx, sorted({team.team_id for team in [*almost, *soon]}))

@@ -25,7 +25,7 @@ class Keeper:
 
     async def end_due_teams(self, turn: Turn) -> int:
         """End teams whose time is over, set by set: complete where the threshold is reached, else failed."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             due = await store.lock_due_teams(tx, turn.now, EXPIRE_BATCH_TEAMS, EXPIRE_BATCH_SEATS)
             if due:
                 await after_ending(tx, await store.end_due_teams(tx, due, turn.now), turn.now)
@@ -33,7 +33,7 @@ class Keeper:
 
     async def end_lapsed_holds(self, turn: Turn) -> int:
         """End holds whose time is over; their seats are free again."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             lapsed_before = turn.now - GRACE
             team_ids = await store.lock_lapsing_teams(tx, lapsed_before, LAPSE_BATCH)
             lapsed = await store.release_lapsed(tx, team_ids, lapsed_before, turn.now) if team_ids else []

@@ -87,7 +87,7 @@ async def open_team(
 
     Send an Idempotency-Key and repeat the call with it after a time-out or a 503: the same key is the same team.
     """
-    seated = await teams.open(group_buy_id, shopper.user_id, data.nickname, idempotency_key(request))
+    seated = await teams.open(group_buy_id, shopper.user_id, data.nickname, idempotency_key(request), shopper.token_id)
     shown = show_team(seated.team, [seated.seat], seated.at)
     if seated.replayed:
         entry = await group_board.team(seated.seat.team_id)
@@ -120,7 +120,7 @@ async def take_seat(
     teams: NamedDependency[Teams],
 ) -> Response[SeatPage]:
     """201: the seat is held until `held_until`; pay before that. Retries as with opening."""
-    seated = await teams.join(team_id, shopper.user_id, data.nickname, idempotency_key(request))
+    seated = await teams.join(team_id, shopper.user_id, data.nickname, idempotency_key(request), shopper.token_id)
     group_board.forget_team(team_id)
     return JsonResponse(show_seat(seated.seat, seated.at), status_code=201, headers=_headers(seated))
 

@@ -36,6 +36,7 @@ from growth.plumbing.audit import Act
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import PersonChanged, sparing
 from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
 from growth.shop.service import has_bought
 from growth.vocabulary.events import Event
@@ -89,28 +90,34 @@ class Teams:
         """Wait until everyone who asked has an answer."""
         await self._seats.drain()
 
-    async def open(self, group_buy_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
+    async def open(
+        self, group_buy_id: str, user_id: str, nickname: str | None, key: str | None, token_id: str | None = None
+    ) -> Seated:
         """Open a team and hold its leader's seat; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same team and seat for a day. Raises `Refusal` with the reason, and
+        The same `key` (Idempotency-Key) names the same team and seat for a day, under the id that the shopper's token
+        names (`token_id`), also when that has been merged into `user_id` since. Raises `Refusal` with the reason, and
         `Unavailable` when Postgres does not answer: asking again with the same key is safe.
         """
+        asked_as = token_id or user_id
 
         def ask(name: str | None) -> Ask:
             if name:
-                team_id = derived_id(group_buy_id, "team", user_id, name)
-                seat_id = derived_id(group_buy_id, user_id, name)
+                team_id = derived_id(group_buy_id, "team", asked_as, name)
+                seat_id = derived_id(group_buy_id, asked_as, name)
             else:
                 team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
             return Ask(seat_id, team_id, user_id, masked(nickname), group_buy_id)
 
         return await self._keyed(ask, key)
 
-    async def join(self, team_id: str, user_id: str, nickname: str | None, key: str | None) -> Seated:
+    async def join(
+        self, team_id: str, user_id: str, nickname: str | None, key: str | None, token_id: str | None = None
+    ) -> Seated:
         """Hold a seat in a team; as `open` otherwise."""
 
         def ask(name: str | None) -> Ask:
-            seat_id = seat_id_of(team_id, user_id, name) if name else child_id(team_id)
+            seat_id = seat_id_of(team_id, token_id or user_id, name) if name else child_id(team_id)
             return Ask(seat_id, team_id, user_id, masked(nickname))
 
         return await self._keyed(ask, key)
@@ -136,15 +143,21 @@ class Teams:
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
     async def _decide(self, asks: list[Ask]) -> Sequence[Seated | BaseException]:
+        return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
+
+    async def _decide_together(self, asks: Sequence[Ask]) -> Sequence[Seated | BaseException]:
         """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
         unique = list({ask.seat_id: ask for ask in asks}.values())
         decided = await self._commit(unique)
         if decided is None:
             decided = {}
             for ask in unique:
-                alone = await self._commit([ask])
-                # Refused by a guard that did not show when looked at: whoever was quicker is known on a second look.
-                decided |= alone or await self._commit([ask]) or {ask.seat_id: Refusal(campaigns.SOLD_OUT)}
+                try:
+                    alone = await self._commit([ask])
+                    # Refused by a guard that did not show when looked at: who was quicker is known on a second look.
+                    decided |= alone or await self._commit([ask]) or {ask.seat_id: Refusal(campaigns.SOLD_OUT)}
+                except PersonChanged as changed:
+                    decided[ask.seat_id] = changed
         answers: list[Seated | BaseException] = []
         told: set[str] = set()
         for ask in asks:
@@ -166,7 +179,7 @@ class Teams:
 
     async def _seat(self, asks: Sequence[Ask]) -> dict[str, Seated | BaseException] | None:
         try:
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
                 seen = await _look(tx, asks)
                 answers, taken = judge(asks, seen)
                 if taken.seats:
@@ -227,7 +240,7 @@ class Teams:
 
     async def give_back(self, seat_id: str, user_id: str, now: datetime) -> Seat:
         """Release a shopper's held seat; one already released stays so. Raises `Refusal` for a paid one."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id], everyone=True) as tx:
             await store.lock_teams_of_seats(tx, [seat_id])
             released = await ending.release(tx, [seat_id], "shopper", now, user_id)
             await after_leaving(tx, now, held=released)
@@ -240,7 +253,7 @@ class Teams:
 
     async def complete(self, act: Act, team_id: str) -> Team:
         """Complete a forming team with those who paid. Raises `Refusal` 404, and 409 if nobody has."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = await _lock_forming(tx, team_id)
             if before.seats_paid == 0:
                 raise Refusal(NOBODY_PAID)
@@ -250,7 +263,7 @@ class Teams:
 
     async def fail(self, act: Act, team_id: str) -> Team:
         """Fail a forming team; who paid is owed a refund. Raises `Refusal` 404 and 409."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = await _lock_forming(tx, team_id)
             (after,) = await ending.end_teams(tx, [team_id], "failed", "operator", act.now)
             await self._ended(tx, act, "fail_team", before, after)
@@ -340,7 +353,12 @@ def judge(asks: Sequence[Ask], seen: Seen) -> tuple[dict[str, Seated | BaseExcep
         known = seen.seats.get(ask.seat_id)
         if known is not None:
             # Its own row: what the key named may have moved on.
-            answers[ask.seat_id] = Seated(known, seen.teams[ask.team_id], seen.now, replayed=True)
+            answers[ask.seat_id] = (
+                Seated(known, seen.teams[ask.team_id], seen.now, replayed=True)
+                if known.user_id == ask.user_id
+                # An erased shopper's, whose id this one has now.
+                else Refusal(OTHER_CONTENT)
+            )
             continue
         group_buy_id = _campaign_of(ask, teams)
         campaign = None if group_buy_id is None else found.get(group_buy_id)

@@ -30,7 +30,7 @@ class Keeper:
 
     async def judge(self, turn: Turn) -> int:
         """Look at commissions soon after their payment, so that whoever reviews them has time."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             found = await store.lock_unjudged(tx, JUDGE_BATCH)
             suspicious = await _review(tx, found, turn)
             await store.mark_judged(
@@ -44,7 +44,7 @@ class Keeper:
         A refund at the same moment locks the commission too: it comes before, and less becomes available, or after, and
         takes back what became available.
         """
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             due = await store.lock_due(tx, turn.now, DUE_BATCH)
             suspicious = await _review(tx, due, turn)
             clear = [one for one in due if one.commission_id not in suspicious]

@@ -228,7 +228,7 @@ class Commissions:
 
     async def release(self, act: Act, commission_id: str, reason: ReleaseReason) -> Commission:
         """Let a commission in review go on as if nothing had been found. Raises `Refusal` 409 in another state."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = await _lock(tx, commission_id)
             if before.state != "review":
                 raise Refusal(
@@ -252,7 +252,7 @@ class Commissions:
 
     async def void(self, act: Act, commission_id: str, reason: VoidReason) -> Commission:
         """Take a commission back for good; what was paid out of it is owed. Raises `Refusal` 409 if it is void."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             before = await _lock(tx, commission_id)
             if before.state == "void":
                 raise Refusal(model.WRONG_STATE, "It is void already.", state=before.state)

@@ -13,6 +13,7 @@ from growth.mechanics.referral.commission.service import book
 from growth.mechanics.referral.relation.service import relations_of
 from growth.mechanics.referral.service import terms_of
 from growth.plumbing.postgres import Tx
+from growth.vocabulary.ids import is_alias
 from growth.vocabulary.orders import LineOutcome, Order
 
 
@@ -55,6 +56,9 @@ class Settlement:
     async def _begun(self, tx: Tx, order: Order, now: datetime) -> list[Commission]:
         assert order.user_id is not None
         assert order.paid_at is not None
+        if is_alias(order.user_id):
+            # Nothing is given for what an erased shopper pays.
+            return []
         relation = (await relations_of(tx, [order.user_id], order.paid_at)).get(order.user_id)
         if relation is None:
             return []

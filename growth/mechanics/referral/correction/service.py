@@ -32,6 +32,7 @@ from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.idempotency import Once, once
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import ERASED
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.granting.service import revoke
 from growth.shop.service import bought_since
@@ -61,7 +62,7 @@ class Corrections:
 
     async def end(self, act: Act, relation_id: str, reason: EndReason) -> ReferralRelation:
         """End a relation. Raises `Refusal`: 404, and 409 if it has been ended or replaced."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             await relations.lock(tx)
             before = await store.find(tx, relation_id)
             if before is None:
@@ -76,14 +77,26 @@ class Corrections:
         Raises `Refusal` 409: oneself, a ring, no program running. A shopper who has bought is bound as no newcomer:
         there is no first order to earn from.
         """
-        async with self._database.transaction() as tx:
+        people = self._database.people
+        invitee, inviter = [await people.living(self._database, one) for one in (invitee_id, inviter_id)]
+        if invitee is None or inviter is None:
+            raise Refusal(ERASED)
+        async with self._database.transaction(people=[invitee, inviter], everyone=True) as tx:
 
             async def work() -> ReferralRelation:
-                return await _rebind(tx, act, invitee_id, inviter_id, reason)
+                return await _rebind(tx, act, invitee, inviter, reason)
 
             scope = f"{act.operator.name} POST referral-relations"
             return await once(
-                tx, scope=scope, key=key, content=content, answer_type=ReferralRelation, work=work, now=act.now
+                tx,
+                scope=scope,
+                key=key,
+                content=content,
+                answer_type=ReferralRelation,
+                work=work,
+                now=act.now,
+                person=invitee,
+                others=[inviter],
             )
 
 

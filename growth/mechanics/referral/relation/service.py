@@ -32,12 +32,16 @@ from growth.mechanics.referral.relation.model import (
 from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.limits import Limiter
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
 from growth.shop.service import has_bought, registration
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.names import masked
 from growth.vocabulary.refusals import Kind, Refusal
+
+INVITED = "invited"
+"""What is remembered of an erased shopper who had an inviter."""
 
 log = structlog.get_logger("referral.relation")
 
@@ -112,7 +116,7 @@ class Relations:
         known = await store.known_code(self._database, user_id)
         if known is not None:
             return known
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             return await store.code_of(tx, user_id, new_code(), now)
 
     async def bind(self, user_id: str, code: str, nickname: str | None, now: datetime) -> Bound:
@@ -154,7 +158,7 @@ class Relations:
                 if at not in answers:
                     turn.setdefault(wish.invitee_id, at)
             places = list(turn.values())
-            decided = await self._commit_surely([wishes[at] for at in places])
+            decided = await sparing([wishes[at] for at in places], lambda wish: (wish.invitee_id,), self._commit_surely)
             answers |= zip(places, decided, strict=True)
         return [answers[at] for at in range(len(wishes))]
 
@@ -167,7 +171,8 @@ class Relations:
         return await self._commit(wishes)
 
     async def _commit(self, wishes: Sequence[Wish]) -> Sequence[Bound | BaseException]:
-        async with self._database.transaction() as tx:
+        # The inviters too are written of, and only their codes are known yet.
+        async with self._database.transaction(people={wish.invitee_id for wish in wishes}, everyone=True) as tx:
             seen = await _look(tx, wishes)
             answers, plain, careful = judge(wishes, seen)
             await write(tx, [tie for _, tie in plain], over=_over(plain, seen), now=seen.now)
@@ -197,7 +202,8 @@ async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, History]
     if not user_ids:
         return {}
     ids = sorted(user_ids)
-    bought = await has_bought(reader, ids)
+    # Who was invited, erased and is back is no newcomer: nobody earns by the same person twice.
+    bought = await has_bought(reader, ids) | await reader.people.had(reader, ids, INVITED)
     told = await registration(reader, ids)
     return {
         user_id: History(

@@ -22,7 +22,7 @@ from growth.vocabulary.events.referral import (
     ReferralMilestoneLost,
     ReferralMilestoneReached,
 )
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.ids import is_alias, new_id
 from growth.vocabulary.orders import LineOutcome, Order
 
 
@@ -77,7 +77,7 @@ class Settlement:
         self, tx: Tx, relations: Sequence[HeldRelation], order: Order, paid_at: datetime, now: datetime
     ) -> HeldRelation | None:
         """Make the order the invitee's first, if it can be."""
-        if any(one.first_order_id is not None for one in relations):
+        if is_alias(order.user_id) or any(one.first_order_id is not None for one in relations):
             return None
         later = [one.relation_id for one in relations if one.is_new and one.bound_at > paid_at + CLOCKS_APART]
         if later and order.is_bought:
@@ -116,7 +116,7 @@ class Settlement:
         is_rewarded = bool(draft.inviter_rewards) and await store.take_caps(tx, relation, draft.caps, day)
         kept, paid = model.kept_and_paid_fen(draft, order)
         given = rewards_of(draft, relation, order.order_id, kept, paid, is_rewarded=is_rewarded)
-        await grant(tx, list(given), now)
+        await grant(tx, [one for one in given if not is_alias(one.user_id)], now)
         await emit(
             tx,
             ReferralInviteeValid(

@@ -30,7 +30,7 @@ class Cashier:
         """Send approved withdrawals, each after `paying` was committed. Who came to owe meanwhile gets nothing."""
         if self._payout.is_by_hand:
             return 0
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             approved = await store.lock_approved(tx, self._payout.name, SEND_BATCH)
             covered = []
             for one in approved:

@@ -43,14 +43,15 @@ class Withdrawals:
         `.insufficient` (`available_fen`), `.owed` (`owed_fen`); nothing is set aside then.
         """
         try:
-            async with self._database.transaction() as tx:
+            async with self._database.transaction(people=[user_id]) as tx:
 
                 async def work() -> Withdrawal:
                     return await self._request(tx, user_id, amount_fen, now)
 
                 return await once(
                     tx,
-                    scope=f"{user_id} POST withdrawals",
+                    scope="POST withdrawals",
+                    person=user_id,
                     key=key,
                     content=fingerprint(str(amount_fen)),
                     answer_type=Withdrawal,
@@ -119,7 +120,7 @@ class Withdrawals:
     async def cancel(self, withdrawal_id: str, user_id: str, now: datetime) -> Withdrawal:
         """Take back what nobody has approved; again: the same. Raises `Refusal` 404, or 409 when it is too late."""
         found = await self.find(withdrawal_id, user_id)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             ended = await store.end(tx, withdrawal_id, ["requested"], "cancelled", now)
             if ended is not None:
                 await give_back(tx, ended, now)
@@ -138,7 +139,7 @@ class Withdrawals:
 
     async def change_payee(self, user_id: str, payee: Payee, now: datetime) -> Payee:
         """Send what is withdrawn from now on there; what was asked for before keeps its account."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             await store.keep_payee(tx, user_id, payee, now)
         return payee
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, USER_FIELDS, countable
 from growth.mechanics.task.model import Task, period_on
 from growth.vocabulary.clock import MAX_AHEAD
+from growth.vocabulary.ids import is_alias
 
 MAX_LATE = timedelta(days=30)
 """What is told later than this after it happened does not count any more: its period may be forgotten already."""
@@ -228,7 +229,9 @@ def occurred_at(type_: str, data: object, heard_at: datetime) -> datetime:
 def user_ids_of(data: object) -> list[str]:
     """Return the shoppers whose doing an event is."""
     named = next((held for name in USER_FIELDS if (held := _member(data, name)) is not None), None)
-    return [user_id for user_id in _members(named) if isinstance(user_id, str)]
+    # Two who were merged are one; nobody is rewarded who was erased.
+    told = dict.fromkeys(user_id for user_id in _members(named) if isinstance(user_id, str))
+    return [user_id for user_id in told if not is_alias(user_id)]
 
 
 # --- rewards ----------------------------------------------------------------------------------------------------------
@@ -237,3 +240,8 @@ def user_ids_of(data: object) -> list[str]:
 def grant_keys(grant_id: str, attempt: int, rewards: int) -> list[str]:
     """Return the key of each reward of one attempt. They name no shopper."""
     return [f"task:{grant_id}:{attempt}:{place}" for place in range(rewards)]
+
+
+def done_once(task_id: str) -> str:
+    """Return how it is remembered of an erased shopper that a task was done."""
+    return f"task:{task_id}"

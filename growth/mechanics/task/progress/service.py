@@ -19,6 +19,7 @@ from growth.mechanics.task.progress.model import (
     Occurrence,
     Standing,
     Watched,
+    done_once,
     grant_keys,
     occurred_at,
     undo_keys,
@@ -109,6 +110,7 @@ class Projection:
         self, tx: Tx, tasks: Watched, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
     ) -> None:
         countings: list[Counting] = [one for occurrence in occurrences for one in tasks.countings(occurrence, now)]
+        countings = await self._without_done_before(tx, countings)
         if not countings and not undone:
             return
         await store.lock(tx)
@@ -119,6 +121,15 @@ class Projection:
         for start in range(0, len(countings), COUNT_BATCH):
             keys += await store.count(tx, countings[start : start + COUNT_BATCH], now)
         await settle(tx, keys, now, self._known)
+
+    async def _without_done_before(self, tx: Tx, countings: list[Counting]) -> list[Counting]:
+        """Leave out what an erased shopper who is back did once already, for as long as that is remembered."""
+        once = {one.task_id for one in countings if self._known[one.task_id].period == "once"}
+        for task_id in sorted(once):
+            people = {one.user_id for one in countings if one.task_id == task_id}
+            if done := await tx.people.had(tx, people, done_once(task_id)):
+                countings = [one for one in countings if one.task_id != task_id or one.user_id not in done]
+        return countings
 
 
 def outbox_types() -> frozenset[str]:

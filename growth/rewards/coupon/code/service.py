@@ -109,7 +109,7 @@ class Codes:
         if code is None:
             raise Refusal(model.CODE_NOT_FOUND)
         code_hash = model.hash_of(code)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             found = await _find(tx, code_hash)
             template = await _lock(tx, found.template_id)
             # Under the lock: whoever was quicker has committed.

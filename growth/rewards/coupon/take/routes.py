@@ -59,7 +59,7 @@ async def take_coupon(
 
     Send an Idempotency-Key and repeat the call with it after a time-out or a 503: the same key is the same coupon.
     """
-    taken = await coupon_takes.take(template_id, shopper.user_id, idempotency_key(request))
+    taken = await coupon_takes.take(template_id, shopper.user_id, idempotency_key(request), shopper.token_id)
     headers = {REPLAYED_HEADER: "true"} if taken.replayed else {}
     return JsonResponse(show(taken.coupon, taken.template, taken.at), status_code=201, headers=headers)
 

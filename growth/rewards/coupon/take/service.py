@@ -10,8 +10,9 @@ from msgspec import Struct
 from prometheus_client import Counter
 
 from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import is_kept, later_names
+from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox import emit
+from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres import CommitUnknown, Database
 from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.model import Coupon, Issue
@@ -66,17 +67,18 @@ class Takes:
         """Return the merchant's day."""
         return now.astimezone(self._zone).date()
 
-    async def take(self, template_id: str, user_id: str, key: str | None) -> Taken:
+    async def take(self, template_id: str, user_id: str, key: str | None, token_id: str | None = None) -> Taken:
         """Take a coupon; when this returns, it is committed.
 
-        The same `key` (Idempotency-Key) names the same coupon for a day. Raises `Refusal` with the reason, and
-        `Unavailable` when Postgres does not answer: asking again with the same key is safe.
+        The same `key` (Idempotency-Key) names the same coupon for a day, under the id that the shopper's token names
+        (`token_id`), also when that has been merged since. Raises `Refusal` with the reason, and `Unavailable` when
+        Postgres does not answer: asking again with the same key is safe.
         """
-        coupon_id = derived_id(template_id, user_id, key) if key else child_id(template_id)
+        coupon_id = derived_id(template_id, token_id or user_id, key) if key else child_id(template_id)
         try:
             taken = await self._takes(Ask(coupon_id, template_id, user_id))
             if key and (names := later_names(key, taken.coupon.issued_at, taken.at)):
-                before, today = (derived_id(template_id, user_id, name) for name in names)
+                before, today = (derived_id(template_id, token_id or user_id, name) for name in names)
                 known = (await coupons_store.find_coupons(self._database, [before])).get(before)
                 kept = known is not None and is_kept(known.issued_at, taken.at)
                 taken = await self._takes(Ask(before if kept else today, template_id, user_id))
@@ -106,6 +108,9 @@ class Takes:
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
     async def _decide(self, asks: list[Ask]) -> Sequence[Taken | BaseException]:
+        return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
+
+    async def _decide_together(self, asks: Sequence[Ask]) -> Sequence[Taken | BaseException]:
         unique = list({ask.coupon_id: ask for ask in asks}.values())
         try:
             decided = await self._commit(unique)
@@ -124,7 +129,7 @@ class Takes:
         return answers
 
     async def _commit(self, asks: Sequence[Ask]) -> dict[str, Taken | BaseException]:
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
             found = await templates_store.lock_templates(tx, sorted({ask.template_id for ask in asks}))
             seen = await store.look(tx, asks)
             day = self.day_of(seen.now)
@@ -158,7 +163,12 @@ def judge(
             answers[ask.coupon_id] = Refusal(templates.NOT_FOUND)
             continue
         if known is not None:
-            answers[ask.coupon_id] = Taken(known, template, seen.now, replayed=True)
+            answers[ask.coupon_id] = (
+                Taken(known, template, seen.now, replayed=True)
+                if known.user_id == ask.user_id
+                # An erased shopper's, whose id this one has now.
+                else Refusal(OTHER_CONTENT)
+            )
             continue
         mine = standing.get(pair, Standing())
         kind = refusal_of(template, mine, seen.now, day)

@@ -170,6 +170,7 @@ class Templates:
 
     async def dry_run(self, template_id: str, user_id: str, at: datetime) -> CouponDryRun:
         """Say what taking one at `at` would get, with today's quota, and why; nothing is changed."""
+        user_id = await self._database.people.today(self._database, user_id)
         template = await self.find(template_id)
         day = at.astimezone(self._zone).date()
         standing = (await takes_store.standings(self._database, [template_id], user_id, day)).get(

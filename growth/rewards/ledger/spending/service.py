@@ -7,7 +7,7 @@ from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import HOUSE, Currency, Transfer
 from growth.rewards.ledger.spending import store
 from growth.rewards.ledger.spending.model import coming_back
-from growth.vocabulary.ids import derived_id, new_id
+from growth.vocabulary.ids import derived_id, is_alias, new_id
 from growth.vocabulary.refusals import Refusal
 
 SHOP = HOUSE + "shop"
@@ -16,6 +16,7 @@ INSUFFICIENT = "points.insufficient"
 OTHER_CONTENT = "points.other_content"
 NOT_SPENT = "points.not_spent"
 MORE_THAN_SPENT = "points.more_than_spent"
+ERASED = "shop.erased"
 
 
 class Spending:
@@ -52,11 +53,18 @@ class Spending:
         )
         return ""
 
+    async def owner_of(self, tx: Tx, spend_id: str) -> str | None:
+        """Return who spent; None for an id that was never heard of."""
+        known = await store.find(tx, spend_id)
+        return None if known is None else known["user_id"]
+
     async def give_back(self, tx: Tx, spend_id: str, return_id: str, points: int, now: datetime) -> str:
         """Give points of a spending back, once for each `return_id`; return a code if that cannot be."""
         known = await store.find(tx, spend_id)
         if known is None:
             return NOT_SPENT
+        if is_alias(known["user_id"]):
+            return ERASED
         before = await store.returned(tx, spend_id, return_id)
         if before is not None:
             return "" if before == points else OTHER_CONTENT

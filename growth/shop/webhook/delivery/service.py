@@ -11,6 +11,7 @@ from growth.plumbing.audit import Act
 from growth.plumbing.catalogue import event_names
 from growth.plumbing.cloud_events import cloud_event
 from growth.plumbing.outbox import Envelope
+from growth.plumbing.person.events import current
 from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.wire import FieldError, Instant, invalid
 from growth.shop.webhook import model
@@ -100,7 +101,7 @@ class Deliveries:
 
     async def redeliver_one(self, act: Act, endpoint_id: str, delivery_id: str) -> Redelivery:
         """Queue one delivery again, under the same ids. Raises `Refusal` 404."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             await self._lock(tx, endpoint_id)
             delivery = await store.requeue(tx, endpoint_id, delivery_id, act.now)
             if delivery is None:
@@ -141,9 +142,11 @@ class Deliveries:
             limit=model.MAX_REDELIVERED + 1,
         )
         taken = found[: model.MAX_REDELIVERED]
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             await self._lock(tx, endpoint_id)
-            fresh = [one for envelope in taken for one in self._queue.deliveries_of(envelope, [endpoint_id])]
+            # An erased shopper's are told under the alias, as they were or would have been.
+            told = await current(tx, taken, of_erased=True)
+            fresh = [one for envelope in told for one in self._queue.deliveries_of(envelope, [endpoint_id])]
             queued = await store.queue_again(tx, fresh, act.now) if fresh else 0
             asked = {"from": since, "to": until, "types": types, "events": len(taken), "queued": queued}
             await _audit(tx, act, "redeliver", endpoint_id, asked)

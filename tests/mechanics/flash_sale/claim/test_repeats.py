@@ -75,7 +75,7 @@ async def test_a_repeat_while_postgres_is_away_does_not_make_redis_forget_the_cl
     sale = await world.put_sale(room.database, units_total=2)
     mine = (await room.claim(sale.sale_id, "alice", key="k")).claim
 
-    def away() -> None:
+    def away(**_: object) -> None:
         raise Unavailable("a test")
 
     with monkeypatch.context() as patch:

@@ -704,6 +704,7 @@ async def test_without_the_guard_on_stock_late_money_would_oversell(room: Room) 
         def __init__(self, tx: Any) -> None:
             self._tx = tx
             self.savepoint = tx.savepoint
+            self.people = tx.people
 
         async def fetchval(self, query: str, *args: object) -> object:
             return await self._tx.fetchval(query.replace("AND taken + $2 <= units_total", ""), *args)

@@ -46,7 +46,7 @@ class Calendars:
 
     async def remind(self, user_id: str, *, wants: bool) -> None:
         """Note whether a shopper wants to hear of a streak at risk."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             await streaks.set_reminder(tx, user_id, wants)
 
     async def _read(self, looks: Sequence[Look]) -> Sequence[CheckinCalendar]:

@@ -37,7 +37,7 @@ class Night:
 
         Returns 0 when every day is done; a day follows the other, however many a worker was away for.
         """
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             _, almanac = await self._almanacs.look(tx)
             today = almanac.zone.day(turn.now - GRACE)
             day, after = await store.lock_walk(tx, "night", max(today - ONE_DAY, FIRST_DAY))
@@ -85,7 +85,7 @@ class Night:
 
     async def warn(self, turn: Turn) -> int:
         """Tell shoppers who asked for it, some hours before the day's end, that their streak does not have it yet."""
-        async with turn.transaction() as tx:
+        async with turn.transaction(everyone=True) as tx:
             _, almanac = await self._almanacs.look(tx)
             today = almanac.zone.day(turn.now)
             left = almanac.zone.begins_at(today + ONE_DAY) - turn.now

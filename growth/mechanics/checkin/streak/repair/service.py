@@ -64,7 +64,7 @@ class Repairs:
 
     async def make_up(self, user_id: str, day: date, key: str | None) -> Once[MadeUp]:
         """Repair a missed day with one make-up card, all in one transaction. Raises `Refusal` with the reason."""
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             shopper = (await streaks.lock_shoppers(tx, [user_id]))[user_id]
             glance, almanac = await self._almanacs.look(tx)
 
@@ -73,7 +73,8 @@ class Repairs:
 
             return await once(
                 tx,
-                scope=f"{user_id} POST check-ins/make-ups",
+                scope="POST check-ins/make-ups",
+                person=user_id,
                 key=key,
                 content=fingerprint(day.isoformat()),
                 answer_type=MadeUp,
@@ -86,7 +87,7 @@ class Repairs:
 
         Says whether it is new. Raises `Refusal`.
         """
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(people=[user_id]) as tx:
             shopper = (await streaks.lock_shoppers(tx, [user_id]))[user_id]
             glance, almanac = await self._almanacs.look(tx)
             held = await streaks.find_day(tx, user_id, day)

@@ -18,7 +18,7 @@ from growth.mechanics.referral.withdrawal.service import RULES, give_back, pay_o
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.vocabulary.events.commission import WithdrawalApproved
@@ -34,10 +34,7 @@ class Desk:
 
     async def find(self, withdrawal_id: str) -> Withdrawal:
         """Return a withdrawal. Raises `Refusal` 404."""
-        found = await store.find(self._database, withdrawal_id)
-        if found is None:
-            raise Refusal(model.NOT_FOUND)
-        return found
+        return await _find(self._database, withdrawal_id)
 
     async def page(self, which: WithdrawalFilter, *, before: str | None, limit: int) -> list[Withdrawal]:
         """Return withdrawals, newest first."""
@@ -45,8 +42,8 @@ class Desk:
 
     async def approve(self, act: Act, withdrawal_id: str) -> Withdrawal:
         """Let a withdrawal be paid. Raises `Refusal` 409 in another state, or if its shopper owes."""
-        before = await self.find(withdrawal_id)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
             after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
             if after is None:
                 raise await self._wrong_state(withdrawal_id)
@@ -68,8 +65,8 @@ class Desk:
 
     async def reject(self, act: Act, withdrawal_id: str, reason: RejectReason) -> Withdrawal:
         """Pay a withdrawal not, and give the money back. Raises `Refusal` 409 once it may have been sent."""
-        before = await self.find(withdrawal_id)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, ["requested", "approved"], "rejected", act.now, reason=reason)
             if after is None:
                 raise await self._wrong_state(withdrawal_id)
@@ -82,9 +79,9 @@ class Desk:
 
         Raises `Refusal` 409 in another state.
         """
-        before = await self.find(withdrawal_id)
-        states = ["approved", "paying"] if before.payout == "manual" else ["paying"]
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
+            states = ["approved", "paying"] if before.payout == "manual" else ["paying"]
             after = await store.end(tx, withdrawal_id, states, "paid", act.now, reference=reference)
             if after is None:
                 raise await self._wrong_state(withdrawal_id)
@@ -101,7 +98,8 @@ class Desk:
         before = await self.find(withdrawal_id)
         if before.payout != "manual":
             return await self._ask_whether_failed(act, before)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, ["approved"], "failed", act.now, reason=reason)
             if after is None:
                 raise await self._wrong_state(withdrawal_id)
@@ -116,7 +114,7 @@ class Desk:
         after = await self.find(before.withdrawal_id)
         if after.state != "failed":
             raise Refusal(model.PAYOUT_UNKNOWN, f"It says: {verdict.said}.", state=after.state, said=verdict.said)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=True) as tx:
             await _audit(tx, act, "mark_failed", before, after)
         return after
 
@@ -143,6 +141,13 @@ class Desk:
                 after=rules,
             )
         return version + 1
+
+
+async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
+    found = await store.find(reader, withdrawal_id)
+    if found is None:
+        raise Refusal(model.NOT_FOUND)
+    return found
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:

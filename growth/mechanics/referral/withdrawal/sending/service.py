@@ -59,7 +59,7 @@ async def _answer(call: Awaitable[Said], withdrawal: Withdrawal, asked: Literal[
 async def conclude(database: Database, withdrawal: Withdrawal, verdict: Verdict, now: datetime) -> None:
     """Write down what follows, if the withdrawal is still in `paying`: an answer told twice is told in vain."""
     _verdicts.labels(verdict.then).inc()
-    async with database.transaction() as tx:
+    async with database.transaction(everyone=True) as tx:
         if verdict.then == "paid":
             paid = await store.end(
                 tx, withdrawal.withdrawal_id, ["paying"], "paid", now, reference=verdict.reference, said=verdict.said

@@ -1,0 +1,55 @@
+"""Operators' pages that name a shopper: a former id is its survivor, resolved once, before any page reads it.
+
+An ASGI middleware before the routes of `/admin/v1`: paths below a shopper, and the filters of lists and files. What
+stands in bodies is resolved by the service that takes it. Pages of the shopper itself resolve by themselves, since they
+merge and erase.
+"""
+
+from contextlib import suppress
+from urllib.parse import parse_qsl, urlencode
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from growth.plumbing.postgres import Database
+from growth.vocabulary.events.base import PERSON_MEMBERS
+from growth.vocabulary.refusals import Unavailable
+
+PREFIX = "/admin/v1/"
+BELOW_A_SHOPPER = "/admin/v1/shoppers/"
+MERGE = "merge"
+MAX_QUERY_BYTES = 4_096
+"""Longer ones are left to the routes: no filter needs as much."""
+
+
+class Pages:
+    """The ASGI middleware. `app` is everything else."""
+
+    def __init__(self, app: ASGIApp, database: Database) -> None:
+        self._app = app
+        self._database = database
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put survivors in place of former ids, and hand on."""
+        if scope["type"] == ScopeType.HTTP and scope["path"].startswith(PREFIX):
+            # The routes find out as well, and know the words for it.
+            with suppress(Unavailable):
+                await self._resolve(scope)
+        return await self._app(scope, receive, send)
+
+    async def _resolve(self, scope: Scope) -> None:
+        user_id, slash, rest = scope["path"].removeprefix(BELOW_A_SHOPPER).partition("/")
+        if scope["path"].startswith(BELOW_A_SHOPPER) and slash and rest != MERGE:
+            survivor = await self._survivor(user_id)
+            if survivor != user_id:
+                scope["path"] = f"{BELOW_A_SHOPPER}{survivor}/{rest}"
+                scope["raw_path"] = scope["path"].encode()
+        query = scope["query_string"]
+        if 0 < len(query) <= MAX_QUERY_BYTES and any(name.encode() in query for name in PERSON_MEMBERS):
+            told = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+            today = [(name, await self._survivor(value) if name in PERSON_MEMBERS else value) for name, value in told]
+            if today != told:
+                scope["query_string"] = urlencode(today).encode()
+
+    async def _survivor(self, user_id: str) -> str:
+        return await self._database.people.today(self._database, user_id)

@@ -1,0 +1,247 @@
+"""An id changes hands, and whoever comes under it is known at every door: hooks, readers, pages, re-sent requests."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from growth.demo import ROOMS
+from growth.plumbing.audit import Act
+from growth.plumbing.invariants import violations
+from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.clock import now, rfc3339
+from growth.vocabulary.ids import is_alias
+from tests.app import JSON, RunningApp, running_app
+from tests.test_shoppers import event, listeners_catch_up
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def app(postgres_dsn: str, redis_url: str) -> AsyncIterator[RunningApp]:
+    async with running_app(postgres_dsn, redis_url) as app:
+        act = Act(Operator("demo", Role.ADMIN), now(), reason="demo")
+        for room in ROOMS:
+            await room.put(app.growth, act)
+        yield app
+        assert await violations(app.growth.database) == []
+
+
+async def merge(app: RunningApp, old: str, new: str) -> None:
+    body = {"into": new, "reason": "one person"}
+    told = await app.operator("POST", f"/admin/v1/shoppers/{old}/merge", body, role=Role.ADMIN)
+    assert told.status_code == 200, told.text
+
+
+async def erase(app: RunningApp, who: str) -> JSON:
+    told = await app.operator("DELETE", f"/admin/v1/shoppers/{who}?reason=asked", role=Role.ADMIN)
+    assert told.status_code == 200, told.text
+    answer: JSON = told.json()
+    return answer
+
+
+def paid(who: str, order: str, at: str | None = None, **line: object) -> JSON:
+    lines = [{"line_id": "1", "sku": "tea", "units": 1, "amount_fen": 5000} | line]
+    return {"order_id": order, "user_id": who, "paid_at": at or rfc3339(now()), "paid_fen": 5000, "lines": lines}
+
+
+def placed(who: str, order: str, at: str | None = None) -> JSON:
+    told = paid(who, order)
+    return {"order_id": order, "user_id": who, "placed_at": at or rfc3339(now()), "lines": told["lines"]}
+
+
+def ago(seconds: float) -> str:
+    return rfc3339(now() - timedelta(seconds=seconds))
+
+
+async def owner(app: RunningApp, order: str) -> str | None:
+    found: str | None = await app.growth.database.fetchval("SELECT user_id FROM shop.orders WHERE order_id = $1", order)
+    return found
+
+
+async def points(app: RunningApp, who: str) -> int:
+    told = (await app.shopper(who, "GET", "/v1/points")).json()
+    return int(told["points"])
+
+
+async def gift(app: RunningApp, who: str, key: str, amount: int = 100) -> tuple[int, JSON]:
+    body = {"reward": {"type": "points", "points": amount}, "reason": "a gift"}
+    told = await app.operator("POST", f"/admin/v1/shoppers/{who}/grants", body, role=Role.ADMIN, idempotency_key=key)
+    return told.status_code, told.json()
+
+
+# --- hooks ------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_order_placed_by_a_guest_is_paid_by_whoever_the_guest_is_now(app: RunningApp) -> None:
+    await app.shop_tells(event("order.placed", "1", placed("guest", "o1")))
+    await merge(app, "guest", "user")
+    (told,) = await app.shop_tells(event("order.paid", "1", paid("guest", "o1")))
+    assert (told["outcome"], told["code"]) == ("applied", "")
+    assert await owner(app, "o1") == "user"
+    (again,) = await app.shop_tells(event("order.paid", "2", paid("user", "o1", at=None)))
+    assert again["outcome"] in {"ignored", "rejected"}
+    (fresh,) = await app.shop_tells(event("order.paid", "3", paid("guest", "o2")))
+    assert fresh["outcome"] == "applied"
+    assert await owner(app, "o2") == "user"
+
+
+async def test_a_fact_told_again_word_for_word_after_a_merge_is_answered_as_at_first(app: RunningApp) -> None:
+    assert (await gift(app, "guest", "k"))[0] == 201
+    spent = {"spend_id": "s1", "user_id": "guest", "points": 30}
+    hook = event("points.spent", "1", spent)
+    order = event("order.paid", "1", paid("guest", "o1"))
+    assert [one["outcome"] for one in await app.shop_tells(hook, order)] == ["applied", "applied"]
+    await merge(app, "guest", "user")
+    assert [one["outcome"] for one in await app.shop_tells(hook, order)] == ["duplicate", "duplicate"]
+    others = [event("points.spent", "2", spent), event("order.paid", "2", order["data"])]
+    assert [one["outcome"] for one in await app.shop_tells(*others)] == ["applied", "ignored"]
+    (stranger,) = await app.shop_tells(event("points.spent", "1", spent | {"user_id": "stranger"}))
+    assert (stranger["outcome"], stranger["code"]) == ("rejected", "shop.other_content")
+    assert await points(app, "user") == 70
+
+
+async def test_an_order_placed_before_the_erasure_is_paid_under_its_alias_and_nothing_is_given(app: RunningApp) -> None:
+    code = (await app.shopper("inviter", "GET", "/v1/referral")).json()["code"]
+    assert (await app.shopper("gone", "PUT", "/v1/referral/inviter", {"code": code})).status_code == 200
+    await app.shop_tells(event("order.placed", "1", placed("gone", "o1")))
+    alias = (await erase(app, "gone"))["alias"]
+    (told,) = await app.shop_tells(event("order.paid", "1", paid("gone", "o1")))
+    assert (told["outcome"], told["code"]) == ("applied", "shop.erased")
+    assert await owner(app, "o1") == alias
+    await listeners_catch_up(app)
+    assert await app.growth.database.fetchval("SELECT count(*) FROM referral.commissions") == 0
+    (received,) = await app.shop_tells(event("order.received", "1", {"order_id": "o1"}))
+    assert received["outcome"] == "applied"
+
+
+async def test_an_unknown_order_of_before_the_erasure_is_dropped_unless_stock_hangs_on_it(app: RunningApp) -> None:
+    await app.shop_tells(event("order.paid", "0", paid("gone", "o0")))
+    before = ago(60)
+    await erase(app, "gone")
+    plain = event("order.paid", "1", paid("gone", "o1", at=before))
+    (told,) = await app.shop_tells(plain)
+    assert (told["outcome"], told["code"]) == ("ignored", "shop.erased")
+    assert await owner(app, "o1") is None
+    held = paid("gone", "o2", at=before, claim_id="01234567-0123-7123-8123-0123456789ab")
+    (told,) = await app.shop_tells(event("order.paid", "2", held))
+    assert told["outcome"] in {"rejected", "refund_required"}
+    assert is_alias(await owner(app, "o2"))
+    (told,) = await app.shop_tells(event("shopper.registered", "1", {"user_id": "gone", "registered_at": before}))
+    assert (told["outcome"], told["code"]) == ("ignored", "shop.erased")
+    (told,) = await app.shop_tells(event("points.spent", "1", {"spend_id": "s", "user_id": "gone", "points": 1}))
+    assert (told["outcome"], told["code"]) == ("ignored", "shop.erased")
+    known = await app.operator("GET", "/admin/v1/shoppers/gone")
+    assert known.json()["rooms"]["shop"]["orders"] == []
+
+
+async def test_an_order_of_after_the_erasure_is_a_new_persons(app: RunningApp) -> None:
+    await app.shop_tells(event("order.paid", "0", paid("gone", "o0")))
+    await erase(app, "gone")
+    assert (await app.shopper("gone", "GET", "/v1/points")).status_code in {200, 401}
+    (told,) = await app.shop_tells(event("order.paid", "1", paid("gone", "o1", at=ago(-1))))
+    assert (told["outcome"], told["code"]) == ("applied", "")
+    assert await owner(app, "o1") == "gone"
+    assert is_alias(await owner(app, "o0"))
+    # The old order is still the alias'.
+    (told,) = await app.shop_tells(
+        event(
+            "order.refunded",
+            "1",
+            {"order_id": "o0", "refund_id": "r", "lines": [{"line_id": "1", "units": 1, "amount_fen": 5000}]},
+        )
+    )
+    assert told["outcome"] == "applied"
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+async def test_events_on_their_way_are_the_survivors(app: RunningApp) -> None:
+    registered = {"user_id": "guest", "registered_at": rfc3339(now())}
+    await app.shop_tells(event("shopper.registered", "1", registered))
+    did = {"id": "viewed", "type": "product.viewed", "at": rfc3339(now()), "data": {"sku": "tea"}}
+    await app.shopper("guest", "POST", "/v1/events", {"events": [did]})
+    await merge(app, "guest", "user")
+    await listeners_catch_up(app)
+    for table in ("retention.shoppers", "granting.grants", "task.progress", "ledger.accounts"):
+        column = "owner" if table == "ledger.accounts" else "user_id"
+        assert await app.growth.database.fetchval(f"SELECT count(*) FROM {table} WHERE {column} = 'guest'") == 0, table
+    assert await app.growth.database.fetchval("SELECT count(*) FROM retention.shoppers WHERE user_id = 'user'") == 1
+
+
+async def test_events_on_their_way_of_an_erased_shopper_are_nobodys(app: RunningApp) -> None:
+    await app.shop_tells(event("shopper.registered", "1", {"user_id": "gone", "registered_at": rfc3339(now())}))
+    await app.shop_tells(event("order.paid", "1", paid("gone", "o1")))
+    await erase(app, "gone")
+    await listeners_catch_up(app)
+    for table in ("retention.shoppers", "granting.grants", "pack.recipients"):
+        rows = await app.growth.database.fetch(f"SELECT user_id FROM {table}")
+        assert [row["user_id"] for row in rows if row["user_id"] == "gone" or is_alias(row["user_id"])] == [], table
+
+
+# --- pages, and requests that are sent again --------------------------------------------------------------------------
+
+
+async def test_operators_find_a_former_id_on_every_page(app: RunningApp) -> None:
+    assert (await gift(app, "guest", "k"))[0] == 201
+    await merge(app, "guest", "user")
+    pages = ["/admin/v1/grants?user_id=guest", "/admin/v1/shoppers/guest/ledger/points"]
+    for page in pages:
+        told = await app.operator("GET", page)
+        assert told.status_code == 200, told.text
+        assert len(told.json()["items"]) == 1, page
+    status, made = await gift(app, "guest", "k2")
+    assert (status, made["user_id"]) == (201, "user")
+    await erase(app, "user")
+    status, refused = await gift(app, "user", "k3")
+    assert (status, refused["code"]) == (404, "shopper.erased")
+
+
+async def test_what_was_asked_before_a_merge_is_answered_after_it_as_at_first(app: RunningApp) -> None:
+    (template, *_) = (await app.shopper("guest", "GET", "/v1/coupon-templates")).json()["items"]
+    path = f"/v1/coupon-templates/{template['template_id']}/coupons"
+    first = await app.shopper("guest", "POST", path, idempotency_key="one")
+    assert first.status_code == 201
+    assert (await gift(app, "guest", "k"))[0] == 201
+    await merge(app, "guest", "user")
+    again = await app.shopper("guest", "POST", path, idempotency_key="one")
+    assert (again.status_code, again.json()["coupon_id"]) == (201, first.json()["coupon_id"])
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (await gift(app, "guest", "k"))[1]["grant_id"] == (await gift(app, "user", "k"))[1]["grant_id"]
+    assert await points(app, "user") == 100
+
+
+async def test_erasing_forgets_nobody_elses_answers(app: RunningApp) -> None:
+    for who in ("gr", "grants", "a", "anna", "POST"):
+        assert (await gift(app, who, "k"))[0] == 201
+    for who in ("gr", "a", "POST"):
+        await erase(app, who)
+    assert (await gift(app, "grants", "k"))[0] == 201
+    assert (await gift(app, "anna", "k"))[0] == 201
+    assert [await points(app, who) for who in ("grants", "anna")] == [100, 100]
+
+
+# --- what is given once -----------------------------------------------------------------------------------------------
+
+
+async def test_erasing_and_coming_back_is_no_second_welcome(app: RunningApp) -> None:
+    pack = (await app.operator("GET", "/admin/v1/new-shopper-pack")).json()["pack"]
+    draft = {"enabled": True, "rewards": [{"type": "points", "points": 5}]}
+    made = await app.operator(
+        "PUT", "/admin/v1/new-shopper-pack", draft, role=Role.ADMIN, if_match=f'"{pack["version"]}"'
+    )
+    assert made.status_code == 200, made.text
+    await app.shop_tells(event("shopper.registered", "1", {"user_id": "twice", "registered_at": rfc3339(now())}))
+    code = (await app.shopper("inviter", "GET", "/v1/referral")).json()["code"]
+    assert (await app.shopper("twice", "PUT", "/v1/referral/inviter", {"code": code})).status_code == 200
+    await listeners_catch_up(app)
+    assert await points(app, "twice") == 5
+    assert (await erase(app, "twice"))["remembered_until"] > rfc3339(now())
+    back = {"user_id": "twice", "registered_at": ago(-1)}
+    (told,) = await app.shop_tells(event("shopper.registered", "2", back))
+    assert (told["outcome"], told["code"]) == ("applied", "")
+    await listeners_catch_up(app)
+    assert await app.growth.database.fetchval("SELECT count(*) FROM granting.grants WHERE user_id = 'twice'") == 0
+    again = await app.shopper("twice", "PUT", "/v1/referral/inviter", {"code": code})
+    assert (again.status_code, again.json()["code"]) == (409, "referral.not_new")
