@@ -1,25 +1,21 @@
 -- plumbing: whose first answers are, erasing by index, and a statement that shares the locks of shoppers by itself.
 
--- Whose an answer is: who asked, or whom it is about. It stood within the scope, as a piece of text.
+-- Whose an answer is: who asked, or whom it is about. It stood within the scope alone, as a piece of text.
 ALTER TABLE plumbing.idempotency
     ADD COLUMN person text   COLLATE "C" NOT NULL DEFAULT '',
     -- Others whom it names.
     ADD COLUMN others text[] COLLATE "C" NOT NULL DEFAULT '{}';
 
+-- A scope begins with the person, if there is one: a process of the release before keeps answers in the same form.
 UPDATE plumbing.idempotency
-SET person = split_part(scope, ' ', 1),
-    scope = substr(scope, strpos(scope, ' ') + 1)
+SET person = split_part(scope, ' ', 1)
 WHERE scope LIKE '% POST withdrawals'
    OR scope LIKE '% POST check-ins/make-ups';
 
 UPDATE plumbing.idempotency
 SET person = split_part(scope, ' grants ', 2),
-    scope = split_part(scope, ' grants ', 1) || ' grants'
+    scope = split_part(scope, ' grants ', 2) || ' ' || split_part(scope, ' grants ', 1) || ' grants'
 WHERE scope LIKE '% grants %';
-
-ALTER TABLE plumbing.idempotency
-    DROP CONSTRAINT idempotency_pkey,
-    ADD PRIMARY KEY (scope, person, key);
 
 CREATE INDEX idempotency_by_person ON plumbing.idempotency (person) WHERE person <> '';
 CREATE INDEX idempotency_by_others ON plumbing.idempotency USING gin (others) WHERE others <> '{}';

@@ -84,22 +84,21 @@ async def once(
     if key is None:
         return Once(await work(), replayed=False)
     expired_at = now - timedelta(hours=KEPT_HOURS)
+    scope = f"{person} {scope}" if person else scope
     row = await tx.fetchrow(
         """
-        SELECT pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $4 || chr(31) || $2, 0)) AS free,
+        SELECT pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $2, 0)) AS free,
                stored.fingerprint,
                stored.answer
         FROM (SELECT) AS always
         LEFT JOIN plumbing.idempotency AS stored
                ON stored.scope = $1
-              AND stored.person = $4
               AND stored.key = $2
               AND stored.created_at > $3
         """,
         scope,
         key,
         expired_at,
-        person,
     )
     assert row is not None, "the left side always has a row"
     if row["fingerprint"] is not None:
@@ -124,7 +123,7 @@ async def _keep(
         """
         INSERT INTO plumbing.idempotency AS stored (scope, person, key, fingerprint, answer, created_at, others)
         VALUES ($1, $2, $3, $4, $5, $6, $7)
-        ON CONFLICT (scope, person, key) DO UPDATE
+        ON CONFLICT (scope, key) DO UPDATE
         SET fingerprint = excluded.fingerprint,
             answer = excluded.answer,
             created_at = excluded.created_at,
@@ -162,7 +161,7 @@ async def rename_person(tx: Tx, old_user_id: str, user_id: str) -> None:
             SELECT old.scope, old.key
             FROM plumbing.idempotency AS old
             JOIN plumbing.idempotency AS own
-              ON own.scope = old.scope
+              ON own.scope = $2 || substr(old.scope, length($1) + 1)
              AND own.person = $2
              AND own.key = old.key
             WHERE old.person = $1
@@ -181,6 +180,7 @@ async def rename_person(tx: Tx, old_user_id: str, user_id: str) -> None:
         """
         UPDATE plumbing.idempotency
         SET person = CASE person WHEN $1 THEN $2 ELSE person END,
+            scope = CASE person WHEN $1 THEN $2 || substr(scope, length($1) + 1) ELSE scope END,
             others = array_replace(others, $1, $2)
         WHERE (person = $1 AND person <> '')
            OR (others @> ARRAY[$1::text] AND others <> '{}')
@@ -196,7 +196,7 @@ async def prune(database: Database, now: datetime) -> int:
         count = await tx.fetchval(
             """
             WITH old AS MATERIALIZED (
-                SELECT scope, person, key
+                SELECT scope, key
                 FROM plumbing.idempotency
                 WHERE created_at <= $1
                 ORDER BY created_at
@@ -207,7 +207,6 @@ async def prune(database: Database, now: datetime) -> int:
                 DELETE FROM plumbing.idempotency AS stored
                 USING old
                 WHERE stored.scope = old.scope
-                  AND stored.person = old.person
                   AND stored.key = old.key
                 RETURNING 1
             )

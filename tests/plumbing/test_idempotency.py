@@ -163,7 +163,7 @@ async def test_negative_control_without_the_unique_key_the_work_is_done_twice(ma
         await tx.execute("ALTER TABLE plumbing.idempotency DROP CONSTRAINT idempotency_pkey")
     both = asyncio.Barrier(2)
     maker.before_work = both.wait
-    maker.database = _BlindToLocks(maker.database, "ON CONFLICT (scope, person, key)", "ON CONFLICT")  # type: ignore[assignment]
+    maker.database = _BlindToLocks(maker.database, "ON CONFLICT (scope, key)", "ON CONFLICT")  # type: ignore[assignment]
     await asyncio.gather(maker.make("key"), maker.make("key"))
     assert await maker.things() == 2
 
@@ -190,7 +190,7 @@ class _BlindTransaction:
         fetchrow, fetchval = tx.fetchrow, tx.fetchval
 
         async def blind(query: str, *args: object) -> object:
-            lock = "pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $4 || chr(31) || $2, 0))"
+            lock = "pg_try_advisory_xact_lock(hashtextextended($1 || chr(31) || $2, 0))"
             assert lock in query
             return await fetchrow(query.replace(lock, "TRUE"), *args)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -29,6 +30,9 @@ MAX_REMEMBERED = 262_144
 """Of the ids that changed hands, the newest: about 20 MB. Tokens of older ones have ended long ago."""
 POLL_SECONDS = 0.5
 MAX_CHANGES_AT_ONCE = 10_000
+ALONE_MILLISECONDS = 250
+"""For a merge or an erasure to get its locks: so long it may keep others waiting at once."""
+MAX_ALONE_TRIES = 12
 MAX_TRIES = 5
 """To begin, while merges of others in the same stripe commit meanwhile."""
 ERASED = Kind("shopper.erased", "This shopper was erased; the id may come back as a new person", 404)
@@ -265,7 +269,19 @@ class People:
         if self._secret is None:
             await self.refresh(connection)
         stripes = ",".join(map(str, [*self.stripes(user_ids), EVERYONE]))
-        await connection.execute(f"BEGIN; SELECT plumbing.enter_alone('{{{stripes}}}')")
+        for _ in range(MAX_ALONE_TRIES):
+            try:
+                await connection.execute(
+                    f"BEGIN; SET LOCAL lock_timeout = {ALONE_MILLISECONDS}; "
+                    f"SELECT plumbing.enter_alone('{{{stripes}}}'); SET LOCAL lock_timeout = 0"
+                )
+            except asyncpg.LockNotAvailableError:
+                # Who waits alone makes all others wait behind: it steps back, and they go first.
+                await connection.execute("ROLLBACK")
+                await asyncio.sleep(ALONE_MILLISECONDS / 1000 * random.random())
+            else:
+                return
+        raise PersonChanged(user_ids)
 
     async def join(self, reads: Reads, user_ids: Collection[str]) -> None:
         """Share the locks of shoppers that a transaction learnt of late. It never waits. Raises `PersonChanged`.

@@ -66,16 +66,16 @@ def is_new(pack: PackDraft, registered_at: datetime, now: datetime) -> bool:
     return now - timedelta(days=pack.registered_within_days) <= registered_at <= now + MAX_AHEAD
 
 
-def grants_of(pack: PackDraft, user_id: str) -> list[Grant]:
-    """Return what one shopper is given."""
+def grants_of(pack: PackDraft, user_id: str, name: str) -> list[Grant]:
+    """Return what one shopper is given. `name` makes the keys: nobody's id, which could change hands."""
     budget_id = BUDGET_ID if pack.budget is not None else None
     return [
         Grant(
             user_id=user_id,
             reward=reward,
             reason=REASON,
-            key=f"new_shopper_pack:{user_id}:{place}",
-            subject=user_id,
+            key=f"new_shopper_pack:{name}:{place}",
+            subject=BUDGET_ID,
             budget_id=budget_id,
         )
         for place, reward in enumerate(pack.rewards)

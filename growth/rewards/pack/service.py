@@ -15,6 +15,7 @@ from growth.rewards.granting.service import MAX_GRANTS, require_admin_for_money
 from growth.rewards.pack import model, store
 from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_new
 from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
+from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
 PACK = "pack"
@@ -52,7 +53,7 @@ class Packs:
             return
         now = max(event.at for event in new)
         fresh = await store.add_recipients(tx, [event.user_id for event in new], len(pack.rewards), now)
-        grants = [one for user_id in fresh for one in grants_of(pack, user_id)]
+        grants = [one for user_id in fresh for one in grants_of(pack, user_id, new_id(now))]
         given: Counter[str] = Counter()
         for start in range(0, len(grants), MAX_GRANTS):
             batch = grants[start : start + MAX_GRANTS]

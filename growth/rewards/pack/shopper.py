@@ -8,6 +8,7 @@ from growth.plumbing.postgres import Reader, Tx
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Recipient
 from growth.rewards.pack.service import PACK
+from growth.vocabulary.ids import new_alias
 
 
 class ToldPack(Struct, frozen=True):
@@ -31,6 +32,6 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
     await store.rename(tx, user_id, alias)
 
 
-async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
-    """Let both ids have one pack from now on: the old id gets none, nor the new one if the old one had it."""
-    await store.merge(tx, old_user_id, user_id, now)
+async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room
+    """Let both ids have one pack: who had one gets no other."""
+    await store.merge(tx, old_user_id, user_id, new_alias())

@@ -121,24 +121,18 @@ async def rename(tx: Tx, user_id: str, alias: str) -> None:
     )
 
 
-async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
-    """Let two ids have one pack: what the old one had counts for both, and from now on it gets none."""
+async def merge(tx: Tx, old_user_id: str, user_id: str, alias: str) -> None:
+    """Let two ids have one pack. If both had one, that of the old one stays counted, under `alias`."""
     await tx.execute(
         """
-        WITH old AS (
-            INSERT INTO pack.recipients AS known (user_id, at, outcome, rewards, given)
-            VALUES ($1, $3, 'merged', 0, 0)
-            ON CONFLICT (user_id) DO UPDATE
-            SET user_id = known.user_id
-            RETURNING user_id, at, outcome, rewards, given
-        )
-        INSERT INTO pack.recipients (user_id, at, outcome, rewards, given)
-        SELECT $2, at, 'merged', 0, 0
-        FROM old
-        WHERE outcome = 'given'
-        ON CONFLICT (user_id) DO NOTHING
+        UPDATE pack.recipients AS recipient
+        SET user_id = CASE
+                          WHEN EXISTS (SELECT FROM pack.recipients AS other WHERE other.user_id = $2) THEN $3
+                          ELSE $2
+                      END
+        WHERE recipient.user_id = $1
         """,
         old_user_id,
         user_id,
-        now,
+        alias,
     )

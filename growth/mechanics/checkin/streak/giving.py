@@ -12,6 +12,7 @@ from growth.plumbing.postgres import Tx
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
 from growth.vocabulary.events.checkin import CheckinReached
+from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import Reward
 
 
@@ -48,7 +49,7 @@ async def give(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[Given]:
     grants: list[Grant] = []
     owners: list[Given] = []
     for one, its in zip(earned, given, strict=True):
-        for grant in _grants(one, its.milestones):
+        for grant in _grants(one, its.milestones, new_id(now)):
             grants.append(grant)
             owners.append(its)
     for start in range(0, len(grants), granting.MAX_GRANTS):
@@ -72,9 +73,10 @@ async def _reach(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[list[C
     ]
 
 
-def _grants(one: Earned, milestones: Sequence[CheckinMilestone]) -> Iterator[Grant]:
+def _grants(one: Earned, milestones: Sequence[CheckinMilestone], name: str) -> Iterator[Grant]:
+    """Yield what is given. Days, repairs and milestones happen once by their rows; `name` names nobody in the keys."""
     program = one.program
-    prefix = f"checkin:{program.program_id}:{one.user_id}"
+    prefix = f"checkin:{program.program_id}:{name}"
     marked = [(f"{prefix}:{one.occasion}", one.reason, one.rewards)]
     marked += [(f"{prefix}:{mark.of}-{mark.days}", "checkin.milestone", mark.rewards) for mark in milestones]
     for key, reason, rewards in marked:
