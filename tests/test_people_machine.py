@@ -227,7 +227,7 @@ class PeopleMachine(RuleBasedStateMachine):
             assert await places(self.app, self.id(name)) == []
         for name, known in self.who.items():
             if known is not None and known.name != name:
-                # The audit names it, what was told on its way out, and the reader that learnt of merges first; no other.
+                # The audit names it, what is on its way out, and the reader that learnt of merges first.
                 found = await places(self.app, self.id(name))
                 assert [
                     one for one in found if not one.startswith(("plumbing.", "shop.events", "retention.former_ids"))
