@@ -236,6 +236,9 @@ class ShopService:
             answer = await self._move_points(tx, hook, now)
         else:
             answer = await self._settle(tx, hook, heard, now)
+        if answer.outcome is Outcome.REJECTED and not heard.left_out:
+            # It may be the name that was wrong: told with another, it is not the same.
+            await memory.retell_event(tx, hook, subject, hooks.content_with_id(told), now)
         await memory.end_event(tx, hook, answer)
         return answer
 

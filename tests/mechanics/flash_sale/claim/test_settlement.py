@@ -165,8 +165,14 @@ async def test_closed_and_paid_after_the_hold_is_late_as_the_sales_policy_says(r
         claim = (await room.claim(sale.sale_id, "alice")).claim
         order = f"order-{policy}"
         await tell(room, placed(claim, order), telling.closed(order))
+        # As if the hold had ended a second ago.
+        ended_at = await room.database.fetchval(
+            "UPDATE flash_sale.claims SET held_until = now() - interval '1 second' WHERE claim_id = $1"
+            " RETURNING held_until",
+            claim.claim_id,
+        )
         late = paid(claim, order)
-        late["data"]["paid_at"] = claim.held_until.isoformat()
+        late["data"]["paid_at"] = ended_at.isoformat()
         assert await tell(room, late, telling.received(order)) == [answer] * 2
         assert await units_in_both(room, sale.sale_id) == (taken, taken)
 
