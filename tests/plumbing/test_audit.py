@@ -14,6 +14,7 @@ from growth.plumbing import operators
 from growth.plumbing.admin import router
 from growth.plumbing.audit import Act, AuditEntry, AuditFilter, page, record
 from growth.plumbing.http import JsonResponse, StrictRequest
+from growth.plumbing.invariant_rounds import Rounds
 from growth.plumbing.operators import Operators
 from growth.plumbing.postgres import Database, Tx
 from growth.plumbing.problems import exception_handlers
@@ -114,6 +115,7 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
             "operator": Provide(operators.provide_operator),
+            "invariant_rounds": Provide(lambda: Rounds(database), sync_to_thread=False),
         },
         exception_handlers=exception_handlers,
         request_class=StrictRequest,

@@ -34,6 +34,12 @@ def event(type_: str, data: object, *, id_: str | None = None, time: str | None 
     return {"specversion": "1.0", "id": name, "source": source, "type": type_, "time": time or at(0), "data": data}
 
 
+def happened_at(event: JSON) -> datetime:
+    """When all that it tells has happened: noon at the earliest."""
+    told = [event["time"], *(value for name, value in event["data"].items() if name.endswith("_at"))]
+    return max(NOON, *map(datetime.fromisoformat, told))
+
+
 def line(line_id: str = "1", **changes: object) -> JSON:
     return {"line_id": line_id, "sku": "tea", "units": 2, "amount_fen": 200, **changes}
 

@@ -74,7 +74,7 @@ class Room(Struct):
         return "again" if bound.replayed else "bound"
 
     async def tells(self, *events: telling.JSON) -> list[Result]:
-        return await telling.tell(self.shop, *events, now=now())
+        return await telling.tell(self.shop, *events, now=max(now(), *map(telling.happened_at, events)))
 
     async def pays(self, user_id: str, order_id: str, **changes: Any) -> Result:
         (result,) = await self.tells(paid(user_id, order_id, **changes))

@@ -142,9 +142,9 @@ class Till(Struct):
             )
         return relation_id
 
-    async def tells(self, *events: JSON, now: datetime = NOON) -> list[Result]:
-        """The shop tells; every event is taken."""
-        results = await telling.tell(self.shop, *events, now=now)
+    async def tells(self, *events: JSON, now: datetime | None = None) -> list[Result]:
+        """The shop tells, at noon or when the last of it has happened; every event is taken."""
+        results = await telling.tell(self.shop, *events, now=now or max(map(telling.happened_at, events)))
         assert all(result.outcome in {"applied", "duplicate", "ignored"} for result in results), results
         return results
 
