@@ -15,6 +15,7 @@ from growth.plumbing import outbox, outbox_upkeep, partitions
 from growth.plumbing.outbox import OUTBOX, Envelope, Log, Subscription, deliver, emit
 from growth.plumbing.postgres import Database, Tx
 from growth.vocabulary.events.flash_sale import FlashSalePaused
+from growth.vocabulary.refusals import Unavailable
 from tests.events.telling import NOW, ago, event, names, tell
 
 pytestmark = pytest.mark.anyio
@@ -119,12 +120,12 @@ async def test_a_follower_that_fails_gets_the_same_again(database: Database, eve
     async def handle(_: Tx, activities: Sequence[Activity]) -> None:
         attempts.append([activity.activity_id for activity in activities])
         if len(attempts) < 3:
-            raise ValueError("a bug")
+            raise Unavailable("a store")
 
     await tell(events, event("a"), event("b"))
     subscription = Subscription("test.failing", None, handle, LOG)
     for _ in range(2):
-        with pytest.raises(ValueError, match="a bug"):
+        with pytest.raises(Unavailable):
             await deliver(database, subscription)
     assert await deliver(database, subscription) == 2
     assert attempts == [["a", "b"]] * 3
@@ -256,4 +257,5 @@ async def test_what_clients_clocks_are_ahead_by_is_held_to_when_it_was_heard(
     await tell(events, told, now=NOW + timedelta(minutes=5))
     await follower.catch_up(database)
     (heard,) = follower.heard
-    assert heard.at == heard.heard_at < NOW + timedelta(minutes=4)
+    # On a machine that is slow enough, its time has come meanwhile.
+    assert heard.at == min(NOW + timedelta(minutes=4), heard.heard_at)

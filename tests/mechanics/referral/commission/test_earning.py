@@ -88,7 +88,7 @@ async def test_nobody_earns_without_a_relation_or_a_program(till: Till) -> None:
 async def test_terms_are_those_of_the_payment_however_late_it_is_told(till: Till) -> None:
     await till.program(from_at=NOON + timedelta(hours=1))
     await till.bind("bob", "ann")
-    await till.tells(paid(), paid("o2", minutes=61))
+    await till.tells(paid(), paid("o2", minutes=121))
     assert await till.of_order("o1") == []
     assert await till.fen() == (1000, 0, 0, 0, 0)
 
