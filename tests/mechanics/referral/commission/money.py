@@ -297,7 +297,7 @@ def line(line_id: str = "1", amount_fen: int = 10_000, units: int = 4, sku: str 
 
 
 def paid(order_id: str = "o1", *lines: JSON, user_id: str = "bob", minutes: int = 2) -> JSON:
-    """An order paid so many minutes after eleven; one line of 10,000 fen and 4 units, unless the test says otherwise."""
+    """An order paid so many minutes after eleven; one line of 10,000 fen and 4 units, unless told otherwise."""
     told = list(lines) or [line()]
     data = {
         "order_id": order_id,
