@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
-from typing import assert_never
 
 import structlog
 from msgspec import Struct
@@ -15,16 +14,13 @@ from growth.plumbing.person.memory import PersonChanged
 from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
+from growth.shop.fact.service import complete, merge, news
 from growth.shop.hooks import (
     KnownHook,
-    OrderClosed,
     OrderHook,
     OrderPaid,
     OrderPlaced,
-    OrderReceived,
-    OrderRefunded,
     OtherHook,
-    PaidData,
     PointsHook,
     PointsReturned,
     PointsSpent,
@@ -35,11 +31,9 @@ from growth.shop.memory import store as memory
 from growth.shop.model import (
     ALREADY_KNOWN,
     APPLIED,
-    COMPLETED,
     NO_LISTENER,
     ActivityListener,
     Answer,
-    Known,
     OrderParticipant,
     PointsDesk,
     Registration,
@@ -50,20 +44,15 @@ from growth.shop.person import store as persons_store
 from growth.shop.person.model import CameBack, Whose
 from growth.shop.person.service import hold, whose
 from growth.shop.reading import Partly, Unreadable, read_batch, read_event
-from growth.shop.refund import model as refund
-from growth.shop.refund import store as refund_store
-from growth.shop.refund.model import Refund, Told
 from growth.shop.registration import store as shoppers
 from growth.shop.signatures import Verifier
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
-    ShopOrderClosed,
-    ShopOrderEvent,
     ShopRegistrationCorrected,
     ShopShopperRegistered,
 )
 from growth.vocabulary.ids import new_alias
-from growth.vocabulary.orders import LineOutcome, Order, Outcome
+from growth.vocabulary.orders import LineOutcome, Outcome
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("shop")
@@ -291,16 +280,16 @@ class ShopService:
                 await persons_store.forget_unheard(tx, order_id)
                 return persons.ERASED
             hook = persons.renamed(hook, owner)
-        own = await _merge(tx, hook, heard.said, known)
+        own = await merge(tx, hook, heard.said, known)
         if own.outcome is Outcome.REJECTED and isinstance(hook, OrderPlaced | OrderPaid):
-            own = await _complete(tx, hook, heard.said, known, now) or own
+            own = await complete(tx, hook, heard.said, known, now) or own
         if own.outcome is Outcome.REJECTED:
             return own
         order = await store.read_order(tx, order_id)
         assert order is not None
         notes = list(heard.left_out)
         if own is APPLIED:
-            order, events, noted = await _new(tx, hook, order, now)
+            order, events, noted = await news(tx, hook, order, now)
             notes += noted
             await outbox.emit(tx, *events)
         # Also after what was already known: whoever came to take part since then catches up.
@@ -366,106 +355,3 @@ async def _register(tx: Tx, data: RegisteredData, now: datetime) -> Answer:
     )
     await outbox.emit(tx, corrected)
     return APPLIED
-
-
-async def _new(
-    tx: Tx, hook: OrderHook, order: Order, now: datetime
-) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
-    """Return `order` with a fact that is new to it counted, its events, and what is to be said of its lines.
-
-    What needs the payment waits until that is known.
-    """
-    match hook:
-        case OrderPlaced(data=placed):
-            return order, [model.placed_event(placed, now)], []
-        case OrderPaid(data=paid):
-            return await _paid(tx, paid, order, now)
-        case OrderClosed():
-            closed = ShopOrderClosed(at=now, order_id=order.order_id, user_id=order.user_id, closed_at=hook.time)
-            return order, [closed], []
-        case OrderReceived() if order.is_paid:
-            return order, [model.received_event(order, hook.time, now)], []
-        case OrderRefunded(data=data) if order.is_paid:
-            told = await refund_store.told_in_all(tx, order.order_id)
-            counted = refund.counted(order, told)
-            await refund_store.count(tx, counted)
-            this = Refund(data.refund_id, hook.time, [(one.line_id, one.units, one.amount_fen) for one in data.lines])
-            event = refund.event_of(order, counted, this, now)
-            notes = refund.notes(counted, told, [one.line_id for one in data.lines])
-            return counted, [event] if event else [], notes
-        case _:
-            return order, [], []
-
-
-async def _paid(
-    tx: Tx, paid: PaidData, order: Order, now: datetime
-) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
-    """Count what was refunded too early; tell of the payment, and then of what was told before its time."""
-    await store.take_shoppers_turn(tx, paid.user_id)
-    # A statement of its own: it sees what was committed while the turn was waited for.
-    is_first = order.is_purchase and not await store.buyers(tx, [paid.user_id], order.order_id)
-    events: list[ShopOrderEvent] = [model.paid_event(order, paid, is_first_order=is_first, now=now)]
-    told: dict[str, Told] = {}
-    if refunds := await refund_store.refunds(tx, order.order_id):
-        events += refund.replayed(order, refunds, now)
-        for one in refunds:
-            refund.add(told, one)
-        order = refund.counted(order, told)
-        await refund_store.count(tx, order)
-    if order.received_at is not None:
-        events.append(model.received_event(order, order.received_at, now))
-    return order, events, refund.notes(order, told, told)
-
-
-async def _merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
-    """Add one fact to its order unless it is known or cannot be true. Nothing is changed where it is rejected."""
-    match hook:
-        case OrderPlaced(data=placed):
-            answer = model.judge_order(said, known.placed_content, placed.user_id, known.user_id)
-            if answer is APPLIED:
-                await store.place(tx, placed, said)
-        case OrderPaid(data=paid):
-            answer = model.judge_order(said, known.paid_content, paid.user_id, known.user_id)
-            if answer is APPLIED:
-                await store.pay(tx, paid, said)
-        case OrderClosed(data=data):
-            answer = ALREADY_KNOWN if known.is_closed else APPLIED
-            await store.close(tx, data.order_id, hook.time)
-        case OrderReceived(data=data):
-            answer = ALREADY_KNOWN if known.is_received else APPLIED
-            await store.receive(tx, data.order_id, hook.time)
-        case OrderRefunded():
-            answer = await _refund(tx, hook, said)
-        case _:
-            assert_never(hook)
-    return answer
-
-
-async def _complete(tx: Tx, hook: OrderPlaced | OrderPaid, said: bytes, known: Known, now: datetime) -> Answer | None:
-    """Add lines that could not be read when the order was told, if nothing else differs; None if it does."""
-    is_paid = isinstance(hook, OrderPaid)
-    before = known.paid_content if is_paid else known.placed_content
-    order = await store.read_order(tx, hook.data.order_id)
-    if before is None or order is None or order.user_id != hook.data.user_id or (order.is_paid and not is_paid):
-        return None
-    added = hooks.added_lines(hook, before, {line.line_id for line in order.lines})
-    if not added:
-        return None
-    await store.complete(tx, hook, added, said)
-    if is_paid:
-        order = await store.read_order(tx, hook.data.order_id)
-        assert order is not None
-        await refund_store.count(tx, refund.counted(order, await refund_store.told_in_all(tx, order.order_id)))
-        await outbox.emit(tx, model.completed_event(hook, added, now))
-    return COMPLETED
-
-
-async def _refund(tx: Tx, hook: OrderRefunded, said: bytes) -> Answer:
-    data = hook.data
-    answer = model.judge_told_again(said, await refund_store.content(tx, data.order_id, data.refund_id))
-    if answer is ALREADY_KNOWN:
-        await refund_store.redate(tx, data, hook.time)
-    elif answer is APPLIED:
-        # As it was told, whatever the order has: how much counts is said once its lines are known.
-        await refund_store.keep(tx, data, hook.time, said)
-    return answer
