@@ -16,6 +16,7 @@ from growth.plumbing.telemetry import request_id
 from growth.reactions import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSalePaused, FlashSaleResumed
+from growth.vocabulary.refusals import Unavailable
 from tests.app import RunningApp, running_app
 from tests.world import put_sale
 
@@ -90,11 +91,11 @@ async def test_what_a_listener_does_for_one_request_is_that_requests_too(app: Ru
 
 async def test_a_failure_says_which_requests_wait(app: RunningApp) -> None:
     async def fail(_tx: Tx, _envelopes: Sequence[Envelope]) -> None:
-        raise ValueError("no")
+        raise Unavailable("no")
 
     await say(app.growth.database, "r-1", "a")
     await say(app.growth.database, "r-2", "b")
-    with pytest.raises(ValueError, match="no") as caught:
+    with pytest.raises(Unavailable, match="no") as caught:
         await deliver(app.growth.database, Subscription("test.fails", types_of(FlashSalePaused), fail))
     assert caught.value.__notes__ == ["Of 2 events, of 2 requests: r-1, r-2"]
 

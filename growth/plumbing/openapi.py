@@ -27,7 +27,7 @@ from growth.plumbing.http import (
     if_match,
 )
 from growth.plumbing.idempotency import REPLAYED_HEADER
-from growth.plumbing.listing import listed
+from growth.plumbing.listing import listed, listed_by
 from growth.plumbing.reach import kinds_of, names_in
 from growth.plumbing.wire import REQUEST_INVALID
 from growth.vocabulary.actors import Role
@@ -161,7 +161,7 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
             operation["responses"][status]["headers"] = {REPLAYED_HEADER: _header(REPLAYED_HEADER)}
     if if_match.__name__ in used:
         parameters.append(IF_MATCH)
-    if used & {csv_bytes.__name__, listed.__name__}:
+    if used & {csv_bytes.__name__, listed.__name__, listed_by.__name__}:
         _offer_csv(operation)
     role = _role(handler)
     if role is not None:

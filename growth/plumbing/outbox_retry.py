@@ -43,7 +43,7 @@ class Retries:
 
     async def _retry(self, turn: Turn, letter: int, name: str) -> None:
         try:
-            async with turn.transaction() as tx:
+            async with turn.transaction(everyone=True) as tx:
                 await self._handle(tx, letter, name)
         except (Unavailable, LeaseLost):
             raise

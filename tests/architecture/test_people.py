@@ -10,6 +10,11 @@ NOT_THE_SERVICE = ("load", "demo")
 
 BY_NOBODY = {
     "cli.py": "operators",
+    "dead_letter_commands.py": "what operators ask of dead letters",
+    "plumbing/admin.py": "what operators ask of dead letters",
+    "plumbing/invariant_rounds.py": "how far walks have come",
+    "plumbing/outbox.py _park": "events as they are, which nobody reads yet",
+    "plumbing/outbox_retry.py _retry": "puts back as it was; what is handled shares everyone's",
     "worker.py": "cursors of readers that are gone",
     "mechanics/checkin/service.py": "programs",
     "mechanics/checkin/streak/calendar/service.py _read": "reads pages of one moment",

@@ -74,7 +74,7 @@ async def tell_expiring(turn: Turn) -> int:
 
 async def lapse_locks(turn: Turn, *, days: int) -> int:
     """Give coupons back that orders keep which were neither paid nor closed within `days`."""
-    async with turn.transaction() as tx:
+    async with turn.transaction(everyone=True) as tx:
         lapsed = await store.lapse_locks(tx, turn.now - timedelta(days=days), turn.now, LAPSE_BATCH)
         await emit(
             tx,
