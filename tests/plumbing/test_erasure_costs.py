@@ -54,7 +54,8 @@ async def test_no_look_for_one_shopper_reads_what_is_kept_of_others(database: Da
     await database.fetch(
         f"""
         INSERT INTO plumbing.idempotency (scope, person, key, fingerprint, answer, created_at, others)
-        SELECT 'u' || n || ' s', 'u' || n, 'k', '', '', now(), ARRAY['v' || n] FROM generate_series(1, {FOREIGN_ROWS // 10}) AS n
+        SELECT 'u' || n || ' s', 'u' || n, 'k', '', '', now(), ARRAY['v' || n]
+        FROM generate_series(1, {FOREIGN_ROWS // 10}) AS n
         """
     )
     for table in ("shop.orders", "shop.events", "plumbing.audit", "plumbing.idempotency"):
