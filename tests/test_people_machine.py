@@ -31,14 +31,14 @@ from tests.test_shoppers import places, sweep
 
 T = TypeVar("T")
 
-EXAMPLES = 10
-STEPS = 25
+EXAMPLES = 15
+STEPS = 30
 IDS = ("a", "b", "c", "d")
 ORDERS = ("1", "2", "3")
 ID = st.sampled_from(IDS)
 VIEWS, BOUGHT, TAPPED = 10, 40, 1
 """Points: for looking at two things, for an order that stands, for a day."""
-_run = count()
+_examples = count()
 
 
 class Person(Struct):
@@ -66,7 +66,7 @@ class PeopleMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.prefix = f"p{next(_run)}x"
+        self.prefix = f"p{next(_examples)}x"
         self.who: dict[str, Person | None] = {}
         self.erased: set[str] = set()
         self.owner: dict[str, Person | None] = {}
