@@ -180,7 +180,9 @@ class Shoppers:
                 await idempotency.rename_person(tx, old_now, user_now)
                 await person.note_merge(tx, old_now, user_now)
                 self._tell(tx, old_now, user_now, act.now)
-            await _record(tx, act, "shopper.merge", user_now, {"old_user_id": old_user_id})
+            # Each id is named by the merge that ended it: by that an erasure finds all that a shopper ever had.
+            ended = old_now if old_now != user_now else old_user_id
+            await _record(tx, act, "shopper.merge", user_now, {"old_user_id": ended})
         return ShopperMerged(user_now)
 
     async def _now(self, reader: Reader, user_ids: Sequence[str]) -> list[str]:

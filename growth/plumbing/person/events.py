@@ -19,6 +19,8 @@ from growth.vocabulary.ids import is_alias
 
 OWNER = "user_id"
 """The member that says whose doing an event is."""
+HEARD = "heard_at"
+"""The member that activities alone have."""
 NOBODY = "erased:" + "0" * 24
 """In place of an alias that is forgotten."""
 
@@ -41,7 +43,10 @@ async def current(tx: Tx, told: Sequence[Any], *, of_erased: bool) -> list[Any]:
     aliases = await _aliases(tx, gone) if gone else {}
     kept: list[Any] = []
     for one, fact in zip(told, facts, strict=True):
-        names = {user_id: _now(user_id, fact.at, found.get(user_id), aliases) for user_id in _named(fact)}
+        # An erasure deletes what the shopper did from the log of activities: what stands there under an id that is back
+        # is of the new life, or came with an id that was merged into it since.
+        at = None if hasattr(fact, HEARD) else fact.at
+        names = {user_id: _now(user_id, at, found.get(user_id), aliases) for user_id in _named(fact)}
         fact_now = _renamed(fact, names) if any(name != now for name, now in names.items()) else fact
         if of_erased or not _is_nobodys(fact_now):
             kept.append(one if fact_now is fact else _with(one, fact_now))
@@ -90,10 +95,10 @@ def _renamed(fact: Any, names: Mapping[str, str]) -> Any:
     return msgspec.structs.replace(fact, **changes)
 
 
-def _now(user_id: str, at: datetime, standing: Standing | None, aliases: Mapping[str, str]) -> str:
+def _now(user_id: str, at: datetime | None, standing: Standing | None, aliases: Mapping[str, str]) -> str:
     if standing is None:
         return user_id
-    if standing.is_over(at):
+    if standing.is_closed and standing.survivor is None if at is None else standing.is_over(at):
         return aliases.get(user_id, NOBODY)
     return standing.survivor or user_id
 
