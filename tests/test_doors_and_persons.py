@@ -212,6 +212,23 @@ async def test_what_was_asked_before_a_merge_is_answered_after_it_as_at_first(ap
     assert await points(app, "user") == 100
 
 
+async def test_a_claim_that_is_sent_again_right_after_a_merge_is_not_told_that_the_sale_is_over(app: RunningApp) -> None:
+    (sale, *_) = (await app.shopper("guest", "GET", "/v1/flash-sales?state=open")).json()["items"]
+    path = f"/v1/flash-sales/{sale['sale_id']}/claims"
+    first = await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")
+    assert first.status_code == 201, first.text
+    uses = {"sku": sale["sku"], "claim_id": first.json()["claim_id"]}
+    await app.shop_tells(event("order.paid", "1", paid("guest", "o1", **uses)))
+    ended = f"/admin/v1/flash-sales/{sale['sale_id']}/end"
+    assert (await app.operator("POST", ended, {"reason": "over"})).status_code == 200
+    # The board knows who has won, and turns the others away.
+    assert (await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")).status_code == 201
+    assert (await app.shopper("other", "POST", path, {"units": 1})).status_code == 409
+    await merge(app, "guest", "user")
+    again = await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")
+    assert (again.status_code, again.json().get("claim_id")) == (201, first.json()["claim_id"])
+
+
 async def test_erasing_forgets_nobody_elses_answers(app: RunningApp) -> None:
     for who in ("gr", "grants", "a", "anna", "POST"):
         assert (await gift(app, who, "k"))[0] == 201
