@@ -135,6 +135,23 @@ async def test_an_unknown_order_of_before_the_erasure_is_dropped_unless_stock_ha
     assert known.json()["rooms"]["shop"]["orders"] == []
 
 
+async def test_a_spending_of_an_erased_life_is_not_rejected_when_it_is_told_again_of_the_new_one(app: RunningApp) -> None:
+    assert (await gift(app, "gone", "k"))[0] == 201
+    spent = {"spend_id": "s1", "user_id": "gone", "points": 30}
+    (told,) = await app.shop_tells(event("points.spent", "1", spent))
+    assert told["outcome"] == "applied"
+    await erase(app, "gone")
+    # The id is back.
+    await app.shop_tells(event("order.paid", "1", paid("gone", "o1", at=ago(-1))))
+    assert (await gift(app, "gone", "k2"))[0] == 201
+    (told,) = await app.shop_tells(event("points.spent", "2", spent))
+    assert (told["outcome"], told["code"]) == ("ignored", "shop.erased")
+    (told,) = await app.shop_tells(event("points.spent", "3", {**spent, "spend_id": "s2"}))
+    assert told["outcome"] == "applied"
+    (told,) = await app.shop_tells(event("points.spent", "4", {**spent, "user_id": "stranger"}))
+    assert (told["outcome"], told["code"]) == ("rejected", "points.other_content")
+
+
 async def test_an_order_of_after_the_erasure_is_a_new_persons(app: RunningApp) -> None:
     await app.shop_tells(event("order.paid", "0", paid("gone", "o0")))
     await erase(app, "gone")
