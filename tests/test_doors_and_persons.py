@@ -135,7 +135,9 @@ async def test_an_unknown_order_of_before_the_erasure_is_dropped_unless_stock_ha
     assert known.json()["rooms"]["shop"]["orders"] == []
 
 
-async def test_a_spending_of_an_erased_life_is_not_rejected_when_it_is_told_again_of_the_new_one(app: RunningApp) -> None:
+async def test_a_spending_of_an_erased_life_is_not_rejected_when_it_is_told_again_of_the_new_one(
+    app: RunningApp,
+) -> None:
     assert (await gift(app, "gone", "k"))[0] == 201
     spent = {"spend_id": "s1", "user_id": "gone", "points": 30}
     (told,) = await app.shop_tells(event("points.spent", "1", spent))
@@ -229,7 +231,9 @@ async def test_what_was_asked_before_a_merge_is_answered_after_it_as_at_first(ap
     assert await points(app, "user") == 100
 
 
-async def test_a_claim_that_is_sent_again_right_after_a_merge_is_not_told_that_the_sale_is_over(app: RunningApp) -> None:
+async def test_a_claim_that_is_sent_again_right_after_a_merge_is_not_told_that_the_sale_is_over(
+    app: RunningApp,
+) -> None:
     (sale, *_) = (await app.shopper("guest", "GET", "/v1/flash-sales?state=open")).json()["items"]
     path = f"/v1/flash-sales/{sale['sale_id']}/claims"
     first = await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")
