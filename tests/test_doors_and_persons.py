@@ -135,6 +135,25 @@ async def test_an_unknown_order_of_before_the_erasure_is_dropped_unless_stock_ha
     assert known.json()["rooms"]["shop"]["orders"] == []
 
 
+async def test_a_spending_of_an_erased_life_is_not_rejected_when_it_is_told_again_of_the_new_one(
+    app: RunningApp,
+) -> None:
+    assert (await gift(app, "gone", "k"))[0] == 201
+    spent = {"spend_id": "s1", "user_id": "gone", "points": 30}
+    (told,) = await app.shop_tells(event("points.spent", "1", spent))
+    assert told["outcome"] == "applied"
+    await erase(app, "gone")
+    # The id is back.
+    await app.shop_tells(event("order.paid", "1", paid("gone", "o1", at=ago(-1))))
+    assert (await gift(app, "gone", "k2"))[0] == 201
+    (told,) = await app.shop_tells(event("points.spent", "2", spent))
+    assert (told["outcome"], told["code"]) == ("ignored", "shop.erased")
+    (told,) = await app.shop_tells(event("points.spent", "3", {**spent, "spend_id": "s2"}))
+    assert told["outcome"] == "applied"
+    (told,) = await app.shop_tells(event("points.spent", "4", {**spent, "user_id": "stranger"}))
+    assert (told["outcome"], told["code"]) == ("rejected", "points.other_content")
+
+
 async def test_an_order_of_after_the_erasure_is_a_new_persons(app: RunningApp) -> None:
     await app.shop_tells(event("order.paid", "0", paid("gone", "o0")))
     await erase(app, "gone")
@@ -210,6 +229,25 @@ async def test_what_was_asked_before_a_merge_is_answered_after_it_as_at_first(ap
     assert again.headers["idempotent-replayed"] == "true"
     assert (await gift(app, "guest", "k"))[1]["grant_id"] == (await gift(app, "user", "k"))[1]["grant_id"]
     assert await points(app, "user") == 100
+
+
+async def test_a_claim_that_is_sent_again_right_after_a_merge_is_not_told_that_the_sale_is_over(
+    app: RunningApp,
+) -> None:
+    (sale, *_) = (await app.shopper("guest", "GET", "/v1/flash-sales?state=open")).json()["items"]
+    path = f"/v1/flash-sales/{sale['sale_id']}/claims"
+    first = await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")
+    assert first.status_code == 201, first.text
+    uses = {"sku": sale["sku"], "claim_id": first.json()["claim_id"]}
+    await app.shop_tells(event("order.paid", "1", paid("guest", "o1", **uses)))
+    ended = f"/admin/v1/flash-sales/{sale['sale_id']}/end"
+    assert (await app.operator("POST", ended, {"reason": "over"})).status_code == 200
+    # The board knows who has won, and turns the others away.
+    assert (await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")).status_code == 201
+    assert (await app.shopper("other", "POST", path, {"units": 1})).status_code == 409
+    await merge(app, "guest", "user")
+    again = await app.shopper("guest", "POST", path, {"units": 1}, idempotency_key="one")
+    assert (again.status_code, again.json().get("claim_id")) == (201, first.json()["claim_id"])
 
 
 async def test_erasing_forgets_nobody_elses_answers(app: RunningApp) -> None:

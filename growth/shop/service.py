@@ -51,7 +51,7 @@ from growth.vocabulary.events.shop import (
     ShopRegistrationCorrected,
     ShopShopperRegistered,
 )
-from growth.vocabulary.ids import new_alias
+from growth.vocabulary.ids import is_alias, new_alias
 from growth.vocabulary.orders import LineOutcome, Outcome
 from growth.vocabulary.refusals import Unavailable
 
@@ -222,7 +222,7 @@ class ShopService:
         elif isinstance(hook, ShopperRegistered):
             answer = await _register(tx, hook.data, now)
         elif isinstance(hook, PointsSpent | PointsReturned):
-            answer = await self._move_points(tx, hook, now)
+            answer = await self._move_points(tx, hook, heard.who, now)
         else:
             answer = await self._settle(tx, hook, heard, now)
         if answer.outcome is Outcome.REJECTED and not heard.left_out:
@@ -256,11 +256,16 @@ class ShopService:
         finally:
             self._turns.release()
 
-    async def _move_points(self, tx: Tx, hook: PointsHook, now: datetime) -> Answer:
+    async def _move_points(self, tx: Tx, hook: PointsHook, who: Whose, now: datetime) -> Answer:
         if self._points is None:
             return Answer(NO_LISTENER.outcome, NO_LISTENER.code, NO_LISTENER.detail)
         if isinstance(hook, PointsSpent):
             spent = hook.data
+            if who.standing is not None:
+                owner = await self._points.owner_of(tx, spent.spend_id)
+                if is_alias(owner) and who.may_be(owner):
+                    # Spent in a life that was erased, and told again since the id is back.
+                    return persons.ERASED
             code = await self._points.spend(tx, spent.spend_id, spent.user_id, spent.points, now)
         else:
             back = hook.data

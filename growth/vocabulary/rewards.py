@@ -1,7 +1,7 @@
 """What a shopper can be given: one tagged union, the same in every campaign, entry and event."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, Struct
 
@@ -42,6 +42,8 @@ class GrowthReward(_Reward, frozen=True, tag="growth"):
 class CommissionReward(_Reward, frozen=True, tag="commission"):
     """Money to withdraw."""
 
+    IS_MONEY: ClassVar[bool] = True
+
     amount_fen: Annotated[int, Meta(ge=1, le=MAX_FEN, description="Whole fen (1/100 yuan).")]
 
 
@@ -61,10 +63,10 @@ Reward = PointsReward | CouponReward | GrowthReward | CommissionReward | MakeUpC
 
 
 def gives_money(value: Any) -> bool:
-    """Say whether a campaign has money among its rewards, wherever they stand in it."""
-    if isinstance(value, CommissionReward):
-        return True
+    """Say whether a campaign has money among what it gives, wherever that stands in it: what says so of its kind."""
     if isinstance(value, Struct):
+        if getattr(value, "IS_MONEY", False):
+            return True
         return any(gives_money(getattr(value, name)) for name in value.__struct_fields__)
     if isinstance(value, Mapping):
         return any(map(gives_money, value.values()))

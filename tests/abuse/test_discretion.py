@@ -157,6 +157,29 @@ async def test_no_editor_lets_a_campaign_give_money(
         await is_refused("PUT", one, draft(MONEY), if_match=f'"{version}"')
 
 
+@pytest.mark.parametrize(
+    "rule", [{"type": "percent", "basis_points": 5000}, {"type": "fixed", "amount_fen": 100_000_000}]
+)
+async def test_no_editor_lets_orders_of_friends_earn_money(postgres_dsn: str, redis_url: str, rule: JSON) -> None:
+    async with running_app(postgres_dsn, redis_url) as app:
+        path = "/admin/v1/referral-programs"
+        draft = {"title": "Friends", "level_1": rule}
+        made = await app.operator("POST", path, draft)
+        assert made.status_code == 201, made.text
+        one = f"{path}/{made.json()['program_id']}"
+        publish = f"{one}/publish?accept_warnings=true"
+        refused = await app.operator("POST", publish)
+        assert (refused.status_code, refused.json()["code"]) == (403, "auth.role_too_low")
+        published = await app.operator("POST", publish, role=Role.ADMIN)
+        assert published.status_code == 200, published.text
+        version = f'"{published.json()["version"]}"'
+        refused = await app.operator("PUT", f"{one}?accept_warnings=true", draft, if_match=version)
+        assert refused.status_code == 403
+        assert (await app.operator("POST", f"{one}/pause")).status_code == 200
+        assert (await app.operator("POST", f"{one}/resume")).status_code == 403
+        assert (await app.operator("POST", f"{one}/end")).status_code == 200
+
+
 async def test_no_editor_puts_money_into_the_pack_for_newcomers(postgres_dsn: str, redis_url: str) -> None:
     async with running_app(postgres_dsn, redis_url) as app:
         path = "/admin/v1/new-shopper-pack"

@@ -130,8 +130,12 @@ class Turnstile:
         sale = entry.sale
         key = asked.key.decode() if asked.keys else None
         no = self._board.verdict(entry)
-        # Who has won is asked about at the gate: a retry is told of its claim, another try of the limit.
-        if no is not None and (entry.winners is None or shopper.user_id.encode() not in entry.winners):
+        # Who has won is asked about at the gate: a retry is told of its claim, another try of the limit. So is whoever
+        # comes under a former id: the board may not know yet whose the claims of that are.
+        may_be_retry = shopper.former_id is not None or (
+            entry.winners is not None and shopper.user_id.encode() in entry.winners
+        )
+        if no is not None and not may_be_retry:
             self._board.count_refusal(sale.sale_id, no.kind)
             return await answer(send, no.kind.status, [PROBLEM, NO_STORE], no.body(request_id.encode()))
         try:

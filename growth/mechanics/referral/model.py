@@ -1,7 +1,7 @@
 """What a program promises, and what is wrong with one: decisions without I/O."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
@@ -36,12 +36,14 @@ State = Literal["draft", "published", "paused", "ended"]
 class FixedRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="fixed"):
     """So much for an invitee's first order, once."""
 
+    IS_MONEY: ClassVar[bool] = True
     amount_fen: PositiveFen
 
 
 class PercentRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="percent"):
     """A share of what was paid for the lines in scope, of every order while the relation lasts."""
 
+    IS_MONEY: ClassVar[bool] = True
     basis_points: Annotated[int, Meta(ge=1, le=MAX_BASIS_POINTS, description="1/100 of a percent.")]
 
 

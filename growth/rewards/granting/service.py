@@ -187,7 +187,7 @@ def require_admin_for_money(act: Act, *campaigns: object) -> None:
     if act.operator.role < Role.ADMIN and any(map(gives_money, campaigns)):
         raise Refusal(
             ROLE_TOO_LOW,
-            "A reward is money (commission): that takes an admin.",
+            "It gives money (commission): that takes an admin.",
             needed=Role.ADMIN.name.lower(),
             role=act.operator.role.name.lower(),
         )

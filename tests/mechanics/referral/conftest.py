@@ -180,7 +180,7 @@ def refunded(order_id: str, amount_fen: int = PRICE_FEN, units: int = 1, number:
 
 
 def an_act(reason: str = "") -> Act:
-    return Act(Operator("olga", Role.EDITOR), now(), "request", reason)
+    return Act(Operator("olga", Role.ADMIN), now(), "request", reason)
 
 
 def assemble(database: Database) -> Room:

@@ -49,7 +49,9 @@ async def draft(app: RunningApp, **changes: Any) -> JSON:
 
 async def live(app: RunningApp, **changes: Any) -> JSON:
     made = await draft(app, **changes)
-    answer = await app.operator("POST", f"{PROGRAMS}/{made['program_id']}/publish?accept_warnings=true")
+    answer = await app.operator(
+        "POST", f"{PROGRAMS}/{made['program_id']}/publish?accept_warnings=true", role=Role.ADMIN
+    )
     assert answer.status_code == 200, answer.text
     published: JSON = answer.json()
     return published
@@ -263,19 +265,23 @@ async def test_leaderboards_show_places_and_mine(app: RunningApp) -> None:
 
 async def test_a_program_lives_through_its_steps_one_at_a_time(app: RunningApp) -> None:
     first, second = await live(app), await draft(app)
-    answer = await app.operator("POST", f"{PROGRAMS}/{second['program_id']}/publish?accept_warnings=true")
+    answer = await app.operator(
+        "POST", f"{PROGRAMS}/{second['program_id']}/publish?accept_warnings=true", role=Role.ADMIN
+    )
     assert (answer.status_code, answer.json()["code"]) == (409, "referral.other_program_live")
     assert answer.json()["program_id"] == first["program_id"]
     where = f"{PROGRAMS}/{first['program_id']}"
-    assert (await app.operator("POST", f"{where}/resume")).json()["code"] == "referral.wrong_state"
+    assert (await app.operator("POST", f"{where}/resume", role=Role.ADMIN)).json()["code"] == "referral.wrong_state"
     assert (await app.operator("POST", f"{where}/pause")).json()["state"] == "paused"
     assert (await page(app, "ann"))["program"]["is_open"] is False
-    assert (await app.operator("POST", f"{where}/resume")).json()["state"] == "published"
+    assert (await app.operator("POST", f"{where}/resume", role=Role.ADMIN)).json()["state"] == "published"
     assert (await app.operator("POST", f"{where}/end")).json()["state"] == "ended"
     assert (await page(app, "ann"))["program"] is None
     for step in ("publish", "pause", "resume", "end"):
-        assert (await app.operator("POST", f"{where}/{step}")).status_code == 409
-    answer = await app.operator("POST", f"{PROGRAMS}/{second['program_id']}/publish?accept_warnings=true")
+        assert (await app.operator("POST", f"{where}/{step}", role=Role.ADMIN)).status_code == 409
+    answer = await app.operator(
+        "POST", f"{PROGRAMS}/{second['program_id']}/publish?accept_warnings=true", role=Role.ADMIN
+    )
     assert answer.status_code == 200
     listed = (await app.operator("GET", f"{PROGRAMS}?state=ended")).json()["items"]
     assert [one["program_id"] for one in listed] == [first["program_id"]]
@@ -288,7 +294,10 @@ async def test_a_program_lives_through_its_steps_one_at_a_time(app: RunningApp) 
 async def test_two_operators_who_publish_at_once_get_one_program(app: RunningApp) -> None:
     drafts = [await draft(app) for _ in range(6)]
     answers = await asyncio.gather(
-        *[app.operator("POST", f"{PROGRAMS}/{one['program_id']}/publish?accept_warnings=true") for one in drafts]
+        *[
+            app.operator("POST", f"{PROGRAMS}/{one['program_id']}/publish?accept_warnings=true", role=Role.ADMIN)
+            for one in drafts
+        ]
     )
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409, 409]
 
@@ -297,12 +306,12 @@ async def test_an_edit_needs_the_version_and_begins_new_terms(app: RunningApp) -
     made = await live(app)
     where = f"{PROGRAMS}/{made['program_id']}"
     told = a_program(level_1={"type": "fixed", "amount_fen": 1000})
-    assert (await app.operator("PUT", where, told)).status_code == 412
-    assert (await app.operator("PUT", where, told, if_match='"1"')).status_code == 412
+    assert (await app.operator("PUT", where, told, role=Role.ADMIN)).status_code == 412
+    assert (await app.operator("PUT", where, told, if_match='"1"', role=Role.ADMIN)).status_code == 412
     version = f'"{made["version"]}"'
-    answer = await app.operator("PUT", where, told, if_match=version)
+    answer = await app.operator("PUT", where, told, if_match=version, role=Role.ADMIN)
     assert (answer.status_code, answer.json()["code"]) == (409, "referral.not_compliant")
-    answer = await app.operator("PUT", f"{where}?accept_warnings=true", told, if_match=version)
+    answer = await app.operator("PUT", f"{where}?accept_warnings=true", told, if_match=version, role=Role.ADMIN)
     assert answer.status_code == 200, answer.text
     assert (await page(app, "ann"))["program"]["level_1"] == {"type": "fixed", "amount_fen": 1000}
     rows = await app.growth.database.fetch("SELECT version, until_at IS NULL AS open FROM referral.terms ORDER BY 1")
@@ -315,10 +324,10 @@ async def test_a_second_level_takes_a_warning_and_a_third_is_refused(app: Runnin
         assert (await app.operator("POST", PROGRAMS, a_program(**wrong))).status_code == 400
     made = await draft(app, levels=2, level_2=rule)
     where = f"{PROGRAMS}/{made['program_id']}/publish"
-    answer = await app.operator("POST", where)
+    answer = await app.operator("POST", where, role=Role.ADMIN)
     assert (answer.status_code, answer.json()["code"]) == (409, "referral.not_compliant")
     assert "invite.second_level" in [finding["rule"] for finding in answer.json()["findings"]]
-    assert (await app.operator("POST", f"{where}?accept_warnings=true")).status_code == 200
+    assert (await app.operator("POST", f"{where}?accept_warnings=true", role=Role.ADMIN)).status_code == 200
 
 
 WRONG: list[tuple[JSON, str]] = [
