@@ -18,6 +18,7 @@ from growth.vocabulary.actors import Operator, Role
 T = TypeVar("T")
 
 MAX_LISTED = 1000
+LETTER = click.IntRange(1, 2**63 - 1)
 COMMAND_LINE = Operator("command-line", Role.ADMIN)
 """Who it was, in the audit."""
 
@@ -56,7 +57,7 @@ def list_(subscription: str | None) -> None:
 
 
 @dead_letters.command()
-@click.argument("letter", type=click.IntRange(1))
+@click.argument("letter", type=LETTER)
 def show(letter: int) -> None:
     """Show one LETTER with what its event says, which may name persons."""
     found, data = _on_database(lambda database: kept.get(database, letter))
@@ -66,7 +67,7 @@ def show(letter: int) -> None:
 
 
 @dead_letters.command()
-@click.argument("letters", type=click.IntRange(1), nargs=-1)
+@click.argument("letters", type=LETTER, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All that wait (of --subscription, if it is given).")
 @click.option("--subscription", help="With --all: only of this reader.")
 @click.option("--reason", default="", help="Why; kept in the audit.")
@@ -89,7 +90,7 @@ def retry(letters: tuple[int, ...], *, every: bool, subscription: str | None, re
 
 
 @dead_letters.command("pass")
-@click.argument("letter", type=click.IntRange(1))
+@click.argument("letter", type=LETTER)
 @click.option("--reason", required=True, help="Why; kept in the audit.")
 def pass_(letter: int, reason: str) -> None:
     """Give LETTER up for good: its reader never hears of the event."""

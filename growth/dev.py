@@ -43,11 +43,11 @@ console = Console(highlight=False, soft_wrap=True)
 def run_dev(port: int, data: str) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit code."""
     data_dir = Path(data).resolve()
-    data_dir.mkdir(parents=True, exist_ok=True)
     stop = Stop()
     configure_logging("warning", json=False)
     try:
         _find_ports_free(port, metrics_port_beside(port), metrics_port_beside(port) + 1)
+        _make_folders(data_dir)
         console.print(f"Starting Postgres and Valkey in {data_dir} …")
         with EmbeddedServers.start(data_dir) as servers:
             settings = _settings(servers, data_dir, port)
@@ -62,6 +62,16 @@ def run_dev(port: int, data: str) -> int:
 def metrics_port_beside(port: int) -> int:
     """Return the api's port of metrics; the worker's is the next."""
     return port + 1000 if port < 60_000 else port - 1000  # noqa: PLR2004 - ports end at 65,535
+
+
+def _make_folders(data_dir: Path) -> None:
+    """Make the folder of data and those in it; tell of one that cannot be had."""
+    for folder in (data_dir, data_dir / "postgres", data_dir / "valkey"):
+        try:
+            folder.mkdir(mode=0o777 if folder == data_dir else 0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{folder} can be no folder: {error.strerror}"
+            raise EmbeddedServerError(f"{reason}. Next step: choose another: growth dev --data DIR") from None
 
 
 def _find_ports_free(*ports: int) -> None:
@@ -202,7 +212,10 @@ def _secrets(path: Path) -> Mapping[str, str]:
         made = {"jwt_secret": secrets.token_urlsafe(32), "shop_secret": "whsec_" + b64encode(os.urandom(32)).decode()}
         path.touch(mode=0o600)
         path.write_text(json.dumps(made))
-    found: dict[str, str] = json.loads(path.read_text())
+    try:
+        found: dict[str, str] = json.loads(path.read_text())
+    except ValueError:
+        raise EmbeddedServerError(f"{path} is damaged. Next step: remove it, and new secrets are made") from None
     return found
 
 

@@ -110,6 +110,21 @@ def test_growth_dev_names_who_has_its_port_before_it_starts_anything(tmp_path: P
     assert not (tmp_path / "data/postgres").exists()
 
 
+@pytest.mark.parametrize("inside", ["", "beyond", "postgres", "valkey"])
+def test_growth_dev_tells_of_a_folder_that_it_cannot_have_without_a_stack(tmp_path: Path, inside: str) -> None:
+    file = tmp_path / ("valkey" if inside == "valkey" else "postgres")
+    file.touch()
+    with pytest.raises(EmbeddedServerError, match=f"{file}.* can be no folder: .* Next step"):
+        dev._make_folders(file / inside if inside in ("", "beyond") else tmp_path)
+
+
+def test_growth_dev_tells_of_damaged_secrets_without_a_stack(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text("{")
+    with pytest.raises(EmbeddedServerError, match=f"{secrets} is damaged. Next step"):
+        dev._secrets(secrets)
+
+
 def test_a_stranger_on_the_port_is_not_taken_for_the_child(port: int) -> None:
     assert listens(os.getpid(), port)
     assert not listens(os.getppid(), port)

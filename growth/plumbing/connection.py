@@ -87,6 +87,10 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._writing = self._resting = None
         self._crowd.leave(self)
+        if self._asked is not None and not self._asked.response_complete:
+            # The server tells only the request that came last.
+            self._asked.disconnected = True
+            self._asked.message_event.set()
         super().connection_lost(exc)
         self._forget()
 

@@ -302,6 +302,23 @@ async def test_a_few_requests_at_once_are_answered_in_turn(port: int, app: App) 
     writer.close()
 
 
+async def test_who_hangs_up_while_more_waits_is_not_written_to() -> None:
+    """The one that is being answered was not told, and wrote to nobody: two stacks in the log, from anybody."""
+    told_of: list[str] = []
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        while "http.disconnect" not in told_of:
+            told_of.append((await receive())["type"])
+
+    async with serving(app, partial(BoundedProtocol, crowd=Crowd())) as port:
+        _, writer = await open_to(port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n" * 3)
+        await until(lambda: told_of)
+        writer.transport.abort()
+        await until(lambda: len(told_of) > 1)
+    assert told_of == ["http.request", "http.disconnect"]
+
+
 async def test_a_request_that_drips_behind_another_takes_nothing_from_its_answer(port: int, app: App) -> None:
     app.may_answer.clear()
     reader, writer = await open_to(port)

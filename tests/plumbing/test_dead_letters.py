@@ -469,6 +469,14 @@ async def test_the_command_lists_shows_retries_and_passes(
         assert "No event waits" in await says("list")
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("command", [("show",), ("retry",), ("pass", "--reason", "x")])
+async def test_a_number_that_no_letter_can_have_is_refused_without_a_stack(command: tuple[str, ...]) -> None:
+    run = CliRunner().invoke(cli, ["dead-letters", *command, "9" * 20])
+    assert run.exit_code == 2
+    assert "not in the range" in run.output
+
+
 async def test_a_letter_keeps_when_it_was_parked(database: Database) -> None:
     async with one_letter(database) as letter:
         assert letter.tried_at - letter.parked_at < timedelta(seconds=1)
