@@ -55,14 +55,6 @@ BEGIN
 END
 $$;
 
--- The same in the middle of a transaction, where waiting could be a deadlock: false while somebody is merged or erased.
-CREATE FUNCTION plumbing.join_in(stripes integer[]) RETURNS boolean LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN (SELECT coalesce(bool_and(pg_catalog.pg_try_advisory_xact_lock_shared(1936748400, stripe)), TRUE)
-            FROM unnest(stripes) AS stripe);
-END
-$$;
-
 -- Holds the locks alone: for a merge or an erasure.
 CREATE FUNCTION plumbing.enter_alone(stripes integer[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

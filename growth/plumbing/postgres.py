@@ -92,10 +92,6 @@ class Tx:
         """Do `action` once the transaction has committed; if the process dies between, the reconcilers mend it."""
         self._after.append(action)
 
-    async def join(self, user_ids: Collection[str]) -> None:
-        """Share the locks of shoppers that this transaction learnt of late. Raises `PersonChanged`, and never waits."""
-        await self.people.join(self, user_ids)
-
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """Undo what the body wrote if it raises; the transaction goes on. Savepoints do not nest."""

@@ -283,21 +283,6 @@ class People:
                 return
         raise PersonChanged(user_ids)
 
-    async def join(self, reads: Reads, user_ids: Collection[str]) -> None:
-        """Share the locks of shoppers that a transaction learnt of late. It never waits. Raises `PersonChanged`.
-
-        Also for an id that has changed hands since it was read: the transaction begins anew then.
-        """
-        if not user_ids:
-            return
-        if self._secret is None:
-            await self.refresh(reads)
-        rows = await reads.fetch("SELECT plumbing.join_in($1::int[]) AS joined", self.stripes(user_ids))
-        if not rows[0]["joined"]:
-            raise PersonChanged(user_ids)
-        await self.refresh(reads)
-        self._refuse_closed(user_ids)
-
     def _refuse_closed(self, user_ids: Collection[str]) -> None:
         if self._closed:
             closed = [user_id for user_id in user_ids if self.key_of(user_id) in self._closed]

@@ -89,19 +89,6 @@ async def test_a_change_of_another_shopper_with_the_same_lock_harms_nobody(
     await other.close()
 
 
-async def test_who_learns_of_a_shopper_late_never_waits_and_begins_anew(database: Database) -> None:
-    async with database.transaction(people=["a", "b"], alone=True):
-        with pytest.raises(PersonChanged):
-            async with database.transaction(people=["c"]) as tx:
-                await tx.join(["a"])
-    async with database.transaction(people=["c"]) as tx:
-        await tx.join(["a", "b"])
-    await _merge(database, "a", "b")
-    with pytest.raises(PersonChanged):
-        async with database.transaction() as tx:
-            await tx.join(["a"])
-
-
 async def test_every_former_id_leads_to_the_last_survivor_and_an_erasure_ends_them_all(database: Database) -> None:
     await _merge(database, "a", "b")
     await _merge(database, "b", "c")
