@@ -6,13 +6,14 @@ merge and erase.
 """
 
 from contextlib import suppress
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.plumbing.postgres import Database
 from growth.vocabulary.events.base import PERSON_MEMBERS
+from growth.vocabulary.ids import composed
 from growth.vocabulary.refusals import Unavailable
 
 PREFIX = "/admin/v1/"
@@ -38,12 +39,14 @@ class Pages:
         return await self._app(scope, receive, send)
 
     async def _resolve(self, scope: Scope) -> None:
-        user_id, slash, rest = scope["path"].removeprefix(BELOW_A_SHOPPER).partition("/")
+        # As it was sent: an id may have a slash of its own.
+        told, slash, rest = scope["raw_path"].decode("latin-1").removeprefix(BELOW_A_SHOPPER).partition("/")
         if scope["path"].startswith(BELOW_A_SHOPPER) and slash and rest != MERGE:
+            user_id = composed(unquote(told))
             survivor = await self._survivor(user_id)
             if survivor != user_id:
-                scope["path"] = f"{BELOW_A_SHOPPER}{survivor}/{rest}"
-                scope["raw_path"] = scope["path"].encode()
+                scope["path"] = f"{BELOW_A_SHOPPER}{survivor}/{unquote(rest)}"
+                scope["raw_path"] = f"{BELOW_A_SHOPPER}{quote(survivor, safe='')}/{rest}".encode()
         query = scope["query_string"]
         if 0 < len(query) <= MAX_QUERY_BYTES and any(name.encode() in query for name in PERSON_MEMBERS):
             told = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
