@@ -40,9 +40,9 @@ class Pages:
 
     async def _resolve(self, scope: Scope) -> None:
         # As it was sent: an id may have a slash of its own.
-        told, slash, rest = scope["raw_path"].decode("latin-1").removeprefix(BELOW_A_SHOPPER).partition("/")
+        named, slash, rest = scope["raw_path"].decode("latin-1").removeprefix(BELOW_A_SHOPPER).partition("/")
         if scope["path"].startswith(BELOW_A_SHOPPER) and slash and rest != MERGE:
-            user_id = composed(unquote(told))
+            user_id = composed(unquote(named))
             survivor = await self._survivor(user_id)
             if survivor != user_id:
                 scope["path"] = f"{BELOW_A_SHOPPER}{survivor}/{unquote(rest)}"
