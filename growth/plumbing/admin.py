@@ -1,6 +1,6 @@
 """Operators' HTTP of the plumbing: what was done, whether everything holds, and what could not be handled."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Request, Router, get, post
@@ -16,9 +16,9 @@ from growth.plumbing.discretion import discreet
 from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.plumbing.invariant_rounds import ASK_SECONDS, Rounds, Unanswered, Walk
 from growth.plumbing.invariants import Violation, all_invariants
+from growth.plumbing.listing import Since, Until, instant_of
 from growth.plumbing.operators import act_of, requires, role_of
 from growth.plumbing.postgres import Database
-from growth.plumbing.wire import FieldError, invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.text import Reason
@@ -36,9 +36,6 @@ OperatorFilter = Annotated[
         name="operator", max_length=MAX_FILTER_CHARACTERS, pattern=r"^[^\x00]*$", description="Exactly this one."
     ),
 ]
-Since = Annotated[datetime | None, QueryParameter(description="At this instant or later, RFC 3339 with a zone.")]
-Until = Annotated[datetime | None, QueryParameter(description="Before this instant, RFC 3339 with a zone.")]
-
 
 Letter = Annotated[int, PathParameter(ge=1, le=2**63 - 1, description="Its number.")]
 
@@ -66,17 +63,6 @@ class InvariantsReport(Struct, frozen=True):
     ended_at: datetime | None
 
 
-def _in_utc(name: str, instant: datetime | None) -> datetime | None:
-    if instant is None:
-        return None
-    if instant.tzinfo is None:
-        raise invalid(FieldError(name, "Needs a zone, like 2026-11-21T12:00:00Z"))
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        raise invalid(FieldError(name, "Beyond the times that can be told in every zone")) from None
-
-
 @get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
 async def list_audit(
     request: Request[Any, Any, Any],
@@ -92,7 +78,7 @@ async def list_audit(
     """Newest first. Accounts, devices, addresses and what is secret in URLs are shown to admins only."""
     position = decode_cursor(cursor, tuple[int])
     filters = AuditFilter(
-        operator=who, action=action, subject=subject, since=_in_utc("since", since), until=_in_utc("until", until)
+        operator=who, action=action, subject=subject, since=instant_of("since", since), until=instant_of("until", until)
     )
     entries = await audit.page(
         database, filters, before_entry=None if position is None else position[0], limit=limit + 1

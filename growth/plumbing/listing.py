@@ -1,9 +1,12 @@
 """Lists of operators: a page, or a file of all of it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from litestar import Response
+from litestar.params import QueryParameter
 from litestar.response import Stream
 from msgspec import Struct
 
@@ -17,12 +20,31 @@ from growth.plumbing.http import (
     page_of,
     wants_csv,
 )
+from growth.plumbing.wire import FieldError, Instant, field_error, invalid
 from growth.vocabulary.ids import Uuid
 
 T = TypeVar("T")
 
+# Text, for of a `datetime` in a query any number would do: so many seconds after 1970.
+Since = Annotated[
+    str | None, QueryParameter(format="date-time", description="At this instant or later, RFC 3339 with a zone.")
+]
+Until = Annotated[str | None, QueryParameter(format="date-time", description="Before this instant.")]
+
 CSV_ROWS_AT_ONCE = 1_000
 """Read, and held in memory, while a file is written."""
+
+
+def instant_of(name: str, text: str | None) -> datetime | None:
+    """Return, in UTC, the instant that the parameter `name` gives. Raises `Refusal` (400) if it is none."""
+    if text is None:
+        return None
+    try:
+        return msgspec.convert(text, Instant).astimezone(UTC)
+    except msgspec.ValidationError as error:
+        raise invalid(field_error(error, prefix=name)) from None
+    except OverflowError:
+        raise invalid(FieldError(name, "Beyond the times that can be told in every zone")) from None
 
 
 async def listed(

@@ -23,8 +23,7 @@ MAX_UNITS = 1_000_000
 """Of one line."""
 PARTLY = b"+"
 """Ends the content of an order of which lines were left out."""
-MIN_YEAR = 2000
-MAX_YEAR = 2100
+ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)
 """No order is from before: a clock or a unit went wrong. None is from after; what lies ahead of our clock is refused by
 `held_to`, this keeps times away from where they end."""
 
@@ -51,8 +50,9 @@ class _Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, datetime):
-                if not MIN_YEAR <= value.year <= MAX_YEAR:
-                    raise ValueError(f"{name} is outside the years {MIN_YEAR} to {MAX_YEAR}")
+                # As instants: the first hour of a year in Shanghai lies in the year before by UTC.
+                if not ANY_TIME[0] <= value < ANY_TIME[1]:
+                    raise ValueError(f"{name} is outside the years 2000 to 2100")
                 force_setattr(self, name, value.astimezone(UTC))
             elif isinstance(value, tuple):
                 by_line = tuple(sorted(value, key=lambda line: line.line_id))

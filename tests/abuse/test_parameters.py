@@ -56,6 +56,26 @@ async def test_a_limit_out_of_bounds_is_named(house: Attacked, limit: str) -> No
         refused(answer, 400, code="request.invalid", field="limit")
 
 
+NO_INSTANTS = [
+    *("252", "-1", "1796065992", "1e9", "", "null", "now", "2026-11-21", "2026-11-21T12:00:00", "12:00:00Z"),
+    *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-29T00:00:00Z", "1" * 400),
+]
+
+
+@pytest.mark.parametrize("text", NO_INSTANTS, ids=lambda text: text[:25])
+async def test_an_instant_that_is_none_is_named(house: Attacked, text: str) -> None:
+    asked = 0
+    for call in house.calls:
+        for parameter in call.operation.get("parameters", ()):
+            schemas = [parameter["schema"], *parameter["schema"].get("oneOf", parameter["schema"].get("anyOf", ()))]
+            if parameter["in"] == "query" and any(schema.get("format") == "date-time" for schema in schemas):
+                asked += 1
+                url = f"{house.url(call)}?{parameter['name']}={quote(text)}"
+                answer = await house.ask("GET", url, token=house.credential(call))
+                refused(answer, 400, code="request.invalid", field=parameter["name"])
+    assert asked >= 4
+
+
 FORGED_CURSORS = {
     "garbage": "!!!",
     "no base64": "a",

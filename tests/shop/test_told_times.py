@@ -1,8 +1,9 @@
 """Times that the shop tells: none counts before it has come, and what was refused for it can be told again, mended."""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
 from growth.plumbing.postgres import Database
@@ -81,6 +82,38 @@ async def test_a_time_that_has_not_come_is_refused_by_name_and_the_mended_tellin
     # Under the same event id, and with the same words when the time has come.
     (mended,) = await tell(service, TOLD[field](-timedelta(minutes=1)))
     assert outcomes([mended]) in (["applied"], ["ignored shop.no_listener"])
+
+
+FIRST = datetime(2000, 1, 1, tzinfo=UTC)
+REFUSED = "rejected request.invalid"
+
+
+def zones(instant: datetime) -> dict[str, str]:
+    """The same instant, as it is told around the world."""
+    hours = (-14, -5, 0, 8, 14)
+    return {f"{instant:%Y} {at:+}": instant.astimezone(timezone(timedelta(hours=at))).isoformat() for at in hours}
+
+
+EARLY = zones(FIRST - timedelta(seconds=1)) | {
+    "the first there is": "0001-01-01T00:00:00Z",
+    "before the first": "0001-01-01T00:00:00+14:00",
+    "after the last": "9999-12-31T23:59:59-14:00",
+}
+
+
+@pytest.mark.parametrize("field", TOLD)
+@pytest.mark.parametrize(
+    ("instant", "is_taken"),
+    [*((text, True) for text in zones(FIRST).values()), *((text, False) for text in EARLY.values())],
+    ids=[*zones(FIRST), *EARLY],
+)
+async def test_years_are_bounded_as_instants_whatever_the_zone_they_are_told_in(
+    service: ShopService, field: str, instant: str, is_taken: object
+) -> None:
+    told = msgspec.json.encode(TOLD[field](timedelta())).decode()
+    assert iso(timedelta()) in told
+    (result,) = await tell(service, msgspec.json.decode(told.replace(iso(timedelta()), instant)))
+    assert outcomes([result])[0] in (["applied", "ignored shop.no_listener"] if is_taken else [REFUSED])
 
 
 async def test_the_same_words_are_taken_when_their_time_has_come(database: Database, service: ShopService) -> None:

@@ -1,6 +1,5 @@
 """Operators' HTTP of deliveries."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from litestar import Request, Router, get, post
@@ -17,6 +16,7 @@ from growth.plumbing.http import (
     encode_cursor,
     page_of,
 )
+from growth.plumbing.listing import instant_of
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import FieldError, Instant, invalid
 from growth.shop.webhook.delivery.service import Deliveries, ProbeAnswer, Redelivery, RedeliveryAsked
@@ -32,21 +32,11 @@ TypeFilter = Annotated[
     str | None,
     QueryParameter(name="type", pattern=r"^[a-z_.]{1,101}$(?!\n)", description="Only events of this name."),
 ]
-Since = Annotated[
-    datetime | None, QueryParameter(name="from", description="Events at this instant or later, RFC 3339 with a zone.")
+From = Annotated[
+    str | None,
+    QueryParameter(name="from", format="date-time", description="Events at this instant or later, RFC 3339."),
 ]
-Until = Annotated[datetime | None, QueryParameter(name="to", description="Events before this instant.")]
-
-
-def _in_utc(name: str, instant: datetime | None) -> datetime | None:
-    if instant is None:
-        return None
-    if instant.tzinfo is None:
-        raise invalid(FieldError(name, "Needs a zone, like 2026-11-21T12:00:00Z"))
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        raise invalid(FieldError(name, "Beyond the times that can be told in every zone")) from None
+To = Annotated[str | None, QueryParameter(name="to", format="date-time", description="Events before this instant.")]
 
 
 @get(
@@ -60,8 +50,8 @@ async def list_deliveries(
     deliveries: NamedDependency[Deliveries],
     only: StateFilter = None,
     type_: TypeFilter = None,
-    since: Since = None,
-    until: Until = None,
+    since: From = None,
+    until: To = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[Delivery]:
@@ -70,8 +60,8 @@ async def list_deliveries(
         endpoint_id,
         state=only,
         type_=type_,
-        since=_in_utc("from", since),
-        until=_in_utc("to", until),
+        since=instant_of("from", since),
+        until=instant_of("to", until),
         before=decode_cursor(cursor, tuple[Instant, Uuid]),
         limit=limit + 1,
     )
