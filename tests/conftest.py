@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import re
 import socket
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import structlog
 
 from growth.embedded import EmbeddedServers
 from tests import servers as test_servers
@@ -96,6 +98,33 @@ def servers() -> Iterator[EmbeddedServers]:
     with test_servers.started() as started:
         asyncio.run(test_servers.make_template(started))
         yield started
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loggers_keep_nothing() -> Iterator[None]:
+    """Has every logger ask for its configuration anew: one that kept a test's would be silent in the next.
+
+    In a process of the service, which is configured once, they keep it.
+    """
+    configure = structlog.configure
+
+    def keep_nothing(**changes: Any) -> None:
+        configure(**changes | {"cache_logger_on_first_use": False})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(structlog, "configure", keep_nothing)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Forgets how the test configured its logs."""
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.configure(**before)
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

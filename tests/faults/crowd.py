@@ -9,7 +9,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -175,10 +175,18 @@ class Crowd:
 
     async def is_shown_by(self, address: str) -> bool:
         """Say whether a process shows the sale from memory: only such pages have an ETag."""
+        async with self._page(address) as page:
+            return "ETag" in page.headers
+
+    async def is_open_at(self, address: str) -> bool:
+        """Say whether a process shows that there is something to be had."""
+        async with self._page(address) as page:
+            return bool((await page.json())["state"] == "open")
+
+    def _page(self, address: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._session is not None
         url, headers = f"{address}/v1/flash-sales/{self.sale.sale_id}", self._headers("onlooker")
-        async with self._session.get(url, headers=headers) as page:
-            return "ETag" in page.headers
+        return self._session.get(url, headers=headers)
 
     def summary(self) -> str:
         return f"{len(self.acknowledged)} claims acknowledged, {len(self.paid)} payments answered, {dict(self.answers)}"

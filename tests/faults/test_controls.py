@@ -64,7 +64,7 @@ async def test_without_the_reconciler_units_admitted_by_a_process_that_died_stay
 
 async def test_without_the_guard_on_stock_a_redis_that_came_back_older_oversells(house: House) -> None:
     guard = "taken + won_units.units <= units_total"
-    house.add_apis(faults(without=[(WIN, guard, "TRUE")]))
+    (api,) = house.add_apis(faults(without=[(WIN, guard, "TRUE")]))
     await drop_check_on_taken(house.database)
     await house.ready()
     crowd = Crowd(house, await house.put_sale(units_total=UNITS), shoppers=0)
@@ -76,6 +76,8 @@ async def test_without_the_guard_on_stock_a_redis_that_came_back_older_oversells
         await asyncio.to_thread(house.servers.valkey.kill)
         await asyncio.to_thread(house.servers.valkey.restart)
         (house.servers.valkey.data_dir / "data" / "dump.rdb").unlink()
+        # For a moment the process remembers that all were gone, and says so.
+        await until("the process sees units", lambda: crowd.is_open_at(api.address))
         answers = await asyncio.gather(*[crowd.newcomer() for _ in range(MORE)])
         assert [answer.status for answer in answers] == [CREATED] * MORE
         broken = await broken_laws(house.database, house.redis, crowd.sale.sale_id, told_to(crowd))

@@ -5,7 +5,6 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -290,16 +289,6 @@ async def test_a_slow_request_is_told(registry: CollectorRegistry, monkeypatch: 
 # --- secrets --------------------------------------------------------------------------------------------------------
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1LTEifQ.c2lnbmF0dXJl"
-
-
-@pytest.fixture(autouse=True)
-def logging_is_put_back() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(

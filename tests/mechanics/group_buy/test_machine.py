@@ -57,6 +57,8 @@ class ASeat(Struct):
     was_paid: bool = False
     was_refunded: bool = False
     was_closed: bool = False
+    left_by_close: bool = False
+    """The shop split the order in time, say: whoever pays for the seat is not late."""
     owed: bool = False
 
     @property
@@ -113,6 +115,7 @@ class Model:
         seat = self.seats[seat_id]
         if not seat.was_paid:
             if seat.was_closed and seat.state == "held":
+                seat.left_by_close = True
                 self.leave(seat_id, "released")
             return
         if seat.state not in PAID_FOR and (seat.owed or not self.sell(seat_id)):
@@ -136,7 +139,7 @@ class Model:
                 self.leave(seat_id, "released")
                 return False
         elif self.may_sit(seat.team, seat.user, newcomer=newcomer) is not None:
-            if self.it.late_payment == "refund" or seat.was_refunded:
+            if seat.was_refunded or (self.it.late_payment == "refund" and not seat.left_by_close):
                 return False
             if self.may_sit(None, seat.user, newcomer=newcomer) is not None:
                 return False
