@@ -7,7 +7,7 @@ end everybody catches up, and each room says of each person what the facts say.
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
@@ -26,7 +26,7 @@ from growth.vocabulary.ids import new_id
 from tests import servers as test_servers
 from tests.app import JSON, RunningApp, running_app
 from tests.shop import telling
-from tests.test_merges import campaign, does, react
+from tests.test_merges import asks, campaign, does, react
 from tests.test_shoppers import places, sweep
 
 T = TypeVar("T")
@@ -39,6 +39,49 @@ ID = st.sampled_from(IDS)
 VIEWS, BOUGHT, TAPPED = 10, 40, 1
 """Points: for looking at two things, for an order that stands, for a day."""
 _examples = count()
+
+
+class Campaigns(Struct, frozen=True):
+    """One of each, by its id."""
+
+    looks: str
+    buys: str
+    template_id: str
+    sale_id: str
+    group_buy_id: str
+    code: str
+    """Of somebody who invites."""
+
+
+async def put_campaigns(app: RunningApp) -> Campaigns:
+    """Publish campaigns that give points for two things looked at, an order that stands, a day; and sell tea."""
+
+    def points(number: int) -> JSON:
+        return {"reward": [{"type": "points", "points": number}], "period": "once"}
+
+    looks = {"event_type": "product.viewed", "distinct_by": "sku", "count": 2, **points(VIEWS)}
+    buys = {"event_type": "shop.order_paid", "count": 1, "undo_on_refund": "whole", **points(BOUGHT)}
+    taken = {"discount": {"type": "fixed", "off_fen": 1000}, "threshold_fen": 3000, "max_per_shopper": 1}
+    taken |= {"validity": {"type": "days", "days": 30}, "units_total": 1_000_000, "claimable": True}
+    sold = {"sku": "tea", "price_fen": 5000, "list_price_fen": 9900, "units_total": 10_000, "max_per_shopper": 99}
+    day = str(app.growth.checkin.almanacs.zone.day(now()))
+    # Campaigns without an end, so without the times of the others.
+    for room, draft in (
+        ("check-in-programs", {"from_day": day, "rewards": [[{"type": "points", "points": TAPPED}]]}),
+        ("referral-programs", {"level_1": {"type": "percent", "basis_points": 100}}),
+    ):
+        made = await does(app, "POST", f"/admin/v1/{room}", {"title": "Days", **draft})
+        await does(app, "POST", f"/admin/v1/{room}/{made['program_id']}/publish?accept_warnings=true")
+    made = await does(app, "POST", "/admin/v1/coupon-templates", {"title": "Tea", **taken})
+    await does(app, "POST", f"/admin/v1/coupon-templates/{made['template_id']}/publish?accept_warnings=true")
+    return Campaigns(
+        await campaign(app, "tasks", "task_id", **looks),
+        await campaign(app, "tasks", "task_id", **buys),
+        made["template_id"],
+        await campaign(app, "flash-sales", "sale_id", **sold),
+        await campaign(app, "group-buys", "group_buy_id", **sold, team_size=3),
+        (await asks(app, "inviter", "GET", "/v1/referral"))["code"],
+    )
 
 
 class Person(Struct):
@@ -55,6 +98,15 @@ class Person(Struct):
     coupons: int = 0
     orders: dict[str, bool] = field(default_factory=dict)
     """Paid orders: whether they were refunded."""
+    claims: set[str] = field(default_factory=set)
+    seats: set[str] = field(default_factory=set)
+    is_bound: bool = False
+    """Whether somebody invited them."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Say whether they have a stake in what goes on: until that is over they are who they are."""
+        return bool(self.claims or self.seats)
 
 
 class PeopleMachine(RuleBasedStateMachine):
@@ -62,7 +114,7 @@ class PeopleMachine(RuleBasedStateMachine):
 
     runner: ClassVar[asyncio.Runner]
     app: ClassVar[RunningApp]
-    template_id: ClassVar[str]
+    put: ClassVar[Campaigns]
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,10 +168,34 @@ class PeopleMachine(RuleBasedStateMachine):
 
     @rule(name=ID)
     def take(self, name: str) -> None:
-        answer = self.asks(name, "POST", f"/v1/coupon-templates/{self.template_id}/coupons")
+        answer = self.asks(name, "POST", f"/v1/coupon-templates/{self.put.template_id}/coupons")
         person = self.person(name)
         assert (answer.status_code == 201) == (person.coupons == 0), answer.text
         person.coupons += answer.status_code == 201
+
+    @rule(name=ID)
+    def claim(self, name: str) -> None:
+        answer = self.asks(name, "POST", f"/v1/flash-sales/{self.put.sale_id}/claims", {"units": 1})
+        assert answer.status_code == 201, answer.text
+        self.person(name).claims.add(answer.json()["claim_id"])
+
+    @rule(name=ID)
+    def sit(self, name: str) -> None:
+        answer = self.asks(name, "POST", f"/v1/group-buys/{self.put.group_buy_id}/teams", {"nickname": name})
+        person = self.person(name)
+        assert (answer.status_code == 201) == (not person.seats), answer.text
+        if answer.status_code == 201:
+            person.seats.add(answer.json()["seat"]["seat_id"])
+
+    @rule(name=ID)
+    def bind(self, name: str) -> None:
+        """Be invited, if one may be: who had bought may not, nor who was before."""
+        answer = self.asks(name, "PUT", "/v1/referral/inviter", {"code": self.put.code})
+        assert answer.status_code in {200, 409}, answer.text
+        person = self.person(name)
+        if any(not refunded for refunded in person.orders.values()):
+            assert person.is_bound or answer.status_code == 409, answer.text
+        person.is_bound |= answer.status_code == 200
 
     # --- facts of the shop ----------------------------------------------------------------------------------------
 
@@ -166,8 +242,11 @@ class PeopleMachine(RuleBasedStateMachine):
             return
         told = {"into": self.id(new), "reason": "one phone"}
         answer = self.do(self.app.operator("POST", f"/admin/v1/shoppers/{self.id(old)}/merge", told, role=Role.ADMIN))
-        assert answer.status_code == 200, answer.text
         gone, stays = self.person(old), self.person(new)
+        if gone is not stays and gone.is_busy:
+            assert (answer.status_code, answer.json()["code"].partition(".")[2]) == (409, "shopper_busy"), answer.text
+            return
+        assert answer.status_code == 200, answer.text
         assert answer.json() == {"user_id": self.id(stays.name)}
         if gone is stays:
             return
@@ -177,6 +256,7 @@ class PeopleMachine(RuleBasedStateMachine):
         stays.days |= gone.days
         stays.coupons += gone.coupons
         stays.orders |= gone.orders
+        stays.is_bound |= gone.is_bound
         for name, person in self.who.items():
             if person is gone:
                 self.who[name] = stays
@@ -191,6 +271,9 @@ class PeopleMachine(RuleBasedStateMachine):
         answer = self.do(self.app.operator("DELETE", path, role=Role.ADMIN))
         if person is not None and person.name != name:
             assert (answer.status_code, answer.json()["code"]) == (409, "shopper.merged")
+            return
+        if person is not None and person.is_busy:
+            assert (answer.status_code, answer.json()["code"].partition(".")[2]) == (409, "shopper_busy"), answer.text
             return
         assert answer.status_code == 200, answer.text
         for one, known in list(self.who.items()):
@@ -248,44 +331,21 @@ class PeopleMachine(RuleBasedStateMachine):
             most = least
         assert least <= points <= most, (person, points)
         done = {one["task_id"]: one["done"] for one in rooms["task"]["progress"]}
-        assert done.get(self.looks, 0) == len(person.skus)
-        assert done.get(self.buys, 0) == standing
-        is_active = bool(person.skus or person.days or person.orders or person.coupons)
+        assert done.get(self.put.looks, 0) == len(person.skus)
+        assert done.get(self.put.buys, 0) == standing
+        assert {one["claim_id"] for one in rooms["flash_sale"]["claims"]} == person.claims
+        assert {one["seat_id"] for one in rooms["group_buy"]["seats"]} == person.seats
+        assert bool(rooms["referral"]["as_invitee"]) == person.is_bound
+        is_active = bool(
+            person.skus or person.days or person.orders or person.coupons or person.is_busy or person.is_bound
+        )
         assert (rooms["retention"] is not None) == is_active
-
-    looks: ClassVar[str]
-    buys: ClassVar[str]
 
 
 async def _house(opened: AsyncExitStack, servers: EmbeddedServers) -> RunningApp:
     dsn = await opened.enter_async_context(test_servers.database(servers))
     redis_url = await test_servers.empty_valkey(servers)
-    app = await opened.enter_async_context(running_app(dsn, redis_url))
-
-    def points(number: int) -> JSON:
-        return {"reward": [{"type": "points", "points": number}], "period": "once"}
-
-    looks = {"event_type": "product.viewed", "distinct_by": "sku", "count": 2, **points(VIEWS)}
-    buys = {"event_type": "shop.order_paid", "count": 1, "undo_on_refund": "whole", **points(BOUGHT)}
-    PeopleMachine.looks = await campaign(app, "tasks", "task_id", **looks)
-    PeopleMachine.buys = await campaign(app, "tasks", "task_id", **buys)
-    draft = {
-        "title": "Tea",
-        "discount": {"type": "fixed", "off_fen": 1000},
-        "threshold_fen": 3000,
-        "validity": {"type": "days", "days": 30},
-        "units_total": 1_000_000,
-        "max_per_shopper": 1,
-        "claimable": True,
-    }
-    PeopleMachine.template_id = (await does(app, "POST", "/admin/v1/coupon-templates", draft))["template_id"]
-    await does(app, "POST", f"/admin/v1/coupon-templates/{PeopleMachine.template_id}/publish?accept_warnings=true")
-    today: datetime = now()
-    day = str(app.growth.checkin.almanacs.zone.day(today))
-    tapped = {"title": "Days", "from_day": day, "rewards": [[{"type": "points", "points": TAPPED}]]}
-    made = await does(app, "POST", "/admin/v1/check-in-programs", tapped)
-    await does(app, "POST", f"/admin/v1/check-in-programs/{made['program_id']}/publish?accept_warnings=true")
-    return app
+    return await opened.enter_async_context(running_app(dsn, redis_url))
 
 
 def test_whatever_happens_to_ids_every_room_says_what_the_facts_say(servers: EmbeddedServers) -> None:
@@ -295,6 +355,7 @@ def test_whatever_happens_to_ids_every_room_says_what_the_facts_say(servers: Emb
         try:
             PeopleMachine.runner = runner
             PeopleMachine.app = runner.run(_house(opened, servers))
+            PeopleMachine.put = runner.run(put_campaigns(PeopleMachine.app))
             run_state_machine_as_test(
                 PeopleMachine,
                 settings=settings(
