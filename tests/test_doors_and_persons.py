@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
 
@@ -215,6 +216,23 @@ async def test_operators_find_a_former_id_on_every_page(app: RunningApp) -> None
     await erase(app, "user")
     status, refused = await gift(app, "user", "k3")
     assert (status, refused["code"]) == (404, "shopper.erased")
+
+
+@pytest.mark.parametrize("survivor", ["user", "us/er", "用户%2F+&=#?"])
+@pytest.mark.parametrize("former", ["g/1", "g%2F1", "a b+c&d=e#f?", "顾客", "g/merge", "merge", "../admins", "é"])
+async def test_operators_find_a_former_id_whatever_its_characters(app: RunningApp, former: str, survivor: str) -> None:
+    at = f"/admin/v1/shoppers/{quote(former, safe='')}"
+    body = {"reward": {"type": "points", "points": 7}, "reason": "a gift"}
+    made = await app.operator("POST", f"{at}/grants", body, role=Role.ADMIN, idempotency_key="k")
+    assert (made.status_code, made.json()["user_id"]) == (201, former), made.text
+    told = await app.operator("POST", f"{at}/merge", {"into": survivor, "reason": "one person"}, role=Role.ADMIN)
+    assert (told.status_code, told.json()) == (200, {"user_id": survivor}), told.text
+    for page in (f"{at}/ledger/points", f"/admin/v1/grants?user_id={quote(former, safe='')}"):
+        answer = await app.operator("GET", page)
+        assert answer.status_code == 200, (page, answer.text)
+        assert len(answer.json()["items"]) == 1, page
+    known = await app.operator("GET", at)
+    assert (known.status_code, known.json()["user_id"]) == (200, survivor), known.text
 
 
 async def test_what_was_asked_before_a_merge_is_answered_after_it_as_at_first(app: RunningApp) -> None:
