@@ -132,36 +132,25 @@ async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> dict[str, Co
     """
     rows = await tx.fetch(
         """
-        WITH before AS MATERIALIZED (
-            SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until,
-                order_id, locked_at, used_at, paid_fen, revoked_at, ended_at
-            FROM coupon.coupons
-            WHERE coupon_id = ANY ($1::uuid[])
-            ORDER BY coupon_id
-            FOR NO KEY UPDATE
-        ),
-        voided AS (
-            UPDATE coupon.coupons AS coupon
-            SET state = 'voided', revoked_at = $2, ended_at = $2
-            FROM before
-            WHERE coupon.coupon_id = before.coupon_id
-              AND coupon.state = 'issued'
-              AND before.state = 'issued'
-            RETURNING 1
-        ),
-        marked AS (
-            UPDATE coupon.coupons AS coupon
-            SET revoked_at = $2
-            FROM before
-            WHERE coupon.coupon_id = before.coupon_id
-              AND coupon.state IN ('locked', 'used')
-              AND before.state IN ('locked', 'used')
-              AND coupon.revoked_at IS NULL
-            RETURNING 1
-        )
         SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
             locked_at, used_at, paid_fen, revoked_at, ended_at
-        FROM before
+        FROM coupon.coupons
+        WHERE coupon_id = ANY ($1::uuid[])
+        ORDER BY coupon_id
+        FOR NO KEY UPDATE
+        """,
+        list(coupon_ids),
+    )
+    # A statement of its own: one that had waited for the rows would see them as they were before it waited.
+    await tx.execute(
+        """
+        UPDATE coupon.coupons
+        SET state = CASE state WHEN 'issued' THEN 'voided' ELSE state END,
+            ended_at = CASE state WHEN 'issued' THEN $2 ELSE ended_at END,
+            revoked_at = $2
+        WHERE coupon_id = ANY ($1::uuid[])
+          AND state IN ('issued', 'locked', 'used')
+          AND revoked_at IS NULL
         """,
         list(coupon_ids),
         now,

@@ -145,27 +145,25 @@ async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> 
 
 async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
     """Put smaller rewards in place of what was given under their keys; return those that were larger."""
+    await tx.execute(
+        "SELECT FROM granting.grants WHERE key = ANY ($1::text[]) ORDER BY key FOR NO KEY UPDATE", list(rewards)
+    )
+    # A statement of its own: one that had waited for the rows would see them as they were before it waited.
     asked = [{"key": key, "reward": reward, "value": value_of(reward)} for key, reward in rewards.items()]
     rows = await tx.fetch(
         """
-        WITH mine AS MATERIALIZED (
-            SELECT told.key, told.reward AS was, asked.reward
-            FROM granting.grants AS told
-            JOIN json_to_recordset($1::json) AS asked (key text, reward jsonb, value bigint) USING (key)
-            WHERE told.outcome = 'granted'
-              AND told.revoked_at IS NULL
-              AND told.reward ->> 'type' = asked.reward ->> 'type'
-              AND coalesce(told.reward ->> 'points', told.reward ->> 'growth')::bigint
-                  > asked.value
-            ORDER BY told.key
-            FOR NO KEY UPDATE OF told
-        )
         UPDATE granting.grants AS told
         SET reward = mine.reward
-        FROM mine
+        FROM (
+            SELECT known.key, known.reward AS was, asked.reward
+            FROM granting.grants AS known
+            JOIN json_to_recordset($1::json) AS asked (key text, reward jsonb, value bigint) USING (key)
+            WHERE known.outcome = 'granted'
+              AND known.revoked_at IS NULL
+              AND known.reward ->> 'type' = asked.reward ->> 'type'
+              AND coalesce(known.reward ->> 'points', known.reward ->> 'growth')::bigint > asked.value
+        ) AS mine
         WHERE told.key = mine.key
-          AND told.reward = mine.was
-          AND told.revoked_at IS NULL
         RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
             told.granted_at, mine.was
         """,

@@ -10,6 +10,7 @@ from growth.rewards.coupon import periodic, shopper
 from growth.rewards.coupon.periodic import GRACE, end_stale_templates, expire_coupons, tell_expiring
 from growth.rewards.coupon.template.model import ValidForDays, ValidOnDates
 from growth.vocabulary.clock import now
+from tests.queueing import queued
 from tests.rewards.coupon.conftest import Room, an_issue, closed, line, paid, placed
 from tests.shop import telling
 
@@ -224,3 +225,24 @@ async def test_the_coupon_of_an_erased_shoppers_order_lapses_as_well(room: Room)
         await shopper.erase(tx, "ann", "erased:1")
     assert await lapses(room) == 1
     assert ((await room.coupon(coupon)).state, (await room.coupon(coupon)).user_id) == ("issued", "erased:1")
+
+
+ROW = "SELECT FROM coupon.coupons WHERE coupon_id = $1 FOR NO KEY UPDATE"
+
+
+async def test_a_coupon_that_an_order_takes_while_it_is_voided_is_voided_when_it_comes_back(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    order = room.tells(placed("o1", line(coupon)))
+    _, (voided,) = await queued(room.database, ROW, [coupon.coupon_id], order, room.voids(coupon))
+    assert voided.outcome == "locked"
+    assert await room.told(closed("o1")) == "applied"
+    assert await room.states(coupon) == ["voided"]
+
+
+async def test_a_coupon_that_an_order_gives_back_while_it_is_voided_is_voided(room: Room) -> None:
+    coupon = await room.grants(await room.template())
+    assert await room.told(placed("o1", line(coupon))) == "applied"
+    closing = room.tells(closed("o1"))
+    _, (voided,) = await queued(room.database, ROW, [coupon.coupon_id], closing, room.voids(coupon))
+    assert voided.outcome == "voided"
+    assert await room.states(coupon) == ["voided"]

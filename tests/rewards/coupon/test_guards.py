@@ -253,7 +253,7 @@ async def test_without_the_state_a_used_coupon_expires_or_is_voided(room: Room) 
         await anyway(room, "state = 'issued'", expire, "state IS NOT NULL")
     assert (await anyway(room, "", void))[1] == []
     with pytest.raises(asyncpg.CheckViolationError):
-        await anyway(room, "AND coupon.state = 'issued'\n              AND before.state = 'issued'", void, "")
+        await anyway(room, "CASE state WHEN 'issued' THEN 'voided' ELSE state END", void, "'voided'")
 
 
 async def redeemable(room: Room) -> tuple[CouponTemplate, CodeBatch, bytes]:

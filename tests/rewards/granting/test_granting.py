@@ -23,6 +23,7 @@ from growth.vocabulary.rewards import (
     MakeUpCardReward,
     PointsReward,
 )
+from tests.queueing import queued
 
 pytestmark = pytest.mark.anyio
 
@@ -285,6 +286,16 @@ async def test_part_of_a_grant_is_taken_back_once_and_then_the_rest(database: Da
         "SELECT data::jsonb AS data FROM plumbing.outbox WHERE type = 'granting.revoked' ORDER BY xid, position"
     )
     assert [row["data"]["reward"]["points"] for row in rows] == [20, 79, 1]
+
+
+@pytest.mark.parametrize(("first", "second", "left"), [(32, 20, 20), (20, 32, 20)])
+async def test_of_two_lowerings_of_one_grant_the_lower_counts(
+    database: Database, first: int, second: int, left: int
+) -> None:
+    await give(database, a_grant("a", 100))
+    lowerings = [lower(database, a=PointsReward(points=points)) for points in (first, second)]
+    await queued(database, "SELECT FROM granting.grants WHERE key = $1 FOR NO KEY UPDATE", ["a"], *lowerings)
+    assert await points(database) == left
 
 
 async def test_of_a_grant_lowered_by_many_at_once_no_more_is_taken_than_was_given(database: Database) -> None:
