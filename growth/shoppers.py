@@ -29,14 +29,14 @@ from growth.plumbing import audit, erasure, idempotency
 from growth.plumbing.audit import Act
 from growth.plumbing.discretion import discreet
 from growth.plumbing.erasure import Swept
-from growth.plumbing.http import PathForeignId
+from growth.plumbing.http import PathUserId
 from growth.plumbing.operators import act_of, requires
 from growth.plumbing.person import store as person
-from growth.plumbing.person.memory import PersonChanged
+from growth.plumbing.person.memory import ERASED, PersonChanged
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.plumbing.wire import plain
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UserId, new_alias, new_id
+from growth.vocabulary.ids import ShopperId, is_alias, new_alias, new_id
 from growth.vocabulary.refusals import Kind, Refusal
 from growth.vocabulary.text import LINE_PATTERN, Reason
 
@@ -109,7 +109,7 @@ class ShopperErased(Struct, frozen=True):
 class MergeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The id that stays, and why the two are one person; kept in the audit."""
 
-    into: UserId
+    into: ShopperId
     reason: Reason
 
 
@@ -166,6 +166,8 @@ class Shoppers:
         """
         if old_user_id == user_id:
             raise Refusal(SAME)
+        if is_alias(old_user_id):
+            raise Refusal(ERASED, "An alias stands for what was erased, which is nobody's any more.")
         told = [old_user_id, user_id]
         # The survivors' locks too; who they are is looked up once more under the locks.
         expected = await self._now(self._database, told)
@@ -212,7 +214,7 @@ async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = 
     guards=[requires(Role.VIEWER)],
 )
 async def get_shopper(
-    user_id: PathForeignId, operator: NamedDependency[Operator], shoppers: NamedDependency[Shoppers]
+    user_id: PathUserId, operator: NamedDependency[Operator], shoppers: NamedDependency[Shoppers]
 ) -> ShopperKnown:
     """Room by room, the newest of each; empty for a shopper nobody has heard of.
 
@@ -230,7 +232,7 @@ async def get_shopper(
     guards=[requires(Role.ADMIN)],
 )
 async def erase_shopper(
-    user_id: PathForeignId,
+    user_id: PathUserId,
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     shoppers: NamedDependency[Shoppers],
@@ -258,7 +260,7 @@ async def erase_shopper(
     guards=[requires(Role.ADMIN)],
 )
 async def merge_shopper(
-    user_id: PathForeignId,
+    user_id: PathUserId,
     data: JSONBody[MergeRequest],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],

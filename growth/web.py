@@ -261,7 +261,7 @@ def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:
     sale = growth.flash_sale
     limit = growth.limits.shopper.take
     bindings = ReferralFront(
-        Pages(routes, growth.database),
+        Pages(routes, growth.database, growth.operators),
         relations=growth.referral.relations,
         door=door,
         limit=limit,

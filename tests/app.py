@@ -87,7 +87,9 @@ class RunningApp:
         if role not in self._keys:
             name = f"{role.name.lower()}-{next(_numbers)}"
             async with self.growth.database.transaction() as tx:
-                self._keys[role] = await operators.add(tx, name, role, now())
+                key = await operators.add(tx, name, role, now())
+            # Now that it is committed: others may ask under it at once.
+            self._keys.setdefault(role, key)
         return {"authorization": f"Bearer {self._keys[role]}"}
 
     async def shopper(

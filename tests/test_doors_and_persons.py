@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
+import jwt
 import pytest
 
 from growth.demo import ROOMS
 from growth.plumbing.audit import Act
 from growth.plumbing.invariants import violations
+from growth.plumbing.person.memory import People
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import is_alias
-from tests.app import JSON, RunningApp, running_app
+from tests.app import ENVIRONMENT, JSON, RunningApp, running_app
 from tests.test_shoppers import event, listeners_catch_up
 
 pytestmark = pytest.mark.anyio
@@ -299,5 +302,131 @@ async def test_erasing_and_coming_back_is_no_second_welcome(app: RunningApp) -> 
     assert (told["outcome"], told["code"]) == ("applied", "")
     await listeners_catch_up(app)
     assert await app.growth.database.fetchval("SELECT count(*) FROM granting.grants WHERE user_id = 'twice'") == 0
-    again = await app.shopper("twice", "PUT", "/v1/referral/inviter", {"code": code})
+    # Signed in anew a moment later: tokens tell whole seconds.
+    token = app.growth.identity.sign("twice", now=now() + timedelta(seconds=2), lifetime_seconds=9_999)
+    headers = {"authorization": f"Bearer {token}"}
+    again = await app.client.put("/v1/referral/inviter", json={"code": code}, headers=headers)
     assert (again.status_code, again.json()["code"]) == (409, "referral.not_new")
+
+
+# --- words that are not the shop's ------------------------------------------------------------------------------------
+
+RESERVED = ["house/x", "house/", "house/shop", "house/referral"]
+LIKE_AN_ALIAS = "erased:" + "0" * 24
+
+
+@pytest.mark.parametrize("who", [*RESERVED, LIKE_AN_ALIAS])
+async def test_nobody_is_called_like_the_house_or_like_an_alias(app: RunningApp, who: str) -> None:
+    at = rfc3339(now())
+    spent = event("points.spent", "1", {"spend_id": "s", "user_id": who, "points": 1_000_000})
+    registered = event("shopper.registered", "1", {"user_id": who, "registered_at": at})
+    did = event("product.viewed", "1", {"user_id": who, "sku": "tea"})
+    orders = [event("order.paid", "1", paid(who, "o1")), event("order.placed", "1", placed(who, "o1"))]
+    for told in await app.shop_tells(spent, registered, did, *orders):
+        assert told["outcome"] == "rejected", told
+        assert told["code"] in {"request.invalid", "event.bad_data"}
+        assert "user_id" in told["detail"]
+    token = jwt.encode(
+        {"sub": who, "iat": now(), "exp": now() + timedelta(hours=1)}, ENVIRONMENT["GROWTH_JWT_SECRET"], "HS256"
+    )
+    refused = await app.client.get("/v1/points", headers={"authorization": f"Bearer {token}"})
+    assert (refused.status_code, refused.json()["code"]) == (401, "auth.token_invalid")
+    body = {"into": who, "reason": "one person"}
+    refused = await app.operator("POST", "/admin/v1/shoppers/guest/merge", body, role=Role.ADMIN)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "into")
+
+
+@pytest.mark.parametrize("who", RESERVED)
+async def test_operators_give_the_house_nothing(app: RunningApp, who: str) -> None:
+    status, refused = await gift(app, quote(who, safe=""), "k")
+    assert (status, refused["errors"][0]["field"]) == (400, "user_id")
+
+
+@pytest.mark.parametrize(
+    "who", ["house", "House/x", "a house/x", "erased:", "erased:" + "0" * 23, "erased:" + "g" * 24]
+)
+async def test_names_that_only_resemble_them_are_anybodys(app: RunningApp, who: str) -> None:
+    status, made = await gift(app, quote(who, safe=""), "k")
+    assert (status, made["user_id"]) == (201, who)
+    assert await points(app, who) == 100
+    spent = event("points.spent", "1", {"spend_id": "s", "user_id": who, "points": 1_000_000})
+    (told,) = await app.shop_tells(spent)
+    assert (told["outcome"], told["code"]) == ("rejected", "points.insufficient")
+
+
+async def test_what_was_erased_is_made_nobodys(app: RunningApp) -> None:
+    assert (await gift(app, "gone", "k"))[0] == 201
+    alias = (await erase(app, "gone"))["alias"]
+    body = {"into": "thief", "reason": "one person"}
+    refused = await app.operator("POST", f"/admin/v1/shoppers/{alias}/merge", body, role=Role.ADMIN)
+    assert (refused.status_code, refused.json()["code"]) == (404, "shopper.erased")
+    assert await points(app, "thief") == 0
+
+
+async def test_a_token_of_before_an_erasure_is_refused_whoever_the_id_is_by_now(app: RunningApp) -> None:
+    before = {
+        name: app.growth.identity.sign(name, now=now() - timedelta(minutes=9), lifetime_seconds=9_999) for name in "ab"
+    }
+
+    async def statuses() -> list[int]:
+        told = [await app.client.get("/v1/points", headers={"authorization": f"Bearer {before[one]}"}) for one in "ab"]
+        return [one.status_code for one in told]
+
+    assert await statuses() == [200, 200]
+    for one in "ab":
+        await erase(app, one)
+    assert await statuses() == [401, 401]
+    # A telephone number changes hands: one comes back as somebody new, one becomes another's.
+    (told,) = await app.shop_tells(event("order.paid", "1", paid("a", "o1", at=ago(-5))))
+    assert (told["outcome"], told["code"]) == ("applied", "")
+    assert (await gift(app, "a", "k"))[0] == 201
+    await merge(app, "b", "bob")
+    assert await statuses() == [401, 401]
+    for one in "ab":
+        after = app.growth.identity.sign(one, now=now() + timedelta(seconds=9), lifetime_seconds=9_999)
+        answer = await app.client.get("/v1/points", headers={"authorization": f"Bearer {after}"})
+        assert answer.status_code == 200
+
+
+async def test_lists_find_a_former_id_however_it_is_spelt_and_whatever_the_parameter(app: RunningApp) -> None:
+    composed, decomposed = "\u00e9lan", "e\u0301lan"
+    assert (await gift(app, quote(composed), "k"))[0] == 201
+    await merge(app, quote(composed), "user")
+    for spelt in (composed, decomposed):
+        told = await app.operator("GET", f"/admin/v1/grants?user_id={quote(spelt)}")
+        assert len(told.json()["items"]) == 1
+    code = (await app.shopper("user", "GET", "/v1/referral")).json()["code"]
+    assert (await app.shopper("friend", "PUT", "/v1/referral/inviter", {"code": code})).status_code == 200
+    await listeners_catch_up(app)
+    asked = []
+    for who in ("user", composed, decomposed):
+        for name in ("inviter", "inviter_id"):
+            answer = await app.operator("GET", f"/admin/v1/retention?{name}={quote(who)}")
+            assert answer.status_code == 200, answer.text
+            asked.append(answer.json()["cohorts"])
+    assert "1" in str(asked[0]), asked
+    assert all(one == asked[0] for one in asked)
+
+
+async def test_who_has_shown_no_key_makes_nobody_look_an_id_up(
+    app: RunningApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await merge(app, "guest", "user")
+    await app.growth.database.people.refresh(app.growth.database)
+    looked: list[Any] = []
+    standings = People.standings
+
+    async def counted(people: People, reads: Any, user_ids: Any) -> Any:
+        looked.append(user_ids)
+        return await standings(people, reads, user_ids)
+
+    monkeypatch.setattr(People, "standings", counted)
+    urls = ["/admin/v1/grants?user_id=guest", "/admin/v1/shoppers/guest/ledger/points"]
+    urls.append("/admin/v1/claims?" + "&".join(["user_id=guest"] * 200))
+    for url in urls:
+        for headers in ({}, {"authorization": "Bearer gop_" + "x" * 43}, app.shopper_headers("user")):
+            assert (await app.client.get(url, headers=headers)).status_code == 401
+    assert looked == []
+    for url in urls:
+        await app.operator("GET", url)
+    assert len(looked) == len(urls), "one look for an id, however often it is named"

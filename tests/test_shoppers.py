@@ -1,9 +1,11 @@
 """One shopper over all rooms: known, erased without a trace, and two ids made one."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -172,6 +174,21 @@ async def test_an_erased_shopper_is_in_no_column_of_no_table(app: RunningApp) ->
     rooms = await rooms_of(app, WHO)
     assert rooms["shop"] == {"registered_at": None, "source": None, "device_id": None, "address": None, "orders": []}
     assert (await rooms_of(app, alias))["ledger"]["accounts"][0]["posted"] >= 50
+
+
+@pytest.mark.parametrize("who", ['zoe"the"tea', "zoe\\tea", "zoe/\u8336", 'zoe",{"x":"'])
+async def test_an_erased_shopper_is_found_however_json_spells_the_id(app: RunningApp, who: str) -> None:
+    (sale, *_) = (await app.shopper(who, "GET", "/v1/flash-sales?state=open")).json()["items"]
+    claim = await app.shopper(who, "POST", f"/v1/flash-sales/{sale['sale_id']}/claims", {"units": 1})
+    assert claim.status_code == 201, claim.text
+    await app.shopper(who, "DELETE", f"/v1/claims/{claim.json()['claim_id']}")
+    await listeners_catch_up(app)
+    spelt = json.dumps(who, ensure_ascii=False)[1:-1]
+    assert len(await places(app, spelt)) > 0
+    gone = await app.operator("DELETE", f"/admin/v1/shoppers/{quote(who, safe='')}?reason=asked", role=Role.ADMIN)
+    assert gone.status_code == 200, gone.text
+    await sweep(app)
+    assert await places(app, spelt) == await places(app, who) == []
 
 
 async def test_erasing_waits_until_nothing_is_under_way(app: RunningApp) -> None:

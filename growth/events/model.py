@@ -18,7 +18,7 @@ from growth.plumbing.wire import FieldError, Instant, composed_json, decode_json
 from growth.vocabulary.activities import ActivityTold
 from growth.vocabulary.clock import AHEAD, MAX_AHEAD
 from growth.vocabulary.events import Event
-from growth.vocabulary.ids import ClientId, UserId
+from growth.vocabulary.ids import ClientId, ShopperId
 from growth.vocabulary.refusals import Refusal
 
 MAX_EVENTS = 100
@@ -158,7 +158,7 @@ class _Skeleton(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _ShopData(Struct, frozen=True):
-    user_id: UserId
+    user_id: ShopperId
 
 
 _data = msgspec.json.Decoder(dict[str, Scalar])

@@ -47,7 +47,8 @@ class Swept(Struct, frozen=True):
         """What holds of a row that may name the person `$1`: by an index, or a first look at the text."""
         if self.is_indexed:
             return "plumbing.people_named(before, after) @> ARRAY[$1::text]"
-        return f"strpos({self.document}::text, '\"' || $1::text || '\"') > 0"
+        # As JSON spells it: an id may have a quote of its own.
+        return f"strpos({self.document}::text, to_json($1::text)::text) > 0"
 
 
 PLUMBING = (

@@ -30,7 +30,7 @@ from growth.plumbing.wire import (
     mended,
 )
 from growth.vocabulary.clock import rfc3339
-from growth.vocabulary.ids import FOREIGN_ID, FOREIGN_ID_PATTERN, MAX_FOREIGN_ID_CHARS, UUID_PATTERN
+from growth.vocabulary.ids import MAX_FOREIGN_ID_CHARS, USER_ID, USER_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
@@ -161,13 +161,11 @@ _END = r"(?!\n)"
 
 PathUuid = Annotated[str, PathParameter(pattern=UUID_PATTERN + _END, description="An id made by this service.")]
 """`sale_id: PathUuid`, in place of `FromPath[SaleId]`."""
-PathForeignId = Annotated[
+PathUserId = Annotated[
     str,
-    PathParameter(
-        min_length=1, max_length=MAX_FOREIGN_ID_CHARS, pattern=FOREIGN_ID_PATTERN + _END, description=FOREIGN_ID
-    ),
+    PathParameter(min_length=1, max_length=MAX_FOREIGN_ID_CHARS, pattern=USER_ID_PATTERN + _END, description=USER_ID),
 ]
-"""`user_id: PathForeignId`, in place of `FromPath[UserId]`."""
+"""`user_id: PathUserId`, in place of `FromPath[UserId]`."""
 
 
 # --- headers --------------------------------------------------------------------------------------------------------

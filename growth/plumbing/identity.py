@@ -26,16 +26,16 @@ from litestar import Request
 from litestar.types import Scope
 from msgspec import Struct
 
-from growth.plumbing.person.memory import People
+from growth.plumbing.person.memory import People, Standing
 from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database
 from growth.vocabulary.actors import Shopper
-from growth.vocabulary.ids import foreign_id
+from growth.vocabulary.ids import shopper_id
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
 log = structlog.get_logger("identity")
 
-MAX_TOKEN_BYTES = 2048
+MAX_TOKEN_BYTES = 4096
 MAX_TOKENS_REMEMBERED = 32_768
 """About 20 MB with tokens of 220 bytes. Verifying one anew costs a few microseconds."""
 MAX_HEADERS_REMEMBERED = 256
@@ -168,7 +168,7 @@ class Identity:
     def sign(self, user_id: str, *, now: datetime, lifetime_seconds: int) -> str:
         """Return a token for development and tests. Only with a shared secret: private keys are not ours."""
         assert self._keys is None
-        assert foreign_id(user_id), user_id
+        assert shopper_id(user_id), user_id
         issued_at = int(now.timestamp())
         claims: dict[str, object] = {"sub": user_id, "iat": issued_at, "exp": issued_at + lifetime_seconds}
         if self._issuer:
@@ -248,7 +248,7 @@ class Identity:
             claims.nbf > now + MAX_EARLY_SECONDS
             or (self._issuer is not None and claims.iss != self._issuer)
             or (self._audience is not None and self._audience not in audiences)
-            or (user_id := foreign_id(claims.sub)) is None
+            or (user_id := shopper_id(claims.sub)) is None
         ):
             raise Refusal(TOKEN_INVALID)
         return msgspec.structs.replace(claims, sub=user_id)
@@ -257,15 +257,18 @@ class Identity:
 async def _now(database: Database, shopper: Shopper, issued_at: object, now: float) -> Shopper:
     """Return who the shopper of a token is now. Raises `Refusal` 401 where the token is older than an erasure."""
     people: People = database.people
-    standing = await people.closed(database, shopper.user_id)
-    key = people.key_of(shopper.user_id)
-    if standing is None:
-        return Shopper(shopper.user_id, shopper.expires_at, key=key)
+    has_changed = await people.ever_changed(database, shopper.user_id)
+    known = await people.standings(database, [shopper.user_id]) if has_changed else {}
+    standing, key = known.get(shopper.user_id, Standing()), people.key_of(shopper.user_id)
+    # Before anything else: whoever has the id by now, it is not who was signed in before the erasure.
+    if standing.erased_at is not None and (
+        not isinstance(issued_at, int | float) or issued_at <= standing.erased_at.timestamp()
+    ):
+        raise Refusal(SHOPPER_ERASED)
     if standing.survivor is not None:
         return Shopper(standing.survivor, shopper.expires_at, shopper.user_id, key)
-    assert standing.erased_at is not None
-    if not isinstance(issued_at, int | float) or issued_at <= standing.erased_at.timestamp():
-        raise Refusal(SHOPPER_ERASED)
+    if standing.erased_at is None or standing.back_at is not None:
+        return Shopper(shopper.user_id, shopper.expires_at, key=key)
     # The shop signed the shopper in again, after the erasure.
     async with database.transaction(people=[shopper.user_id], alone=True) as tx:
         await note_return(tx, shopper.user_id, datetime.fromtimestamp(now, UTC))

@@ -38,6 +38,8 @@ PAUSE_SECONDS = 1.0
 MAX_REFUSED_REMEMBERED = 65_536
 MAX_COUNTED_HERE = 65_536
 """Callers that one process counts by itself while Redis is away."""
+ROUNDING = 1e-6
+"""Of the time from one request to the next: less of it is what rounding makes."""
 MAX_SHARES = 100_000
 """Callers that a `Share` remembers, twice at most what it keeps. About 20 MB, where the text is no one else's."""
 FEW_SHARES = 1_024
@@ -99,7 +101,7 @@ class Share:
         self.burst = burst
         self._gap = 1 / per_second if per_second else 0.0
         # A request may come as soon as no more than this is owed.
-        self._span = self._gap * burst * (1 + 1e-9)
+        self._span = self._gap * (burst + ROUNDING)
         # key -> when its share is whole, on this process' clock
         self._whole_at: dict[str, float] = {}
         self._sweep_at = FEW_SHARES
@@ -210,17 +212,19 @@ class Limiter:
             return self._open
         gap = 1 / self.per_second
         due = max(now, self._due.pop(key, now))
-        wait = due + units * gap - now - self.burst * gap
-        if wait <= 0:
+        wait = due - now + (units - self.burst) * gap
+        # Clocks count with so many digits: what rounding makes of nothing is no wait.
+        is_allowed = wait <= gap * ROUNDING
+        if is_allowed:
             due += units * gap
         # The latest stands last, so that whoever is dropped has not come for longest.
         self._due[key] = due
         if len(self._due) > MAX_COUNTED_HERE:
             del self._due[next(iter(self._due))]
-        if wait > 0:
+        if not is_allowed:
             self._count_refused.inc()
             return Verdict(allowed=False, remaining=0, retry_after_seconds=wait, whole_after_seconds=due - now)
-        return Verdict(allowed=True, remaining=math.floor(-wait / gap), whole_after_seconds=due - now)
+        return Verdict(allowed=True, remaining=math.floor(ROUNDING - wait / gap), whole_after_seconds=due - now)
 
     async def take(self, key: str, units: int = 1) -> Verdict:
         """Take `units` requests from the share of `key`. Raises `TooManyRequests` (429) when it has not so many."""

@@ -115,6 +115,15 @@ class Operators:
             "operators", self._read, max_batch=MAX_LOOKUPS_IN_ONE_READ, max_queue=MAX_LOOKUPS_WAITING
         )
 
+    async def of(self, sent: Sequence[str]) -> Operator:
+        """Return whose the key in the Authorization headers `sent` is. Raises what `authenticate` does."""
+        if len(sent) > 1:
+            raise Refusal(KEY_INVALID, "One Authorization header only.")
+        scheme, _, key = "".join(sent).partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise Refusal(KEY_MISSING)
+        return await self.authenticate(key.strip())
+
     async def authenticate(self, key: str) -> Operator:
         """Return whose `key` it is. Raises `Refusal` (401) if it is nobody's, `Unavailable` if that cannot be told."""
         if len(key) != KEY_LENGTH or not key.startswith(KEY_PREFIX) or not key.isascii():
@@ -154,14 +163,8 @@ def requires(role: Role) -> Guard:
     """
 
     async def guard(connection: ASGIConnection, _handler: BaseRouteHandler) -> None:  # type: ignore[type-arg]
-        sent = connection.headers.getall("authorization", [])
-        if len(sent) > 1:
-            raise Refusal(KEY_INVALID, "One Authorization header only.")
-        scheme, _, key = "".join(sent).partition(" ")
-        if scheme.lower() != "bearer" or not key:
-            raise Refusal(KEY_MISSING)
         operators: Operators = connection.app.state.operators
-        operator = await operators.authenticate(key.strip())
+        operator = await operators.of(connection.headers.getall("authorization", []))
         if operator.role < role:
             raise Refusal(ROLE_TOO_LOW, needed=role.name.lower(), role=operator.role.name.lower())
         connection.scope["state"]["operator"] = operator

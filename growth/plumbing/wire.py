@@ -9,7 +9,6 @@ Out: times are RFC 3339, UTC, milliseconds.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -20,7 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from growth.vocabulary.clock import rfc3339
-from growth.vocabulary.ids import composed
+from growth.vocabulary.ids import composed, is_composed
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
@@ -171,7 +170,7 @@ def composed_json(raw: bytes) -> bytes:
         if raw.isascii():
             return raw
         try:
-            if unicodedata.is_normalized("NFC", raw.decode()):
+            if is_composed(raw.decode()):
                 return raw
         except UnicodeDecodeError:
             return raw

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
 from growth.vocabulary import clock
-from growth.vocabulary.ids import UUID_PATTERN, ForeignId
+from growth.vocabulary.ids import UUID_PATTERN, ForeignId, ShopperId
 from growth.vocabulary.money import Fen
 from growth.vocabulary.names import note
 
@@ -99,7 +99,7 @@ class PlacedData(_Told, frozen=True, kw_only=True):
     """An order that is still to be paid."""
 
     order_id: ForeignId
-    user_id: ForeignId
+    user_id: ShopperId
     placed_at: Moment
     lines: Annotated[tuple[LineTold, ...], Meta(min_length=1, max_length=MAX_LINES)]
 
@@ -108,7 +108,7 @@ class PaidData(_Told, frozen=True, kw_only=True):
     """An order that is paid."""
 
     order_id: ForeignId
-    user_id: ForeignId
+    user_id: ShopperId
     paid_at: Moment
     paid_fen: Fen
     """What the shopper paid in all, in money: with freight, after every deduction. Not the sum of the lines.
@@ -137,7 +137,7 @@ class OrderData(_Told, frozen=True, kw_only=True):
 class RegisteredData(_Told, frozen=True, kw_only=True):
     """A shopper, as the shop knows them."""
 
-    user_id: ForeignId
+    user_id: ShopperId
     registered_at: Moment
     source: Note | None = None
     """Where the shopper came from, in the shop's own words."""
@@ -159,7 +159,7 @@ class SpentData(_Told, frozen=True, kw_only=True):
     """Points that a shopper pays with. The shop asks before it takes the order: there may be too few."""
 
     spend_id: ForeignId
-    user_id: ForeignId
+    user_id: ShopperId
     points: Points
 
 

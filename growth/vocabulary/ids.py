@@ -25,6 +25,14 @@ FOREIGN_ID = (
     f"An id of the shop's own: 1 to {MAX_FOREIGN_ID_CHARS} characters of any script, without blanks at its ends, "
     "control characters or bidirectional controls. Kept in NFC. Percent-encoded in a path, its slashes too."
 )
+HOUSE = "house/"
+"""How the ledger's own accounts begin, which have no bottom: no shopper is called so."""
+ALIAS_BYTES = 12
+"""Enough that no two erased shoppers ever share one."""
+_ALIAS_PATTERN = rf"erased:[0-9a-f]{{{2 * ALIAS_BYTES}}}"
+USER_ID_PATTERN = rf"^(?!{HOUSE}){FOREIGN_ID_PATTERN[1:]}"
+SHOPPER_ID_PATTERN = rf"^(?!{_ALIAS_PATTERN}$){USER_ID_PATTERN[1:]}"
+USER_ID = f"{FOREIGN_ID} None that begins with `{HOUSE}`."
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_.:@|-]{1,64}$(?!\n)"
 
 type_of_our_id = Meta(pattern=UUID_PATTERN, description="An id made by this service: a lower-case UUID.")
@@ -36,6 +44,14 @@ type_of_foreign_id = Meta(
 )
 type_of_client_id = Meta(
     pattern=CLIENT_ID_PATTERN, description="An id that a client made: 1 to 64 of A-Z a-z 0-9 _ . : @ | -"
+)
+
+type_of_user_id = Meta(pattern=USER_ID_PATTERN, min_length=1, max_length=MAX_FOREIGN_ID_CHARS, description=USER_ID)
+type_of_shopper_id = Meta(
+    pattern=SHOPPER_ID_PATTERN,
+    min_length=1,
+    max_length=MAX_FOREIGN_ID_CHARS,
+    description=f"{USER_ID} Nor one that looks like the alias of an erased shopper: `erased:` and 24 hex digits.",
 )
 
 Uuid = Annotated[str, type_of_our_id]
@@ -50,18 +66,38 @@ GroupBuyId = Uuid
 TeamId = Uuid
 SeatId = Uuid
 EventId = Uuid
-UserId = ForeignId
+UserId = Annotated[str, type_of_user_id]
+"""Of a shopper, or the alias of one who was erased."""
+ShopperId = Annotated[str, type_of_shopper_id]
+"""What others may call a shopper: at every door through which an id comes in."""
 OrderId = ForeignId
 LineId = ForeignId
 Sku = ForeignId
 
 
 _foreign_id = re.compile(FOREIGN_ID_PATTERN)
+_shopper_id = re.compile(SHOPPER_ID_PATTERN)
+_alias = re.compile(_ALIAS_PATTERN)
+
+
+_MAX_MARKS_IN_A_ROW = 30
+"""Of what combines with the character before it (UAX #15, stream-safe text): no script writes more."""
+_FIRST_MARK, _LAST_MARK = 0x300, 0x1EFFF
+_marks = "".join(char for char in map(chr, range(_FIRST_MARK, _LAST_MARK + 1)) if unicodedata.combining(char))
+_too_many_marks = re.compile(f"[{_marks}]{{{_MAX_MARKS_IN_A_ROW + 1}}}")
 
 
 def composed(text: str) -> str:
-    """Return a text in Unicode's composed form (NFC), in which an e with an accent is one character."""
-    return unicodedata.normalize("NFC", text)
+    """Return a text in Unicode's composed form (NFC), in which an e with an accent is one character.
+
+    One with marks upon marks is returned as it is: to sort them costs the square of how many there are.
+    """
+    return text if text.isascii() or _too_many_marks.search(text) else unicodedata.normalize("NFC", text)
+
+
+def is_composed(text: str) -> bool:
+    """Say whether `composed` would return the text as it is."""
+    return bool(_too_many_marks.search(text)) or unicodedata.is_normalized("NFC", text)
 
 
 def foreign_id(text: str) -> str | None:
@@ -70,9 +106,10 @@ def foreign_id(text: str) -> str | None:
     return text if _foreign_id.fullmatch(text) else None
 
 
-ALIAS_BYTES = 12
-"""Enough that no two erased shoppers, and no shopper of the shop, ever share one."""
-_ALIAS = re.compile(rf"erased:[0-9a-f]{{{2 * ALIAS_BYTES}}}")
+def shopper_id(text: str) -> str | None:
+    """Return a shopper's id as it is kept; None if no shopper may be called so."""
+    text = composed(text)
+    return text if _shopper_id.fullmatch(text) else None
 
 
 def new_alias() -> str:
@@ -82,7 +119,7 @@ def new_alias() -> str:
 
 def is_alias(user_id: str | None) -> bool:
     """Say whether an id stands for an erased shopper."""
-    return user_id is not None and _ALIAS.fullmatch(user_id) is not None
+    return user_id is not None and _alias.fullmatch(user_id) is not None
 
 
 def new_id(now: datetime) -> str:

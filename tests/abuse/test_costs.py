@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -221,4 +222,33 @@ async def test_no_field_of_a_body_makes_its_call_dear(house: Attacked) -> None:
                     dear.append((call.name, way, value, round(least, 3), round(usual, 3)))
     assert asked >= 300
     assert done >= 8, "the bodies are right, so their numbers are looked at"
+    assert dear == []
+
+
+MARKS = "a" + "\u0315" * 15_000 + "\u0300" * 15_000
+"""Which Unicode wants sorted: 15,000 above 15,000 below, and the other way round."""
+
+
+async def test_a_text_of_marks_upon_marks_costs_no_more_than_another(house: Attacked) -> None:
+    dear = []
+
+    def events(text: str) -> Any:
+        told = {"id": "x", "type": "product.viewed", "at": rfc3339(now()), "data": {"sku": text}}
+        return {"events": [told]}
+
+    def lines(text: str) -> Any:
+        return {"lines": [{"line_id": text, "sku": "a", "units": 1, "amount_fen": 3}]}
+
+    for path, body in (("/v1/events", events), ("/v1/coupons/quote", lines)):
+        (call,) = [one for one in house.calls if one.path == path and one.method == "POST"]
+        usual, _ = await cost(house, call, path, body("\u00e9" * 30_000))
+        least, _ = await cost(house, call, path, body(MARKS))
+        if not cheap(least, usual):
+            dear.append((path, round(least, 3), round(usual, 3)))
+    (call,) = [one for one in house.calls if one.path == "/admin/v1/grants" and one.method == "GET"]
+    for url in ("/admin/v1/shoppers/{}/ledger/points", "/nothing?x={}", "/admin/v1/grants?user_id={}"):
+        usual, _ = await cost(house, call, url.format(quote("\u00e9" * 10_000)))
+        least, _ = await cost(house, call, url.format(quote(MARKS[::3])))
+        if not cheap(least, usual):
+            dear.append((url, round(least, 3), round(usual, 3)))
     assert dear == []

@@ -24,7 +24,7 @@ from growth.plumbing.http import (
     JsonResponse,
     Limit,
     Page,
-    PathForeignId,
+    PathUserId,
     PathUuid,
     StrictRequest,
     address_group,
@@ -95,7 +95,7 @@ async def unguarded(sale_id: FromPath[SaleId]) -> str:
 
 
 @get("/users/{user_id:str}")
-async def user(user_id: PathForeignId) -> str:
+async def user(user_id: PathUserId) -> str:
     return user_id
 
 

@@ -570,3 +570,8 @@ async def test_a_remembered_token_costs_a_look_up_and_a_new_one_tens_of_microsec
     # Wide of what was measured (23 and 0.15): this guards against a change of kind, not of machine.
     assert best_miss / rounds < 150e-6
     assert best_hit / rounds < 3e-6
+
+
+@pytest.mark.parametrize("user_id", ["\u8336" * 128, "\U0001f600" * 128], ids=["Han", "beyond the first plane"])
+def test_the_longest_id_has_a_token_however_json_spells_it(user_id: str) -> None:
+    assert len(_token(sub=user_id)) <= identity.MAX_TOKEN_BYTES

@@ -272,6 +272,21 @@ async def test_without_redis_guesses_are_counted_by_the_process_itself() -> None
         await limiter.take("u-1")
 
 
+@pytest.mark.parametrize("uptime", [0.1, 1 / 3, 12_345.678_9, 1e6 + 0.1, 4e7 + 1 / 3])
+@pytest.mark.parametrize("units", [1, 2, 5, 10])
+async def test_a_whole_share_can_be_taken_whatever_the_clock_says(
+    monkeypatch: pytest.MonkeyPatch, uptime: float, units: int
+) -> None:
+    limiter = _nowhere(guards_secrets=True)
+    await limiter.ask("who finds that redis is away")
+    monkeypatch.setattr("growth.plumbing.limits.time.monotonic", lambda: uptime)
+    limiter._skip_until = uptime + 1
+    for number in range(10 // units):
+        verdict = await limiter.ask("u-1", units)
+        assert (verdict.allowed, verdict.remaining) == (True, 10 - units * (number + 1))
+    assert not (await limiter.ask("u-1")).allowed
+
+
 async def test_without_a_count_of_its_own_a_process_lets_every_guess_pass() -> None:
     limiter = _nowhere(guards_secrets=False)
     assert all([(await limiter.ask("u-1")).allowed for _ in range(300)])

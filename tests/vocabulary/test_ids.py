@@ -1,9 +1,13 @@
 """Identifiers: one for each name, ordered by time."""
 
 import re
+import sys
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
-from growth.vocabulary.ids import UUID_PATTERN, child_id, derived_id, new_id, new_ids
+import pytest
+
+from growth.vocabulary.ids import UUID_PATTERN, child_id, composed, derived_id, is_composed, new_id, new_ids
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -32,3 +36,20 @@ def test_later_ids_sort_behind_and_children_lie_with_their_parent() -> None:
     assert earlier < later
     assert child_id(earlier) < later
     assert derived_id(earlier, "alice") < later
+
+
+@pytest.mark.parametrize("marks", [1, 30, 31, 5_000])
+def test_marks_are_put_in_order_as_long_as_any_script_writes_them(marks: int) -> None:
+    text = "a" + "\u0315" * (marks // 2) + "\u0300" * (marks - marks // 2)
+    if marks <= 30:
+        assert composed(text) == unicodedata.normalize("NFC", text)
+        assert is_composed(text) == unicodedata.is_normalized("NFC", text)
+    else:
+        assert composed(text) == text
+        assert is_composed(text)
+
+
+def test_every_character_that_combines_counts() -> None:
+    for char in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.combining(char):
+            assert composed("e\u0301" + char * 31) == "e\u0301" + char * 31

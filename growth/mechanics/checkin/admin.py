@@ -28,7 +28,7 @@ from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UserId, Uuid
+from growth.vocabulary.ids import ShopperId, Uuid
 
 StateFilter = Annotated[
     Literal["draft", "published", "paused", "ended"] | None,
@@ -39,7 +39,7 @@ StateFilter = Annotated[
 class CheckinDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose check-in to try, and when."""
 
-    user_id: UserId
+    user_id: ShopperId
     now: Instant | None = None
     """The moment to try; now, if left out."""
     every_day: bool = False

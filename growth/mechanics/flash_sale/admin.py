@@ -27,7 +27,7 @@ from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UUID_PATTERN, UserId, Uuid
+from growth.vocabulary.ids import UUID_PATTERN, ShopperId, Uuid
 
 MAX_INVITED_AT_ONCE = 1_000
 
@@ -41,7 +41,7 @@ SeriesFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, descri
 class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose claim to try, and when."""
 
-    user_id: UserId
+    user_id: ShopperId
     units: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
     now: Instant | None = None
     """The moment to try; now, if left out."""
@@ -50,7 +50,7 @@ class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class Invitation(Struct, frozen=True, forbid_unknown_fields=True):
     """Shoppers to add to the allow-list."""
 
-    user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=MAX_INVITED_AT_ONCE)]
+    user_ids: Annotated[list[ShopperId], Meta(min_length=1, max_length=MAX_INVITED_AT_ONCE)]
 
 
 class Invited(Struct, frozen=True):

@@ -27,7 +27,7 @@ from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import TeamId, UserId, Uuid
+from growth.vocabulary.ids import ShopperId, TeamId, Uuid
 
 StateFilter = Annotated[
     Literal["draft", "published", "paused", "ended"] | None,
@@ -38,7 +38,7 @@ StateFilter = Annotated[
 class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose seat to try, in which team, and when."""
 
-    user_id: UserId
+    user_id: ShopperId
     team_id: TeamId | None = None
     """The team to join; a new one, if left out."""
     now: Instant | None = None

@@ -27,7 +27,7 @@ from growth.plumbing.operators import act_of, requires
 from growth.plumbing.wire import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import ForeignId, Uuid
+from growth.vocabulary.ids import ShopperId, Uuid
 from growth.vocabulary.names import MAX_TYPED_CHARACTERS
 
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only programs in this state.")]
@@ -39,7 +39,7 @@ AcceptWarnings = Annotated[
 class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Who would send which code, and when."""
 
-    user_id: ForeignId
+    user_id: ShopperId
     code: Annotated[str, Meta(min_length=1, max_length=MAX_TYPED_CHARACTERS)]
     now: Instant | None = None
     """The moment to try; now, if left out."""

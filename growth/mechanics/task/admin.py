@@ -32,7 +32,7 @@ from growth.plumbing.wire import Instant
 from growth.rewards.compliance import RULES, Rule
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UserId, Uuid
+from growth.vocabulary.ids import ShopperId, Uuid
 
 MAX_DATA_FIELDS = 50
 
@@ -48,7 +48,7 @@ AcceptWarnings = Annotated[
 class TaskDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """What a shopper would do, and when it would be told."""
 
-    user_id: UserId
+    user_id: ShopperId
     data: Annotated[dict[str, Any], Meta(max_length=MAX_DATA_FIELDS)] = {}
     """The event's data."""
     event_type: Annotated[str, Meta(max_length=64)] | None = None

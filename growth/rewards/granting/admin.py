@@ -15,7 +15,7 @@ from growth.plumbing.http import (
     JsonResponse,
     Limit,
     Page,
-    PathForeignId,
+    PathUserId,
     PathUuid,
     idempotency_key,
 )
@@ -52,7 +52,7 @@ class RevokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     guards=[requires(Role.ADMIN)],
 )
 async def create_grant(
-    user_id: PathForeignId,
+    user_id: PathUserId,
     data: JSONBody[GrantRequest],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],

@@ -30,10 +30,10 @@ from growth.rewards.granting.model import (
 )
 from growth.rewards.granting.store import Charge, Returned, Taken
 from growth.rewards.ledger import service as ledger
-from growth.rewards.ledger.model import HOUSE, Currency, Transfer
+from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.actors import Role
 from growth.vocabulary.events.granting import GrantingGranted, GrantingRevoked
-from growth.vocabulary.ids import derived_id, new_id, new_ids
+from growth.vocabulary.ids import HOUSE, derived_id, new_id, new_ids
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import (
     CommissionReward,

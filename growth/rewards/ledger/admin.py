@@ -4,7 +4,7 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathForeignId, decode_cursor, page_of
+from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUserId, decode_cursor, page_of
 from growth.plumbing.operators import requires
 from growth.rewards.ledger.model import Currency, Entry, Liabilities
 from growth.rewards.ledger.service import Ledger
@@ -25,7 +25,7 @@ async def get_liabilities(ledger: NamedDependency[Ledger]) -> Liabilities:
     guards=[requires(Role.VIEWER)],
 )
 async def list_shopper_entries(
-    user_id: PathForeignId,
+    user_id: PathUserId,
     currency: FromPath[Currency],
     ledger: NamedDependency[Ledger],
     cursor: Cursor = None,

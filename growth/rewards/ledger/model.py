@@ -5,11 +5,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from growth.vocabulary.ids import HOUSE
 from growth.vocabulary.refusals import Kind
 
-HOUSE = "house/"
-"""How the house's own accounts begin. No shopper's id has a slash."""
-EXPIRED = "house/expired"
+EXPIRED = HOUSE + "expired"
 """Where points go that nobody spent in time."""
 
 INSUFFICIENT = Kind("ledger.insufficient", "There is not enough to take this from.")

@@ -10,7 +10,6 @@ from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.ledger import store
 from growth.rewards.ledger.lot import store as lots
 from growth.rewards.ledger.model import (
-    HOUSE,
     INSUFFICIENT,
     Balance,
     Currency,
@@ -20,7 +19,7 @@ from growth.rewards.ledger.model import (
     Resolution,
     Transfer,
 )
-from growth.vocabulary.ids import derived_id
+from growth.vocabulary.ids import HOUSE, derived_id
 from growth.vocabulary.refusals import Refusal
 
 log = structlog.get_logger("ledger")

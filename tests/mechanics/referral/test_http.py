@@ -384,11 +384,13 @@ async def test_relations_are_listed_ended_and_made_by_operators(app: RunningApp)
     assert (await app.operator("POST", where, {"reason": "fraud"})).json()["end_reason"] == "fraud"
     assert (await app.operator("POST", where, {"reason": "fraud"})).json()["code"] == "referral.relation_over"
     wish = {"invitee_id": "cat", "inviter_id": "dan", "reason": "mistake"}
-    made = await app.operator("POST", RELATIONS, wish, idempotency_key="k")
-    again = await app.operator("POST", RELATIONS, wish, idempotency_key="k")
+    refused = await app.operator("POST", RELATIONS, wish, idempotency_key="k")
+    assert (refused.status_code, refused.json()["code"]) == (403, "auth.role_too_low"), "it says who earns money"
+    made = await app.operator("POST", RELATIONS, wish, role=Role.ADMIN, idempotency_key="k")
+    again = await app.operator("POST", RELATIONS, wish, role=Role.ADMIN, idempotency_key="k")
     assert (made.status_code, again.json()) == (201, made.json())
     assert again.headers["idempotent-replayed"] == "true"
-    assert (await app.operator("POST", RELATIONS, wish)).status_code == 409
+    assert (await app.operator("POST", RELATIONS, wish, role=Role.ADMIN)).status_code == 409
 
 
 async def test_numbers_and_dry_runs_of_a_program(app: RunningApp) -> None:

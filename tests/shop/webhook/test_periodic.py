@@ -39,7 +39,9 @@ async def test_days_are_made_ahead_and_old_ones_dropped_with_all_that_is_in_them
         assert await keeper.prune(turn(room)) == 1
         assert [one.state for one in await room.log(endpoint.endpoint_id)] == ["pending"]
         later = today + timedelta(days=KEPT_DAYS + 1)
-        assert await keeper.prune(turn(room, later)) == 1
+        # Whoever made the database may have done it before midnight.
+        over = [day for day in await partitions.days(room.database, TABLE) if day <= today.astimezone(UTC).date()]
+        assert await keeper.prune(turn(room, later)) == len(over)
         assert await room.log(endpoint.endpoint_id) == []
         # What comes late for a day that is gone is kept as well, and sent.
         receiver.behave = answers()

@@ -107,7 +107,10 @@ async def rebind(
     operator: NamedDependency[Operator],
     referral_corrections: NamedDependency[Corrections],
 ) -> Response[ReferralRelation]:
-    """Also who is no newcomer: then without a first order. A relation that is there ends for the same reason."""
+    """Also who is no newcomer: then without a first order. A relation that is there ends for the same reason.
+
+    Takes an admin where the program gives money: it says who earns.
+    """
     made = await referral_corrections.rebind(
         act_of(request, operator, data.reason),
         data.invitee_id,

@@ -34,7 +34,7 @@ from growth.plumbing.idempotency import Once, once
 from growth.plumbing.outbox import emit
 from growth.plumbing.person.memory import ERASED
 from growth.plumbing.postgres import Database, Reader, Tx
-from growth.rewards.granting.service import revoke
+from growth.rewards.granting.service import require_admin_for_money, revoke
 from growth.shop.service import bought_since
 from growth.vocabulary.events.referral import ReferralRelationEnded
 from growth.vocabulary.ids import new_id
@@ -117,6 +117,8 @@ async def _rebind(tx: Tx, act: Act, invitee_id: str, inviter_id: str, reason: En
     terms = await relations.open_terms(tx, now)
     if terms is None:
         raise Refusal(NO_PROGRAM)
+    # Whoever says who brought a shopper says who earns by their orders.
+    require_admin_for_money(act, terms.draft)
     before = await store.current(tx, invitee_id)
     if before is not None and before.inviter_id == inviter_id and (before.ends_at is None or now < before.ends_at):
         raise Refusal(WRONG_STATE, "The shopper is bound to this inviter already.")

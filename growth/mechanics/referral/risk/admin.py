@@ -22,7 +22,7 @@ async def get_rules(reviews: NamedDependency[Reviews]) -> Response[ReviewRules]:
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
 
-@put("", operation_id="admin_review_rules_change", summary="Change them", guards=[requires(Role.EDITOR)])
+@put("", operation_id="admin_review_rules_change", summary="Change them", guards=[requires(Role.ADMIN)])
 async def change_rules(
     data: JSONBody[ReviewRules],
     request: Request[Any, Any, Any],

@@ -27,7 +27,7 @@ from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate
 from growth.rewards.coupon.template.service import CouponDryRun, CouponStats, Templates
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UserId, Uuid
+from growth.vocabulary.ids import ShopperId, Uuid
 
 StateFilter = Annotated[
     Literal["draft", "published", "paused", "ended"] | None,
@@ -38,7 +38,7 @@ StateFilter = Annotated[
 class CouponDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Who would take one, and when."""
 
-    user_id: UserId
+    user_id: ShopperId
     now: Instant | None = None
     """The moment to try; now, if left out."""
 

@@ -4,10 +4,10 @@ from datetime import datetime
 
 from growth.plumbing.postgres import Tx
 from growth.rewards.ledger import service as ledger
-from growth.rewards.ledger.model import HOUSE, Currency, Transfer
+from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.ledger.spending import store
 from growth.rewards.ledger.spending.model import coming_back
-from growth.vocabulary.ids import derived_id, is_alias, new_id
+from growth.vocabulary.ids import HOUSE, derived_id, is_alias, new_id
 from growth.vocabulary.refusals import Refusal
 
 SHOP = HOUSE + "shop"

@@ -251,6 +251,7 @@ async def test_rules_are_read_and_changed_under_their_version(money: Money) -> N
         read = await money.app.operator("GET", path, role=ADMIN)
         etag = read.headers["etag"]
         assert (await money.app.operator("PUT", path, change, role=ADMIN)).status_code == 412
+        assert (await money.app.operator("PUT", path, change, if_match=etag)).status_code == 403, "an editor moves none"
         changed = await money.app.operator("PUT", path, change, role=ADMIN, if_match=etag)
         assert changed.status_code == 200, changed.text
         again = await money.app.operator("PUT", path, change, role=ADMIN, if_match=etag)

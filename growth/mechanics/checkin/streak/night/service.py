@@ -12,9 +12,9 @@ from growth.mechanics.checkin.streak.store import Glance, Shopper
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
 from growth.rewards.ledger import service as ledger
-from growth.rewards.ledger.model import HOUSE, Currency, Transfer
+from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.events.checkin import CheckinFrozen, CheckinStreakBroken
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.ids import HOUSE, new_id
 
 HOUSE_ACCOUNT = HOUSE + "checkin"
 MAX_CAUGHT_UP_DAYS = 31
