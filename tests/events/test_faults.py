@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from growth.events.service import Events, Taken
 from growth.plumbing.limits import Limiter
 from growth.plumbing.postgres import Database, Reader
 from growth.vocabulary.refusals import Unavailable
-from tests.events.telling import JSON, counts, event, names, tell
+from tests.events.telling import JSON, ago, counts, event, names, tell
 from tests.patience import PATIENCE_SECONDS
 from tests.plumbing.postgres_proxy import PostgresProxy
 
@@ -29,8 +30,9 @@ async def somebody_writing(database: Database, name: str) -> AsyncIterator[None]
         async with database.transaction() as tx:
             await tx.execute(
                 "INSERT INTO events.log (day, position, event_id, type, subject, at, data)"
-                " VALUES ((now() AT TIME ZONE 'UTC')::date, 1, $1, 'app.opened', 'u1', now(), '{}')",
+                " VALUES (($2::timestamptz AT TIME ZONE 'UTC')::date, 1, $1, 'app.opened', 'u1', $2, '{}')",
                 name,
+                datetime.fromisoformat(ago(minutes=1)),
             )
             yield
             raise ZeroDivisionError
