@@ -83,8 +83,11 @@ GIVEN_ONCE = (
     growth.shop.shopper.had,
     growth.mechanics.referral.shopper.had,
     growth.mechanics.task.shopper.had,
+    growth.mechanics.checkin.shopper.had,
+    growth.rewards.coupon.shopper.had,
 )
-"""What asks rooms what a shopper had of what is given once."""
+"""What asks rooms what a shopper had of what is given once, or so often, and could be given again: never a page of it.
+What is named n times was had n times."""
 
 SWEPT = (Swept("shop.webhook_deliveries", "body", "text"),)
 """What events pass through on their way out."""

@@ -135,7 +135,7 @@ async def test_two_ids_that_finish_one_task_are_rewarded_once_and_others_go_on_c
 async def test_the_refund_of_an_erased_life_takes_nothing_from_the_new_one(app: RunningApp) -> None:
     reward = [{"type": "points", "points": 40}]
     told = {"event_type": "shop.order_paid", "count": 1, "period": "daily", "reward": reward}
-    await campaign(app, "tasks", "task_id", undo_on_refund="whole", **told)
+    first = await campaign(app, "tasks", "task_id", undo_on_refund="whole", **told)
     app.growth.task.tasks._board.forget()
     await pays(app, "o-1", "ann")
     await react(app)
@@ -143,6 +143,10 @@ async def test_the_refund_of_an_erased_life_takes_nothing_from_the_new_one(app: 
     erased = await app.operator("DELETE", "/admin/v1/shoppers/ann?reason=asked", role=Role.ADMIN)
     assert erased.status_code == 200, erased.text
     await returns(app, "ann")
+    # Another task: the first is done for today, in whatever life.
+    await does(app, "POST", f"/admin/v1/tasks/{first}/end")
+    await campaign(app, "tasks", "task_id", undo_on_refund="whole", **told)
+    app.growth.task.tasks._board.forget()
     await pays(app, "o-2", "ann")
     await react(app)
     refund = telling.refunded("o-1", "r-1", telling.of(1, 5000), time=rfc3339(now()))

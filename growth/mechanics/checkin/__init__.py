@@ -19,7 +19,8 @@ one program to the next; the table of rewards and the milestones begin anew with
 
 Who decides: Postgres, under the lock of the shopper's row in `states`. The day is the merchant's zone's, at the moment
 when the request arrived, by Postgres' clock: no other clock or zone takes part. One day is one row (`days`, by its
-primary key), whatever the taps, devices and zones; it commits with what it earns and its event.
+primary key), whatever the taps, devices and zones; it commits with what it earns and its event. A day that counted
+before a shopper was erased is checked in, should the id come back, and a milestone reached then is not given again.
 
 What follows from a shopper's days is a pure function of them (`streak.model.replay`). `states` keeps its value, so that
 checking in folds in one day at the same cost after ten years as after one; a repair recomputes it from the days.

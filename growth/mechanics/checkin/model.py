@@ -202,3 +202,13 @@ def _past(pauses: list[CheckinPause], today: date) -> list[CheckinPause]:
         if pause.from_day < today:
             merged = closed(merged, pause.from_day, min(pause.until_day, today - timedelta(days=1)))
     return merged
+
+
+def day_held(day: date) -> str:
+    """Return how it is remembered of an erased shopper that a day counted."""
+    return f"checkin:{day}"
+
+
+def milestone_reached(program_id: str, of: str, days: int) -> str:
+    """Return how it is remembered of an erased shopper that a milestone was reached."""
+    return f"checkin:{program_id}:{of}-{days}"

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from msgspec import Struct
 
 from growth.mechanics.checkin import store as programs
+from growth.mechanics.checkin.model import MAX_MAKE_UP_DAYS, day_held, milestone_reached
 from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.model import Almanac, DayKind, Zone
 from growth.mechanics.checkin.streak.repair import service as repairs
@@ -62,6 +63,13 @@ async def told(reader: Reader, user_id: str) -> CheckinTold:
         days=[CheckinDayTold(day, DayKind(kind).name.lower()) for day, kind in days],
         milestones=[CheckinMilestoneTold(*one) for one in milestones],
     )
+
+
+async def had(reader: Reader, user_id: str) -> list[str]:
+    """Return the days that counted and could be held again, and the milestones of programs that are not over."""
+    days = await store.days_to_remember(reader, user_id, MAX_MAKE_UP_DAYS)
+    milestones = await store.milestones_to_remember(reader, user_id)
+    return [*map(day_held, days), *(milestone_reached(*one) for one in milestones)]
 
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:  # noqa: ARG001 - nothing has to stay under another name

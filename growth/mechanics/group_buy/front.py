@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from growth.mechanics.group_buy.board import NO_TO_ALL, Board, No
 from growth.mechanics.group_buy.team.routes import SeatRequest
-from growth.mechanics.group_buy.team.service import Seated, Teams, count_refusal, seat_id_of
+from growth.mechanics.group_buy.team.service import Seated, Teams, count_refusal
 from growth.plumbing.front import (
     NO_STORE,
     PROBLEM,
@@ -145,7 +145,9 @@ class Front:
             entry = await self._board.team(team_id)
         if entry is None or entry.no is None:
             return None
-        if key is not None and (entry.seat_ids is None or seat_id_of(team_id, token_id, key) in entry.seat_ids):
+        if key is not None and (
+            entry.seat_ids is None or await self._teams.seat_id_of(team_id, token_id, key) in entry.seat_ids
+        ):
             return None
         return entry.no
 

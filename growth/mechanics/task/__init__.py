@@ -24,6 +24,8 @@ the reward is granted or taken back in the same transaction, and that transactio
 A refund takes back what its order had brought, also when it is heard of first. If the count is no longer reached, the
 reward is taken back; reached again by other orders, it is granted again, under a key of its own. Of a reward that could
 not be taken back (a coupon already used) no second is granted: buying and returning in turns earns one, not many.
+Where two ids that were rewarded become one, one row stays and knows the grants of both; a refund leaves as many rewards
+as what counts bears. Who was erased and is back does nothing again that was done in the same period.
 
 What must hold is in `invariants.sql`.
 """

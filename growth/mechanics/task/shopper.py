@@ -1,12 +1,11 @@
 """What the room knows of one shopper: told, erased, merged."""
 
-from collections.abc import Sequence
 from datetime import date, datetime
 
 from msgspec import Struct
 
 from growth.mechanics.task.progress import store
-from growth.mechanics.task.progress.model import Key, Standing, done_once
+from growth.mechanics.task.progress.model import MAX_LATE, Key, done_before, united
 from growth.mechanics.task.progress.owner import store as owner
 from growth.mechanics.task.progress.service import settle
 from growth.plumbing.postgres import Reader, Tx
@@ -52,9 +51,9 @@ async def told(reader: Reader, user_id: str) -> TasksKnown:
 
 
 async def had(reader: Reader, user_id: str) -> list[str]:
-    """Return the tasks that the shopper completed, as they are remembered: those done once are not done again."""
-    done = await owner.progress_of(reader, user_id, MAX_TOLD)
-    return [done_once(row["task_id"]) for row in done if row["state"] != "open"]
+    """Return the tasks that the shopper completed, as they are remembered, in periods that are not over."""
+    done = await owner.done_of(reader, user_id, MAX_LATE.total_seconds())
+    return [done_before(task_id, period_on) for task_id, period_on in done]
 
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:
@@ -66,24 +65,18 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     """Make the old id's progress the new one's: what counted for either counts, once.
 
-    What both were given for one task stays given: a person is not made to owe because two ids were. Progress keeps the
-    new id's reward, and a refund takes that one back.
+    What both were given for one task stays given: a person is not made to owe because two ids were. Progress keeps what
+    grants are keyed by, of both, so that refunds take both back.
     """
     await store.lock(tx)
     old, new = await owner.standings(tx, old_user_id), await owner.standings(tx, user_id)
     if not old:
         return
     mine = {(one.period_on, one.task_id): one for one in new}
-    pairs = [(one, mine[one.period_on, one.task_id]) for one in old if (one.period_on, one.task_id) in mine]
-    # Of two rows the one with the reward stays; what it may not give again is what neither may.
-    losers = [theirs if theirs.state == "open" or ours.state != "open" else ours for theirs, ours in pairs]
-    await owner.keep_no_more(tx, [_with_both(loser, pairs) for loser in losers])
-    await owner.drop(tx, losers)
+    pairs = [(mine[one.period_on, one.task_id], one) for one in old if (one.period_on, one.task_id) in mine]
+    stay = [united(ours, theirs) for ours, theirs in pairs]
+    await store.put_others(tx, stay)
+    names = {one.grant_id for one in stay}
+    await owner.drop(tx, [one for pair in pairs for one in pair if one.grant_id not in names])
     await owner.rename(tx, old_user_id, user_id)
     await settle(tx, [Key(user_id, one.period_on, one.task_id) for one in old], now, {})
-
-
-def _with_both(loser: Standing, pairs: Sequence[tuple[Standing, Standing]]) -> tuple[Standing, list[int]]:
-    """Return the row that stays in place of `loser`, and the places that neither may give again."""
-    theirs, ours = next(pair for pair in pairs if loser in pair)
-    return (ours if loser is theirs else theirs), sorted({*theirs.kept, *ours.kept})

@@ -19,5 +19,8 @@ hold alone too: for as long as it runs, nobody changes hands, so that what it re
 Each process remembers which ids changed hands (`memory.py`), at most `POLL_SECONDS` old, so that a token costs no look
 at Postgres; what it does not know yet, Postgres tells it when it shares the lock.
 
-Ids are kept as hashes under a secret of this database: a dump of the table alone names nobody.
+Of an erased id it is remembered what it had of what is given once (`People.had`), so that coming back gives nothing
+twice; and what derives from a name derives from the life that it leads (`People.life`).
+
+Ids, and what they had, are kept as hashes under a secret of this database: a dump of the table alone names nobody.
 """

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -84,8 +84,6 @@ class Standing(Struct, frozen=True):
     """When it was erased; what happened before is nobody's."""
     back_at: datetime | None = None
     """When it was told of again, as a new person."""
-    had: frozenset[str] = frozenset()
-    """What the erased shopper already had of what is given once."""
 
     @property
     def is_closed(self) -> bool:
@@ -126,6 +124,8 @@ class People:
         """Ids by which nothing may be written, and the number of the change, the oldest first."""
         self._back: dict[int, int] = {}
         """Ids that were erased and told of again, likewise."""
+        self._remembers = False
+        """Whether anybody was ever erased, as far as this process can tell."""
         self._listeners: list[Callable[[Collection[int]], None]] = []
 
     def on_change(self, listener: Callable[[Collection[int]], None]) -> None:
@@ -138,6 +138,10 @@ class People:
         digest.update(user_id.encode())
         found: bytes = digest.digest()[:HASH_BYTES]
         return found
+
+    def thing_of(self, what: str) -> bytes:
+        """Return what something that is given once is remembered by."""
+        return self.hash_of(what)[:KEY_BYTES]
 
     def key_of(self, user_id: str) -> int:
         """Return what the memory knows an id by."""
@@ -174,16 +178,13 @@ class People:
         by_hash = {self.hash_of(user_id): user_id for user_id in user_ids}
         rows = await reads.fetch(
             """
-            SELECT id_hash, survivor, erased_at, back_at, had
+            SELECT id_hash, survivor, erased_at, back_at
             FROM plumbing.former_ids
             WHERE id_hash = ANY ($1::bytea[])
             """,
             list(by_hash),
         )
-        return {
-            by_hash[row["id_hash"]]: Standing(row["survivor"], row["erased_at"], row["back_at"], frozenset(row["had"]))
-            for row in rows
-        }
+        return {by_hash[row["id_hash"]]: Standing(row["survivor"], row["erased_at"], row["back_at"]) for row in rows}
 
     async def today(self, reads: Reads, user_id: str) -> str:
         """Return who the id is: its survivor, or itself. It asks Postgres for those only that ever changed hands."""
@@ -204,17 +205,48 @@ class People:
         ]
         return list(dict.fromkeys(user_id for user_id in now if user_id is not None))
 
+    async def life(self, reads: Reads, user_id: str) -> str:
+        """Return a name for the life that an id leads now: after an erasure another, for what derives from it."""
+        found = await self.standings(reads, [user_id]) if await self.ever_changed(reads, user_id) else {}
+        erased_at = found[user_id].erased_at if found else None
+        # No id has a line break.
+        return user_id if erased_at is None else f"{user_id}\n{erased_at}"
+
     async def had(self, reads: Reads, user_ids: Collection[str], what: str) -> frozenset[str]:
         """Return those of `user_ids` who had `what` before they were erased, as far as that is remembered.
 
-        It is asked where something is given once. It costs nothing while nobody ever changed hands.
+        It is asked where something is given once. It costs nothing while nobody was ever erased.
         """
+        return frozenset(user_id for user_id, _ in await self.units_had(reads, [(one, what) for one in user_ids]))
+
+    async def units_had(self, reads: Reads, asked: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], int]:
+        """As `had`, of pairs of who and what: return how often. What a former id had, its survivor had."""
         if self._secret is None:
             await self.refresh(reads)
-        if not user_ids or not self.has_changes:
-            return frozenset()
-        found = await self.standings(reads, user_ids)
-        return frozenset(user_id for user_id, standing in found.items() if what in standing.had)
+        if not asked or not self._remembers:
+            return {}
+        pairs = list(dict.fromkeys(asked))
+        things = {self.thing_of(what): what for _, what in pairs}
+        # By limits that are never reached: no plan may scan a table, whatever Postgres believes of its size.
+        rows = await reads.fetch(
+            """
+            SELECT asked.user_id, asked.what, max(given.units) AS units
+            FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS asked (user_id, id_hash, what)
+            CROSS JOIN LATERAL (
+                SELECT asked.id_hash
+                UNION ALL
+                (SELECT id_hash FROM plumbing.former_ids WHERE survivor = asked.user_id LIMIT 10000)
+            ) AS person
+            CROSS JOIN LATERAL (
+                SELECT units FROM plumbing.given_once WHERE id_hash = person.id_hash AND what = asked.what LIMIT 1
+            ) AS given
+            GROUP BY asked.user_id, asked.what
+            """,
+            [user_id for user_id, _ in pairs],
+            [self.hash_of(user_id) for user_id, _ in pairs],
+            [self.thing_of(what) for _, what in pairs],
+        )
+        return {(row["user_id"], things[row["what"]]): row["units"] for row in rows}
 
     def stripes(self, user_ids: Collection[str]) -> list[int]:
         """Return the locks of shoppers, in the one order in which locks are taken."""
@@ -297,11 +329,12 @@ class People:
     async def _learn(self, reads: Reads) -> int:
         rows = await reads.fetch(
             """
-            SELECT known.secret, newest.seq AS newest, change.seq, change.id_hash, change.is_closed
+            SELECT known.secret, newest.seq AS newest, change.seq, change.id_hash, change.is_closed, change.is_erased
             FROM plumbing.person_secret AS known
             CROSS JOIN (SELECT coalesce(max(seq), 0) AS seq FROM plumbing.former_ids) AS newest
             LEFT JOIN LATERAL (
-                SELECT former.seq, former.id_hash, former.survivor IS NOT NULL OR former.back_at IS NULL AS is_closed
+                SELECT former.seq, former.id_hash, former.survivor IS NOT NULL OR former.back_at IS NULL AS is_closed,
+                    former.erased_at IS NOT NULL AS is_erased
                 FROM plumbing.former_ids AS former
                 WHERE former.seq > greatest($1, newest.seq - $2)
                 ORDER BY former.seq
@@ -320,6 +353,7 @@ class People:
             self._known = -1
             self._closed.clear()
             self._back.clear()
+            self._remembers = False
             return MAX_CHANGES_AT_ONCE
         changes = [row for row in rows if row["seq"] is not None]
         changed = set()
@@ -332,6 +366,7 @@ class People:
         for remembered in (self._closed, self._back):
             while len(remembered) > MAX_REMEMBERED:
                 del remembered[next(iter(remembered))]
+        self._remembers |= rows[0]["newest"] > MAX_REMEMBERED or any(row["is_erased"] for row in changes)
         # Others may have learnt more meanwhile.
         self._known = max(self._known, changes[-1]["seq"] if changes else rows[0]["newest"])
         _remembered.set(len(self._closed))

@@ -1,6 +1,7 @@
 """Every statement that says that an id changed hands. Only in a transaction that holds the shoppers' locks alone."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from growth.plumbing.person.memory import stripe_of
@@ -8,7 +9,10 @@ from growth.plumbing.postgres import Tx
 
 NUMBERING_LOCK = 1_936_748_401
 PRUNED_AT_ONCE = 1_000
-"""Rows deleted in one transaction."""
+"""Ids deleted in one transaction."""
+MAX_THINGS = 5_000
+"""Remembered of one erased shopper, about 100 bytes each: rooms tell of what could be given again, which is what is on
+at one time. What is told beyond is not remembered."""
 
 
 async def note_merge(tx: Tx, old_user_id: str, user_id: str) -> None:
@@ -39,16 +43,53 @@ async def time_of_erasure(tx: Tx, now: datetime) -> datetime:
     return at
 
 
-async def note_erasure(tx: Tx, user_id: str, had: Collection[str], now: datetime) -> None:
-    """Say that `user_id`, and every id that led to it, is nobody's from now on."""
+async def note_erasure(tx: Tx, user_id: str, had: Sequence[str], now: datetime) -> None:
+    """Say that `user_id`, and every id that led to it, is nobody's from now on.
+
+    `had` is what the shopper had of what is given once; what is named more than once was had so often. It adds to what
+    is remembered of lives before.
+    """
     await _number_in_order(tx)
+    things = dict(Counter(had).most_common(MAX_THINGS))
+    await tx.execute(
+        """
+        WITH person AS (
+            SELECT $2::bytea AS id_hash
+            UNION
+            SELECT id_hash
+            FROM plumbing.former_ids
+            WHERE survivor = $1
+        ),
+        before AS (
+            SELECT given.what, max(given.units) AS units
+            FROM person
+            JOIN plumbing.given_once AS given USING (id_hash)
+            GROUP BY given.what
+        ),
+        told AS (
+            SELECT *
+            FROM unnest($3::bytea[], $4::integer[]) AS told (what, units)
+        )
+        INSERT INTO plumbing.given_once AS given (id_hash, what, units, erased_at)
+        SELECT person.id_hash, what, coalesce(before.units, 0) + coalesce(told.units, 0), $5
+        FROM person
+        CROSS JOIN (before FULL JOIN told USING (what))
+        ON CONFLICT (id_hash, what) DO UPDATE
+        SET units = excluded.units,
+            erased_at = excluded.erased_at
+        """,
+        user_id,
+        tx.people.hash_of(user_id),
+        [tx.people.thing_of(what) for what in things],
+        list(things.values()),
+        now,
+    )
     await tx.execute(
         """
         UPDATE plumbing.former_ids AS former
         SET survivor = NULL,
             erased_at = $2,
             back_at = NULL,
-            had = former.had || $3::text[],
             seq = newest.seq + moved.nth
         FROM (SELECT max(seq) AS seq FROM plumbing.former_ids) AS newest,
              (
@@ -60,9 +101,8 @@ async def note_erasure(tx: Tx, user_id: str, had: Collection[str], now: datetime
         """,
         user_id,
         now,
-        sorted(had),
     )
-    await _put(tx, user_id, erased_at=now, had=had)
+    await _put(tx, user_id, erased_at=now)
 
 
 async def note_return(tx: Tx, user_id: str, now: datetime) -> None:
@@ -83,7 +123,27 @@ async def note_return(tx: Tx, user_id: str, now: datetime) -> None:
 
 
 async def forget(tx: Tx, erased_before: datetime) -> int:
-    """Forget up to `PRUNED_AT_ONCE` ids that were erased before then; return how many. Merges are kept."""
+    """Forget what ids had that were erased before then, and up to `PRUNED_AT_ONCE` of the ids; return how many.
+
+    Merges are kept, of what their ids had nothing.
+    """
+    await tx.execute(
+        """
+        DELETE FROM plumbing.given_once
+        WHERE id_hash IN (
+            SELECT DISTINCT id_hash
+            FROM (
+                SELECT id_hash
+                FROM plumbing.given_once
+                WHERE erased_at < $1
+                ORDER BY erased_at
+                LIMIT $2
+            ) AS oldest
+        )
+        """,
+        erased_before,
+        PRUNED_AT_ONCE * 10,
+    )
     forgotten = await tx.fetch(
         """
         DELETE FROM plumbing.former_ids
@@ -108,25 +168,21 @@ async def _number_in_order(tx: Tx) -> None:
     await tx.execute("SELECT pg_advisory_xact_lock($1)", NUMBERING_LOCK)
 
 
-async def _put(
-    tx: Tx, user_id: str, *, survivor: str | None = None, erased_at: datetime | None = None, had: Collection[str] = ()
-) -> None:
+async def _put(tx: Tx, user_id: str, *, survivor: str | None = None, erased_at: datetime | None = None) -> None:
     id_hash = tx.people.hash_of(user_id)
     await tx.execute(
         """
-        INSERT INTO plumbing.former_ids AS former (id_hash, seq, stripe, survivor, erased_at, had)
-        SELECT $1::bytea, coalesce(max(seq), 0) + 1, $2::int, $3::text, $4::timestamptz, $5::text[]
+        INSERT INTO plumbing.former_ids AS former (id_hash, seq, stripe, survivor, erased_at)
+        SELECT $1::bytea, coalesce(max(seq), 0) + 1, $2::int, $3::text, $4::timestamptz
         FROM plumbing.former_ids
         ON CONFLICT (id_hash) DO UPDATE
         SET seq = excluded.seq,
             survivor = excluded.survivor,
             erased_at = coalesce(excluded.erased_at, former.erased_at),
-            back_at = CASE WHEN excluded.erased_at IS NULL THEN former.back_at END,
-            had = former.had || excluded.had
+            back_at = CASE WHEN excluded.erased_at IS NULL THEN former.back_at END
         """,
         id_hash,
         stripe_of(id_hash),
         survivor,
         erased_at,
-        sorted(had),
     )

@@ -7,6 +7,7 @@ from msgspec import Struct
 from growth.plumbing.postgres import Reader, Tx
 from growth.rewards.coupon.listing import store
 from growth.rewards.coupon.model import Coupon
+from growth.rewards.coupon.take.model import taken_of, taken_on
 
 MAX_TOLD = 1_000
 """Coupons, the newest; and templates of which some were taken."""
@@ -31,6 +32,14 @@ async def told(reader: Reader, user_id: str) -> ToldCoupons:
     coupons = await store.newest_of_shopper(reader, user_id, MAX_TOLD)
     takings = await store.takings_of_shopper(reader, user_id, MAX_TOLD)
     return ToldCoupons(coupons, [Taking(template_id, taken) for template_id, taken in takings])
+
+
+async def had(reader: Reader, user_id: str) -> list[str]:
+    """Return what the shopper took of templates that are not over, coupon by coupon: it counts against their limits."""
+    told: list[str] = []
+    for template_id, taken, day, taken_on_day in await store.takings_remembered(reader, user_id):
+        told += [taken_of(template_id)] * taken + [taken_on(template_id, day)] * taken_on_day
+    return told
 
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:

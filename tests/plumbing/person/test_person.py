@@ -20,9 +20,14 @@ async def _merge(database: Database, old_user_id: str, user_id: str) -> None:
         await store.note_merge(tx, old_user_id, user_id)
 
 
-async def _erase(database: Database, user_id: str) -> None:
+async def _erase(database: Database, user_id: str, *had: str) -> None:
     async with database.transaction(people=[user_id], alone=True) as tx:
-        await store.note_erasure(tx, user_id, ["pack"], NOW)
+        await store.note_erasure(tx, user_id, had or ["pack"], NOW)
+
+
+async def _had(database: Database, *asked: tuple[str, str]) -> dict[tuple[str, str], int]:
+    await database.people.refresh(database)
+    return dict(await database.people.units_had(database, asked))
 
 
 async def _act(database: Database, *user_ids: str) -> None:
@@ -108,18 +113,89 @@ async def test_an_erased_id_that_comes_back_is_a_new_person_and_can_be_erased_ag
     async with database.transaction(people=["a"], alone=True) as tx:
         await store.note_return(tx, "a", NOW + timedelta(days=1))
     await _act(database, "a")
-    assert (await database.people.standings(database, ["a"]))["a"].had == {"pack"}
+    assert await _had(database, ("a", "pack"), ("a", "else"), ("b", "pack")) == {("a", "pack"): 1}
     await _erase(database, "a")
     with pytest.raises(PersonChanged):
         await _act(database, "a")
 
 
+async def test_what_several_lives_had_adds_up(database: Database) -> None:
+    await _erase(database, "a", "tea", "tea", "pack")
+    await _erase(database, "a", "tea")
+    assert await _had(database, ("a", "tea"), ("a", "pack")) == {("a", "tea"): 3, ("a", "pack"): 1}
+    assert await database.people.had(database, ["a", "b"], "tea") == {"a"}
+
+
+async def test_what_a_former_id_had_its_survivor_had_and_all_of_them_once_that_is_erased(database: Database) -> None:
+    await _erase(database, "a", "tea", "tea")
+    await _merge(database, "a", "b")
+    assert await _had(database, ("b", "tea"), ("c", "tea")) == {("b", "tea"): 2}
+    await _erase(database, "b", "tea")
+    assert await _had(database, ("a", "tea"), ("b", "tea")) == {("a", "tea"): 3, ("b", "tea"): 3}
+
+
+async def test_what_was_had_is_forgotten_in_its_time_also_of_ids_that_were_merged(database: Database) -> None:
+    await _erase(database, "a")
+    await _merge(database, "a", "b")
+    async with database.transaction() as tx:
+        await store.forget(tx, NOW)
+    assert await _had(database, ("b", "pack"))
+    async with database.transaction() as tx:
+        await store.forget(tx, NOW + timedelta(seconds=1))
+    assert not await _had(database, ("b", "pack"))
+
+
+async def test_what_is_remembered_of_one_shopper_has_a_bound(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_THINGS", 3)
+    await _erase(database, "a", *[f"thing-{number}" for number in range(9)])
+    assert await database.fetchval("SELECT count(*) FROM plumbing.given_once") == 3
+
+
+async def test_asking_what_was_had_costs_nothing_while_nobody_was_ever_erased(database: Database) -> None:
+    await _merge(database, "a", "b")
+    await database.people.refresh(database)
+
+    class Closed:
+        async def fetch(self, query: str, *args: object) -> list[object]:
+            raise AssertionError(query, args)
+
+    assert not await database.people.had(Closed(), ["b"], "pack")
+    await _erase(database, "c")
+    await database.people.refresh(database)
+    with pytest.raises(AssertionError):
+        await database.people.had(Closed(), ["b"], "pack")
+
+
+async def test_the_life_of_an_id_has_another_name_after_each_erasure(database: Database) -> None:
+    names = [await database.people.life(database, "a")]
+    for number in range(2):
+        async with database.transaction(people=["a"], alone=True) as tx:
+            await store.note_erasure(tx, "a", [], NOW + timedelta(hours=number))
+            await store.note_return(tx, "a", NOW + timedelta(hours=number))
+        await database.people.refresh(database)
+        names.append(await database.people.life(database, "a"))
+    assert names[0] == "a"
+    assert len(set(names)) == 3
+    # A merge is no new life.
+    await _merge(database, "a", "b")
+    await database.people.refresh(database)
+    assert await database.people.life(database, "a") == names[-1]
+    assert await database.people.life(database, "b") == "b"
+
+
 async def test_ids_are_nowhere_in_the_table(database: Database) -> None:
     await _merge(database, "somebody-a", "somebody-b")
     await _erase(database, "somebody-b")
-    rows = await database.fetch("SELECT former::text AS told FROM plumbing.former_ids AS former")
-    assert len(rows) == 2
-    assert not [row["told"] for row in rows if "somebody" in row["told"]]
+    rows = await database.fetch(
+        """
+        SELECT former::text AS told FROM plumbing.former_ids AS former
+        UNION ALL SELECT given::text FROM plumbing.given_once AS given
+        """
+    )
+    assert len(rows) == 4
+    assert not [row["told"] for row in rows if "somebody" in row["told"] or "pack" in row["told"]]
 
 
 async def test_erased_ids_are_forgotten_after_their_time_and_merges_never(database: Database) -> None:
@@ -176,3 +252,5 @@ async def test_the_same_stripe_in_sql_and_here(database: Database) -> None:
     assert row is not None
     assert row["hash"][:16] == database.people.hash_of("用户-1")
     assert row["stripe"] == stripe_of(row["hash"])
+    # What was remembered before is hashed by the migration.
+    assert row["hash"][:8] == database.people.thing_of("用户-1")

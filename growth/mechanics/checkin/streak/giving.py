@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram
+from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram, milestone_reached
 from growth.mechanics.checkin.streak import store
 from growth.mechanics.checkin.streak.model import CheckinNotGranted
 from growth.plumbing.postgres import Tx
@@ -20,6 +20,8 @@ class Earned(Struct, frozen=True, kw_only=True):
     """What one shopper earned in one program at once."""
 
     user_id: str
+    former_id: str | None = None
+    """An id that becomes this one in the same transaction: what it had before it was erased is had."""
     program: CheckinProgram
     occasion: str
     """What for, once each: a day, a repair."""
@@ -67,6 +69,14 @@ async def _reach(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[list[C
     """Return the milestones of each that had not been reached before."""
     rows = [(one.user_id, one.program.program_id, mark.of, mark.days) for one in earned for mark in one.milestones]
     fresh = await store.reach(tx, rows, now) if rows else set()
+    # Noted all the same, so that it is behind: what an erased shopper had who is back is not given again.
+    former = {one.user_id: one.former_id for one in earned if one.former_id is not None}
+    asked = {
+        (who, milestone_reached(program_id, of, days)): (user_id, program_id, of, days)
+        for user_id, program_id, of, days in fresh
+        for who in {user_id, former.get(user_id, user_id)}
+    }
+    fresh -= {asked[pair] for pair in await tx.people.units_had(tx, asked)}
     return [
         [mark for mark in one.milestones if (one.user_id, one.program.program_id, mark.of, mark.days) in fresh]
         for one in earned

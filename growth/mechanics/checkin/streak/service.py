@@ -10,7 +10,7 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
-from growth.mechanics.checkin.model import CheckinProgram
+from growth.mechanics.checkin.model import CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.giving import Earned, Given, give
@@ -27,6 +27,7 @@ from growth.mechanics.checkin.streak.model import (
     terms_of,
 )
 from growth.mechanics.checkin.streak.night.service import catch_up
+from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.store import Shopper, Written
 from growth.plumbing.coalesce import Coalescer
@@ -212,7 +213,9 @@ class CheckIns:
         lapsed = _lapsed(fresh, shoppers, almanac)
         if lapsed:
             standings |= await catch_up(tx, lapsed, glance, almanac)
-        return Seen(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, almanac))
+        days = {(user_id, day_held(day)): (user_id, day) for user_id, day in fresh}
+        had = frozenset(days[pair] for pair in await tx.people.units_had(tx, days))
+        return Seen(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, almanac))
 
     async def _late(self, user_id: str, day: date) -> Told | BaseException:
         try:
@@ -251,6 +254,7 @@ def _judge(
     wishes: Mapping[tuple[str, date], str | None],
     shoppers: dict[str, Shopper],
     standings: dict[str, Standing],
+    had: frozenset[tuple[str, date]],
     almanac: Almanac,
 ) -> dict[tuple[str, date], Outcome]:
     """Say what becomes of each shopper's day. Under the lock of the shopper's row, so it is true."""
@@ -262,6 +266,9 @@ def _judge(
         standing, answer = standings[user_id], shoppers[user_id].answer
         if standing.last_counted == day and answer is not None and answer.get("day") == day.isoformat():
             decided[wish] = Told(_answered(shoppers[user_id]), is_new=False)
+        elif wish in had:
+            # Before the shopper was erased: it earned what it earns.
+            decided[wish] = Refusal(ALREADY_CHECKED_IN)
         elif user_id in planned or (standing.last_day is not None and day <= standing.last_day):
             decided[wish] = Overtaken()
         else:

@@ -98,7 +98,7 @@ class Claims:
             if is_new:
                 # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
                 is_new = sales.account_too_new(sale, await self._registrations(user_id), self._board.now())
-        asked_as = token_id or user_id
+        asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
         claim_id = derived_id(sale_id, asked_as, key) if key else child_id(sale_id)
         answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
         if key and isinstance(answer, Decided) and (names := later_names(key, answer.claim.held_at, answer.at)):
@@ -114,9 +114,9 @@ class Claims:
             return await self._draws.enter(sale, user_id, units, answer.at)
         raise await self._explain(sale, user_id, admission, wait_seconds, answer.at)
 
-    async def _later(self, sale_id: str, user_id: str, names: Sequence[str], at: datetime) -> str:
+    async def _later(self, sale_id: str, asked_as: str, names: Sequence[str], at: datetime) -> str:
         """Return the id that a key stands for whose first claim is older than a key is kept."""
-        before, today = (derived_id(sale_id, user_id, name) for name in names)
+        before, today = (derived_id(sale_id, asked_as, name) for name in names)
         known = (await store.find_claims(self._database, [before])).get(before)
         return before if known is not None and is_kept(known.held_at, at) else today
 

@@ -99,7 +99,7 @@ class Teams:
         names (`token_id`), also when that has been merged into `user_id` since. Raises `Refusal` with the reason, and
         `Unavailable` when Postgres does not answer: asking again with the same key is safe.
         """
-        asked_as = token_id or user_id
+        asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
         def ask(name: str | None) -> Ask:
             if name:
@@ -115,12 +115,17 @@ class Teams:
         self, team_id: str, user_id: str, nickname: str | None, key: str | None, token_id: str | None = None
     ) -> Seated:
         """Hold a seat in a team; as `open` otherwise."""
+        asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
         def ask(name: str | None) -> Ask:
-            seat_id = seat_id_of(team_id, token_id or user_id, name) if name else child_id(team_id)
+            seat_id = derived_id(team_id, asked_as, name) if name else child_id(team_id)
             return Ask(seat_id, team_id, user_id, masked(nickname))
 
         return await self._keyed(ask, key)
+
+    async def seat_id_of(self, team_id: str, token_id: str, key: str) -> str:
+        """Return the id of the seat that a shopper asked for in a team under an Idempotency-Key."""
+        return derived_id(team_id, await self._database.people.life(self._database, token_id), key)
 
     async def _keyed(self, ask_as: Callable[[str | None], Ask], key: str | None) -> Seated:
         ask = ask_as(key)
@@ -293,11 +298,6 @@ def count_refusal(kind: Kind) -> None:
 
 class _Incomplete(Exception):
     """Rolls back a batch that its guards do not let in whole."""
-
-
-def seat_id_of(team_id: str, user_id: str, key: str) -> str:
-    """Return the id of the seat that a shopper asked for in a team under an Idempotency-Key."""
-    return derived_id(team_id, user_id, key)
 
 
 async def _lock_forming(tx: Tx, team_id: str) -> Team:

@@ -8,9 +8,10 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, USER_FIELDS, countable
-from growth.mechanics.task.model import Task, period_on
+from growth.mechanics.task.model import ONCE, Task, period_on
 from growth.vocabulary.clock import MAX_AHEAD
 from growth.vocabulary.ids import is_alias
 
@@ -79,6 +80,16 @@ class Key(Struct, frozen=True, order=True):
     task_id: str
 
 
+class TaskGiven(Struct, frozen=True):
+    """What one row of progress gave when its count was reached last."""
+
+    grant_id: str
+    """What the keys of its grants are made of."""
+    attempt: int
+    coupons: dict[str, str]
+    """Place in the reward list → the coupon."""
+
+
 class Standing(Struct, frozen=True, kw_only=True):
     """Progress after it was counted anew, beside what was decided about it before."""
 
@@ -94,6 +105,13 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Place in the reward list → the coupon that the last attempt gave."""
     kept: list[int]
     """Places of coupons that an order had when they were taken back: never given again."""
+    others: list[TaskGiven]
+    """What rows gave besides that this one took the place of, since two ids became one."""
+
+    @property
+    def given(self) -> list[TaskGiven]:
+        """All that a refund takes back, this row's own first."""
+        return [TaskGiven(self.grant_id, self.attempt, self.coupons), *self.others]
 
 
 class Watched:
@@ -242,6 +260,18 @@ def grant_keys(grant_id: str, attempt: int, rewards: int) -> list[str]:
     return [f"task:{grant_id}:{attempt}:{place}" for place in range(rewards)]
 
 
-def done_once(task_id: str) -> str:
-    """Return how it is remembered of an erased shopper that a task was done."""
-    return f"task:{task_id}"
+def done_before(task_id: str, period_on: date) -> str:
+    """Return how it is remembered of an erased shopper that a task was done, in a period."""
+    return f"task:{task_id}" if period_on == ONCE else f"task:{task_id}:{period_on}"
+
+
+def united(ours: Standing, theirs: Standing) -> Standing:
+    """Return the row that stays where two ids become one: the one with a reward, and what the other gave beside it."""
+    loser, stays = sorted((theirs, ours), key=lambda one: ("open", "done", "rewarded").index(one.state))
+    given = loser.given if loser.state == "rewarded" else []
+    return replace(stays, kept=sorted({*ours.kept, *theirs.kept}), others=[*stays.others, *given])
+
+
+def surplus(standing: Standing, count: int) -> list[TaskGiven]:
+    """Return what was given besides, and is more than what counts still bears."""
+    return standing.others[max(0, standing.done // count - 1) :]

@@ -1,11 +1,12 @@
 """The projection: from what is told to progress and rewards, exactly once, a few statements for a whole batch."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
@@ -18,10 +19,12 @@ from growth.mechanics.task.progress.model import (
     Key,
     Occurrence,
     Standing,
+    TaskGiven,
     Watched,
-    done_once,
+    done_before,
     grant_keys,
     occurred_at,
+    surplus,
     undo_keys,
     user_ids_of,
 )
@@ -114,22 +117,20 @@ class Projection:
         if not countings and not undone:
             return
         await store.lock(tx)
-        keys: list[Key] = []
+        refunded: list[Key] = []
         if undone:
             await store.remember_refunds(tx, undone, now)
-            keys += await store.undo(tx, undone, now)
+            refunded = await store.undo(tx, undone, now)
+        keys = list(refunded)
         for start in range(0, len(countings), COUNT_BATCH):
             keys += await store.count(tx, countings[start : start + COUNT_BATCH], now)
-        await settle(tx, keys, now, self._known)
+        await settle(tx, keys, now, self._known, refunded)
 
     async def _without_done_before(self, tx: Tx, countings: list[Counting]) -> list[Counting]:
-        """Leave out what an erased shopper who is back did once already, for as long as that is remembered."""
-        once = {one.task_id for one in countings if self._known[one.task_id].period == "once"}
-        for task_id in sorted(once):
-            people = {one.user_id for one in countings if one.task_id == task_id}
-            if done := await tx.people.had(tx, people, done_once(task_id)):
-                countings = [one for one in countings if one.task_id != task_id or one.user_id not in done]
-        return countings
+        """Leave out what an erased shopper who is back did in the period already, for as long as that is remembered."""
+        asked = [(one.user_id, done_before(one.task_id, one.period_on)) for one in countings]
+        had = await tx.people.units_had(tx, asked)
+        return [one for one, pair in zip(countings, asked, strict=True) if pair not in had]
 
 
 def outbox_types() -> frozenset[str]:
@@ -142,8 +143,13 @@ def activity_types() -> frozenset[str]:
     return frozenset(event.type for event in catalogue().values() if not event.is_told_by_outbox)
 
 
-async def settle(tx: Tx, keys: Sequence[Key], now: datetime, known: Mapping[str, Task]) -> None:
-    """Recompute progress under `keys`, and grant or take back what follows. The caller holds `store.lock`."""
+async def settle(
+    tx: Tx, keys: Sequence[Key], now: datetime, known: Mapping[str, Task], refunded: Collection[Key] = ()
+) -> None:
+    """Recompute progress under `keys`, and grant or take back what follows. The caller holds `store.lock`.
+
+    Of `refunded` keys, so many rewards stay as what counts bears, where two ids that became one had one each.
+    """
     if not keys:
         return
     standings = await store.recount(tx, sorted(set(keys)), now)
@@ -152,10 +158,13 @@ async def settle(tx: Tx, keys: Sequence[Key], now: datetime, known: Mapping[str,
     by_key = sorted(standings, key=lambda one: (one.user_id, one.period_on, one.task_id))
     reached = [one for one in by_key if one.state == "open" and one.done >= tasks[one.task_id].count]
     fallen = [one for one in by_key if one.state != "open" and one.done < tasks[one.task_id].count]
+    fewer = [one for one in by_key if one.others and one not in fallen and _key(one) in set(refunded)]
     if reached:
         await _grant(tx, [_reached(one, tasks[one.task_id]) for one in reached], now)
     if fallen:
         await _take_back(tx, fallen, tasks, now)
+    if fewer:
+        await _take_back_surplus(tx, fewer, tasks, now)
 
 
 def _reached(standing: Standing, task: Task) -> Reached:
@@ -205,25 +214,45 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
 
 
 async def _take_back(tx: Tx, fallen: Sequence[Standing], tasks: Mapping[str, Task], now: datetime) -> None:
-    await _revoke(tx, fallen, tasks, UNDONE, now)
-    in_use = await _coupons_in_use(tx, fallen, now)
-    await _write(tx, [_decided(one, "open", {}, in_use[one.grant_id]) for one in fallen], now)
+    in_use = await _revoke(tx, [(tasks[one.task_id], one.given) for one in fallen], now)
+    await _write(tx, [_decided(one, "open", {}, _places(one.given, in_use)) for one in fallen], now)
     await emit(
         tx,
         *[TaskUndone(at=now, task_id=one.task_id, user_id=one.user_id, period_on=one.period_on) for one in fallen],
     )
 
 
-async def _revoke(tx: Tx, standings: Sequence[Standing], tasks: Mapping[str, Task], reason: str, now: datetime) -> None:
-    """Take back all that the last attempt gave."""
-    keys = [key for one in standings for key in grant_keys(one.grant_id, one.attempt, len(tasks[one.task_id].reward))]
+async def _take_back_surplus(tx: Tx, fewer: Sequence[Standing], tasks: Mapping[str, Task], now: datetime) -> None:
+    gone = [surplus(one, tasks[one.task_id].count) for one in fewer]
+    in_use = await _revoke(tx, [(tasks[one.task_id], its) for one, its in zip(fewer, gone, strict=True)], now)
+    await store.put_others(
+        tx,
+        [
+            replace(
+                one,
+                kept=sorted({*one.kept, *_places(its, in_use)}),
+                others=[other for other in one.others if other not in its],
+            )
+            for one, its in zip(fewer, gone, strict=True)
+        ],
+    )
+
+
+async def _revoke(
+    tx: Tx, given: Sequence[tuple[Task, Sequence[TaskGiven]]], now: datetime
+) -> Mapping[str, Sequence[int]]:
+    """Take back what was given; return, by grant_id, the places of coupons that an order has all the same."""
+    keys = [
+        key for task, its in given for one in its for key in grant_keys(one.grant_id, one.attempt, len(task.reward))
+    ]
     for start in range(0, len(keys), granting.MAX_GRANTS):
-        await granting.revoke(tx, keys[start : start + granting.MAX_GRANTS], reason, now)
-
-
-async def _coupons_in_use(tx: Tx, standings: Sequence[Standing], now: datetime) -> Mapping[str, list[int]]:
-    """Return, by grant_id, the places of coupons that an order has although they were taken back."""
-    places = {coupon_id: (one.grant_id, int(place)) for one in standings for place, coupon_id in one.coupons.items()}
+        await granting.revoke(tx, keys[start : start + granting.MAX_GRANTS], UNDONE, now)
+    places = {
+        coupon_id: (one.grant_id, int(place))
+        for _, its in given
+        for one in its
+        for place, coupon_id in one.coupons.items()
+    }
     # Asked again, what is voided answers `already`.
     answers = await coupons.void(tx, list(places), now)
     found = defaultdict[str, list[int]](list)
@@ -232,6 +261,14 @@ async def _coupons_in_use(tx: Tx, standings: Sequence[Standing], now: datetime) 
             grant_id, place = places[answer.coupon_id]
             found[grant_id].append(place)
     return found
+
+
+def _places(given: Sequence[TaskGiven], in_use: Mapping[str, Sequence[int]]) -> list[int]:
+    return [place for one in given for place in in_use.get(one.grant_id, ())]
+
+
+def _key(one: Standing) -> Key:
+    return Key(one.user_id, one.period_on, one.task_id)
 
 
 def _decided(standing: Standing, state: str, given: dict[str, str], in_use: Sequence[int] = ()) -> Decided:

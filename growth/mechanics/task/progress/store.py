@@ -176,7 +176,7 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[Standing]:
         ON CONFLICT (user_id, period_on, task_id) DO UPDATE
         SET done = excluded.done,
             changed_at = CASE WHEN progress.done = excluded.done THEN progress.changed_at ELSE $2 END
-        RETURNING user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept
+        RETURNING user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept, others
         """,
         _encode(
             [
@@ -204,6 +204,7 @@ async def decide(tx: Tx, decided: Sequence[Decided], now: datetime) -> int:
             undone = progress.undone + (told.state = 'open')::integer,
             coupons = told.coupons,
             kept = told.kept,
+            others = CASE WHEN told.state = 'open' THEN '[]' ELSE progress.others END,
             reached_at = CASE WHEN told.state = 'open' THEN NULL ELSE $2::timestamptz END,
             changed_at = $2
         FROM json_to_recordset($1::json) AS told (
@@ -218,6 +219,22 @@ async def decide(tx: Tx, decided: Sequence[Decided], now: datetime) -> int:
         now,
     )
     return len(rows)
+
+
+async def put_others(tx: Tx, standings: Sequence[Standing]) -> None:
+    """Write what rows gave besides, and which places of the reward list are not given again."""
+    await tx.execute(
+        """
+        UPDATE task.progress AS progress
+        SET kept = told.kept,
+            others = told.others
+        FROM json_to_recordset($1::json) AS told (user_id text, period_on date, task_id uuid, kept jsonb, others jsonb)
+        WHERE progress.user_id = told.user_id
+          AND progress.period_on = told.period_on
+          AND progress.task_id = told.task_id
+        """,
+        _encode(standings).decode(),
+    )
 
 
 async def of_shopper(reader: Reader, user_id: str, periods: Sequence[date]) -> dict[tuple[date, str], Mine]:

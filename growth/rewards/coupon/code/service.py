@@ -1,6 +1,5 @@
 """Printed codes: made in batches by operators, redeemed by shoppers, each once."""
 
-from datetime import date
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -19,8 +18,8 @@ from growth.rewards.coupon.code.store import Found
 from growth.rewards.coupon.model import Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import Ask, Standing, refused_by_limit, refused_by_template
-from growth.rewards.coupon.take.service import Taken
+from growth.rewards.coupon.take.model import Ask, refused_by_limit, refused_by_template
+from growth.rewards.coupon.take.service import Taken, with_lives_before
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponTemplate, term_of
@@ -122,7 +121,8 @@ class Codes:
                     raise Refusal(model.CODE_NOT_FOUND)
                 return Taken(mine, template, seen.now, replayed=True)
             day = seen.now.astimezone(self._zone).date()
-            standing = _standing(seen.takings.get((found.template_id, user_id)), day)
+            pair = (found.template_id, user_id)
+            standing = (await with_lives_before(tx, [pair], seen.standings(day), day))[pair]
             kind = refused_by_template(template, seen.now, by_code=True) or refused_by_limit(template, standing)
             if kind is not None:
                 raise Refusal(kind, server_time=seen.now)
@@ -132,13 +132,6 @@ class Codes:
             assert complete, "the template is locked, so what was allowed still is"
             await emit(tx, told_issued(row, "code", seen.now))
         return Taken(coupons_store.new_coupon(row, "code", seen.now), template, seen.now, replayed=False)
-
-
-def _standing(taking: tuple[int, date, int] | None, day: date) -> Standing:
-    if taking is None:
-        return Standing()
-    taken, last, on_day = taking
-    return Standing(taken, on_day if last == day else 0)
 
 
 async def _find(tx: Tx, code_hash: bytes) -> Found:

@@ -1,7 +1,7 @@
 """Every statement that lists and counts coupons."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 from growth.plumbing.postgres import Reader, Tx
 from growth.rewards.coupon.model import Coupon
@@ -216,6 +216,21 @@ async def takings_of_shopper(reader: Reader, user_id: str, limit: int) -> list[t
         limit,
     )
     return [(row["template_id"], row["taken"]) for row in rows]
+
+
+async def takings_remembered(reader: Reader, user_id: str) -> list[tuple[str, int, date, int]]:
+    """Return how many a shopper took of templates that are not over: in all, and on which day last how many."""
+    rows = await reader.fetch(
+        """
+        SELECT taking.template_id, taking.taken, taking.day, taking.taken_on_day
+        FROM coupon.takings AS taking
+        JOIN coupon.templates AS template USING (template_id)
+        WHERE taking.user_id = $1
+          AND template.state <> 'ended'
+        """,
+        user_id,
+    )
+    return [(row["template_id"], row["taken"], row["day"], row["taken_on_day"]) for row in rows]
 
 
 async def rename_shopper(tx: Tx, old_user_id: str, user_id: str) -> None:

@@ -25,6 +25,16 @@ class Standing(Struct, frozen=True):
     taken_today: int = 0
 
 
+def taken_of(template_id: str) -> str:
+    """Return how it is remembered of an erased shopper that a coupon was taken."""
+    return f"coupon:{template_id}"
+
+
+def taken_on(template_id: str, day: date) -> str:
+    """Return how it is remembered that it was taken on a day."""
+    return f"coupon:{template_id}:{day}"
+
+
 class TemplatePage(Struct, frozen=True, kw_only=True):
     """Coupons that a shopper may take, as that shopper sees them."""
 

@@ -1,6 +1,6 @@
 """Shoppers take coupons: who asks at the same time is decided in one transaction, under the locks of the templates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -13,13 +13,21 @@ from growth.plumbing.coalesce import Coalescer
 from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox import emit
 from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres import CommitUnknown, Database
+from growth.plumbing.postgres import CommitUnknown, Database, Reader
 from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.model import Coupon, Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import Row
 from growth.rewards.coupon.take import store
-from growth.rewards.coupon.take.model import Ask, Standing, TemplatePage, refusal_of, show_template
+from growth.rewards.coupon.take.model import (
+    Ask,
+    Standing,
+    TemplatePage,
+    refusal_of,
+    show_template,
+    taken_of,
+    taken_on,
+)
 from growth.rewards.coupon.take.store import Seen
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
@@ -74,11 +82,12 @@ class Takes:
         (`token_id`), also when that has been merged since. Raises `Refusal` with the reason, and `Unavailable` when
         Postgres does not answer: asking again with the same key is safe.
         """
-        coupon_id = derived_id(template_id, token_id or user_id, key) if key else child_id(template_id)
+        asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
+        coupon_id = derived_id(template_id, asked_as, key) if key else child_id(template_id)
         try:
             taken = await self._takes(Ask(coupon_id, template_id, user_id))
             if key and (names := later_names(key, taken.coupon.issued_at, taken.at)):
-                before, today = (derived_id(template_id, token_id or user_id, name) for name in names)
+                before, today = (derived_id(template_id, asked_as, name) for name in names)
                 known = (await coupons_store.find_coupons(self._database, [before])).get(before)
                 kept = known is not None and is_kept(known.issued_at, taken.at)
                 taken = await self._takes(Ask(before if kept else today, template_id, user_id))
@@ -92,8 +101,8 @@ class Takes:
         """Return what shoppers may take, now or soon, as this one sees it; newest first."""
         found = await templates_store.claimable_templates(self._database, now)
         day = self.day_of(now)
-        known = await store.standings(self._database, [one.template_id for one in found], user_id, day)
-        pages = [show_template(one, known.get(one.template_id, Standing()), now, day) for one in found]
+        mine = await self._standings([one.template_id for one in found], user_id, day)
+        pages = [show_template(one, mine[one.template_id], now, day) for one in found]
         return [page for page in pages if page.state != "ended"]
 
     async def find(self, template_id: str, user_id: str, now: datetime) -> TemplatePage:
@@ -102,8 +111,14 @@ class Takes:
         if found is None or found.published_at is None or not found.claimable:
             raise Refusal(templates.NOT_FOUND)
         day = self.day_of(now)
-        known = await store.standings(self._database, [template_id], user_id, day)
-        return show_template(found, known.get(template_id, Standing()), now, day)
+        mine = await self._standings([template_id], user_id, day)
+        return show_template(found, mine[template_id], now, day)
+
+    async def _standings(self, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, Standing]:
+        known = await store.standings(self._database, template_ids, user_id, day)
+        taken = {(template_id, user_id): known.get(template_id, Standing()) for template_id in template_ids}
+        mine = await with_lives_before(self._database, taken, taken, day)
+        return {template_id: standing for (template_id, _), standing in mine.items()}
 
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
@@ -133,7 +148,9 @@ class Takes:
             found = await templates_store.lock_templates(tx, sorted({ask.template_id for ask in asks}))
             seen = await store.look(tx, asks)
             day = self.day_of(seen.now)
-            answers, rows = judge(asks, found, seen, day)
+            pairs = {(ask.template_id, ask.user_id) for ask in asks}
+            standings = await with_lives_before(tx, pairs, seen.standings(day), day)
+            answers, rows = judge(asks, found, seen, standings, day)
             if rows:
                 complete = await store.take(tx, rows, seen.now, day)
                 assert complete, "the templates are locked, so what was free still is"
@@ -146,14 +163,32 @@ class Takes:
         return answers
 
 
+async def with_lives_before(
+    reader: Reader, pairs: Iterable[tuple[str, str]], taken: Mapping[tuple[str, str], Standing], day: date
+) -> dict[tuple[str, str], Standing]:
+    """Return what was taken by pairs of template and shopper, with what a shopper took who was erased and is back."""
+    asked = {
+        (template_id, user_id): ((user_id, taken_of(template_id)), (user_id, taken_on(template_id, day)))
+        for template_id, user_id in pairs
+    }
+    had = await reader.people.units_had(reader, [what for whats in asked.values() for what in whats])
+    standings = {pair: taken.get(pair, Standing()) for pair in asked}
+    for pair, (in_all, on_day) in asked.items() if had else ():
+        mine = standings[pair]
+        standings[pair] = Standing(mine.taken + had.get(in_all, 0), mine.taken_today + had.get(on_day, 0))
+    return standings
+
+
 def judge(
-    asks: Sequence[Ask], found: dict[str, CouponTemplate], seen: Seen, day: date
+    asks: Sequence[Ask],
+    found: dict[str, CouponTemplate],
+    seen: Seen,
+    standings: Mapping[tuple[str, str], Standing],
+    day: date,
 ) -> tuple[dict[str, Taken | BaseException], list[Row]]:
     """Say what each ask gets, one after the other, and what is to be written for those that get a coupon."""
     answers: dict[str, Taken | BaseException] = {}
-    standing = {
-        pair: Standing(taken, on_day if last == day else 0) for pair, (taken, last, on_day) in seen.takings.items()
-    }
+    standing = dict(standings)
     now_of = dict(found)
     rows: list[Row] = []
     for place, ask in enumerate(asks):
@@ -170,7 +205,7 @@ def judge(
                 else Refusal(OTHER_CONTENT)
             )
             continue
-        mine = standing.get(pair, Standing())
+        mine = standing[pair]
         kind = refusal_of(template, mine, seen.now, day)
         if kind is not None:
             answers[ask.coupon_id] = _refused(kind, template, mine, seen.now)

@@ -24,6 +24,12 @@ class Seen(Struct, frozen=True):
     takings: dict[tuple[str, str], tuple[int, date, int]]
     """By template and shopper: taken in all, on which day last, how many then."""
 
+    def standings(self, day: date) -> dict[tuple[str, str], Standing]:
+        """Return by template and shopper what was taken, up to `day`."""
+        return {
+            pair: Standing(taken, on_day if last == day else 0) for pair, (taken, last, on_day) in self.takings.items()
+        }
+
 
 async def look(tx: Tx, asks: Sequence[Ask]) -> Seen:
     """Return what is known of the coupons and shoppers that are asked about."""

@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
-from growth.mechanics.checkin.model import FIRST_DAY, LAST_DAY, CheckinProgram
+from growth.mechanics.checkin.model import FIRST_DAY, LAST_DAY, CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.giving import Earned, Given, give
@@ -27,6 +27,7 @@ from growth.mechanics.checkin.streak.model import (
 from growth.mechanics.checkin.streak.night.service import HOUSE_ACCOUNT
 from growth.mechanics.checkin.streak.repair import store
 from growth.mechanics.checkin.streak.repair.model import (
+    ALREADY_CHECKED_IN,
     FROZEN_DAY,
     MONTH_LIMIT,
     NO_CARD,
@@ -185,8 +186,10 @@ async def mend(
 ) -> Mended:
     """Add a day that lies behind, fold all days anew, and give what is due by then and was not given.
 
-    The shopper's row is locked.
+    The shopper's row is locked. Raises `Refusal` where the day counted before the shopper was erased.
     """
+    if await tx.people.had(tx, [shopper.user_id], day_held(day)):
+        raise Refusal(ALREADY_CHECKED_IN)
     promised = terms_of(program)
     days = await streaks.find_days(tx, shopper.user_id, FIRST_DAY, LAST_DAY)
     added = Day(day, kind, promised.terms_id, streak=1, position=1, paid=0)
@@ -256,11 +259,17 @@ async def become(tx: Tx, old_user_id: str, user_id: str, almanac: Almanac, now: 
     standing, told = replay(days, terms, almanac.history)
     await store.move_days(tx, user_id, told)
     await store.set_standing(tx, user_id, standing)
-    await judge_milestones(tx, user_id, days, terms, almanac, now)
+    await judge_milestones(tx, user_id, old_user_id, days, terms, almanac, now)
 
 
 async def judge_milestones(
-    tx: Tx, user_id: str, days: Sequence[Day], terms: Mapping[int, Terms], almanac: Almanac, now: datetime
+    tx: Tx,
+    user_id: str,
+    former_id: str,
+    days: Sequence[Day],
+    terms: Mapping[int, Terms],
+    almanac: Almanac,
+    now: datetime,
 ) -> None:
     """Give the milestones that all days of a shopper (oldest first, the row locked) reach, and that were not given.
 
@@ -270,6 +279,7 @@ async def judge_milestones(
     earned = [
         Earned(
             user_id=user_id,
+            former_id=former_id,
             program=live[program_id],
             occasion="united",
             reason="checkin.milestone",

@@ -156,6 +156,37 @@ async def newest_days(reader: Reader, user_id: str, limit: int) -> list[tuple[da
     return [(row["day"], row["kind"]) for row in rows]
 
 
+async def milestones_to_remember(reader: Reader, user_id: str) -> list[tuple[str, str, int]]:
+    """Return the milestones (program, of, days) that a shopper reached in programs that are not over."""
+    rows = await reader.fetch(
+        """
+        SELECT reached.program_id, reached.of, reached.days
+        FROM checkin.milestones AS reached
+        JOIN checkin.programs AS program USING (program_id)
+        WHERE reached.user_id = $1
+          AND program.state <> 'ended'
+        """,
+        user_id,
+    )
+    return [(row["program_id"], row["of"], row["days"]) for row in rows]
+
+
+async def days_to_remember(reader: Reader, user_id: str, make_up_days: int) -> list[date]:
+    """Return the days of a shopper that count, from as long ago as days are made up; Postgres' day may be the next."""
+    rows = await reader.fetch(
+        """
+        SELECT day
+        FROM checkin.days
+        WHERE user_id = $1
+          AND day >= current_date - $2::integer - 1
+          AND kind <> 3
+        """,
+        user_id,
+        make_up_days,
+    )
+    return [row["day"] for row in rows]
+
+
 async def erase(tx: Tx, user_id: str) -> None:
     """Delete all that the room has of a shopper."""
     await tx.execute("DELETE FROM checkin.states WHERE user_id = $1", user_id)

@@ -1,6 +1,7 @@
 """Every statement on all of one shopper's progress. Functions never commit; services do."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -27,6 +28,28 @@ async def progress_of(reader: Reader, user_id: str, limit: int) -> list[dict[str
     return [dict(row) for row in rows]
 
 
+async def done_of(reader: Reader, user_id: str, late_seconds: float) -> list[tuple[str, date]]:
+    """Return the tasks that a shopper did, and in which period, where that could be done again.
+
+    A period is a week at most, and begins up to a day earlier or later than Postgres' day; `late_seconds` after its end
+    a task counts nothing any more.
+    """
+    rows = await reader.fetch(
+        """
+        SELECT progress.task_id, progress.period_on
+        FROM task.progress AS progress
+        JOIN task.tasks AS task USING (task_id)
+        WHERE progress.user_id = $1
+          AND progress.state <> 'open'
+          AND (task.period = 'once' OR progress.period_on >= current_date - 8)
+          AND (task.state <> 'ended' OR task.ended_at > now() - make_interval(secs => $2))
+        """,
+        user_id,
+        late_seconds,
+    )
+    return [(row["task_id"], row["period_on"]) for row in rows]
+
+
 async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
     """Return what counted for a shopper, newest first."""
     rows = await reader.fetch(
@@ -47,7 +70,7 @@ async def standings(tx: Tx, user_id: str) -> list[Standing]:
     """Return all progress of a shopper."""
     rows = await tx.fetch(
         """
-        SELECT user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept
+        SELECT user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept, others
         FROM task.progress
         WHERE user_id = $1
         ORDER BY period_on, task_id
@@ -55,26 +78,6 @@ async def standings(tx: Tx, user_id: str) -> list[Standing]:
         user_id,
     )
     return [msgspec.convert(dict(row), Standing) for row in rows]
-
-
-async def keep_no_more(tx: Tx, kept: Sequence[tuple[Standing, list[int]]]) -> None:
-    """Note which places of the reward list are not given again."""
-    await tx.execute(
-        """
-        UPDATE task.progress AS progress
-        SET kept = told.kept
-        FROM json_to_recordset($1::json) AS told (user_id text, period_on date, task_id uuid, kept jsonb)
-        WHERE progress.user_id = told.user_id
-          AND progress.period_on = told.period_on
-          AND progress.task_id = told.task_id
-        """,
-        _encode(
-            [
-                {"user_id": one.user_id, "period_on": one.period_on, "task_id": one.task_id, "kept": places}
-                for one, places in kept
-            ]
-        ).decode(),
-    )
 
 
 async def drop(tx: Tx, standings: Sequence[Standing]) -> None:
