@@ -324,6 +324,16 @@ async def bought_since(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, 
     return await store.buyers(reader, user_ids, "")
 
 
+async def bought_before(reader: Reader, user_id: str, order_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of a shopper's paid orders before which they had bought, by time of payment, not of arrival.
+
+    See `has_bought`: of an erased shopper who had bought and is back, all.
+    """
+    if await reader.people.had(reader, [user_id], BOUGHT):
+        return frozenset(order_ids)
+    return await store.bought_before(reader, user_id, order_ids)
+
+
 async def kept_orders(reader: Reader, user_id: str, since: datetime) -> AsyncIterator[Order]:
     """Yield the orders by which a shopper has bought, those paid at `since` or later, by time of payment."""
     after: tuple[datetime, str] | None = None

@@ -197,6 +197,30 @@ async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> 
     return {row["user_id"]: row["since"] for row in rows}
 
 
+async def bought_before(reader: Reader, user_id: str, order_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of a shopper's paid orders that were paid after another by which the shopper has bought."""
+    rows = await reader.fetch(
+        """
+        SELECT asked.order_id
+        FROM shop.orders AS asked
+        WHERE asked.order_id = ANY ($2::text[])
+          AND EXISTS (
+            SELECT
+            FROM shop.orders AS bought
+            JOIN shop.order_lines AS line USING (order_id)
+            WHERE bought.user_id = $1
+              AND bought.paid_fen > 0
+              AND (bought.paid_at, bought.order_id) < (asked.paid_at, asked.order_id)
+              AND line.refunded_units < line.units
+              AND line.refunded_fen < line.amount_fen
+          )
+        """,
+        user_id,
+        order_ids,
+    )
+    return frozenset(row["order_id"] for row in rows)
+
+
 async def kept_orders(
     reader: Reader, user_id: str, since: datetime, after: tuple[datetime, str] | None, limit: int
 ) -> list[Order]:
