@@ -132,6 +132,7 @@ def _assemble(settings: Settings, database: Database, replica: Database, invaria
     events = rooms.make_events(stores)
     shop = rooms.make_shop(stores, stock, events.events)
     flash_sale = rooms.make_flash_sale(stores, stock, shop)
+    referral = rooms.make_referral(stores)
     return Growth(
         settings=settings,
         database=database,
@@ -158,10 +159,15 @@ def _assemble(settings: Settings, database: Database, replica: Database, invaria
         group_buy=rooms.make_group_buy(stores),
         checkin=rooms.make_checkin(stores),
         task=rooms.make_task(stores),
-        referral=rooms.make_referral(stores),
+        referral=referral,
         commission=rooms.make_commission(stores),
         retention=rooms.make_retention(stores),
-        shoppers=Shoppers(database, settings.erased_memory_days, [flash_sale.loader.rename_shopper]),
+        shoppers=Shoppers(
+            database,
+            settings.erased_memory_days,
+            renamed=[flash_sale.loader.rename_shopper],
+            united=[referral.again.settle_united],
+        ),
         erasures=Erasures(database, SWEPT),
     )
 

@@ -7,6 +7,7 @@ from growth.events.model import LOG
 from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE
 from growth.mechanics.checkin import tally
 from growth.mechanics.flash_sale import tempo
+from growth.mechanics.referral import again
 from growth.mechanics.task.progress.service import activity_types, outbox_types
 from growth.plumbing.outbox import Subscription
 from growth.plumbing.stream import Stream
@@ -25,6 +26,7 @@ def reactions(growth: Growth) -> Sequence[Subscription]:
         ),
         Subscription("task.count_outbox", outbox_types(), growth.task.projection.from_outbox),
         Subscription("task.count_activities", activity_types(), growth.task.projection.from_activities, LOG),
+        Subscription("referral.again", again.LISTENS_TO, growth.referral.again.hear),
         Subscription("pack.give", pack.LISTENS_TO, growth.pack.give),
         Subscription("shop.webhook_queue", None, growth.webhook.queue.take, hears_of_erased=True),
         *(

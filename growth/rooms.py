@@ -30,6 +30,7 @@ from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
 from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams
+from growth.mechanics.referral.again import Again
 from growth.mechanics.referral.commission.periodic import Keeper as CommissionKeeper
 from growth.mechanics.referral.commission.service import Commissions
 from growth.mechanics.referral.commission.settlement import Settlement as CommissionSettlement
@@ -166,6 +167,7 @@ class Commission(Struct):
 class Referral(Struct):
     """The room of referrals."""
 
+    again: Again
     programs: ReferralPrograms
     relations: Relations
     standings: Standings
@@ -260,6 +262,7 @@ def make_referral(stores: Stores) -> Referral:
     attempts = Limiter(redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS, guards_secrets=True)
     relations = Relations(database, attempts)
     return Referral(
+        again=Again(settings.zone),
         programs=ReferralPrograms(database, settings.zone),
         relations=relations,
         standings=Standings(database, relations, settings.zone),

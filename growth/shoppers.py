@@ -59,6 +59,7 @@ class Room(Protocol):
 
 Renamed = Callable[[str, str, datetime], Awaitable[object]]
 """Is told of the former id, the one that stands in its place, and when. What is told is compared later as well."""
+United = Callable[[Tx, str, datetime], Awaitable[None]]
 
 ROOMS: Mapping[str, Room] = {
     # In this order: who may refuse comes first, and money comes after what it hangs on.
@@ -125,14 +126,22 @@ class ShopperMerged(Struct, frozen=True):
 class Shoppers:
     """All rooms at once, each in the same transaction."""
 
-    def __init__(self, database: Database, erased_memory_days: int, renamed: Sequence[Renamed] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        erased_memory_days: int,
+        renamed: Sequence[Renamed] = (),
+        united: Sequence[United] = (),
+    ) -> None:
         """`erased_memory_days`: so long it is remembered what an erased shopper had of what is given once.
 
         `renamed`: who is told, after the commit, that one id stands for another now, or an alias for a shopper.
+        `united`: who judges again what a person has, in the merge, once all rooms have made two ids one.
         """
         self._database = database
         self._memory = timedelta(days=erased_memory_days)
         self._renamed = renamed
+        self._united = united
 
     async def told(self, user_id: str) -> ShopperKnown:
         """Return all that is known of a shopper; of a former id, what is known of its survivor."""
@@ -182,6 +191,8 @@ class Shoppers:
                 await person.note_return(tx, user_now, act.now)
                 for room in ROOMS.values():
                     await room.merge(tx, old_now, user_now, act.now)
+                for judge_again in self._united:
+                    await judge_again(tx, user_now, act.now)
                 await idempotency.rename_person(tx, old_now, user_now)
                 await person.note_merge(tx, old_now, user_now)
                 self._tell(tx, old_now, user_now, act.now)

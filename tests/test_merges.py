@@ -190,7 +190,7 @@ async def test_a_guest_who_had_bought_makes_no_newcomer_of_the_account(app: Runn
     await merge(app, "guest", "ann")
     await pays(app, "o-ann", "ann")
     await receives(app, "o-ann")
-    assert (await earned(app), await points(app, "inviter"), await points(app, "ann")) == ([], 0, 0)
+    assert (await earned(app), await points(app, "inviter"), await points(app, "ann")) == ([0], 0, 0)
 
 
 async def test_what_was_given_for_a_newcomer_who_was_none_goes_back(app: RunningApp) -> None:
@@ -204,15 +204,18 @@ async def test_what_was_given_for_a_newcomer_who_was_none_goes_back(app: Running
     assert (await earned(app), await points(app, "inviter"), await points(app, "ann")) == ([0], 0, 0)
 
 
-async def test_a_guest_who_bought_after_the_binding_changes_nothing(app: RunningApp) -> None:
-    """The control of the two above."""
+async def test_a_guest_who_bought_after_the_binding_paid_the_first_order_of_the_account(app: RunningApp) -> None:
+    """The control of the two above: one first order between the two, and it is the earlier one."""
     code = await referral(app)
     await asks(app, "ann", "PUT", "/v1/referral/inviter", {"code": code})
     await pays(app, "o-guest", "guest", now() + timedelta(minutes=4))
     await merge(app, "guest", "ann")
     await pays(app, "o-ann", "ann")
     await receives(app, "o-ann")
-    assert await earned(app) == [1000]
+    # Newest first.
+    assert await earned(app) == [0, 1000]
+    await receives(app, "o-guest")
+    assert (await points(app, "inviter"), await points(app, "ann")) == (100, 7)
 
 
 async def test_an_id_that_was_merged_is_not_erased_in_place_of_its_survivor(app: RunningApp) -> None:

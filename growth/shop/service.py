@@ -52,7 +52,7 @@ from growth.vocabulary.events.shop import (
     ShopShopperRegistered,
 )
 from growth.vocabulary.ids import is_alias, new_alias
-from growth.vocabulary.orders import LineOutcome, Outcome
+from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("shop")
@@ -61,6 +61,8 @@ MAX_EVENTS_AT_ONCE = 4
 """Of one process, over all hooks: a shop in a hurry leaves connections for shoppers."""
 BOUGHT = "bought"
 """What is remembered of an erased shopper who had bought."""
+MAX_ORDERS_AT_ONCE = 20
+"""That are read of one shopper."""
 MAX_TRIES = 5
 """To apply an event, while ids change hands."""
 MAX_WAIT_SECONDS = 5.0
@@ -320,6 +322,26 @@ async def has_bought(reader: Reader, user_ids: Sequence[str], except_order: str 
 async def bought_since(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, datetime]:
     """Return since when each of `user_ids` has bought, see `has_bought`; those who have not are missing."""
     return await store.buyers(reader, user_ids, "")
+
+
+async def bought_before(reader: Reader, user_id: str, order_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of a shopper's paid orders before which they had bought, by time of payment, not of arrival.
+
+    See `has_bought`: of an erased shopper who had bought and is back, all.
+    """
+    if await reader.people.had(reader, [user_id], BOUGHT):
+        return frozenset(order_ids)
+    return await store.bought_before(reader, user_id, order_ids)
+
+
+async def kept_orders(reader: Reader, user_id: str, since: datetime) -> AsyncIterator[Order]:
+    """Yield the orders by which a shopper has bought, those paid at `since` or later, by time of payment."""
+    after: tuple[datetime, str] | None = None
+    while orders := await store.kept_orders(reader, user_id, since, after, MAX_ORDERS_AT_ONCE):
+        for order in orders:
+            yield order
+            assert order.paid_at is not None
+            after = order.paid_at, order.order_id
 
 
 async def registration(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, Registration]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from growth.plumbing.postgres import Reader, Tx
 from growth.shop import model
 from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
@@ -193,3 +195,58 @@ async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> 
         except_order,
     )
     return {row["user_id"]: row["since"] for row in rows}
+
+
+async def bought_before(reader: Reader, user_id: str, order_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of a shopper's paid orders that were paid after another by which the shopper has bought."""
+    rows = await reader.fetch(
+        """
+        SELECT asked.order_id
+        FROM shop.orders AS asked
+        WHERE asked.order_id = ANY ($2::text[])
+          AND EXISTS (
+            SELECT
+            FROM shop.orders AS bought
+            JOIN shop.order_lines AS line USING (order_id)
+            WHERE bought.user_id = $1
+              AND bought.paid_fen > 0
+              AND (bought.paid_at, bought.order_id) < (asked.paid_at, asked.order_id)
+              AND line.refunded_units < line.units
+              AND line.refunded_fen < line.amount_fen
+          )
+        """,
+        user_id,
+        order_ids,
+    )
+    return frozenset(row["order_id"] for row in rows)
+
+
+async def kept_orders(
+    reader: Reader, user_id: str, since: datetime, after: tuple[datetime, str] | None, limit: int
+) -> list[Order]:
+    """Return orders by which a shopper has bought (`Order.is_bought`), paid at `since` or later, by time of payment.
+
+    Those after the one paid at and named as `after` says.
+    """
+    rows = await reader.fetch(
+        """
+        SELECT bought.order_id, bought.user_id, bought.placed_at, bought.paid_at, bought.paid_fen, bought.closed_at,
+            bought.received_at,
+            jsonb_agg(to_jsonb(line) - 'order_id' ORDER BY line.line_id) AS lines
+        FROM shop.orders AS bought
+        JOIN shop.order_lines AS line USING (order_id)
+        WHERE bought.user_id = $1
+          AND bought.paid_fen > 0
+          AND bought.paid_at >= $2
+          AND ($3::timestamptz IS NULL OR (bought.paid_at, bought.order_id) > ($3, $4))
+        GROUP BY bought.order_id
+        HAVING bool_or(line.refunded_units < line.units AND line.refunded_fen < line.amount_fen)
+        ORDER BY bought.paid_at, bought.order_id
+        LIMIT $5
+        """,
+        user_id,
+        since,
+        *(after or (None, None)),
+        limit,
+    )
+    return [model.with_what_was_paid(msgspec.convert(dict(row), Order)) for row in rows]

@@ -46,6 +46,7 @@ NOUNS: Mapping[str, str] = {
     "mechanics/task/board.py": "what this process remembers of the tasks that are shown",
     "mechanics/task/catalogue.py": "the events that tasks can count, and their fields",
     "mechanics/group_buy/front.py": "the short cut in front of the routes",
+    "mechanics/referral/again.py": "settles invitees again when something else is told of them than an order",
     "mechanics/referral/front.py": "the short cut in front of the routes",
     "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
 }

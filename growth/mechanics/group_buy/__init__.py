@@ -17,7 +17,8 @@ A team and its seats (the room `team/`)::
     (taken) ▶ held                                                                     refund_required, once
              └─ order.paid ─▶ paid ─┬─ team complete ─▶ confirmed ──refunded──▶ refunded (the team stays complete)
                                     ├─ team failed ───▶ refund_due ──refunded─▶ refunded
-                                    └─ refunded ──────▶ refunded (the seat is free again)
+                                    ├─ refunded ──────▶ refunded (the seat is free again)
+                                    └─ newcomers_only ▶ released, refund_required: had bought before, as was told later
 
 Who decides: Postgres, and under one lock: whatever happens to a team first locks its row. `seats_taken` is raised only
 under `seats_taken < team_size` while the team is `forming`, together with the seat, `campaigns.taken` under

@@ -9,7 +9,7 @@ paid at. Paused, nobody new is bound and what is bound goes on earning; ended, o
 
 A relation, who brought whom (the room `relation/`), and what became of the invitee's first order (`reward/`)::
 
-             ┌──────────────── first order paid back whole ───────────────┐
+             ┌──────── first order paid back whole, or no longer it ──────┐
              ▼                                                            │
     (none) ▶ bound ──first order paid──▶ bought ──received──▶ valid ──────┘
              └─ ends by itself after `relation_days`, or by an operator; a shopper who is still new may be bound again

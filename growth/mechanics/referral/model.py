@@ -129,6 +129,11 @@ class Terms(Struct, frozen=True, kw_only=True):
     """When the next version, or the end, came."""
     draft: ReferralDraft
 
+    def are_in_force(self, at: datetime) -> bool:
+        """Whether an order paid at `at` is under these terms."""
+        ends = [end for end in (self.until_at, self.draft.closes_at) if end is not None]
+        return self.from_at <= at and all(at < end for end in ends)
+
 
 class ReferralProgram(ReferralDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A program as Postgres knows it."""

@@ -90,7 +90,10 @@ class ReferralInviteeValid(ReferralOrderEvent, frozen=True, kw_only=True, tag="r
 
 
 class ReferralInviteeLost(ReferralOrderEvent, frozen=True, kw_only=True, tag="referral.invitee_lost"):
-    """An invitee's first order was paid back whole: it no longer counts, and what was given for it is taken back."""
+    """An invitee's first order is one no longer: it was paid back whole, or another fact was told late.
+
+    It no longer counts, and what was given for it is taken back. If another order is the first now, that is told next.
+    """
 
 
 class ReferralMilestoneEvent(ReferralProgramEvent, frozen=True, kw_only=True):

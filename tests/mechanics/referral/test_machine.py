@@ -26,11 +26,12 @@ from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral import shopper
+from growth.mechanics.referral.reward.settlement import Settlement
 from growth.plumbing.invariants import all_invariants, violations
 from growth.plumbing.postgres import connect_postgres
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
-from tests.mechanics.referral.conftest import Room, an_act, assemble, milestones
+from tests.mechanics.referral.conftest import ZONE, Room, an_act, assemble, milestones
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ USER = st.sampled_from(USERS)
 RELATION_DAYS = 30
 WAITS = (7, 31)
 """Never adding up to `RELATION_DAYS`: the end of a relation falls between two days."""
+A_STEP = 1 / 86_400
 MILESTONES = {1: 50, 2: 500}
 EACH = 10
 
@@ -52,7 +54,8 @@ class ARelation(Struct):
 
     invitee: str
     inviter: str
-    day: int
+    at: float
+    """The day, and a fraction that grows with each step."""
     ends: float
     is_current: bool = True
     first: str | None = None
@@ -63,7 +66,7 @@ class AnOrder(Struct):
     """The facts of an order, in the model."""
 
     user: str
-    day: int
+    at: float
     is_received: bool = False
     is_refunded: bool = False
 
@@ -72,7 +75,7 @@ class Model:
     """Who brought whom, and what they bought."""
 
     def __init__(self) -> None:
-        self.day = 0
+        self.now = 0.0
         self.relations: list[ARelation] = []
         self.orders: dict[str, AnOrder] = {}
 
@@ -90,7 +93,7 @@ class Model:
         if invitee == inviter:
             return "own_code"
         found = self.current(invitee)
-        if found is not None and self.day < found.ends:
+        if found is not None and self.now < found.ends:
             return "again" if found.inviter == inviter else "already_bound"
         if any(order.user == invitee and not order.is_refunded for order in self.orders.values()):
             return "not_new"
@@ -98,24 +101,30 @@ class Model:
             return "loop"
         if found is not None:
             found.is_current = False
-        self.relations.append(ARelation(invitee, inviter, self.day, self.day + RELATION_DAYS))
+        self.relations.append(ARelation(invitee, inviter, self.now, self.now + RELATION_DAYS))
         return "bound"
 
-    def settle(self, name: str) -> None:
-        order = self.orders[name]
-        mine = [one for one in self.relations if one.invitee == order.user]
-        holder = next((one for one in mine if one.first == name), None)
-        if holder is None and not order.is_refunded and not any(one.first for one in mine):
-            holder = next((one for one in reversed(mine) if one.day <= order.day < one.ends), None)
-            if holder is not None:
-                holder.first = name
-        if holder is not None:
-            holder.is_valid = order.is_received and not order.is_refunded
-            holder.first = None if order.is_refunded else name
+    def settle(self, user: str) -> None:
+        """Look for the first order anew, among all that was kept; names grow with the time of payment."""
+        mine = [one for one in self.relations if one.invitee == user]
+        kept = [name for name, order in self.orders.items() if order.user == user and not order.is_refunded]
+        holders = {name: self._holder(mine, name) for name in kept}
+        for one in mine:
+            one.first, one.is_valid = None, False
+        for name, holder in holders.items():
+            # Clocks may differ, by less than a day.
+            if holder is not None and not any(int(self.orders[other].at) < int(holder.at) for other in kept):
+                holder.first, holder.is_valid = name, self.orders[name].is_received
+                return
+
+    def _holder(self, mine: list[ARelation], name: str) -> ARelation | None:
+        at = self.orders[name].at
+        held = next((one for one in mine if one.first == name), None)
+        return held or next((one for one in reversed(mine) if int(one.at) <= int(at) and at < one.ends), None)
 
     def end(self, relation: ARelation) -> None:
         relation.is_current = False
-        relation.ends = max(relation.day, min(relation.ends, self.day))
+        relation.ends = max(relation.at, min(relation.ends, self.now))
 
     def merge(self, old: str, new: str) -> None:
         both = {old, new}
@@ -124,7 +133,7 @@ class Model:
         # Names grow with the time of payment.
         for one in sorted((one for one in mine if one.first), key=lambda one: int(str(one.first)[1:]))[1:]:
             one.first, one.is_valid = None, False
-        current = sorted((one for one in mine if one.is_current), key=lambda one: one.ends <= self.day)
+        current = sorted((one for one in mine if one.is_current), key=lambda one: one.ends <= self.now)
         for one in current[1:]:
             self.end(one)
         for relation in self.relations:
@@ -134,6 +143,7 @@ class Model:
             order.user = new if order.user == old else order.user
         if current and self.is_above(new, current[0].inviter):
             self.end(current[0])
+        self.settle(new)
 
     def said(self) -> tuple[Any, ...]:
         totals = {}
@@ -205,8 +215,8 @@ class ReferralMachine(RuleBasedStateMachine):
         if user in self.gone:
             return
         name = f"o{len(self.model.orders)}"
-        self.model.orders[name] = AnOrder(user, self.model.day)
-        self.model.settle(name)
+        self.model.orders[name] = AnOrder(user, self.model.now)
+        self.model.settle(user)
         self._run(self.room.pays(user, name))
 
     @precondition(lambda self: self.model.orders)
@@ -214,7 +224,7 @@ class ReferralMachine(RuleBasedStateMachine):
     def receive(self, which: int) -> None:
         name = self._order(which)
         self.model.orders[name].is_received = True
-        self.model.settle(name)
+        self.model.settle(self.model.orders[name].user)
         self._run(self.room.receives(name))
 
     @precondition(lambda self: self.model.orders)
@@ -222,12 +232,12 @@ class ReferralMachine(RuleBasedStateMachine):
     def refund(self, which: int) -> None:
         name = self._order(which)
         self.model.orders[name].is_refunded = True
-        self.model.settle(name)
+        self.model.settle(self.model.orders[name].user)
         self._run(self.room.refunds(name))
 
     @rule(days=st.sampled_from(WAITS))
     def wait(self, days: int) -> None:
-        self.model.day += days
+        self.model.now += days
         self._run(_wait(self.room, days))
 
     @rule(user=USER)
@@ -249,6 +259,7 @@ class ReferralMachine(RuleBasedStateMachine):
     @invariant()
     def both_say_the_same(self) -> None:
         if hasattr(self, "model"):
+            self.model.now += A_STEP
             assert self._run(_said(self.room, self.before)) == self.model.said()
             assert not self._run(violations(self.room.database, RULES))
 
@@ -297,6 +308,7 @@ async def _merge(room: Room, old: str, new: str) -> None:
     async with room.database.transaction() as tx:
         await shopper.merge(tx, old, new, now())
         await tx.execute("UPDATE shop.orders SET user_id = $2 WHERE user_id = $1", old, new)
+        await Settlement(ZONE).settle_invitee(tx, new, now())
 
 
 async def _points(room: Room) -> int:

@@ -14,7 +14,8 @@ and its revision, once::
 - Percent: of each line in scope `(amount - refunded) * basis_points // 10_000`, and nothing of one whose units all came
   back. So each refund takes back exactly its share, and a full one all, in whatever steps.
 - First order: the fixed sum belongs to the invitee's first order that was not wholly paid back, by time of payment. If
-  it comes back whole, the next one that was kept earns it, if there is one.
+  it comes back whole, the next one that was kept earns it, if there is one. It is worth nothing while the invitee is
+  known to have been no newcomer when bound, and is worth something again once that turns out to be wrong.
 - While pending, the ledger has it as pending; a change replaces that transfer. Once available, a change is a transfer
   of the difference, and the inviter may come to owe it: the next commission pays that first.
 - A cap on an inviter's day leaves to each order, as it first earns, what was not granted before; it keeps that.

@@ -66,6 +66,11 @@ FROM (
     ) AS kept
     WHERE kind = 'fixed'
       AND is_kept
+      AND EXISTS (
+        SELECT
+        FROM referral.relations AS relation
+        WHERE relation.relation_id = commissions.relation_id
+          AND relation.is_new)
     ORDER BY invitee_id, level, paid_at, order_id
 ) AS first
 LEFT JOIN referral.commissions AS earning

@@ -257,9 +257,16 @@ def earned_fen(commission: Commission, first_order_id: str | None) -> int:
     return earned if commission.granted_fen is None else min(earned, commission.granted_fen)
 
 
-def first_order(candidates: Iterable[Commission]) -> str | None:
-    """Return which of the orders of one invitee is the first that was kept, by time of payment."""
-    kept = [(one.paid_at, one.order_id) for one in candidates if one.is_kept and one.kind == "fixed"]
+def first_order(candidates: Iterable[Commission], old: Collection[str]) -> str | None:
+    """Return which of the orders of one invitee is the first that was kept, by time of payment.
+
+    `old`: relations whose invitee was no newcomer; they have no first order.
+    """
+    kept = [
+        (one.paid_at, one.order_id)
+        for one in candidates
+        if one.is_kept and one.kind == "fixed" and one.relation_id not in old
+    ]
     return min(kept)[1] if kept else None
 
 
@@ -270,15 +277,15 @@ def worth(commission: Commission, amount_fen: int) -> Commission:
     return replace(commission, amount_fen=amount_fen, revision=commission.revision + 1)
 
 
-def priced(commissions: Sequence[Commission]) -> list[Commission]:
+def priced(commissions: Sequence[Commission], old: Collection[str] = ()) -> list[Commission]:
     """Return each commission beside its facts at what it is worth. Of fixed ones, all that may be first are there."""
-    first = {level: first_order(one for one in commissions if one.level == level) for level in (1, 2)}
+    first = {level: first_order((one for one in commissions if one.level == level), old) for level in (1, 2)}
     return [worth(one, earned_fen(one, first[one.level])) for one in commissions]
 
 
-def wanted(commissions: Sequence[Commission]) -> list[int]:
+def wanted(commissions: Sequence[Commission], old: Collection[str]) -> list[int]:
     """Return what each commission beside its facts would be worth if no day had a cap."""
-    return [one.amount_fen for one in priced([replace(one, granted_fen=None) for one in commissions])]
+    return [one.amount_fen for one in priced([replace(one, granted_fen=None) for one in commissions], old)]
 
 
 def why_changed(before: Commission, after: Commission) -> Why:

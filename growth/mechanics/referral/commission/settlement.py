@@ -1,6 +1,6 @@
 """What the shop's orders make of commissions: each brought to what the facts say, and the ledger with it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -10,9 +10,11 @@ from growth.mechanics.referral.commission import model, store
 from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.service import book
+from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.mechanics.referral.relation.service import relations_of
 from growth.mechanics.referral.service import terms_of
 from growth.plumbing.postgres import Tx
+from growth.shop.service import kept_orders
 from growth.vocabulary.ids import is_alias
 from growth.vocabulary.orders import LineOutcome, Order
 
@@ -32,26 +34,54 @@ class Settlement:
             return []
         known = await store.find_of_order(tx, order.order_id)
         begun = [] if known else await self._begun(tx, order, now)
-        if not known and not begun:
-            return []
         rivals: list[Commission] = []
-        if any(one.kind == "fixed" for one in [*known, *begun]):
+        # An order that earns nothing may say that the invitee was no newcomer when bound.
+        if any(one.kind == "fixed" for one in begun) or await store.has_fixed(tx, order.user_id):
             # Before any row is locked: orders of one payer look at each other's.
-            invitee_id = [*known, *begun][0].invitee_id
-            await store.take_turn(tx, invitee_id)
-            rivals = await store.lock(tx, await store.find_rivals(tx, invitee_id, order.order_id))
+            await store.take_turn(tx, order.user_id)
+            rivals = await store.lock(tx, await store.find_rivals(tx, order.user_id, order.order_id))
         if known:
             known = await store.lock(tx, [one.commission_id for one in known])
         beside_facts = [model.with_facts(one, order, await self._min_order_fen(tx, one)) for one in [*begun, *known]]
-        after = model.priced(await self._granted(tx, [*beside_facts, *rivals]))
-        changed = zip([*known, *rivals], after[len(begun) :], strict=True)
+        await self._settle(tx, begun, [*known, *rivals], [*beside_facts, *rivals], now)
+        return []
+
+    async def settle_invitee(self, tx: Tx, invitee_id: str, now: datetime) -> None:
+        """Choose an invitee's first order once more: who was a newcomer, or which orders there are, changed."""
+        if await store.has_fixed(tx, invitee_id):
+            await store.take_turn(tx, invitee_id)
+            firsts = await store.lock(tx, await store.find_rivals(tx, invitee_id, ""))
+            await self._settle(tx, [], firsts, firsts, now)
+
+    async def settle_united(self, tx: Tx, invitee_id: str, now: datetime) -> None:
+        """Let orders earn that are an invitee's since two ids were merged, and choose the first order once more."""
+        since = await store.first_bound_at(tx, invitee_id)
+        if since is not None:
+            async for order in kept_orders(tx, invitee_id, since - CLOCKS_APART):
+                if not await store.find_of_order(tx, order.order_id):
+                    await self.settle(tx, order, now)
+        await self.settle_invitee(tx, invitee_id, now)
+
+    async def _settle(
+        self,
+        tx: Tx,
+        begun: Sequence[Commission],
+        known: Sequence[Commission],
+        beside_facts: Sequence[Commission],
+        now: datetime,
+    ) -> None:
+        """Bring commissions, first those just begun, then those known and locked, to what their facts make of them."""
+        if not beside_facts:
+            return
+        old = await store.old_among(tx, {one.relation_id for one in beside_facts if one.kind == "fixed"})
+        after = model.priced(await self._granted(tx, beside_facts, old), old)
+        changed = zip(known, after[len(begun) :], strict=True)
         await book(
             tx,
             list(zip(begun, after[: len(begun)], strict=True)),
             [(one, other) for one, other in changed if one != other],
             now,
         )
-        return []
 
     async def _begun(self, tx: Tx, order: Order, now: datetime) -> list[Commission]:
         assert order.user_id is not None
@@ -62,10 +92,7 @@ class Settlement:
         relation = (await relations_of(tx, [order.user_id], order.paid_at)).get(order.user_id)
         if relation is None:
             return []
-        begun = model.begun(order, relation, self._zone, now)
-        if any(one.kind == "fixed" for one in begun) and not await store.was_new(tx, relation.relation_id):
-            return [one for one in begun if one.kind != "fixed"]
-        return begun
+        return model.begun(order, relation, self._zone, now)
 
     async def _min_order_fen(self, tx: Tx, commission: Commission) -> int:
         """Return what the terms in force at the payment ask of an order that earns a fixed sum."""
@@ -73,13 +100,13 @@ class Settlement:
             return 0
         return (await terms_of(tx, commission.program_id, commission.terms_version)).draft.min_order_fen
 
-    async def _granted(self, tx: Tx, commissions: Sequence[Commission]) -> list[Commission]:
+    async def _granted(self, tx: Tx, commissions: Sequence[Commission], old: Collection[str]) -> list[Commission]:
         """Return all; those under a cap with what the day leaves to them, now that they are worth more or less.
 
         The day counts what stands: what one no longer is worth is room for others, and for those that had too little
         and of whose order something is heard later.
         """
-        wanted = {one.commission_id: fen for one, fen in zip(commissions, model.wanted(commissions), strict=True)}
+        wanted = {one.commission_id: fen for one, fen in zip(commissions, model.wanted(commissions, old), strict=True)}
         capped = [
             (one.inviter_id, one.paid_at.astimezone(self._zone).date(), wanted[one.commission_id], one)
             for one in commissions

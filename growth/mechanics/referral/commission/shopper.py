@@ -1,24 +1,20 @@
 """What commissions know of one shopper: told, erased, merged."""
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import date, datetime
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from growth.mechanics.referral.commission import model, store
+from growth.mechanics.referral.commission import store
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.person import store as person
-from growth.mechanics.referral.commission.service import book, void
+from growth.mechanics.referral.commission.service import void
 from growth.mechanics.referral.risk.model import Reason
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Reader, Tx
-from growth.vocabulary.events.commission import CommissionUnderReview, CommissionVoided
+from growth.vocabulary.events.commission import CommissionUnderReview
 
 MAX_TOLD = 100
-NOT_NEW = "not_new"
-"""Why a commission on a first order is void: another id of the invitee had bought before."""
 
 
 class CommissionsKnown(Struct, frozen=True):
@@ -40,7 +36,7 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
-    """Make commissions of two ids one person's: nothing lost, and one first order between them.
+    """Make commissions of two ids one person's: nothing lost. The one first order is chosen again, see `again.py`.
 
     What the person would earn by an order of their own, and does not have yet, is taken back; what would be earned
     twice by one order waits for an operator. After the relations were merged, and before the ledger is.
@@ -54,8 +50,6 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     await store.count_money(tx, money)
     own = {one.commission_id: one for one in await store.lock(tx, await person.own(tx, user_id))}
     await void(tx, list(own.values()), "self_dealing", now)
-    firsts = await store.lock(tx, await store.find_rivals(tx, user_id, ""))
-    await _judge_firsts(tx, firsts, now)
     await emit(
         tx,
         *[
@@ -69,31 +63,5 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
             )
             for one in doubted
             if one.commission_id not in own
-        ],
-    )
-
-
-async def _judge_firsts(tx: Tx, firsts: Sequence[Commission], now: datetime) -> None:
-    """Choose the one first order; take back what was earned by one where the other id had bought before."""
-    new = {one.relation_id: await store.was_new(tx, one.relation_id) for one in firsts}
-    judged = [
-        one if new[one.relation_id] else model.worth(replace(one, state="void", decision=NOT_NEW), 0) for one in firsts
-    ]
-    changes = list(zip(firsts, model.priced(judged), strict=True))
-    await book(tx, [], [(before, after) for before, after in changes if before != after], now)
-    await emit(
-        tx,
-        *[
-            CommissionVoided(
-                at=now,
-                commission_id=after.commission_id,
-                inviter_id=after.inviter_id,
-                order_id=after.order_id,
-                amount_fen=0,
-                was_fen=before.amount_fen,
-                reason=NOT_NEW,
-            )
-            for before, after in changes
-            if after.state == "void" != before.state
         ],
     )

@@ -4,7 +4,7 @@ Locks are taken in one order: an order's (by the shop), its payer's (`take_turn`
 the leaderboard (which referrals count in before, in the same transaction), the ledger's accounts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 
 import msgspec
@@ -55,13 +55,31 @@ async def lock(tx: Tx, commission_ids: Sequence[str]) -> list[Commission]:
     return [commission_of(row) for row in rows]
 
 
-async def was_new(reader: Reader, relation_id: str) -> bool:
-    """Say whether the invitee of a relation had never bought when it began: only then there is a first order."""
-    is_new: bool = await reader.fetchval(
-        "SELECT is_new FROM referral.relations WHERE relation_id = $1",
-        relation_id,
+async def old_among(reader: Reader, relation_ids: Collection[str]) -> frozenset[str]:
+    """Return those of `relation_ids` whose invitee was no newcomer, or that are gone: there is no first order."""
+    rows = await reader.fetch(
+        "SELECT relation_id FROM referral.relations WHERE relation_id = ANY ($1::uuid[]) AND is_new",
+        list(relation_ids),
     )
-    return is_new
+    return frozenset(relation_ids) - {row["relation_id"] for row in rows}
+
+
+async def first_bound_at(reader: Reader, invitee_id: str) -> datetime | None:
+    """Return since when a shopper has, or had, an inviter."""
+    at: datetime | None = await reader.fetchval(
+        "SELECT min(bound_at) FROM referral.relations WHERE invitee_id = $1",
+        invitee_id,
+    )
+    return at
+
+
+async def has_fixed(reader: Reader, invitee_id: str) -> bool:
+    """Say whether an order of the invitee may earn a fixed sum."""
+    found: bool = await reader.fetchval(
+        "SELECT EXISTS (SELECT FROM referral.commissions WHERE invitee_id = $1 AND kind = 'fixed')",
+        invitee_id,
+    )
+    return found
 
 
 async def take_turn(tx: Tx, invitee_id: str) -> None:
@@ -72,7 +90,8 @@ async def take_turn(tx: Tx, invitee_id: str) -> None:
 async def find_rivals(tx: Tx, invitee_id: str, order_id: str) -> list[str]:
     """Return commissions of other orders of the invitee that the choice of the first order may touch: two a level.
 
-    On each level the first that was kept, and the one that has the money, which the turn of the invitee keeps still.
+    On each level the first that was kept, of relations whose invitee was a newcomer, and the one that has the money,
+    which the turn of the invitee keeps still.
     """
     rows = await tx.fetch(
         """
@@ -87,6 +106,12 @@ async def find_rivals(tx: Tx, invitee_id: str, order_id: str) -> list[str]:
                   AND kind = 'fixed'
                   AND is_kept
                   AND order_id <> $2
+                  AND EXISTS (
+                    SELECT
+                    FROM referral.relations AS relation
+                    WHERE relation.relation_id = commissions.relation_id
+                      AND relation.is_new
+                  )
                 ORDER BY paid_at, order_id
                 LIMIT 1
             )

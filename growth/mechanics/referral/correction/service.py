@@ -1,17 +1,14 @@
 """Corrects relations by hand; makes two ids one; forgets a person."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from growth.mechanics.referral.correction import store
 from growth.mechanics.referral.correction.model import MAX_TOLD, ReferralRelation, RelationFilter
 from growth.mechanics.referral.model import WRONG_STATE
 from growth.mechanics.referral.relation import store as relations
 from growth.mechanics.referral.relation.model import (
-    CLOCKS_APART,
     LOOP,
     NO_PROGRAM,
     OWN_CODE,
@@ -35,7 +32,6 @@ from growth.plumbing.outbox import emit
 from growth.plumbing.person.memory import ERASED
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.rewards.granting.service import require_admin_for_money, revoke
-from growth.shop.service import bought_since
 from growth.vocabulary.events.referral import ReferralRelationEnded
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.names import HIDDEN
@@ -170,7 +166,10 @@ async def forget(tx: Tx, user_id: str, alias: str) -> None:
 
 
 async def unite(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
-    """Make two ids one person's: no relation to oneself, no ring, one inviter, one first order, each milestone once."""
+    """Make two ids one person's: no relation to oneself, no ring, one inviter, one first order, each milestone once.
+
+    Who was new, and which order is the first, is judged again once all rooms know the person, see `again.py`.
+    """
     if old_user_id == user_id:
         return
     await relations.lock(tx)
@@ -182,7 +181,6 @@ async def unite(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
             await store.forget_relation(tx, one.relation_id)
             await emit(tx, _ended(one, "merged", now))
     mine = [one for one in mine if one.inviter_id not in both]
-    mine = await _judged_again(tx, mine, both, now)
     firsts = sorted(
         (one for one in mine if one.first_paid_at is not None), key=lambda one: (one.first_paid_at, one.relation_id)
     )
@@ -202,23 +200,6 @@ async def unite(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     await _unite_milestones(tx, old_user_id, user_id, now)
 
 
-async def _judged_again(
-    tx: Tx, mine: Sequence[ReferralRelation], both: set[str], now: datetime
-) -> list[ReferralRelation]:
-    """Let nobody be a newcomer who had bought under the other id before: what was given for it goes back."""
-    bought = await bought_since(tx, sorted(both))
-    judged = []
-    for one in mine:
-        (other,) = both - {one.invitee_id}
-        if one.is_new and other in bought and one.bound_at > bought[other] + CLOCKS_APART:
-            await _lose(tx, one, now)
-            await rewards.not_new(tx, [one.relation_id])
-            judged.append(replace(one, is_new=False, first_order_id=None, first_paid_at=None))
-        else:
-            judged.append(one)
-    return judged
-
-
 async def _merge_away(tx: Tx, one: ReferralRelation, now: datetime) -> None:
     await store.end(tx, one.relation_id, "merged", now)
     await emit(tx, _ended(one, "merged", now))
@@ -229,7 +210,7 @@ async def _lose(tx: Tx, one: ReferralRelation, now: datetime) -> None:
         return
     held = [row for row in await rewards.lock_relations(tx, one.invitee_id) if row.relation_id == one.relation_id]
     for relation in held:
-        await lose(tx, relation, one.first_order_id, MERGED, now)
+        await lose(tx, relation, MERGED, now)
 
 
 async def _unite_milestones(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:

@@ -1,12 +1,13 @@
 """Which orders count, and which milestones are held: decisions without I/O."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.mechanics.referral.model import InviteMilestone, ReferralDraft
+from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, Terms
+from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.rewards.granting.model import Grant
 from growth.vocabulary.orders import Order
 from growth.vocabulary.rewards import GrowthReward, PointsReward, Reward
@@ -14,6 +15,8 @@ from growth.vocabulary.rewards import GrowthReward, PointsReward, Reward
 INVITER, INVITEE = "referral.inviter", "referral.invitee"
 MILESTONE = "referral.milestone"
 REFUNDED, MERGED = "referral.refunded", "referral.merged"
+CORRECTED = "referral.corrected"
+"""What is known by now says otherwise: another order was the first, or the invitee was no newcomer."""
 
 
 class HeldRelation(Struct, frozen=True, kw_only=True):
@@ -22,14 +25,47 @@ class HeldRelation(Struct, frozen=True, kw_only=True):
     relation_id: str
     inviter_id: str
     invitee_id: str
+    is_by_code: bool
+    """Whether the invitee asked for it; else an operator bound them."""
     is_new: bool
     bound_at: datetime
     ends_at: datetime | None
     first_order_id: str | None
+    first_paid_at: datetime | None
     first_program_id: str | None
     first_version: int | None
-    is_valid: bool
-    is_rewarded: bool
+    first_received_at: datetime | None
+    rewarded_day: date | None
+    first_times: int
+    """How often a first order was found: each time, what is given for it has keys of its own."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the first order was received."""
+        return self.first_received_at is not None
+
+    @property
+    def is_rewarded(self) -> bool:
+        """Whether it was within the inviter's caps."""
+        return self.rewarded_day is not None
+
+    def was_in_force(self, at: datetime) -> bool:
+        """Whether the invitee had this inviter at `at`."""
+        return self.bound_at <= at + CLOCKS_APART and (self.ends_at is None or at < self.ends_at)
+
+
+class First(Struct, frozen=True, kw_only=True):
+    """The order that is an invitee's first by what is known now, whose it is, and the terms it was paid under."""
+
+    relation_id: str
+    order: Order
+    terms: Terms
+
+    @property
+    def paid_at(self) -> datetime:
+        """When it was paid."""
+        assert self.order.paid_at is not None
+        return self.order.paid_at
 
 
 class HeldMilestone(Struct, frozen=True, kw_only=True):
@@ -39,6 +75,36 @@ class HeldMilestone(Struct, frozen=True, kw_only=True):
     invitees: int
     times: int
     rewards: list[Reward]
+
+
+def is_newcomer(
+    relation: HeldRelation,
+    *,
+    bought_since: datetime | None,
+    registered_at: datetime | None,
+    attribution_days: int | None,
+    is_remembered: bool,
+) -> bool:
+    """Say whether an invitee was new when bound, by what is known now: what is told later counts as if told before.
+
+    Whoever an operator bound need only not have bought, by what is known to the second. `attribution_days`: of the
+    terms that they were bound under, None where those are not known. `is_remembered`: they had an inviter, or bought,
+    in a life that was erased.
+    """
+    apart = CLOCKS_APART if relation.is_by_code else timedelta()
+    if is_remembered or (bought_since is not None and relation.bound_at > bought_since + apart):
+        return False
+    if not relation.is_by_code or registered_at is None or attribution_days is None:
+        return True
+    return relation.bound_at < registered_at + timedelta(days=attribution_days)
+
+
+def why_lost(held: HeldRelation, first: First | None, *, is_new: bool) -> str:
+    """Say why a first order is one no longer: nothing of it was kept, or another fact came to be known."""
+    assert held.first_paid_at is not None
+    assert held.first_order_id is not None
+    is_beaten = first is not None and (first.paid_at, first.order.order_id) < (held.first_paid_at, held.first_order_id)
+    return CORRECTED if is_beaten or not is_new else REFUNDED
 
 
 def kept_and_paid_fen(draft: ReferralDraft, order: Order) -> tuple[int, int]:
@@ -72,7 +138,7 @@ def rewards_of(
 ) -> Iterator[Grant]:
     """Return what both get for a valid invitee, of whose order so much was kept of what was paid.
 
-    Keys name relation and order: for another order it is given anew.
+    Keys name relation and order, and how often a first order was found: what was taken back can be given anew.
     """
     budget_id = relation.first_program_id if draft.budget is not None else None
     for reason, user_id, number, reward in _promised(draft, relation, is_rewarded=is_rewarded):
@@ -106,7 +172,8 @@ def _promised(
 
 
 def _key(reason: str, relation: HeldRelation, order_id: str, number: int) -> str:
-    return f"{reason}:{relation.relation_id}:{order_id}:{number}"
+    times = f":{relation.first_times}" if relation.first_times else ""
+    return f"{reason}:{relation.relation_id}:{order_id}:{number}{times}"
 
 
 def milestone_keys(milestone_id: str, times: int, rewards: Sequence[object]) -> list[str]:

@@ -16,8 +16,8 @@ async def lock_relations(tx: Tx, invitee_id: str) -> list[HeldRelation]:
     """Return the relations of one invitee, the latest first, locked until `tx` ends."""
     rows = await tx.fetch(
         """
-        SELECT relation_id, inviter_id, invitee_id, is_new, bound_at, ends_at, first_order_id, first_program_id,
-            first_version, first_received_at IS NOT NULL AS is_valid, rewarded_day IS NOT NULL AS is_rewarded
+        SELECT relation_id, inviter_id, invitee_id, source = 'shopper' AS is_by_code, is_new, bound_at, ends_at,
+            first_order_id, first_paid_at, first_program_id, first_version, first_received_at, rewarded_day, first_times
         FROM referral.relations
         WHERE invitee_id = $1
         ORDER BY bound_at DESC, relation_id DESC
@@ -28,12 +28,26 @@ async def lock_relations(tx: Tx, invitee_id: str) -> list[HeldRelation]:
     return [HeldRelation(**dict(row)) for row in rows]
 
 
-async def not_new(tx: Tx, relation_ids: Sequence[str]) -> None:
-    """Note that invitees had bought before they were bound, as was heard only later."""
+async def invitees_among(tx: Tx, user_ids: Sequence[str]) -> list[str]:
+    """Return those of `user_ids` who have, or had, an inviter."""
+    rows = await tx.fetch(
+        """
+        SELECT DISTINCT invitee_id
+        FROM referral.relations
+        WHERE invitee_id = ANY ($1::text[])
+        ORDER BY invitee_id
+        """,
+        list(user_ids),
+    )
+    return [row["invitee_id"] for row in rows]
+
+
+async def change_is_new(tx: Tx, relation_ids: Sequence[str]) -> None:
+    """Note of locked relations, none with a first order, that the invitee was no newcomer; or was one after all."""
     await tx.execute(
         """
         UPDATE referral.relations
-        SET is_new = FALSE
+        SET is_new = NOT is_new
         WHERE relation_id = ANY ($1::uuid[])
           AND first_order_id IS NULL
         """,
@@ -41,26 +55,30 @@ async def not_new(tx: Tx, relation_ids: Sequence[str]) -> None:
     )
 
 
-async def claim(tx: Tx, relation: HeldRelation, order: Order, terms: Terms) -> bool:
-    """Let an order be the invitee's first, if there is none; the invitee has bought."""
-    claimed: str | None = await tx.fetchval(
+async def claim(tx: Tx, relation: HeldRelation, order: Order, terms: Terms) -> int | None:
+    """Let an order be the invitee's first, if there is none; the invitee has bought. Return how often one was found.
+
+    None if there is one, or if the invitee was no newcomer.
+    """
+    times: int | None = await tx.fetchval(
         """
         WITH claimed AS (
             UPDATE referral.relations
             SET first_order_id = $2,
                 first_paid_at = $3,
                 first_program_id = $4,
-                first_version = $5
+                first_version = $5,
+                first_times = first_times + 1
             WHERE relation_id = $1
               AND first_order_id IS NULL
               AND is_new
-            RETURNING inviter_id
+            RETURNING inviter_id, first_times
         )
         UPDATE referral.inviters AS inviter
         SET bought = inviter.bought + 1
         FROM claimed
         WHERE inviter.user_id = claimed.inviter_id
-        RETURNING inviter.user_id
+        RETURNING claimed.first_times
         """,
         relation.relation_id,
         order.order_id,
@@ -68,7 +86,7 @@ async def claim(tx: Tx, relation: HeldRelation, order: Order, terms: Terms) -> b
         terms.program_id,
         terms.version,
     )
-    return claimed is not None
+    return times
 
 
 async def validate(tx: Tx, relation: HeldRelation, order_id: str, received_at: datetime, month: date) -> int | None:
@@ -112,6 +130,63 @@ async def validate(tx: Tx, relation: HeldRelation, order_id: str, received_at: d
         month,
     )
     return valid
+
+
+async def redate(tx: Tx, relation: HeldRelation, received_at: datetime, month: date, day: date) -> None:
+    """Count a valid invitee at another time of receipt. Of another day, it is within no cap until `take_caps`."""
+    await tx.execute(
+        """
+        WITH was AS (
+            SELECT relation_id, inviter_id, first_program_id, counted_month, rewarded_day
+            FROM referral.relations
+            WHERE relation_id = $1
+              AND first_received_at IS NOT NULL
+        ),
+        moved AS (
+            UPDATE referral.relations AS relation
+            SET first_received_at = $2,
+                counted_month = $3,
+                rewarded_day = CASE WHEN relation.rewarded_day = $4 THEN $4 END
+            FROM was
+            WHERE relation.relation_id = was.relation_id
+        ),
+        that_month AS (
+            UPDATE referral.inviter_months AS one
+            SET people = one.people - 1
+            FROM was
+            WHERE one.inviter_id = was.inviter_id
+              AND one.month = was.counted_month
+              AND was.counted_month <> $3
+        ),
+        this_month AS (
+            INSERT INTO referral.inviter_months AS one (inviter_id, month, people)
+            SELECT inviter_id, $3, 1
+            FROM was
+            WHERE counted_month <> $3
+            ON CONFLICT (inviter_id, month) DO UPDATE
+            SET people = one.people + 1
+        ),
+        that_day AS (
+            UPDATE referral.inviter_days AS one
+            SET rewarded = one.rewarded - 1
+            FROM was
+            WHERE one.program_id = was.first_program_id
+              AND one.inviter_id = was.inviter_id
+              AND one.day = was.rewarded_day
+              AND was.rewarded_day <> $4
+        )
+        UPDATE referral.progress AS one
+        SET rewarded = one.rewarded - 1
+        FROM was
+        WHERE one.program_id = was.first_program_id
+          AND one.inviter_id = was.inviter_id
+          AND was.rewarded_day <> $4
+        """,
+        relation.relation_id,
+        received_at,
+        month,
+        day,
+    )
 
 
 async def take_caps(tx: Tx, relation: HeldRelation, caps: Caps, day: date) -> bool:

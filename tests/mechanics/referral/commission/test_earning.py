@@ -169,7 +169,7 @@ async def test_who_had_bought_before_has_no_first_order(till: Till) -> None:
     await till.program(level_1=FixedRule(amount_fen=1000))
     await till.bind("bob", "ann", is_new=False)
     await till.tells(paid())
-    assert await till.of_order() == []
+    assert [one.amount_fen for one in await till.of_order()] == [0]
 
 
 async def test_small_orders_are_no_first_orders(till: Till) -> None:

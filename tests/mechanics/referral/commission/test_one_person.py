@@ -8,6 +8,7 @@ import pytest
 
 from growth.mechanics.referral import shopper as referral
 from growth.mechanics.referral.commission import shopper
+from growth.mechanics.referral.commission.settlement import Settlement
 from growth.mechanics.referral.model import FixedRule, PercentRule
 from growth.mechanics.referral.withdrawal import shopper as withdrawals
 from growth.mechanics.referral.withdrawal.model import Payee
@@ -15,7 +16,7 @@ from growth.mechanics.referral.withdrawal.payout.model import Script
 from growth.plumbing.postgres import Tx
 from growth.rewards.ledger import shopper as ledger
 from growth.vocabulary.refusals import Refusal
-from tests.mechanics.referral.commission.money import Till, paid, received, refunded
+from tests.mechanics.referral.commission.money import ZONE, Till, paid, received, refunded
 from tests.shop.telling import NOON, of
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +32,7 @@ async def merge(till: Till, old: str, new: str) -> None:
 async def merge_in(tx: Tx, old: str, new: str) -> None:
     for room in ROOMS:
         await room.merge(tx, old, new, NOON)
+    await Settlement(ZONE).settle_united(tx, new, NOON)
 
 
 async def erase(till: Till, user_id: str) -> None:

@@ -20,8 +20,15 @@ from growth.mechanics.group_buy.team.payment import store
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Tx
-from growth.shop.service import has_bought
-from growth.vocabulary.events.group_buy import GroupBuySeatPaid, GroupBuySeatRefunded, GroupBuyTeamOpened
+from growth.shop.owed.model import Finding
+from growth.shop.owed.service import owe
+from growth.shop.service import bought_before
+from growth.vocabulary.events.group_buy import (
+    GroupBuySeatPaid,
+    GroupBuySeatRefunded,
+    GroupBuySeatReleased,
+    GroupBuyTeamOpened,
+)
 from growth.vocabulary.ids import UUID_PATTERN, derived_id
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 from growth.vocabulary.refusals import Unavailable
@@ -43,15 +50,20 @@ class Settlement:
     The facts are read in one order: placed, closed unless paid, paid, refunded; and only then is a team looked at
     whether it is full. So `closed` after `paid` changes nothing, a refund heard before its payment waits for it, and
     who is paid back in the same breath completes no team.
+
+    Whether a shopper is a newcomer is a fact of their orders too, by time of payment: while a team forms that newcomers
+    matter to, its paid seats are judged again whenever something is told of an order of their shopper. Who turns out to
+    have bought before stays if there is room for such, and else is owed back. A team that has ended stays as it is.
     """
 
     async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
         """Settle the lines that pay for seats."""
         lines = [line for line in order.lines if line.seat_id is not None]
-        if not lines:
+        others = await store.seats_to_judge(tx, order.user_id) if order.is_paid and order.user_id is not None else []
+        if not lines and not others:
             return []
         seat_ids = sorted({str(line.seat_id) for line in lines if _is_uuid(str(line.seat_id))})
-        teams = await teams_store.lock_teams_of_seats(tx, seat_ids)
+        teams = await teams_store.lock_teams_of_seats(tx, [*seat_ids, *others])
         outcomes: list[LineOutcome] = []
         seen = set[str]()
         for line in lines:
@@ -64,8 +76,36 @@ class Settlement:
             # A line that could not pay leaves the seat to the next one that names it.
             if seat is not None and _mismatch(order, line, seat) is None:
                 seen.add(seat_id)
+        for seat_id in others:
+            await self._judge_again(tx, seat_id, now)
         await after_ending(tx, await ending.complete_full(tx, teams, now), now)
         return outcomes
+
+    async def _judge_again(self, tx: Tx, seat_id: str, now: datetime) -> None:
+        """Look again whether the shopper of a paid seat is a newcomer, by what is known now."""
+        seat = (await teams_store.find_seats(tx, [seat_id]))[seat_id]
+        if seat.state != "paid" or seat.order_id is None or seat.line_id is None or seat.paid_fen is None:
+            return
+        is_newcomer = seat.order_id not in await bought_before(tx, seat.user_id, [seat.order_id])
+        if is_newcomer == seat.is_newcomer or await store.change_newcomer(tx, seat, is_newcomer=is_newcomer):
+            return
+        assert await store.release_paid(tx, seat, "newcomers_only", now), "its team is locked, so it is still paid"
+        await emit(
+            tx,
+            GroupBuySeatReleased(
+                at=now,
+                group_buy_id=seat.group_buy_id,
+                team_id=seat.team_id,
+                seat_id=seat.seat_id,
+                user_id=seat.user_id,
+                reason="newcomers_only",
+            ),
+        )
+        await after_leaving(tx, now, paid=[seat])
+        owed = Owed(seat.order_id, seat.line_id, seat.seat_id, NEWCOMERS_ONLY, seat.paid_fen)
+        if await ending.require_refunds(tx, [owed], now):
+            await emit(tx, refund_required(seat, owed, now))
+        await owe(tx, [Finding(order_id=seat.order_id, line_id=seat.line_id, reason=NEWCOMERS_ONLY)], now)
 
     async def _line(
         self, tx: Tx, order: Order, line: OrderLine, seat: Seat | None, now: datetime, *, again: bool
@@ -117,8 +157,8 @@ class Settlement:
         """Note that the order paid for the seat; return why not, if not."""
         if seat.state in PAID_FOR:
             return OF_OTHER_ORDER
-        bought = await has_bought(tx, [seat.user_id], order.order_id)
-        payment = Payment(order.order_id, line.line_id, line.amount_fen, seat.user_id not in bought)
+        bought = await bought_before(tx, seat.user_id, [order.order_id])
+        payment = Payment(order.order_id, line.line_id, line.amount_fen, order.order_id not in bought)
         if seat.state == "held":
             if not await store.pay(tx, seat, payment, now):
                 released = await ending.release(tx, [seat.seat_id], "newcomers_only", now)

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.store import raise_taken
-from growth.mechanics.group_buy.team.model import Seat
+from growth.mechanics.group_buy.team.model import ReleaseReason, Seat
 from growth.plumbing.postgres import Tx
 
 
@@ -74,6 +74,70 @@ async def pay(tx: Tx, seat: Seat, payment: Payment, now: datetime) -> bool:
     )
     assert paid is not None, "its team is locked, so it is still held"
     return True
+
+
+async def seats_to_judge(tx: Tx, user_id: str) -> list[str]:
+    """Return the paid seats of a shopper in forming teams that newcomers matter to."""
+    rows = await tx.fetch(
+        """
+        SELECT seat.seat_id
+        FROM group_buy.seats AS seat
+        JOIN group_buy.teams AS team USING (team_id)
+        WHERE seat.user_id = $1
+          AND seat.state = 'paid'
+          AND team.state = 'forming'
+          AND team.newcomers_at_least > 0
+        ORDER BY seat.seat_id
+        """,
+        user_id,
+    )
+    return [row["seat_id"] for row in rows]
+
+
+async def change_newcomer(tx: Tx, seat: Seat, *, is_newcomer: bool) -> bool:
+    """Count a paid seat of a locked team as a newcomer's, or not; False, with nothing changed, if newcomers need it."""
+    counted = await tx.fetchval(
+        """
+        UPDATE group_buy.teams
+        SET newcomers_paid = newcomers_paid + $2::int,
+            veterans_taken = veterans_taken - $2::int
+        WHERE team_id = $1
+          AND state = 'forming'
+          AND veterans_taken - $2::int <= team_size - newcomers_at_least
+        RETURNING team_id
+        """,
+        seat.team_id,
+        1 if is_newcomer else -1,
+    )
+    if counted is None:
+        return False
+    await tx.execute(
+        """
+        UPDATE group_buy.seats
+        SET is_newcomer = $2
+        WHERE seat_id = $1
+        """,
+        seat.seat_id,
+        is_newcomer,
+    )
+    return True
+
+
+async def release_paid(tx: Tx, seat: Seat, reason: ReleaseReason, now: datetime) -> bool:
+    """Take a paid seat away, which is owed back; it must be counted out."""
+    released: str | None = await tx.fetchval(
+        """
+        UPDATE group_buy.seats
+        SET state = 'released', release_reason = $2, ended_at = $3
+        WHERE seat_id = $1
+          AND state = 'paid'
+        RETURNING seat_id
+        """,
+        seat.seat_id,
+        reason,
+        now,
+    )
+    return released is not None
 
 
 class NoRoom(Exception):
