@@ -131,11 +131,6 @@ def in_future(field: str) -> Answer:
     return Answer(Outcome.REJECTED, "shop.in_future", f"{field}: {clock.AHEAD}")
 
 
-def binds(said: bytes, known: bytes, first: Answer) -> bool:
-    """Say whether an event's id stands for what it was first told with. What was rejected may be told anew, mended."""
-    return said == known or first.outcome is not Outcome.REJECTED
-
-
 def judge_first_answer(said: bytes, known: bytes | None, first: Answer) -> Answer:
     """Judge an event whose id was seen before: the shop that lost the answer learns it now."""
     if said != known:

@@ -210,11 +210,14 @@ class ShopService:
         subject = _subject(hook)
         await store.take_turn(tx, subject)
         await hold(tx, who)
+        rejected: tuple[bytes, Answer] | None = None
         if taken := await memory.begin_event(tx, hook, subject, said, now):
             taken_by, known, first = taken
             known = hooks.in_todays_form(told, known) or b""
-            if model.binds(said, known, first):
+            if first.outcome is not Outcome.REJECTED:
                 return await self._first_answer(tx, heard, taken_by, known, first)
+            # What was rejected binds nothing: told again, as it was or mended, it is judged by what is known now.
+            rejected = known, first
             await memory.retell_event(tx, hook, subject, said, now)
         hook = hooks.held_to(now, hook)
         if isinstance(hook, ShopperRegistered | PointsSpent) and owner is None:
@@ -225,11 +228,8 @@ class ShopService:
             answer = await self._move_points(tx, hook, heard.who, now)
         else:
             answer = await self._settle(tx, hook, heard, now)
-        if answer.outcome is Outcome.REJECTED and not heard.left_out:
-            # It may be the name that was wrong: told with another, it is not the same.
-            await memory.retell_event(tx, hook, subject, hooks.content_with_id(told), now)
         await memory.end_event(tx, hook, answer)
-        return answer
+        return answer if rejected != (said, answer) else model.judge_first_answer(said, said, answer)
 
     async def _first_answer(self, tx: Tx, heard: "_Heard", subject: str, known: bytes, first: Answer) -> Answer:
         """Answer what was heard before under the event's id: as then, if it says the same of the same person."""
@@ -240,7 +240,7 @@ class ShopService:
             owner = await persons_store.owner_of(tx, subject)
         elif isinstance(told, PointsSpent) and self._points is not None:
             owner = await self._points.owner_of(tx, subject)
-        if first.outcome is not Outcome.REJECTED and not heard.who.may_be(owner):
+        if not heard.who.may_be(owner):
             return model.OTHER_CONTENT
         return model.judge_first_answer(heard.said, known, first)
 
