@@ -14,12 +14,14 @@ from growth.plumbing.person.memory import PersonChanged
 from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
-from growth.shop.fact.service import complete, merge, news
+from growth.shop.fact.service import complete, corrected, merge, news
 from growth.shop.hooks import (
     KnownHook,
     OrderHook,
     OrderPaid,
     OrderPlaced,
+    OrderReceived,
+    OrderRefunded,
     OtherHook,
     PointsHook,
     PointsReturned,
@@ -31,7 +33,9 @@ from growth.shop.memory import store as memory
 from growth.shop.model import (
     ALREADY_KNOWN,
     APPLIED,
+    BOUGHT,
     NO_LISTENER,
+    RECEIVED_EARLIER,
     ActivityListener,
     Answer,
     OrderParticipant,
@@ -59,8 +63,6 @@ log = structlog.get_logger("shop")
 
 MAX_EVENTS_AT_ONCE = 4
 """Of one process, over all hooks: a shop in a hurry leaves connections for shoppers."""
-BOUGHT = "bought"
-"""What is remembered of an erased shopper who had bought."""
 MAX_TRIES = 5
 """To apply an event, while ids change hands."""
 MAX_WAIT_SECONDS = 5.0
@@ -209,6 +211,8 @@ class ShopService:
             hook = persons.renamed(told, owner or new_alias())
         subject = _subject(hook)
         await store.take_turn(tx, subject)
+        if isinstance(hook, OrderPaid | OrderReceived | OrderRefunded):
+            await store.take_shoppers_turn(tx, subject, next(iter(who.people), None))
         await hold(tx, who)
         rejected: tuple[bytes, Answer] | None = None
         if taken := await memory.begin_event(tx, hook, subject, said, now):
@@ -297,6 +301,8 @@ class ShopService:
             order, events, noted = await news(tx, hook, order, now)
             notes += noted
             await outbox.emit(tx, *events)
+        elif own is RECEIVED_EARLIER:
+            await outbox.emit(tx, *await corrected(tx, order, now))
         # Also after what was already known: whoever came to take part since then catches up.
         said_of_lines: list[LineOutcome] = []
         for participant in self._participants:

@@ -25,5 +25,9 @@ A refund takes back what its order had brought, also when it is heard of first. 
 reward is taken back; reached again by other orders, it is granted again, under a key of its own. Of a reward that could
 not be taken back (a coupon already used) no second is granted: buying and returning in turns earns one, not many.
 
+A correction of an order (`shop.order_corrected`) lets what the order counts be decided anew, by the same rules: what
+counts now and did not is counted, what had counted and does not any more is taken back, also where no refund takes
+anything back.
+
 What must hold is in `invariants.sql`.
 """
