@@ -10,12 +10,12 @@ of `order.placed`, whichever came first. Refunds count from the moment the paid 
 `OrderParticipant`s: in the same transaction, and under the lock of the order, they bring their own objects to the
 state that the facts imply. What is owed back of a line, whoever found it out, is a row and an event of `owed/`.
 
-
 Times that have not come are refused, see `hooks.held_to`. A registration is the earliest that was told; told anew,
-that is news (`shop.registration_corrected`), for others decided on it.
+that is news (`shop.registration_corrected`), for others decided on it; so is what makes untrue that was told of a paid
+order (`shop.order_corrected`).
 
-Invariants: an event id is applied at most once and answered alike ever after, unless it was rejected and is told
-otherwise; lines that could not be read are added when they are told mended, and beyond that a fact is never changed by
-a later contradiction; a refund is kept as it was told, and never counts beyond the units and the amount of its line;
-what is owed back for a line is told once, and again only where it grows.
+Invariants: an event id is applied at most once and answered alike ever after, unless it was rejected: then it is judged
+by what is known when it is told again; lines that could not be read are added when they are told mended, and beyond
+that a fact is never changed by a later contradiction; a refund is kept as it was told, and never counts beyond the
+units and the amount of its line; what is owed back for a line is told once, and again only where it grows.
 """

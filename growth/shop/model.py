@@ -12,13 +12,14 @@ from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, Placed
 from growth.vocabulary import clock
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
+    ShopOrderCorrected,
     ShopOrderLine,
     ShopOrderLinesAdded,
     ShopOrderPaid,
     ShopOrderPlaced,
     ShopOrderReceived,
 )
-from growth.vocabulary.orders import LineOutcome, Order, Outcome, spread
+from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome, spread
 
 
 class OrderParticipant(Protocol):
@@ -98,8 +99,12 @@ class Registration(Struct, frozen=True):
     address: str | None
 
 
+BOUGHT = "bought"
+"""What is remembered of an erased shopper who had bought."""
+
 APPLIED = Answer(Outcome.APPLIED)
 COMPLETED = Answer(Outcome.APPLIED, "shop.lines_added", "Lines that could not be read before are part of it now.")
+RECEIVED_EARLIER = Answer(Outcome.APPLIED, "shop.corrected", "A later time was told before; the earliest counts.")
 NO_LISTENER = ActivityHeard(Outcome.IGNORED, "shop.no_listener", "Nobody here listens to events of this type.")
 ALREADY_KNOWN = Answer(Outcome.IGNORED, "shop.already_known", "This was told before, by another event.")
 OTHER_CONTENT = Answer(Outcome.REJECTED, "shop.other_content", "Another event was told under this source and id.")
@@ -131,11 +136,6 @@ def in_future(field: str) -> Answer:
     return Answer(Outcome.REJECTED, "shop.in_future", f"{field}: {clock.AHEAD}")
 
 
-def binds(said: bytes, known: bytes, first: Answer) -> bool:
-    """Say whether an event's id stands for what it was first told with. What was rejected may be told anew, mended."""
-    return said == known or first.outcome is not Outcome.REJECTED
-
-
 def judge_first_answer(said: bytes, known: bytes | None, first: Answer) -> Answer:
     """Judge an event whose id was seen before: the shop that lost the answer learns it now."""
     if said != known:
@@ -154,7 +154,7 @@ def answer_of(own: Answer, lines: Sequence[LineOutcome]) -> Answer:
     return Answer(own.outcome, own.code, own.detail, tuple(lines))
 
 
-def _event_lines(lines: Sequence[LineTold]) -> list[ShopOrderLine]:
+def _event_lines(lines: Sequence[LineTold | OrderLine]) -> list[ShopOrderLine]:
     return [
         ShopOrderLine(
             line_id=line.line_id,
@@ -208,6 +208,26 @@ def paid_event(order: Order, paid: PaidData, *, is_first_order: bool, now: datet
         lines=_event_lines(paid.lines),
         is_first_order=is_first_order,
         is_purchase=order.is_purchase,
+    )
+
+
+def corrected_event(order: Order, *, is_first_order: bool, now: datetime) -> ShopOrderCorrected:
+    """Return the event that says anew what a paid order is."""
+    assert order.user_id is not None
+    assert order.paid_at is not None
+    assert order.paid_fen is not None
+    return ShopOrderCorrected(
+        at=now,
+        order_id=order.order_id,
+        user_id=order.user_id,
+        paid_at=order.paid_at,
+        paid_fen=order.paid_fen,
+        lines=_event_lines(order.lines),
+        is_first_order=is_first_order,
+        is_purchase=order.is_purchase,
+        received_at=order.received_at,
+        has_refund=any(line.refunded_units or line.refunded_fen for line in order.lines),
+        is_whole=order.is_refunded,
     )
 
 

@@ -14,12 +14,14 @@ from growth.plumbing.person.memory import PersonChanged
 from growth.plumbing.person.store import note_return
 from growth.plumbing.postgres import Database, Reader, Tx
 from growth.shop import hooks, model, store
-from growth.shop.fact.service import complete, merge, news
+from growth.shop.fact.service import complete, corrected, merge, news
 from growth.shop.hooks import (
     KnownHook,
     OrderHook,
     OrderPaid,
     OrderPlaced,
+    OrderReceived,
+    OrderRefunded,
     OtherHook,
     PointsHook,
     PointsReturned,
@@ -31,7 +33,9 @@ from growth.shop.memory import store as memory
 from growth.shop.model import (
     ALREADY_KNOWN,
     APPLIED,
+    BOUGHT,
     NO_LISTENER,
+    RECEIVED_EARLIER,
     ActivityListener,
     Answer,
     OrderParticipant,
@@ -59,8 +63,6 @@ log = structlog.get_logger("shop")
 
 MAX_EVENTS_AT_ONCE = 4
 """Of one process, over all hooks: a shop in a hurry leaves connections for shoppers."""
-BOUGHT = "bought"
-"""What is remembered of an erased shopper who had bought."""
 MAX_ORDERS_AT_ONCE = 20
 """That are read of one shopper."""
 MAX_TRIES = 5
@@ -211,12 +213,17 @@ class ShopService:
             hook = persons.renamed(told, owner or new_alias())
         subject = _subject(hook)
         await store.take_turn(tx, subject)
+        if isinstance(hook, OrderPaid | OrderReceived | OrderRefunded):
+            await store.take_shoppers_turn(tx, subject, next(iter(who.people), None))
         await hold(tx, who)
+        rejected: tuple[bytes, Answer] | None = None
         if taken := await memory.begin_event(tx, hook, subject, said, now):
             taken_by, known, first = taken
             known = hooks.in_todays_form(told, known) or b""
-            if model.binds(said, known, first):
+            if first.outcome is not Outcome.REJECTED:
                 return await self._first_answer(tx, heard, taken_by, known, first)
+            # What was rejected binds nothing: told again, as it was or mended, it is judged by what is known now.
+            rejected = known, first
             await memory.retell_event(tx, hook, subject, said, now)
         hook = hooks.held_to(now, hook)
         if isinstance(hook, ShopperRegistered | PointsSpent) and owner is None:
@@ -227,11 +234,8 @@ class ShopService:
             answer = await self._move_points(tx, hook, heard.who, now)
         else:
             answer = await self._settle(tx, hook, heard, now)
-        if answer.outcome is Outcome.REJECTED and not heard.left_out:
-            # It may be the name that was wrong: told with another, it is not the same.
-            await memory.retell_event(tx, hook, subject, hooks.content_with_id(told), now)
         await memory.end_event(tx, hook, answer)
-        return answer
+        return answer if rejected != (said, answer) else model.judge_first_answer(said, said, answer)
 
     async def _first_answer(self, tx: Tx, heard: "_Heard", subject: str, known: bytes, first: Answer) -> Answer:
         """Answer what was heard before under the event's id: as then, if it says the same of the same person."""
@@ -242,7 +246,7 @@ class ShopService:
             owner = await persons_store.owner_of(tx, subject)
         elif isinstance(told, PointsSpent) and self._points is not None:
             owner = await self._points.owner_of(tx, subject)
-        if first.outcome is not Outcome.REJECTED and not heard.who.may_be(owner):
+        if not heard.who.may_be(owner):
             return model.OTHER_CONTENT
         return model.judge_first_answer(heard.said, known, first)
 
@@ -299,6 +303,8 @@ class ShopService:
             order, events, noted = await news(tx, hook, order, now)
             notes += noted
             await outbox.emit(tx, *events)
+        elif own is RECEIVED_EARLIER:
+            await outbox.emit(tx, *await corrected(tx, order, now))
         # Also after what was already known: whoever came to take part since then catches up.
         said_of_lines: list[LineOutcome] = []
         for participant in self._participants:

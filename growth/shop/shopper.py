@@ -5,10 +5,14 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from growth.plumbing.outbox import emit
 from growth.plumbing.postgres import Reader, Tx
+from growth.shop import store as orders_store
+from growth.shop.fact.service import corrected_firsts
+from growth.shop.model import BOUGHT
 from growth.shop.person import store
 from growth.shop.registration import store as registrations
-from growth.shop.service import BOUGHT, has_bought
+from growth.shop.service import has_bought
 
 MAX_TOLD = 100
 
@@ -57,7 +61,20 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
     await store.forget(tx, user_id)
 
 
-async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room
-    """Make the old id's orders the new one's, and of two registrations keep the earlier."""
+async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
+    """Make the old id's orders the new one's, and of two registrations keep the earlier.
+
+    Of two first orders the earlier counts; the other is none any more, which is news.
+    """
+    lost = await _no_first_orders(tx, old_user_id, user_id)
     await store.rename(tx, old_user_id, user_id)
+    await emit(tx, *await corrected_firsts(tx, user_id, lost, now, are_first=False))
     await store.pass_on(tx, old_user_id, user_id)
+
+
+async def _no_first_orders(tx: Tx, old_user_id: str, user_id: str) -> list[str]:
+    """Return orders of either id that are its first orders, and are none of both."""
+    old, new = [await orders_store.first_bought(tx, one, "") for one in (old_user_id, user_id)]
+    if old is not None and (new is None or old < new):
+        return await orders_store.paid_between(tx, user_id, old, new)
+    return [] if new is None else await orders_store.paid_between(tx, old_user_id, new, old)

@@ -126,9 +126,20 @@ async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
     )
 
 
-async def take_shoppers_turn(tx: Tx, user_id: str) -> None:
-    """Wait for other first orders of the shopper; others wait for this transaction."""
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('shop.first_order:' || $1, 0))", user_id)
+async def take_shoppers_turn(tx: Tx, order_id: str, user_id: str | None) -> None:
+    """Wait for whoever changes which order of a shopper is the first; others wait for this transaction.
+
+    The shopper is whose the order is, `user_id` where that is not known. Before anything is written, as above: what is
+    told here of their other orders is read after what those were told with.
+    """
+    await tx.execute(
+        """
+        SELECT pg_advisory_xact_lock(hashtextextended(
+            'shop.first_order:' || coalesce((SELECT user_id FROM shop.orders WHERE order_id = $1), $2), 0))
+        """,
+        order_id,
+        user_id,
+    )
 
 
 async def close(tx: Tx, order_id: str, closed_at: datetime) -> None:
@@ -140,13 +151,20 @@ async def close(tx: Tx, order_id: str, closed_at: datetime) -> None:
     )
 
 
-async def receive(tx: Tx, order_id: str, received_at: datetime) -> None:
-    """Add that the goods were received; told several times, the earliest counts."""
-    await tx.execute(
-        "UPDATE shop.orders SET received_at = LEAST(received_at, $2) WHERE order_id = $1",
+async def receive(tx: Tx, order_id: str, received_at: datetime) -> bool:
+    """Add that the goods were received; told several times, the earliest counts. Return whether this one does."""
+    is_earliest = await tx.fetchval(
+        """
+        UPDATE shop.orders
+        SET received_at = $2
+        WHERE order_id = $1
+          AND (received_at IS NULL OR received_at > $2)
+        RETURNING true
+        """,
         order_id,
         received_at,
     )
+    return bool(is_earliest)
 
 
 async def read_order(reader: Reader, order_id: str) -> Order | None:
@@ -250,3 +268,47 @@ async def kept_orders(
         limit,
     )
     return [model.with_what_was_paid(msgspec.convert(dict(row), Order)) for row in rows]
+
+
+async def first_bought(reader: Reader, user_id: str, except_order: str) -> tuple[datetime, str] | None:
+    """Return when, and by which order, a shopper has bought first, but for `except_order`: as `buyers` says."""
+    row = await reader.fetchrow(
+        """
+        SELECT bought.paid_at, bought.order_id
+        FROM shop.orders AS bought
+        JOIN shop.order_lines AS line USING (order_id)
+        WHERE bought.user_id = $1
+          AND bought.paid_at IS NOT NULL
+          AND bought.paid_fen > 0
+          AND bought.order_id <> $2
+          AND line.refunded_units < line.units
+          AND line.refunded_fen < line.amount_fen
+        ORDER BY bought.paid_at, bought.order_id
+        LIMIT 1
+        """,
+        user_id,
+        except_order,
+    )
+    return None if row is None else (row["paid_at"], row["order_id"])
+
+
+async def paid_between(
+    reader: Reader, user_id: str, after: tuple[datetime, str], until: tuple[datetime, str] | None
+) -> list[str]:
+    """Return a shopper's orders that were paid after one and no later than another: all later ones without that."""
+    until_at, until_order = until or (None, None)
+    rows = await reader.fetch(
+        """
+        SELECT order_id
+        FROM shop.orders
+        WHERE user_id = $1
+          AND (paid_at, order_id) > ($2, $3)
+          AND ($4::timestamptz IS NULL OR (paid_at, order_id) <= ($4, $5))
+        ORDER BY paid_at, order_id
+        """,
+        user_id,
+        *after,
+        until_at,
+        until_order,
+    )
+    return [row["order_id"] for row in rows]

@@ -7,7 +7,9 @@ counts as far as the line goes; once all refunds together reach what the whole o
 something is refunded, however the money was spread over lines (`shop/refund` counts so).
 
 *A purchase* is a paid order for whose lines money was paid. *Bought* has who made a purchase that is not refunded;
-whoever has not is a *newcomer*. The *first order* of a shopper is a purchase made while they have bought by no other.
+whoever has not is a *newcomer*. A *first order* of a shopper is a purchase before which, by `paid_at` and then by
+`order_id`, they have bought by none: once an earlier one is paid back whole, or turns up, another is the first. Whoever
+was erased after they had bought, and is back, has none for as long as that is remembered.
 An order for which nothing was paid (0 in all, or freight alone) is none of these and earns nobody anything; what it
 holds (a claim of price 0) it pays for all the same.
 

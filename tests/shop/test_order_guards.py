@@ -149,6 +149,7 @@ async def test_without_the_lock_of_the_order_a_refund_is_lost(
         return Known(user_id=row["user_id"], placed_content=row["placed_content"], paid_content=row["paid_content"])
 
     monkeypatch.setattr(store, "take_turn", no_turns)
+    monkeypatch.setattr(store, "take_shoppers_turn", no_turns)
     monkeypatch.setattr(store, "lock_order", look)
     order = await refund_while_paying(database, waits=False)
     assert order.lines[0].refunded_units == 0

@@ -98,7 +98,7 @@ async def test_a_closing_told_twice_counts_from_the_earlier_time(database: Datab
         refunded(id_="g", time=at(6)),
     )
     known = "ignored shop.already_known"
-    assert outcomes(results) == ["applied", known, known, "applied", known, "applied", known]
+    assert outcomes(results) == ["applied", known, known, "applied", "applied shop.corrected", "applied", known]
     order = await store.read_order(database, "o1")
     assert order is not None
     assert (order.closed_at, order.received_at) == (datetime.fromisoformat(at(3)), datetime.fromisoformat(at(8)))

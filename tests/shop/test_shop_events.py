@@ -19,6 +19,7 @@ from growth.shop.service import ShopService, registration
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.shop import (
     ShopOrderClosed,
+    ShopOrderCorrected,
     ShopOrderLine,
     ShopOrderPaid,
     ShopOrderPlaced,
@@ -219,8 +220,14 @@ async def test_a_participant_that_fails_takes_the_event_back(database: Database)
 
 
 async def firsts(database: Database) -> list[str]:
-    heard = await events(database)
-    return [event.order_id for event in heard if isinstance(event, ShopOrderPaid) and event.is_first_order]
+    """The orders that are first orders, by what was heard last of each."""
+    return first_by(await events(database))
+
+
+def first_by(heard: Sequence[Event]) -> list[str]:
+    told = [event for event in heard if isinstance(event, ShopOrderPaid | ShopOrderCorrected)]
+    is_first = {event.order_id: event.is_first_order for event in told}
+    return sorted(order_id for order_id, is_ in is_first.items() if is_)
 
 
 async def test_who_was_paid_back_whole_has_not_bought_so_that_the_next_order_is_the_first(
@@ -231,9 +238,55 @@ async def test_who_was_paid_back_whole_has_not_bought_so_that_the_next_order_is_
     assert await firsts(database) == ["o1", "o2", "p"]
 
 
+async def test_a_payment_of_before_and_a_refund_of_the_first_correct_the_others_once(
+    database: Database, service: ShopService
+) -> None:
+    def bought(order_id: str, minutes: int) -> JSON:
+        told = paid(order_id)
+        return told | {"data": told["data"] | {"paid_at": at(minutes)}}
+
+    await tell(service, bought("third", 30), bought("second", 20), bought("fourth", 40))
+    heard = await events(database)
+    assert first_by(heard) == ["second"]
+    await tell(service, bought("first", 10), refunded("first", "part", of(1, 100)))
+    heard += await events(database)
+    assert first_by(heard) == ["first"]
+    await tell(service, refunded("first", "rest", of(1, 100)), refunded("third", "r", of(2, 200)))
+    # Paid back or not, before the first there was none.
+    heard += await events(database)
+    assert first_by(heard) == ["first", "second"]
+    corrected = [one for one in heard if isinstance(one, ShopOrderCorrected)]
+    assert [(one.order_id, one.is_first_order) for one in corrected] == [
+        ("third", False),
+        ("second", False),
+        ("second", True),
+    ]
+
+
+async def test_an_earlier_receipt_is_told_with_all_that_the_order_is(database: Database, service: ShopService) -> None:
+    await tell(service, received(id_="late", time=at(9)), received(id_="early", time=at(8)))
+    assert await events(database) == []
+    await tell(service, paid(), refunded(), received(id_="earlier", time=at(5)), received(id_="later", time=at(6)))
+    heard = await events(database)
+    assert heard[-1] == ShopOrderCorrected(
+        at=NOON,
+        order_id="o1",
+        user_id="u1",
+        paid_at=time(2),
+        paid_fen=200,
+        lines=[ShopOrderLine(line_id="1", sku="tea", units=2, amount_fen=200)],
+        is_first_order=True,
+        is_purchase=True,
+        received_at=time(5),
+        has_refund=True,
+        is_whole=False,
+    )
+    assert kinds(heard) == ["Paid", "Received", "Refunded", "Corrected"]
+
+
 async def test_an_order_of_nothing_is_nobodys_first(database: Database, service: ShopService) -> None:
     sample = line(amount_fen=0)
-    await tell(service, paid("freight", sample, paid_fen=600), paid("by-card", paid_fen=0), paid("real"), paid("next"))
+    await tell(service, paid("freight", sample, paid_fen=600), paid("by-card", paid_fen=0), paid("real"), paid("then"))
     heard = [event for event in await events(database) if isinstance(event, ShopOrderPaid)]
     assert [(event.is_purchase, event.is_first_order) for event in heard] == [
         (False, False),

@@ -89,6 +89,7 @@ ACTIVITY: Mapping[str, Extract] = {
     "coupon.used": _by("coupon"),
     "shop.order_placed": _by("order", at="placed_at"),
     "shop.order_paid": _paid,
+    "shop.order_corrected": _paid,
     "shop.shopper_registered": _registered,
     "shop.registration_corrected": _registered,
     "withdrawal.requested": _by("referral"),

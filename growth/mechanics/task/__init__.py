@@ -27,5 +27,9 @@ not be taken back (a coupon already used) no second is granted: buying and retur
 Where two ids that were rewarded become one, one row stays and knows the grants of both; a refund leaves as many rewards
 as what counts bears. Who was erased and is back does nothing again that was done in the same period.
 
+A correction of an order (`shop.order_corrected`) lets what the order counts be decided anew, by the same rules: what
+counts now and did not is counted, what had counted and does not any more is taken back, also where no refund takes
+anything back.
+
 What must hold is in `invariants.sql`.
 """

@@ -16,8 +16,12 @@ from growth.plumbing.outbox import events_below
 from growth.rewards.compliance import Deed
 from growth.vocabulary.events import Event
 
-CONSEQUENCES = ("task.", "granting.", "shop.registration_corrected")
-"""A task does not count what tasks did, nor what they gave, nor what the shop told again about a shopper."""
+CORRECTED = "shop.order_corrected"
+"""The type of what says anew what an order is: what counted of the order is decided again."""
+CORRECTABLE = ("shop.order_paid", "shop.order_received")
+"""Types of what a correction may be about. It has their fields, as they are now."""
+CONSEQUENCES = ("task.", "granting.", "shop.registration_corrected", CORRECTED)
+"""A task does not count what tasks did, nor what they gave, nor what the shop told anew of what it had told."""
 USER_FIELDS = ("user_id", "user_ids", "inviter_id")
 """Who did it: the first of these that an event has. What an invitee did counts for the inviter."""
 NOT_DATA = frozenset({*USER_FIELDS, "type", "at"})

@@ -16,11 +16,11 @@ from growth.shop.hooks import (
     OrderRefunded,
     PaidData,
 )
-from growth.shop.model import ALREADY_KNOWN, APPLIED, COMPLETED, Answer, Known
+from growth.shop.model import ALREADY_KNOWN, APPLIED, BOUGHT, COMPLETED, RECEIVED_EARLIER, Answer, Known
 from growth.shop.refund import model as refund
 from growth.shop.refund import store as refund_store
 from growth.shop.refund.model import Refund, Told
-from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderEvent
+from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderCorrected, ShopOrderEvent
 from growth.vocabulary.orders import LineOutcome, Order
 
 
@@ -48,7 +48,7 @@ async def news(
             this = Refund(data.refund_id, hook.time, [(one.line_id, one.units, one.amount_fen) for one in data.lines])
             event = refund.event_of(order, counted, this, now)
             notes = refund.notes(counted, told, [one.line_id for one in data.lines])
-            return counted, [event] if event else [], notes
+            return counted, [*([event] if event else []), *await _other_firsts(tx, order, counted, now)], notes
         case _:
             return order, [], []
 
@@ -57,9 +57,7 @@ async def _paid(
     tx: Tx, paid: PaidData, order: Order, now: datetime
 ) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
     """Count what was refunded too early; tell of the payment, and then of what was told before its time."""
-    await store.take_shoppers_turn(tx, paid.user_id)
-    # A statement of its own: it sees what was committed while the turn was waited for.
-    is_first = order.is_purchase and not await store.buyers(tx, [paid.user_id], order.order_id)
+    is_first = await is_first_order(tx, order)
     events: list[ShopOrderEvent] = [model.paid_event(order, paid, is_first_order=is_first, now=now)]
     told: dict[str, Told] = {}
     if refunds := await refund_store.refunds(tx, order.order_id):
@@ -70,7 +68,57 @@ async def _paid(
         await refund_store.count(tx, order)
     if order.received_at is not None:
         events.append(model.received_event(order, order.received_at, now))
+    if is_first:
+        events += await _other_firsts(tx, None, order, now)
     return order, events, refund.notes(order, told, told)
+
+
+async def is_first_order(tx: Tx, order: Order) -> bool:
+    """Say whether a paid order is a first order of its shopper, whose turn the caller has."""
+    assert order.user_id is not None
+    if not order.is_purchase or await tx.people.had(tx, [order.user_id], BOUGHT):
+        return False
+    other = await store.first_bought(tx, order.user_id, order.order_id)
+    return other is None or other > _when(order)
+
+
+async def corrected(tx: Tx, order: Order, now: datetime) -> Sequence[ShopOrderCorrected]:
+    """Return the event that says anew what an order is; none before it is paid, since nothing was told of it."""
+    if not order.is_paid:
+        return []
+    return [model.corrected_event(order, is_first_order=await is_first_order(tx, order), now=now)]
+
+
+async def corrected_firsts(
+    tx: Tx, user_id: str, order_ids: Sequence[str], now: datetime, *, are_first: bool
+) -> Sequence[ShopOrderCorrected]:
+    """Return the events of those of a shopper's orders that are first orders now, or are so no more."""
+    if not order_ids or await tx.people.had(tx, [user_id], BOUGHT):
+        return []
+    orders = [await store.read_order(tx, order_id) for order_id in order_ids]
+    return [
+        model.corrected_event(order, is_first_order=are_first, now=now)
+        for order in orders
+        if order is not None and order.is_purchase
+    ]
+
+
+async def _other_firsts(tx: Tx, before: Order | None, order: Order, now: datetime) -> Sequence[ShopOrderCorrected]:
+    """Say of which other orders of the shopper it changes whether they are first that this one is bought, or is not.
+
+    Those are all that follow it, up to the next by which the shopper has bought; none, if one comes before it.
+    """
+    assert order.user_id is not None
+    if order.is_bought == (before is not None and before.is_bought):
+        return []
+    other = await store.first_bought(tx, order.user_id, order.order_id)
+    later = await store.paid_between(tx, order.user_id, _when(order), other)
+    return await corrected_firsts(tx, order.user_id, later, now, are_first=not order.is_bought)
+
+
+def _when(order: Order) -> tuple[datetime, str]:
+    assert order.paid_at is not None
+    return order.paid_at, order.order_id
 
 
 async def merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
@@ -88,8 +136,8 @@ async def merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
             answer = ALREADY_KNOWN if known.is_closed else APPLIED
             await store.close(tx, data.order_id, hook.time)
         case OrderReceived(data=data):
-            answer = ALREADY_KNOWN if known.is_received else APPLIED
-            await store.receive(tx, data.order_id, hook.time)
+            is_earliest = await store.receive(tx, data.order_id, hook.time)
+            answer = APPLIED if not known.is_received else RECEIVED_EARLIER if is_earliest else ALREADY_KNOWN
         case OrderRefunded():
             answer = await _refund(tx, hook, said)
         case _:
@@ -109,10 +157,12 @@ async def complete(tx: Tx, hook: OrderPlaced | OrderPaid, said: bytes, known: Kn
         return None
     await store.complete(tx, hook, added, said)
     if is_paid:
-        order = await store.read_order(tx, hook.data.order_id)
-        assert order is not None
-        await refund_store.count(tx, refund.counted(order, await refund_store.told_in_all(tx, order.order_id)))
-        await outbox.emit(tx, model.completed_event(hook, added, now))
+        mended = await store.read_order(tx, hook.data.order_id)
+        assert mended is not None
+        mended = refund.counted(mended, await refund_store.told_in_all(tx, order.order_id))
+        await refund_store.count(tx, mended)
+        events = await corrected(tx, mended, now), await _other_firsts(tx, order, mended, now)
+        await outbox.emit(tx, model.completed_event(hook, added, now), *events[0], *events[1])
     return COMPLETED
 
 

@@ -2,7 +2,8 @@
 
 `at` is when this service learned of it; the time of the fact itself stands beside it. Of one order they come in the
 order in which its facts became known, and nothing that needs the payment comes before it: a refund, or a receipt, that
-the shop told too early follows its order's `shop.order_paid`.
+the shop told too early follows its order's `shop.order_paid`. Where something that is told later makes what they said
+of a paid order untrue, `shop.order_corrected` says all of it anew: whoever decided on the old facts decides again.
 """
 
 from datetime import datetime
@@ -64,7 +65,7 @@ class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_p
     """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
     lines: list[ShopOrderLine]
     is_first_order: bool
-    """It is a purchase, and the only one known by then that was not paid back whole."""
+    """It is a purchase, and of those made before it none is known by then that was not paid back whole."""
     is_purchase: bool = True
     """Money was paid for its lines. An order for which nothing was paid makes nobody a buyer, and earns nothing."""
 
@@ -95,7 +96,31 @@ class ShopOrderRefunded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.ord
     lines: list[ShopRefundLine]
     """As far as lines go: what exceeds a line is left out. Once all that the order cost is back, all lines are."""
     is_whole: bool
-    """With this refund every line that cost something is paid back: all units or all money. True once at most."""
+    """With this refund every line that cost something is paid back: all units or all money."""
+
+
+class ShopOrderCorrected(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_corrected"):
+    """What was told of a paid order is otherwise by now; here is all that counts of it, as it is.
+
+    Lines were mended; it turned out to be received earlier; or it is a first order, or is none any more, since another
+    order of the shopper was paid, or paid back, or became theirs.
+    """
+
+    user_id: str
+    paid_at: datetime
+    paid_fen: int
+    """What the shopper paid in all: with freight, after every deduction. Not the sum of the lines."""
+    lines: list[ShopOrderLine]
+    is_first_order: bool
+    """It is a purchase, and of those made before it none is known that was not paid back whole."""
+    is_purchase: bool
+    """Money was paid for its lines."""
+    received_at: datetime | None
+    """When the shopper had the goods, UTC; null where that was not told."""
+    has_refund: bool
+    """Something of it is paid back."""
+    is_whole: bool
+    """Every line that cost something is paid back: all units or all money."""
 
 
 class ShopRefundRequired(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.refund_required"):

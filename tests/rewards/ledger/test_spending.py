@@ -48,6 +48,15 @@ async def test_points_are_spent_once_however_often_it_is_told(database: Database
     assert await points(database) == 50
 
 
+async def test_a_return_heard_before_its_spending_is_applied_when_it_is_told_again(
+    database: Database, shop: ShopService
+) -> None:
+    await move(database, gain(100))
+    assert codes(await tell(shop, returned(), spent())) == [("rejected", "points.not_spent"), ("applied", "")]
+    assert codes(await tell(shop, returned(), spent())) == [("applied", ""), ("duplicate", "applied")]
+    assert await points(database) == 100
+
+
 async def test_of_20_spendings_of_the_same_100_points_one_is_applied(database: Database, shop: ShopService) -> None:
     await move(database, gain(100))
     told = await asyncio.gather(*[tell(shop, spent(f"s{n}")) for n in range(20)])

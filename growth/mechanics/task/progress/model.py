@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.mechanics.task.catalogue import OCCURRED_AT, UNDOERS, USER_FIELDS, countable
+from growth.mechanics.task.catalogue import CORRECTABLE, OCCURRED_AT, UNDOERS, USER_FIELDS, countable
 from growth.mechanics.task.model import ONCE, Task, period_on
 from growth.vocabulary.clock import MAX_AHEAD
+from growth.vocabulary.events.shop import ShopOrderCorrected
 from growth.vocabulary.ids import is_alias
 
 MAX_LATE = timedelta(days=30)
@@ -61,7 +62,7 @@ class Counting(Struct, frozen=True, kw_only=True):
     at: datetime
     undo_key: str | None
     enough: int | None
-    """With so many no more are needed; None if all are kept, for refunds to come."""
+    """With so many no more are needed; None if all are kept, for refunds and corrections to come."""
 
 
 class Verdict(Struct, frozen=True):
@@ -146,17 +147,17 @@ def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> 
     if not values:
         return Verdict("no_value", f"There is no value in {task.distinct_by} to tell it from others.")
     day = period_on(task.period, occurrence.counted_at, zone)
-    undoes = task.undo_on_refund != "no"
+    may_go = task.undo_on_refund != "no" or task.event_type in CORRECTABLE
     countings = [
         Counting(
             user_id=occurrence.user_id,
             period_on=day,
             task_id=task.task_id,
             value=value,
-            occurrence_id=_short(occurrence.occurrence_id) if undoes and task.distinct_by is not None else "",
+            occurrence_id=_short(occurrence.occurrence_id) if may_go and task.distinct_by is not None else "",
             at=occurrence.counted_at,
-            undo_key=_undo_key(task, occurrence) if undoes else None,
-            enough=None if undoes else task.count,
+            undo_key=_undo_key(task, occurrence) if may_go else None,
+            enough=None if may_go else task.count,
         )
         for value in values
     ]
@@ -226,6 +227,11 @@ def _undo_key(task: Task, occurrence: Occurrence) -> str | None:
     return f"{task.undo_on_refund}:{event.undoing.by}:{_short(str(named[0]))}" if named else None
 
 
+def order_keys(order_id: str) -> list[str]:
+    """Return all keys that rows of what counted of an order may have. What has `no` is taken back by no refund."""
+    return [f"{mode}:shop.order_refunded:{_short(order_id)}" for mode in ("no", "any", "whole")]
+
+
 def undo_keys(type_: str, data: object) -> list[str]:
     """Return what an event takes back; nothing if it takes nothing back."""
     field = UNDOERS.get(type_)
@@ -242,6 +248,14 @@ def occurred_at(type_: str, data: object, heard_at: datetime) -> datetime:
     named = OCCURRED_AT.get(type_)
     told = None if named is None else _member(data, named)
     return min(told, heard_at) if isinstance(told, datetime) else heard_at
+
+
+def occurrences_again(event_id: str, told: ShopOrderCorrected, type_: str) -> list[Occurrence]:
+    """Return what a correction says of one of the events that it is about, as if it were told now."""
+    if type_ not in CORRECTABLE or getattr(told, OCCURRED_AT[type_]) is None:
+        return []
+    at = occurred_at(type_, told, told.at)
+    return [Occurrence(occurrence_id=event_id, user_id=told.user_id, type=type_, at=at, counted_at=at, data=told)]
 
 
 def user_ids_of(data: object) -> list[str]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
-from growth.mechanics.task.catalogue import UNDOERS, catalogue
+from growth.mechanics.task.catalogue import CORRECTED, UNDOERS, catalogue
 from growth.mechanics.task.model import Task
 from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import (
@@ -23,7 +24,10 @@ from growth.mechanics.task.progress.model import (
     Watched,
     done_before,
     grant_keys,
+    judge,
     occurred_at,
+    occurrences_again,
+    order_keys,
     surplus,
     undo_keys,
     user_ids_of,
@@ -34,11 +38,14 @@ from growth.plumbing.postgres import Tx
 from growth.rewards.coupon import service as coupons
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant, Granted
+from growth.vocabulary.events.shop import ShopOrderCorrected
 from growth.vocabulary.events.task import TaskCompleted, TaskUndone
+from growth.vocabulary.ids import is_alias
 
 COUNT_BATCH = 5_000
 """Rows written in one statement: a batch of events may name more shoppers than it has events."""
 
+REFUNDED = "shop.order_refunded"
 REASON = "task.reward"
 UNDONE = "task.undone"
 
@@ -61,8 +68,15 @@ class Projection:
         self._tasks = Watched((), zone)
 
     async def from_outbox(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
-        """Count what rooms told. For a `Subscription` to `outbox_types()`."""
+        """Count what rooms told, in its order. For a `Subscription` to `outbox_types()`."""
         live, tasks = await self._live(tx)
+        for is_corrected, told in groupby(envelopes, lambda one: isinstance(one.event, ShopOrderCorrected)):
+            if is_corrected:
+                await self._decide_again(tx, list(told), live)
+            else:
+                await self._hear(tx, tasks, list(told), live)
+
+    async def _hear(self, tx: Tx, tasks: Watched, envelopes: Sequence[Envelope], live: store.Live) -> None:
         occurrences, undone = [], []
         for envelope in envelopes:
             event = envelope.event
@@ -78,6 +92,44 @@ class Projection:
                     for user_id in user_ids_of(event)
                 ]
         await self._take(tx, tasks, occurrences, undone, live.now)
+
+    async def _decide_again(self, tx: Tx, corrections: Sequence[Envelope], live: store.Live) -> None:
+        """Let of each order count what counts of it as it is now, whatever of it had counted.
+
+        What had counted was told in time; so is what is said of it now, unless it turns out to be much older.
+        """
+        told = {
+            one.event.order_id: (one.event_id, one.event)
+            for one in corrections
+            # Of an erased shopper's orders nothing is given any more, nor taken back.
+            if isinstance(one.event, ShopOrderCorrected) and not is_alias(one.event.user_id)
+        }
+        if not told:
+            return
+        await store.lock(tx)
+        orders = {key: order_id for order_id in told for key in order_keys(order_id)}
+        before = await store.uncount(tx, list(orders))
+        if live.is_undoable:
+            refunded = [event for _, event in told.values() if event.has_refund]
+            await store.remember_refunds(
+                tx, [key for event in refunded for key in undo_keys(REFUNDED, event)], live.now
+            )
+        had_counted = {(orders[one.undo_key], one.key.task_id): one.at for one in before}
+        tasks = {**self._known, **await _others(tx, self._known, {one.key.task_id for one in before})}
+        countings = [
+            counting
+            for order_id, (event_id, event) in told.items()
+            for task in tasks.values()
+            if task.task_id in self._known or (order_id, task.task_id) in had_counted
+            for occurrence in occurrences_again(event_id, event, task.event_type)
+            for counting in judge(
+                task, occurrence, had_counted.get((order_id, task.task_id), live.now), self._zone
+            ).countings
+        ]
+        countings = await _without_done_before(tx, countings)
+        counted = await _count(tx, countings, live.now)
+        had = [one.key for one in before]
+        await settle(tx, had + counted, live.now, tasks, [key for key in had if key not in counted])
 
     async def from_activities(self, tx: Tx, activities: Sequence[Activity]) -> None:
         """Count what clients and the shop told. For a `Subscription` to `activity_types()` in the log of events."""
@@ -113,7 +165,7 @@ class Projection:
         self, tx: Tx, tasks: Watched, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
     ) -> None:
         countings: list[Counting] = [one for occurrence in occurrences for one in tasks.countings(occurrence, now)]
-        countings = await self._without_done_before(tx, countings)
+        countings = await _without_done_before(tx, countings)
         if not countings and not undone:
             return
         await store.lock(tx)
@@ -121,21 +173,37 @@ class Projection:
         if undone:
             await store.remember_refunds(tx, undone, now)
             refunded = await store.undo(tx, undone, now)
-        keys = list(refunded)
-        for start in range(0, len(countings), COUNT_BATCH):
-            keys += await store.count(tx, countings[start : start + COUNT_BATCH], now)
+        keys = refunded + await _count(tx, countings, now)
         await settle(tx, keys, now, self._known, refunded)
 
-    async def _without_done_before(self, tx: Tx, countings: list[Counting]) -> list[Counting]:
-        """Leave out what an erased shopper who is back did in the period already, for as long as that is remembered."""
-        asked = [(one.user_id, done_before(one.task_id, one.period_on)) for one in countings]
-        had = await tx.people.units_had(tx, asked)
-        return [one for one, pair in zip(countings, asked, strict=True) if pair not in had]
+
+async def _count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Key]:
+    keys: list[Key] = []
+    for start in range(0, len(countings), COUNT_BATCH):
+        keys += await store.count(tx, countings[start : start + COUNT_BATCH], now)
+    return keys
+
+
+async def _without_done_before(tx: Tx, countings: Sequence[Counting]) -> list[Counting]:
+    """Leave out what an erased shopper who is back did in the period already, for as long as that is remembered."""
+    asked = [(one.user_id, done_before(one.task_id, one.period_on)) for one in countings]
+    had = await tx.people.units_had(tx, asked)
+    return [one for one, pair in zip(countings, asked, strict=True) if pair not in had]
+
+
+async def _others(tx: Tx, known: Mapping[str, Task], task_ids: Collection[str]) -> Mapping[str, Task]:
+    """Return those of `task_ids` that are not known: they count nothing now, but had counted."""
+    missing = sorted({*task_ids} - known.keys())
+    return await tasks_store.find_tasks(tx, missing) if missing else {}
 
 
 def outbox_types() -> frozenset[str]:
     """Return the events of rooms that may count, or take back what had counted."""
-    return frozenset(event.type for event in catalogue().values() if event.is_told_by_outbox) | UNDOERS.keys()
+    return (
+        frozenset(event.type for event in catalogue().values() if event.is_told_by_outbox)
+        | UNDOERS.keys()
+        | {CORRECTED}
+    )
 
 
 def activity_types() -> frozenset[str]:
@@ -153,8 +221,7 @@ async def settle(
     if not keys:
         return
     standings = await store.recount(tx, sorted(set(keys)), now)
-    missing = {one.task_id for one in standings} - known.keys()
-    tasks = {**known, **(await tasks_store.find_tasks(tx, sorted(missing)) if missing else {})}
+    tasks = {**known, **await _others(tx, known, {one.task_id for one in standings})}
     by_key = sorted(standings, key=lambda one: (one.user_id, one.period_on, one.task_id))
     reached = [one for one in by_key if one.state == "open" and one.done >= tasks[one.task_id].count]
     fallen = [one for one in by_key if one.state != "open" and one.done < tasks[one.task_id].count]

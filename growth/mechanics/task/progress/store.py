@@ -26,6 +26,14 @@ class Decided(Struct, frozen=True, kw_only=True):
     kept: list[int]
 
 
+class Uncounted(Struct, frozen=True):
+    """Something that had counted, and is to be decided anew."""
+
+    key: Key
+    undo_key: str
+    at: datetime
+
+
 class Mine(Struct, frozen=True, kw_only=True):
     """One shopper's progress, as told to the shopper."""
 
@@ -116,6 +124,31 @@ async def undo(tx: Tx, undo_keys: Sequence[str], now: datetime) -> list[Key]:
         now,
     )
     return [Key(row["user_id"], row["period_on"], row["task_id"]) for row in rows]
+
+
+async def uncount(tx: Tx, undo_keys: Sequence[str]) -> list[Uncounted]:
+    """Forget what had counted under `undo_keys`, and their refunds, to be decided anew; return what it was."""
+    rows = await tx.fetch(
+        """
+        WITH told AS (
+            SELECT undo_key
+            FROM json_array_elements_text($1::json) AS told (undo_key)
+        ),
+        forgotten AS (
+            DELETE FROM task.refunds AS refund
+            USING told
+            WHERE refund.undo_key = told.undo_key
+        )
+        DELETE FROM task.counted AS counted
+        USING told
+        WHERE counted.undo_key = told.undo_key
+        RETURNING counted.user_id, counted.period_on, counted.task_id, counted.undo_key, counted.at
+        """,
+        _encode(undo_keys).decode(),
+    )
+    return [
+        Uncounted(Key(row["user_id"], row["period_on"], row["task_id"]), row["undo_key"], row["at"]) for row in rows
+    ]
 
 
 async def count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Key]:

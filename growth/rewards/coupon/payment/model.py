@@ -43,7 +43,8 @@ def decide(
 ) -> Verdict:
     """Say what `order` asks of one coupon; `lines` are those that name it, none if the order only has it.
 
-    `owed` says which lines of the order are to be paid back, and why: what was told once stays.
+    `owed` says which lines of the order are to be paid back, and why. That another order was first stays, though it
+    gives the coupon back; whose the coupon is, and that it was taken back, is looked at anew.
     """
     if standing is None:
         return Verdict(code=NOT_FOUND)
@@ -64,8 +65,8 @@ def decide(
 
 def _paid(order: Order, lines: Sequence[OrderLine], coupon: Coupon, owed: Mapping[str, str]) -> Verdict:
     for line in lines:
-        if line.line_id in owed:
-            return Verdict(code=owed[line.line_id])
+        if owed.get(line.line_id) == OF_OTHER_ORDER:
+            return Verdict(code=OF_OTHER_ORDER)
     if coupon.order_id == order.order_id:
         return NOTHING if coupon.state == "used" else Verdict("use")
     if coupon.state == "locked" and coupon.user_id == order.user_id:

@@ -39,6 +39,8 @@ class Settlement:
         for coupon_id in sorted({*lines, *found}):
             mine = lines.get(coupon_id, [])
             verdict, standing = await self._bring(tx, order, mine, coupon_id, found.get(coupon_id), owed, now)
+            if verdict.step == "use" and owed:
+                await store.owe_no_more(tx, order.order_id, coupon_id)
             outcomes += [await self._told(tx, order, line, standing, verdict, now) for line in mine]
         return outcomes
 
@@ -116,7 +118,7 @@ class Settlement:
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, verdict.code)
 
     async def _owe(self, tx: Tx, order: Order, line: OrderLine, coupon: Coupon, why: str, now: datetime) -> None:
-        """Tell, once, that the line must be paid back."""
+        """Tell, of each reason once, that the line must be paid back."""
         amount_fen = line.left_fen
         if not await store.require_refund(tx, order.order_id, line.line_id, coupon.coupon_id, why, amount_fen, now):
             return

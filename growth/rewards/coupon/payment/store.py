@@ -119,12 +119,14 @@ async def refunds_of_order(tx: Tx, order_id: str) -> dict[str, str]:
 async def require_refund(
     tx: Tx, order_id: str, line_id: str, coupon_id: str, reason: str, amount_fen: int, now: datetime
 ) -> bool:
-    """Note that a line is to be paid back; False if that is known."""
+    """Note why a line is to be paid back; False if that is known."""
     noted: str | None = await tx.fetchval(
         """
-        INSERT INTO coupon.refunds_required (order_id, line_id, coupon_id, reason, amount_fen, at)
+        INSERT INTO coupon.refunds_required AS known (order_id, line_id, coupon_id, reason, amount_fen, at)
         VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (order_id, line_id) DO NOTHING
+        ON CONFLICT (order_id, line_id) DO UPDATE
+        SET reason = excluded.reason, coupon_id = excluded.coupon_id, amount_fen = excluded.amount_fen
+        WHERE known.reason <> excluded.reason
         RETURNING line_id
         """,
         order_id,
@@ -135,3 +137,16 @@ async def require_refund(
         now,
     )
     return noted is not None
+
+
+async def owe_no_more(tx: Tx, order_id: str, coupon_id: str) -> None:
+    """Forget why lines of an order were to be paid back for a coupon: the order has it after all."""
+    await tx.execute(
+        """
+        DELETE FROM coupon.refunds_required
+        WHERE order_id = $1
+          AND coupon_id = $2
+        """,
+        order_id,
+        coupon_id,
+    )

@@ -5,6 +5,14 @@ from collections.abc import Sequence
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.vocabulary.orders import Order, OrderLine
 
+OF_OTHER_SHOPPER = "flash_sale.claim_of_other_shopper"
+OTHER_SKU = "flash_sale.other_sku"
+OF_OTHER_LINE = "flash_sale.claim_of_other_line"
+OTHER_UNITS = "flash_sale.other_units"
+OF_WHAT_IS_SAID = frozenset({OF_OTHER_SHOPPER, OTHER_SKU, OF_OTHER_LINE, OTHER_UNITS})
+"""Why `split` turns lines away: true for as long as lines and shopper are what they are, not when lines were mended or
+two shoppers turn out to be one. Any other reason is what was found when the claim was to be sold: that stays."""
+
 
 def split(
     order: Order, lines: Sequence[OrderLine], claim: Claim
@@ -17,13 +25,13 @@ def split(
     whole = [line for line in fitting if line.units == claim.units][:1]
     paying = whole or _adding_up_to(claim.units, fitting)
     if order.user_id != claim.user_id:
-        return [], [(line, "flash_sale.claim_of_other_shopper") for line in lines]
+        return [], [(line, OF_OTHER_SHOPPER) for line in lines]
     wrong = []
     for line in lines:
         if line not in fitting:
-            wrong.append((line, "flash_sale.other_sku"))
+            wrong.append((line, OTHER_SKU))
         elif line not in paying:
-            wrong.append((line, "flash_sale.claim_of_other_line" if paying else "flash_sale.other_units"))
+            wrong.append((line, OF_OTHER_LINE if paying else OTHER_UNITS))
     return paying, wrong
 
 

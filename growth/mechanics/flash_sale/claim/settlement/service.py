@@ -96,10 +96,14 @@ class Settlement:
             return []
         mine = claim.order_id == order.order_id and claim.state in {"paid", "refunded"}
         if not mine:
-            why = await store.refund_reason(tx, order.order_id, [line.line_id for line in lines])
+            line_ids = [line.line_id for line in lines]
+            known = await store.refund_reasons(tx, order.order_id, line_ids)
+            why = next((one for one in known if one not in model.OF_WHAT_IS_SAID), None)
             why = why or await self._sell(tx, order, claim, now)
             if why is not None:
                 return [await self._owe(tx, order, line, claim, why, now) for line in lines]
+            if known:
+                await store.owe_no_more(tx, order.order_id, line_ids)
         units_back = sum(line.units_back for line in lines)
         if units_back > claim.refunded_units:
             await self._refund(tx, order, units_back, claim, now)
@@ -177,7 +181,7 @@ class Settlement:
             )
 
     async def _owe(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, why: str, now: datetime) -> LineOutcome:
-        """Say that the line must be paid back, for as long as it was not; tell of it once."""
+        """Say that the line must be paid back, for as long as it was not; tell of each reason once."""
         if line.is_refunded:
             return LineOutcome(line.line_id, Outcome.APPLIED, why)
         if await store.require_refund(tx, claim.claim_id, order.order_id, line.line_id, why, now):

@@ -141,12 +141,14 @@ async def refund(tx: Tx, claim: Claim, refunded_units: int, *, returns: bool, no
 
 
 async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, reason: str, now: datetime) -> bool:
-    """Note that an order line must be paid back; False if that was said before."""
+    """Note why an order line must be paid back; False if that was said before."""
     noted: str | None = await tx.fetchval(
         """
-        INSERT INTO flash_sale.refunds_required (order_id, line_id, claim_id, reason, at)
+        INSERT INTO flash_sale.refunds_required AS known (order_id, line_id, claim_id, reason, at)
         VALUES ($2, $3, $1, $4, $5)
-        ON CONFLICT (order_id, line_id) DO NOTHING
+        ON CONFLICT (order_id, line_id) DO UPDATE
+        SET reason = excluded.reason
+        WHERE known.reason <> excluded.reason
         RETURNING line_id
         """,
         claim_id,
@@ -158,18 +160,30 @@ async def require_refund(tx: Tx, claim_id: str, order_id: str, line_id: str, rea
     return noted is not None
 
 
-async def refund_reason(reader: Reader, order_id: str, line_ids: Sequence[str]) -> str | None:
-    """Return why lines of an order had to be paid back, if one of them had."""
-    reason: str | None = await reader.fetchval(
+async def refund_reasons(reader: Reader, order_id: str, line_ids: Sequence[str]) -> list[str]:
+    """Return why lines of an order had to be paid back, of those that had, in their order."""
+    rows = await reader.fetch(
         """
         SELECT reason
         FROM flash_sale.refunds_required
         WHERE order_id = $1
           AND line_id = ANY ($2::text[])
         ORDER BY line_id
-        LIMIT 1
         """,
         order_id,
         list(line_ids),
     )
-    return reason
+    return [row["reason"] for row in rows]
+
+
+async def owe_no_more(tx: Tx, order_id: str, line_ids: Sequence[str]) -> None:
+    """Forget why lines of an order had to be paid back: they pay for their claim after all."""
+    await tx.execute(
+        """
+        DELETE FROM flash_sale.refunds_required
+        WHERE order_id = $1
+          AND line_id = ANY ($2::text[])
+        """,
+        order_id,
+        list(line_ids),
+    )
