@@ -1,12 +1,17 @@
-"""What commands of the command line share: the environment, an event loop, a connection to Postgres."""
+"""What commands of the command line share: the environment, an event loop, a connection to Postgres, the terminal."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+import rich_click as click
 import uvloop
+from msgspec import Struct
+from rich.console import Console
 
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.plumbing.sqlstates import Verdict, verdict
@@ -17,6 +22,53 @@ from growth.vocabulary.refusals import Unavailable
 T = TypeVar("T")
 
 COMMAND_STATEMENT_SECONDS = 60.0
+
+FILE_WIDTH = 400
+"""Columns where nobody's terminal sets them: names are not folded on their way to a file or to another command."""
+
+console = Console(
+    markup=False,
+    emoji=False,
+    highlight=False,
+    width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH,
+)
+"""What commands print to. What stands in brackets or between colons is printed as it is: shops call their things so.
+
+Colours are given as `style`, or by `Text.assemble`.
+"""
+
+
+class DevFacts(Struct, frozen=True):
+    """What commands need of a running `growth dev`, as its dev.json has it."""
+
+    postgres_dsn: str
+    redis_url: str
+    jwt_secret: str
+    shop_secret: str
+
+    def settings(self) -> Settings:
+        """Return what its processes see. Raises `SettingsError`."""
+        return load_settings(
+            {
+                "GROWTH_POSTGRES_DSN": self.postgres_dsn,
+                "GROWTH_REDIS_URL": self.redis_url,
+                "GROWTH_JWT_SECRET": self.jwt_secret,
+                "GROWTH_SHOP_SECRETS": self.shop_secret,
+            }
+        )
+
+
+def dev_facts(path: Path) -> DevFacts:
+    """Read the dev.json at `path` or in that folder. Raises `UsageError`."""
+    path = path / "dev.json" if path.is_dir() else path
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DevFacts)
+    except OSError as error:
+        raise click.UsageError(
+            f"{path}: {error.strerror}. Does `growth dev` run, and is that its folder? It keeps its facts there."
+        ) from error
+    except msgspec.DecodeError as error:
+        raise click.UsageError(f"{path} is no dev.json of `growth dev`: {error}") from error
 
 
 def settings_of_environment() -> Settings:
