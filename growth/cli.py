@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from growth.command_line import console, dev_facts, run, settings_of_environment, with_database
+from growth.command_line import (
+    console,
+    dev_facts,
+    is_of_older_database,
+    run,
+    settings_of_environment,
+    with_database,
+)
 from growth.dead_letter_commands import dead_letters
 from growth.listeners.retention.report.service import Reports
 from growth.plumbing import operators
@@ -72,6 +79,8 @@ def main() -> None:
     except Refusal as refusal:
         _fail(refusal.detail)
     except Exception as error:
+        if is_of_older_database(error):
+            _fail("the database is older than this release. Next step: growth migrate up")
         if verdict(error) is Verdict.OURS:
             raise
         if isinstance(error, OSError) and error.filename is not None:

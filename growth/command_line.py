@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 import msgspec
 import rich_click as click
 import uvloop
 from msgspec import Struct
 from rich.console import Console
 
+from growth.plumbing.migrate import MigrationState, migration_status
 from growth.plumbing.postgres import Database, connect_postgres
 from growth.plumbing.sqlstates import Verdict, verdict
 from growth.plumbing.telemetry import configure_logging
@@ -22,6 +24,9 @@ from growth.vocabulary.refusals import Unavailable
 T = TypeVar("T")
 
 COMMAND_STATEMENT_SECONDS = 60.0
+
+NOT_THERE = frozenset({"3F000", "42P01", "42703", "42883", "42704"})
+"""SQLSTATEs of a schema, table, column, function or type that is not there."""
 
 FILE_WIDTH = 400
 """Columns where nobody's terminal sets them: names are not folded on their way to a file or to another command."""
@@ -101,3 +106,11 @@ async def with_database(settings: Settings, work: Callable[[Database], Awaitable
         return await work(database)
     finally:
         await database.close()
+
+
+def is_of_older_database(error: Exception) -> bool:
+    """Say whether a statement names what a migration has yet to make. Raises what asking Postgres raises."""
+    if not isinstance(error, asyncpg.PostgresError) or error.sqlstate not in NOT_THERE:
+        return False
+    statuses = run(migration_status(settings_of_environment().postgres_dsn))
+    return any(status.state is MigrationState.PENDING for status in statuses)

@@ -94,6 +94,25 @@ class Shell:
         return said
 
 
+async def process(command: str, **environ: str) -> Said:
+    """Call it in a process of its own: only the main thread hears signals."""
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "growth", command],
+        env={name: value for name, value in os.environ.items() if not name.startswith("GROWTH_")}
+        | ENVIRONMENT
+        | NOWHERE
+        | environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    said = Said(ended.stdout + ended.stderr)
+    said.code = ended.returncode
+    return said
+
+
 @pytest.fixture
 def growth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(monkeypatch, capsys)
@@ -133,12 +152,26 @@ def test_a_service_that_is_away_is_told(growth: Shell, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"dev", "load scene", "load spike"}))
-def test_a_database_without_our_tables_or_a_wrong_environment_is_told(growth: Shell, name: str) -> None:
+def test_a_wrong_environment_is_told(growth: Shell, name: str) -> None:
     growth.set("GROWTH_POSTGRES_DSN", "[/b]")
     growth.set("GROWTH_ZONE", "[/b]")
     said = growth(*name.split(), *COMMANDS[name])
     assert said.code == (0 if name == "events" else 1)
     assert name == "events" or "GROWTH_ZONE" in said
+
+
+@pytest.mark.parametrize("name", [name for name in ASK_POSTGRES if name != "serve"])
+async def test_a_database_that_nobody_migrated_is_told(growth: Shell, postgres_dsn: str, name: str) -> None:
+    """`serve` serves, and says at /readyz that it is not ready."""
+    await _on(postgres_dsn, "DROP SCHEMA plumbing, retention CASCADE")
+    growth.set("GROWTH_POSTGRES_DSN", postgres_dsn)
+    if name == "worker":
+        said = await process(name, GROWTH_POSTGRES_DSN=postgres_dsn, GROWTH_METRICS_PORT="0")
+    else:
+        said = await growth.beside(*name.split(), *COMMANDS[name])
+    assert "Traceback" not in said
+    assert said.code == 1
+    assert name in {"invariants", "migrate status", "migrate up"} or "Next step: growth migrate up" in said
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -265,26 +298,18 @@ async def test_a_page_that_cannot_be_written_is_told(growth_here: Shell, tmp_pat
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
 async def test_a_port_that_is_taken_is_told(postgres_dsn: str, redis_url: str, command: str) -> None:
-    """In a process of its own: only the main thread hears signals."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        environ = ENVIRONMENT | {
-            "GROWTH_HOST": "127.0.0.1",
-            "GROWTH_METRICS_PORT": str(server.getsockname()[1]),
-            "GROWTH_POSTGRES_DSN": postgres_dsn,
-            "GROWTH_REDIS_URL": redis_url,
-        }
-        told = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-m", "growth", command],
-            env={name: value for name, value in os.environ.items() if not name.startswith("GROWTH_")} | environ,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
+        port = str(server.getsockname()[1])
+        said = await process(
+            command,
+            GROWTH_HOST="127.0.0.1",
+            GROWTH_METRICS_PORT=port,
+            GROWTH_POSTGRES_DSN=postgres_dsn,
+            GROWTH_REDIS_URL=redis_url,
         )
-    assert told.returncode == 1
-    assert "address already in use. Next step" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert said.code == 1
+    assert "address already in use. Next step" in said
+    assert "Traceback" not in said
 
 
 # --- growth dev -------------------------------------------------------------------------------------------------------
