@@ -1,18 +1,26 @@
 """The `growth` command. Everything it needs comes from the environment (`growth config`), except in `growth dev`."""
 
+import errno
 import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, NoReturn
 
 import msgspec
 import rich_click as click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from growth.command_line import run, settings_of_environment, with_database
+from growth.command_line import (
+    console,
+    dev_facts,
+    is_of_older_database,
+    run,
+    settings_of_environment,
+    with_database,
+)
 from growth.dead_letter_commands import dead_letters
 from growth.listeners.retention.report.service import Reports
 from growth.plumbing import operators
@@ -22,16 +30,18 @@ from growth.plumbing.identity import Identity
 from growth.plumbing.invariants import all_invariants, violations
 from growth.plumbing.migrate import MigrationError, migrate_up, migration_status
 from growth.plumbing.postgres import Database
-from growth.settings import Settings, SettingsError, load_settings, redacted, variables
+from growth.plumbing.sqlstates import Verdict, verdict
+from growth.settings import Settings, SettingsError, redacted, variables
 from growth.shop.signatures import sign
-from growth.vocabulary import clock
+from growth.vocabulary import clock, ids
 from growth.vocabulary.actors import Role
 from growth.vocabulary.refusals import Refusal, Unavailable
 
-T = TypeVar("T")
-
 TOKEN_SECONDS = 7 * 24 * 3600
-console = Console()
+MAX_TOKEN_SECONDS = 100 * 366 * 24 * 3600
+
+STORES = "Is it running, and do GROWTH_POSTGRES_DSN and GROWTH_REDIS_URL point to it?"
+NO_PORT = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 click.rich_click.USE_MARKDOWN = True
 click.rich_click.COMMAND_GROUPS = {
@@ -58,20 +68,43 @@ def cli() -> None:
 def main() -> None:
     """Run the command; say what to do next instead of a stack trace where the fault is outside."""
     try:
+        _find_text(sys.argv[1:])
         cli(prog_name="growth")
     except SettingsError as error:
         _fail(f"{error}\n  `growth config --variables` lists them all.")
     except MigrationError as error:
         _fail(str(error))
     except Unavailable as error:
-        _fail(f"{error.what}. Is it running, and do GROWTH_POSTGRES_DSN and GROWTH_REDIS_URL point to it?")
+        _fail(f"{error.what}{_because(error.__cause__)}. {STORES}")
     except Refusal as refusal:
         _fail(refusal.detail)
+    except Exception as error:
+        if is_of_older_database(error):
+            _fail("the database is older than this release. Next step: growth migrate up")
+        if verdict(error) is Verdict.OURS:
+            raise
+        if isinstance(error, OSError) and error.filename is not None:
+            _fail(f"{error.filename}: {error.strerror}. Next step: name another, or see who may use it.")
+        if isinstance(error, OSError) and error.errno in NO_PORT:
+            _fail(f"{error.strerror}. Next step: end what listens there, or choose another port.")
+        _fail(f"Postgres or Redis cannot be reached{_because(error)}. {STORES}")
 
 
-def _fail(text: str) -> None:
-    # Brackets in it are no colours: growth[traces].
-    Console(stderr=True).print(f"[red]growth:[/red] {escape(text)}", highlight=False)
+def _find_text(arguments: list[str]) -> None:
+    """Refuse what is no text: nothing that is told could be stored or shown."""
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        _fail("an argument is no text in UTF-8.")
+
+
+def _because(error: BaseException | None) -> str:
+    return "" if error is None else f" ({str(error) or type(error).__name__})"
+
+
+def _fail(text: str) -> NoReturn:
+    # Lines are broken where the terminal breaks them, so that what it says can be searched and pasted.
+    Console(stderr=True).print(Text.assemble(("growth:", "red"), " ", text), soft_wrap=True)
     sys.exit(1)
 
 
@@ -104,7 +137,7 @@ def migrate() -> None:
 def migrate_up_() -> None:
     """Apply what is missing. Safe to start twice: one does it, the other waits."""
     for name in run(migrate_up(settings_of_environment().postgres_dsn)):
-        console.print(f"[green]applied[/green] {name}")
+        console.print(Text.assemble(("applied", "green"), f" {name}"))
     console.print("The database is up to date.")
 
 
@@ -171,36 +204,35 @@ def _dev_json(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def _dev_facts(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = msgspec.json.decode((path / "dev.json" if path.is_dir() else path).read_bytes())
-    return facts
-
-
-def _dev_settings(path: Path) -> Settings:
-    facts = _dev_facts(path)
-    names = {"postgres_dsn": "", "redis_url": "", "jwt_secret": "", "shop_secret": "S"}
-    return load_settings({f"GROWTH_{name.upper()}{plural}": facts[name] for name, plural in names.items()})
+def _settings(dev_json: Path | None) -> Settings:
+    return dev_facts(dev_json).settings() if dev_json else settings_of_environment()
 
 
 @cli.command()
 @click.argument("user_id")
-@click.option("--seconds", type=click.IntRange(1), default=TOKEN_SECONDS, show_default=True, help="How long it lasts.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(1, MAX_TOKEN_SECONDS),
+    default=TOKEN_SECONDS,
+    show_default=True,
+    help="How long it lasts.",
+)
 @_dev_json
 def token(user_id: str, seconds: int, dev_json: Path | None) -> None:
     """Print a shopper's token, for development. Needs an HS algorithm: other keys are not ours to sign with."""
-    if dev_json:
-        identity = Identity(algorithms=["HS256"], secret=_dev_facts(dev_json)["jwt_secret"])
-    else:
-        settings = settings_of_environment()
-        if settings.jwt_secret is None:
-            raise click.UsageError("Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL): only a secret can sign.")
-        identity = Identity(
-            algorithms=settings.jwt_algorithms,
-            secret=settings.jwt_secret,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-        )
-    click.echo(identity.sign(user_id, now=clock.now(), lifetime_seconds=seconds))
+    shopper = ids.foreign_id(user_id)
+    if shopper is None:
+        raise click.UsageError(f"No shopper can have this id. {ids.FOREIGN_ID}")
+    settings = _settings(dev_json)
+    if settings.jwt_secret is None:
+        raise click.UsageError("Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL): only a secret can sign.")
+    identity = Identity(
+        algorithms=settings.jwt_algorithms,
+        secret=settings.jwt_secret,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+    click.echo(identity.sign(shopper, now=clock.now(), lifetime_seconds=seconds))
 
 
 @cli.command()
@@ -208,7 +240,7 @@ def token(user_id: str, seconds: int, dev_json: Path | None) -> None:
 @_dev_json
 def hook(body: str, dev_json: Path | None) -> None:
     """Sign a BODY as the shop does, for curl: growth hook BODY | curl -K - URL/shop/v1/events."""
-    secret = _dev_facts(dev_json)["shop_secret"] if dev_json else settings_of_environment().shop_secrets[0]
+    secret = _settings(dev_json).shop_secrets[0]
     headers = sign(secret, f"hook-{secrets.token_hex(8)}", clock.now(), body.encode())
     for name, value in {**headers, "content-type": "application/json"}.items():
         click.echo(f'header = "{name}: {value}"')
@@ -227,7 +259,7 @@ def config(*, show_variables: bool) -> None:
         console.print(table)
         return
     for name, value in redacted(settings_of_environment()).items():
-        console.print(f"{name} = {value}", highlight=False)
+        console.print(f"{name} = {value}")
 
 
 @cli.command()
@@ -243,7 +275,8 @@ def events(name: str | None) -> None:
     found = next((entry for entry in catalogue() if entry.name == name), None)
     if found is None:
         raise click.UsageError("No event has this name; `growth events` lists them.")
-    console.print(f"[bold]{found.name}[/bold]\n{found.when}", highlight=False)
+    console.print(found.name, style="bold")
+    console.print(found.when)
     table = Table("field of data", "type", "what it is")
     for field in found.fields:
         table.add_row(field.name, field.type, field.told)
@@ -256,7 +289,7 @@ def invariants() -> None:
     """Check everything that must always hold, in all rows; exit 1 if something does not, or is not known to."""
     found = run(with_database(settings_of_environment(), _judged))
     for name, rows in found.items():
-        console.print(f"[red]✗[/red] {name}: {rows}", highlight=False)
+        console.print(Text.assemble(("✗", "red"), f" {name}: {rows}"))
     console.print(f"{len(all_invariants()) - len(found)} of {len(all_invariants())} sentences hold.")
     sys.exit(1 if found else 0)
 
@@ -268,7 +301,7 @@ async def _judged(database: Database) -> dict[str, object]:
         try:
             broken = await violations(database, (one,))
         except Exception as error:  # noqa: BLE001 - it says nothing of the others
-            found[f"{one.room}: {one.name}"] = f"not known: {told(error.__cause__ or error)}"
+            found[f"{one.room}: {one.name}"] = f"not known: {told(error)}"
         else:
             found |= {f"{one.room}: {one.name}": violation.rows for violation in broken}
     return found
@@ -292,7 +325,7 @@ def report_retention(
     from growth.report.page import page_of  # noqa: PLC0415
     from growth.report.terminal import show  # noqa: PLC0415
 
-    settings = _dev_settings(dev_json) if dev_json else settings_of_environment()
+    settings = _settings(dev_json)
     now = clock.now()
     gathered = run(
         with_database(settings, lambda database: gather(Reports(database, settings.zone), now, cohort, days))
@@ -300,7 +333,7 @@ def report_retention(
     show(gathered, console)
     if html:
         html.write_text(page_of(gathered), encoding="utf-8")
-        console.print(f"[green]Written to {html}[/green], one file that fetches nothing.")
+        console.print(Text.assemble((f"Written to {html}", "green"), ", one file that fetches nothing."))
 
 
 @cli.command()

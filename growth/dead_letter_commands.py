@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import rich_click as click
-from rich.console import Console
 from rich.table import Table
 
-from growth.command_line import run, settings_of_environment, with_database
+from growth.command_line import console, run, settings_of_environment, with_database
 from growth.plumbing import dead_letters as kept
 from growth.plumbing.audit import Act
 from growth.plumbing.dead_letters import DeadLetter
@@ -21,8 +20,6 @@ MAX_LISTED = 1000
 LETTER = click.IntRange(1, 2**63 - 1)
 COMMAND_LINE = Operator("command-line", Role.ADMIN)
 """Who it was, in the audit."""
-
-console = Console()
 
 
 @click.group("dead-letters")
@@ -62,7 +59,7 @@ def show(letter: int) -> None:
     """Show one LETTER with what its event says, which may name persons."""
     found, data = _on_database(lambda database: kept.get(database, letter))
     for name in DeadLetter.__struct_fields__:
-        console.print(f"{name} = {getattr(found, name)}", highlight=False, markup=False)
+        console.print(f"{name} = {getattr(found, name)}")
     console.print_json(data)
 
 
@@ -100,7 +97,7 @@ def pass_(letter: int, reason: str) -> None:
             return await kept.pass_over(tx, _act(reason), letter)
 
     gone = _on_database(give_up)
-    console.print(f"{gone.subscription} never hears of {gone.type} of {gone.subject}.", highlight=False, markup=False)
+    console.print(f"{gone.subscription} never hears of {gone.type} of {gone.subject}.")
 
 
 def _on_database(work: Callable[[Database], Awaitable[T]]) -> T:

@@ -15,7 +15,10 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+from msgspec import Struct
 from rich.console import Console
+from rich.text import Text
 
 from growth.demo import DemoShop, put_demo_shop
 from growth.embedded import EmbeddedServerError, EmbeddedServers
@@ -24,7 +27,7 @@ from growth.embedded.waiting import Waiting, is_taken, listens, taken, why_dead
 from growth.plumbing.identity import Identity
 from growth.plumbing.migrate import migrate_up
 from growth.plumbing.telemetry import configure_logging
-from growth.settings import Settings, load_settings
+from growth.settings import Settings, SettingsError, load_settings
 from growth.vocabulary import clock
 
 STOP_SECONDS = 30.0
@@ -37,7 +40,14 @@ MAX_EARLY_DEATHS = 3
 """A process that ends so often before it listened has a fault that a restart does not mend."""
 TOKEN_SECONDS = 30 * 24 * 3600
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+class Secrets(Struct, frozen=True):
+    """Of one folder; made at the first start, so that tokens outlive a restart."""
+
+    jwt_secret: str
+    shop_secret: str
 
 
 def run_dev(port: int, data: str) -> int:
@@ -55,8 +65,13 @@ def run_dev(port: int, data: str) -> int:
             shop = asyncio.run(put_demo_shop(settings))
             return _run(servers, settings, shop, data_dir, stop)
     except EmbeddedServerError as error:
-        console.print(f"[red]growth dev:[/red] {error}")
-        return 1
+        told = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        told = f"{error.filename}: {error.strerror}. Next step: remove it, or choose another: growth dev --data DIR"
+    console.print(Text.assemble(("growth dev:", "red"), f" {told}"))
+    return 1
 
 
 def metrics_port_beside(port: int) -> int:
@@ -174,7 +189,7 @@ def _run(servers: EmbeddedServers, settings: Settings, shop: DemoShop, data_dir:
             time.sleep(LOOK_SECONDS)
             died = servers.ensure_running() + [one.name for one in processes if one.ensure_running()]
             if died:
-                console.print(f"[yellow]{' and '.join(died)} died and runs again.[/yellow]")
+                console.print(f"{' and '.join(died)} died and runs again.", style="yellow")
                 _write_facts(servers, settings, shop, data_dir, processes)
         console.print("\nStopping …")
     finally:
@@ -186,9 +201,10 @@ def _run(servers: EmbeddedServers, settings: Settings, shop: DemoShop, data_dir:
 
 def _settings(servers: EmbeddedServers, data_dir: Path, port: int) -> Settings:
     """Set the environment that our processes inherit."""
-    known = _secrets(data_dir / "secrets.json")
+    path = data_dir / "secrets.json"
+    known = _secrets(path)
     for name in [name for name in os.environ if name.startswith("GROWTH_")]:
-        console.print(f"[yellow]{name} is set, and not used here.[/yellow]")
+        console.print(f"{name} is set, and not used here.", style="yellow")
         del os.environ[name]
     os.environ |= {
         "GROWTH_ENVIRONMENT": "development",
@@ -197,26 +213,33 @@ def _settings(servers: EmbeddedServers, data_dir: Path, port: int) -> Settings:
         "GROWTH_METRICS_PORT": str(metrics_port_beside(port)),
         "GROWTH_POSTGRES_DSN": servers.postgres.dsn,
         "GROWTH_REDIS_URL": servers.valkey.url,
-        "GROWTH_JWT_SECRET": known["jwt_secret"],
-        "GROWTH_SHOP_SECRETS": known["shop_secret"],
+        "GROWTH_JWT_SECRET": known.jwt_secret,
+        "GROWTH_SHOP_SECRETS": known.shop_secret,
         # Receivers of webhooks that somebody tries out on this machine.
         "GROWTH_WEBHOOK_ALLOWED_HOSTS": "localhost,127.0.0.1",
         "GROWTH_PAYOUT": "sandbox",
     }
-    return load_settings(os.environ)
-
-
-def _secrets(path: Path) -> Mapping[str, str]:
-    """Return this folder's secrets, made at the first start, so that tokens outlive a restart."""
-    if not path.exists():
-        made = {"jwt_secret": secrets.token_urlsafe(32), "shop_secret": "whsec_" + b64encode(os.urandom(32)).decode()}
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(made))
     try:
-        found: dict[str, str] = json.loads(path.read_text())
-    except ValueError:
-        raise EmbeddedServerError(f"{path} is damaged. Next step: remove it, and new secrets are made") from None
-    return found
+        return load_settings(os.environ)
+    except SettingsError:
+        # All else is ours.
+        raise _damaged(path) from None
+
+
+def _secrets(path: Path) -> Secrets:
+    """Return those in the file, which is made if there is none. Raises `EmbeddedServerError`."""
+    if not path.exists():
+        made = Secrets(secrets.token_urlsafe(32), "whsec_" + b64encode(os.urandom(32)).decode())
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.encode(made))
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Secrets)
+    except (OSError, msgspec.DecodeError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> EmbeddedServerError:
+    return EmbeddedServerError(f"{path} is damaged. Next step: remove it, and new secrets are made")
 
 
 def _await_ready(port: int, processes: Sequence[Process], stop: Stop) -> None:
@@ -280,7 +303,8 @@ def _tell(settings: Settings, shop: DemoShop, data_dir: Path, facts: Mapping[str
     shopper = f"-H 'Authorization: Bearer {token}'"
     claim = "-H 'Content-Type: application/json' -H 'Idempotency-Key: my-first-claim' -d '{\"units\": 1}'"
     operator = f"-H 'Authorization: Bearer {shop.operator_key}'"
-    console.print(f"[green]growth is at {url}[/green], its API at {url}/docs, its metrics at {facts['metrics_url']}\n")
+    rest = f", its API at {url}/docs, its metrics at {facts['metrics_url']}\n"
+    console.print(Text.assemble((f"growth is at {url}", "green"), rest))
     console.print(shop.told())
     console.print(f"alice's token {token}\n")
     console.print("Try:\n")

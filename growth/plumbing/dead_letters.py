@@ -17,7 +17,7 @@ from msgspec import Struct
 from growth.plumbing import audit
 from growth.plumbing.audit import Act
 from growth.plumbing.postgres import Reader, Record, Tx
-from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
 log = structlog.get_logger("dead_letters")
 
@@ -66,6 +66,8 @@ class ReaderStopped(Exception):
 
 def told(error: BaseException) -> str:
     """Say what went wrong without a word of the error's own: its kind, SQLSTATE, constraint, place."""
+    if isinstance(error, Unavailable) and error.__cause__ is not None:
+        error = error.__cause__
     said = [type(error).__name__]
     if isinstance(error, asyncpg.PostgresError):
         said += [part for part in (error.sqlstate, error.constraint_name) if part]

@@ -10,7 +10,9 @@ An event remembers the request that it came of. Where a listener's batch is of o
 is that request's too.
 
 A batch that fails is halved until the one event is found, which is set aside (`dead_letters`), and the reader goes on:
-only the outside failing, or too many failing events, stops it.
+only the outside failing, or too many failing events, stops it. Whether the outside fails, or one event asks too much of
+it (a statement that never ends in time), the events behind it tell: where one of them gets through between two tries of
+the first, the first is set aside.
 
 Another table of the same form (a `Log`) is read in the same way, with the same promises.
 """
@@ -22,7 +24,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from growth.plumbing import dead_letters, outbox_cursor, traces
 from growth.plumbing.outbox_upkeep import OUTBOX_TABLE, Lag, Log, forget, lag, mend_after_restore, prepare, prune
@@ -61,6 +63,8 @@ MAX_EVENTS_AT_ONCE = 500
 
 WRITING_SECONDS = 600
 """So far apart, at most, are when an event says it happened and when it was written: clocks differ."""
+MAX_TRIES_ALONE = 3
+"""Of one event on which the outside fails; from then on those behind it are asked whether it is the outside."""
 MAX_REQUESTS_TOLD = 20
 """Named in one line of a log."""
 
@@ -87,6 +91,10 @@ class _Row(Struct, frozen=True):
 
 class UnknownEvent(Exception):
     """An event of a newer release. It is set aside for a process that knows it, rather than lost or waited for."""
+
+
+class _TakenBack(Exception):
+    """What was tried is rolled back."""
 
 
 _decoders: dict[str, msgspec.json.Decoder[Event]] = {}
@@ -175,7 +183,9 @@ async def deliver(database: Database, subscription: Subscription, *, max_events:
     batch = _Batch(database, subscription)
     try:
         return await batch.deliver(max_events or subscription.max_events)
-    except (Unavailable, dead_letters.ReaderStopped):
+    except Unavailable as error:
+        return await batch.doubt(error)
+    except dead_letters.ReaderStopped:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, one event has it
         why = dead_letters.told(error)
@@ -191,6 +201,8 @@ class _Batch:
         self._subscription = subscription
         self.rows: Sequence[Record] = ()
         """What was tried last."""
+        self._cursor: Record | None = None
+        """Where that began."""
 
     async def deliver(self, max_events: int) -> int:
         """Hand on up to so many events, all or none; return how many were passed."""
@@ -199,7 +211,10 @@ class _Batch:
             cursor = await outbox_cursor.lock_cursor(tx, subscription.name)
             if cursor is None:
                 return 0
-            self.rows = await outbox_cursor.read(tx, cursor, subscription.types, max_events, subscription.log)
+            self._cursor = cursor
+            # An event in doubt stays alone, whoever tries it.
+            most = 1 if cursor["tries_alone"] else max_events
+            self.rows = await outbox_cursor.read(tx, cursor, subscription.types, most, subscription.log)
             if not self.rows:
                 return 0
             asked_for = [row for row in self.rows if row["data"] is not None]
@@ -237,6 +252,48 @@ class _Batch:
         except Exception as error:  # noqa: BLE001 - set aside with its reason
             return passed + await self._park(error)
 
+    async def doubt(self, error: Unavailable) -> int:
+        """Set the event aside if it was alone, and it is the event and not the outside; return how many were passed.
+
+        It is the event if another one gets through between two tries of it. Otherwise raises `error`.
+        """
+        if self._cursor is None or len(self.rows) != 1:
+            raise error
+        name, suspect = self._subscription.name, _place(self.rows[0])
+        tries = await outbox_cursor.count_try_alone(self._database, name, self._cursor)
+        if tries < MAX_TRIES_ALONE or not await self._another_gets_through(tries - MAX_TRIES_ALONE):
+            raise error
+        try:
+            return await self.deliver(1)
+        except Unavailable as again:
+            if not self.rows or _place(self.rows[0]) != suspect:
+                raise
+            return await self._park(again)
+
+    async def _another_gets_through(self, number: int) -> bool:
+        """Handle one of the next events and take it back; another one for each `number`, for they may be alike."""
+        subscription = self._subscription
+
+        async def handle(tx: Tx, events: Sequence[Any]) -> None:
+            await subscription.handle(tx, events)
+            raise _TakenBack
+
+        try:
+            async with self._database.transaction(everyone=True) as tx:
+                cursor = await outbox_cursor.lock_cursor(tx, subscription.name)
+                if cursor is None:
+                    return False
+                behind = await outbox_cursor.look_ahead(
+                    tx, cursor, subscription.types, dead_letters.MAX_IN_A_ROW, subscription.log
+                )
+                if behind:
+                    await hand(tx, structs.replace(subscription, handle=handle), [behind[number % len(behind)]])
+        except _TakenBack:
+            return True
+        except Exception as error:  # noqa: BLE001 - it proves nothing, and its own turn comes
+            log.info("outbox.another_failed", subscription=subscription.name, error=dead_letters.told(error))
+        return False
+
     async def _park(self, error: Exception) -> int:
         subscription, failed = self._subscription, self.rows[0]
         async with self._database.transaction() as tx:
@@ -244,7 +301,7 @@ class _Batch:
             if cursor is None:
                 return 0
             rows = await outbox_cursor.read(tx, cursor, subscription.types, 1, subscription.log)
-            if not rows or (rows[0]["xid"], rows[0]["position"]) != (failed["xid"], failed["position"]):
+            if not rows or _place(rows[0]) != _place(failed):
                 return 0
             in_a_row = cursor["parked_in_a_row"] + 1
             if in_a_row > dead_letters.MAX_IN_A_ROW:
@@ -253,6 +310,10 @@ class _Batch:
             await dead_letters.park(tx, subscription.name, subscription.log.table, [(failed, error)], "failed")
             await outbox_cursor.move_cursor(tx, subscription.name, failed, in_a_row)
         return 1
+
+
+def _place(row: Record) -> tuple[int, int]:
+    return row["xid"], row["position"]
 
 
 async def hand(tx: Tx, subscription: Subscription, rows: Sequence[Record]) -> list[tuple[Record, BaseException]]:

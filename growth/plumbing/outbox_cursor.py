@@ -51,7 +51,7 @@ async def lock_cursor(tx: Tx, name: str) -> Record | None:
     """Return the cursor, ours until the transaction ends; None while another process has it."""
     return await tx.fetchrow(
         """
-        SELECT xid, position, parked_in_a_row
+        SELECT xid, position, parked_in_a_row, tries_alone
         FROM plumbing.cursors
         WHERE subscription = $1
         FOR UPDATE SKIP LOCKED
@@ -88,6 +88,63 @@ async def read(tx: Tx, cursor: Record, types: frozenset[str] | None, max_events:
     )
 
 
+async def look_ahead(
+    tx: Tx, cursor: Record, types: frozenset[str] | None, max_events: int, log: Log
+) -> Sequence[Record]:
+    """Read events that the subscriber asked for and that come behind the next one, as `read` does."""
+    return await tx.fetch(
+        log.sql(
+            """
+            SELECT xid,
+                   position,
+                   event_id,
+                   type,
+                   subject,
+                   at,
+                   written_at,
+                   data::text AS data,
+                   event.request_id
+            FROM plumbing.outbox AS event
+            WHERE (xid, position) > ($1::xid8, $2)
+              AND xid < pg_snapshot_xmin(pg_current_snapshot())
+              AND ($3::text[] IS NULL OR type = ANY ($3))
+            ORDER BY xid, position
+            OFFSET 1
+            LIMIT $4
+            """
+        ),
+        cursor["xid"],
+        cursor["position"],
+        None if types is None else list(types),
+        max_events,
+    )
+
+
+async def count_try_alone(reader: Reader, name: str, cursor: Record) -> int:
+    """Count a try of the one event behind `cursor`; return how many there were, 0 if another process is at it."""
+    tries = await reader.fetchval(
+        """
+        WITH ours AS MATERIALIZED (
+            SELECT subscription
+            FROM plumbing.cursors
+            WHERE subscription = $1
+              AND xid = $2
+              AND position = $3
+            FOR UPDATE SKIP LOCKED
+        )
+        UPDATE plumbing.cursors AS cursor
+        SET tries_alone = cursor.tries_alone + 1
+        FROM ours
+        WHERE cursor.subscription = ours.subscription
+        RETURNING cursor.tries_alone
+        """,
+        name,
+        cursor["xid"],
+        cursor["position"],
+    )
+    return tries or 0
+
+
 async def move_cursor(tx: Tx, name: str, last: Record, parked_in_a_row: int) -> None:
     """Pass all up to `last`."""
     await tx.execute(
@@ -96,6 +153,7 @@ async def move_cursor(tx: Tx, name: str, last: Record, parked_in_a_row: int) -> 
         SET xid = $2,
             position = $3,
             parked_in_a_row = $4,
+            tries_alone = 0,
             moved_at = now()
         WHERE subscription = $1
         """,

@@ -31,29 +31,44 @@ class Retries:
         self._subscriptions = {one.name: one for one in subscriptions}
         self._unread_after = 0
         """Unread letters up to this one were tried by this process: it will not know more than it does."""
+        self._again_after: list[int] = []
+        """But behind each of these the outside failed: when all others had their go, they have another."""
 
     async def retry_due(self, turn: Turn) -> int:
-        """Try the next letters, each in a transaction of its own; return how many were looked at."""
+        """Try the next letters, each in a transaction of its own; return how many were looked at.
+
+        None keeps another from being tried. Where the outside fails, who asked for the letter sees that it failed
+        again, and why; an unread one, for which nobody asked, gets another go by itself.
+        """
         found = await dead_letters.due(self._database, self._unread_after, RETRY_BATCH)
         for row in found:
-            await self._retry(turn, row["letter"], row["subscription"])
-            if row["reason"] == "unread":
+            is_unread = row["reason"] == "unread"
+            error = await self._retry(turn, row["letter"], row["subscription"], is_unread=is_unread)
+            if is_unread:
                 self._unread_after = max(self._unread_after, row["letter"])
+                if isinstance(error, Unavailable):
+                    self._again_after.append(row["letter"] - 1)
+        if len(found) < RETRY_BATCH and self._again_after:
+            self._unread_after = min(self._again_after)
+            self._again_after.clear()
         return len(found)
 
-    async def _retry(self, turn: Turn, letter: int, name: str) -> None:
+    async def _retry(self, turn: Turn, letter: int, name: str, *, is_unread: bool) -> Exception | None:
+        """Return what went wrong."""
         try:
             async with turn.transaction(everyone=True) as tx:
                 await self._handle(tx, letter, name)
-        except (Unavailable, LeaseLost):
+        except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 - it stays a dead letter, with the newest reason
+            stays_unread = isinstance(error, _StillUnread) or (is_unread and isinstance(error, Unavailable))
+            # If nothing can be written either, this raises, and the round ends.
             async with turn.transaction() as tx:
-                why: dead_letters.Why = "unread" if isinstance(error, _StillUnread) else "failed"
-                await dead_letters.put_back(tx, letter, why, error)
+                await dead_letters.put_back(tx, letter, "unread" if stays_unread else "failed", error)
             log.warning("dead_letter.failed_again", subscription=name, letter=letter, error=dead_letters.told(error))
-        else:
-            log.info("dead_letter.handled", subscription=name, letter=letter)
+            return error
+        log.info("dead_letter.handled", subscription=name, letter=letter)
+        return None
 
     async def _handle(self, tx: Tx, letter: int, name: str) -> None:
         row = await dead_letters.take(tx, letter)

@@ -9,11 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from growth.cli import cli
 from growth.events.model import LOG
-from growth.plumbing import dead_letters, erasure, outbox
+from growth.plumbing import dead_letters, erasure, outbox, outbox_retry
 from growth.plumbing.audit import Act
 from growth.plumbing.dead_letters import DeadLetter, ReaderStopped
 from growth.plumbing.outbox import OUTBOX, Envelope, Subscription, deliver, emit
@@ -215,6 +216,167 @@ async def test_readers_of_the_activity_log_set_aside_too(database: Database) -> 
     assert (letter.log, letter.event_id, letter.subject) == ("events.log", "e5", "u5")
 
 
+# --- one event on which the outside fails, or the outside ------------------------------------------------------------
+
+
+async def too_slow(tx: Tx) -> None:
+    """A statement that takes longer than it may."""
+    await tx.execute("SELECT pg_sleep(600)", timeout=0.05)
+
+
+async def cancelled(tx: Tx) -> None:
+    """The same, where Postgres' own limit ends it."""
+    await tx.execute("SET LOCAL statement_timeout = 50")
+    await tx.execute("SELECT pg_sleep(600)")
+
+
+async def listen(reader: Reader, tries: int = 30) -> None:
+    """As the worker does: less at once after each failure."""
+    failures = 0
+    for _ in range(tries):
+        try:
+            if not await deliver(reader.database, reader.subscription, max_events=max(1, 8 >> failures)):
+                return
+        except Unavailable:
+            failures += 1
+        else:
+            failures = 0
+
+
+@pytest.mark.parametrize("why", [too_slow, cancelled])
+async def test_one_event_that_takes_too_long_is_set_aside_and_the_others_go_on(database: Database, why: Any) -> None:
+    reader = Reader(database)
+    inner = reader.subscription.handle
+
+    async def handle(tx: Tx, envelopes: Sequence[Any]) -> None:
+        await inner(tx, envelopes)
+        if any(one.event.subject == "7" for one in envelopes):
+            await why(tx)
+
+    reader.subscription = structs.replace(reader.subscription, handle=handle)
+    await say(database, *range(20))
+    await listen(reader)
+    assert await reader.heard() == but(7, 20), "each once, in order: what was tried for its sake was taken back"
+    (letter,) = await reader.letters()
+    assert (letter.subject, letter.reason) == ("7", "failed")
+    assert letter.error.startswith("TimeoutError" if why is too_slow else "QueryCanceledError 57014")
+
+
+async def test_several_side_by_side_that_take_too_long_are_each_set_aside(database: Database) -> None:
+    reader = Reader(database, [0, 1, 2, 9])
+    reader.error = TimeoutError()
+    await say(database, *range(10))
+    await listen(reader, 60)
+    assert [one.subject for one in await reader.letters()] == ["0", "1", "2"], "nobody waits behind the last"
+    assert await reader.heard() == [str(number) for number in range(3, 9)]
+
+
+async def test_a_postgres_that_is_slow_for_everybody_sets_nothing_aside(database: Database) -> None:
+    reader = Reader(database, range(30))
+    reader.error = TimeoutError()
+    await say(database, *range(30))
+    await listen(reader, 60)
+    assert (await reader.letters(), await reader.heard()) == ([], [])
+    reader.bad.clear()
+    await listen(reader)
+    assert await reader.heard() == [str(number) for number in range(30)]
+    assert await reader.letters() == []
+
+
+@pytest.mark.parametrize("slow_for_tries", range(1, 12))
+async def test_whenever_postgres_is_well_again_the_event_that_was_tried_meanwhile_is_handled(
+    database: Database, slow_for_tries: int
+) -> None:
+    reader = Reader(database)
+    inner = reader.subscription.handle
+
+    async def handle(tx: Tx, envelopes: Sequence[Any]) -> None:
+        await inner(tx, envelopes)
+        if reader.calls <= slow_for_tries:
+            raise TimeoutError
+
+    reader.subscription = structs.replace(reader.subscription, handle=handle)
+    await say(database, *range(3))
+    await listen(reader)
+    assert (await reader.letters(), await reader.heard()) == ([], ["0", "1", "2"])
+
+
+async def test_so_many_in_a_row_that_take_too_long_are_no_doing_of_the_events(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MAX_IN_A_ROW", 3)
+    reader = Reader(database, range(4))
+    reader.error = TimeoutError()
+    await say(database, *range(6))
+    await listen(reader)
+    assert (await reader.letters(), await reader.heard()) == ([], [])
+    reader.bad.remove("3")
+    await listen(reader, 60)
+    assert [one.subject for one in await reader.letters()] == ["0", "1", "2"]
+    assert await reader.heard() == ["3", "4", "5"]
+
+
+async def test_an_event_in_doubt_waits_for_one_that_gets_through_however_far_behind(database: Database) -> None:
+    reader = Reader(database, ["slow"])
+    reader.error = TimeoutError()
+    reader.subscription = structs.replace(reader.subscription, types=frozenset({"flash_sale.paused"}))
+    await say(database, "slow")
+    async with database.transaction() as tx:
+        await tx.execute(
+            """
+            INSERT INTO plumbing.outbox (event_id, type, subject, at, data)
+            SELECT gen_random_uuid(), 'tea.served', 't', now(), '{}'
+            FROM generate_series(1, 1000)
+            """
+        )
+    await listen(reader)
+    assert await reader.letters() == [], "nobody waits for it"
+    await say(database, "last")
+    await listen(reader, 150)
+    assert [one.subject for one in await reader.letters()] == ["slow"]
+    assert await reader.heard() == ["last"]
+
+
+async def test_one_that_fails_for_a_reason_of_its_own_proves_nothing_of_the_outside(database: Database) -> None:
+    reader = Reader(database)
+
+    async def handle(_: Tx, envelopes: Sequence[Any]) -> None:
+        for one in envelopes:
+            raise TimeoutError if one.event.subject == "0" else ValueError
+
+    reader.subscription = structs.replace(reader.subscription, handle=handle)
+    await say(database, *range(3))
+    await listen(reader)
+    assert await reader.letters() == []
+
+
+async def test_workers_in_doubt_of_one_event_set_it_aside_once(database: Database) -> None:
+    reader = Reader(database, [2])
+    reader.error = TimeoutError()
+    await say(database, *range(6))
+
+    async def work(pause_seconds: float) -> None:
+        while len(await reader.heard()) < 5:
+            with contextlib.suppress(Unavailable):
+                await deliver(database, reader.subscription, max_events=1)
+            await asyncio.sleep(pause_seconds)
+
+    await asyncio.gather(work(0.05), work(0.07), work(0.11))
+    assert [one.subject for one in await reader.letters()] == ["2"]
+    assert await reader.heard() == but(2, 6)
+
+
+async def test_negative_control_without_doubt_one_event_stops_its_reader(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_TRIES_ALONE", 10**6)
+    reader = Reader(database, [0])
+    reader.error = TimeoutError()
+    await say(database, *range(3))
+    await listen(reader)
+    assert (await reader.letters(), await reader.heard()) == ([], [])
+
+
 # --- it does not pour everything out ----------------------------------------------------------------------------------
 
 
@@ -335,6 +497,44 @@ async def test_what_is_mended_is_handled_once_when_it_is_tried_again(database: D
     await reader.retries_due()
     assert await reader.letters() == []
     assert await reader.heard() == ["0", "2", "1"]
+
+
+async def test_a_letter_on_which_the_outside_fails_keeps_no_other_from_being_tried(database: Database) -> None:
+    reader = Reader(database, range(3))
+    await say(database, *range(3))
+    await reader.reads()
+    reader.bad, reader.error = {"0"}, TimeoutError()
+    for letter in await reader.letters():
+        async with database.transaction() as tx:
+            await dead_letters.retry(tx, ACT, letter.letter)
+    await reader.retries_due()
+    assert await reader.heard() == ["1", "2"]
+    (letter,) = await reader.letters()
+    assert (letter.tries, letter.reason, letter.retry_at) == (2, "failed", None), "whoever asked sees why"
+    assert letter.error.startswith("TimeoutError")
+
+
+async def test_what_nobody_asked_for_is_tried_until_the_outside_answers_and_stays_unread_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_retry, "RETRY_BATCH", 2)
+    reader = Reader(database)
+    for number in range(5):
+        await say_unknown(database, f"tea.served.{number}")
+    await reader.reads()
+    newer = Reader(database, ["tea.served.0", "tea.served.1"])
+    newer.error = TimeoutError()
+    log = outbox.Log(OUTBOX.table, lambda row: Envelope(row["event_id"], FlashSalePaused(at=AT, sale_id=row["type"])))
+    newer.subscription = structs.replace(newer.subscription, log=log)
+    newer.retries = Retries(database, [newer.subscription])
+    for _ in range(6):
+        await newer.retries_due()
+    assert await newer.heard() == ["tea.served.2", "tea.served.3", "tea.served.4"]
+    assert {one.reason for one in await newer.letters()} == {"unread"}
+    newer.bad.clear()
+    for _ in range(2):
+        await newer.retries_due()
+    assert await newer.letters() == []
 
 
 async def test_a_letter_outlives_its_day_of_the_log(database: Database) -> None:

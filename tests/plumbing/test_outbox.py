@@ -398,7 +398,9 @@ async def test_negative_control_without_the_lock_on_the_cursor_two_deliverers_ha
     both = asyncio.Barrier(2)
 
     async def look(tx: Tx, name: str) -> object:
-        return await tx.fetchrow("SELECT '0'::xid8 AS xid, 0::bigint AS position WHERE $1 <> ''", name)
+        return await tx.fetchrow(
+            "SELECT '0'::xid8 AS xid, 0::bigint AS position, 0 AS tries_alone WHERE $1 <> ''", name
+        )
 
     async def handle(tx: Tx, envelopes: Sequence[Envelope]) -> None:
         await both.wait()
