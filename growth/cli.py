@@ -220,7 +220,7 @@ def _settings(dev_json: Path | None) -> Settings:
 @_dev_json
 def token(user_id: str, seconds: int, dev_json: Path | None) -> None:
     """Print a shopper's token, for development. Needs an HS algorithm: other keys are not ours to sign with."""
-    shopper = ids.foreign_id(user_id)
+    shopper = ids.shopper_id(user_id)
     if shopper is None:
         raise click.UsageError(f"No shopper can have this id. {ids.FOREIGN_ID}")
     settings = _settings(dev_json)
