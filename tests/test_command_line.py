@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -262,7 +263,8 @@ def test_a_dev_json_that_tells_nothing_is_named(growth: Shell, facts: Path, comm
         facts.write_bytes(damage.encode(errors="surrogateescape"))
     said = growth(*command.split(), *COMMANDS[command], "--dev-json", str(facts.parent))
     assert said.code in {1, 2}
-    assert "dev.json" in said or command.startswith("load")
+    # A path may be longer than a line of the box around it.
+    assert "dev.json" in re.sub(r"[│\s]", "", said) or command.startswith("load")
 
 
 @pytest.mark.parametrize("field", ["jwt_secret", "shop_secret", "postgres_dsn", "redis_url"])

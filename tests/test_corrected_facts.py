@@ -121,6 +121,7 @@ async def test_of_two_ids_that_both_had_a_first_order_one_is_first(app: RunningA
 async def test_whoever_is_back_after_an_erasure_has_no_first_order(app: RunningApp) -> None:
     await tells(app, paid("o1", "ann"))
     await does(app, "DELETE", "/admin/v1/shoppers/ann?reason=asked")
+    app.signs_ahead = timedelta(seconds=2)
     await task(app, **IS_FIRST)
     await tells(app, paid("o2", "ann", at=now() + timedelta(seconds=1)))
     assert await points(app, "ann") == 0
