@@ -3,6 +3,7 @@
 import fcntl
 import importlib.util
 import os
+import secrets
 import socket
 from pathlib import Path
 from typing import ClassVar, Self
@@ -10,9 +11,9 @@ from typing import ClassVar, Self
 from growth.embedded.errors import EmbeddedServerError
 
 HOST = "127.0.0.1"
-HIGHEST_PORT = 55_535
-"""A Valkey cluster node also takes its port + 10,000."""
-PORT_ATTEMPTS = 5
+LOWEST_PORT, HIGHEST_PORT = 10_000, 32_767
+"""Of servers here: above are those from which connections go out, which may take one that was free a moment ago."""
+PORT_ATTEMPTS = 50
 
 
 class FolderLock:
@@ -67,14 +68,13 @@ def package_folder(package: str) -> Path:
 
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nobody listens on right now."""
-    port = 0
     for _ in range(PORT_ATTEMPTS):
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-        if port <= HIGHEST_PORT:
-            break
-    return port
+        port = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT + 1)
+        if port_is_free(port):
+            return port
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def port_is_free(port: int) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import socket
 import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +15,7 @@ import aiohttp
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
+from growth.embedded.folder import free_port
 from growth.embedded.waiting import Waiting, why_dead
 from growth.load.conductor import LoadError
 from growth.load.processes import Processes, cores
@@ -52,13 +52,6 @@ class Stack(Struct, frozen=True, kw_only=True):
         # With three cores or more the generator has one for itself; with two it shares with the stores.
         Processes(others).pin(set(found[1:-1] or found[1:]))
         return found[0], found[-1]
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def _run(*arguments: str, environment: Mapping[str, str]) -> str:
@@ -130,13 +123,13 @@ async def running_stack() -> AsyncIterator[Stack]:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="growth-bench-")))
         servers = await asyncio.to_thread(EmbeddedServers.start, folder / "data")
         stack.callback(servers.stop)
-        port = _free_port()
+        port = free_port()
         secret, shop_secret = secrets.token_urlsafe(32), "whsec_" + b64encode(os.urandom(32)).decode()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GROWTH_")} | {
             "GROWTH_ENVIRONMENT": "production",
             "GROWTH_HOST": "127.0.0.1",
             "GROWTH_PORT": str(port),
-            "GROWTH_METRICS_PORT": str(_free_port()),
+            "GROWTH_METRICS_PORT": str(free_port()),
             "GROWTH_POSTGRES_DSN": servers.postgres.dsn,
             "GROWTH_REDIS_URL": servers.valkey.url,
             "GROWTH_JWT_SECRET": secret,

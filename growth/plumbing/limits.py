@@ -101,7 +101,7 @@ class Share:
         self.burst = burst
         self._gap = 1 / per_second if per_second else 0.0
         # A request may come as soon as no more than this is owed.
-        self._span = self._gap * (burst + ROUNDING)
+        self._span = self._gap * burst * (1 + 1e-9)
         # key -> when its share is whole, on this process' clock
         self._whole_at: dict[str, float] = {}
         self._sweep_at = FEW_SHARES

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from growth.plumbing.http import MAX_BODY_BYTES
-from growth.vocabulary.ids import FOREIGN_ID_PATTERN
+from growth.vocabulary.ids import FOREIGN_ID_PATTERN, SHOPPER_ID_PATTERN, USER_ID_PATTERN
 from tests.abuse.attacked import BYPASSING, PLAIN, VICTIM, Attacked, Call, allows, body_schema, fields_of, refused
 
 pytestmark = pytest.mark.anyio
@@ -298,13 +298,16 @@ FALSE_IDS = [
 ]
 
 
+OF_THE_SHOP = {FOREIGN_ID_PATTERN, USER_ID_PATTERN, SHOPPER_ID_PATTERN}
+
+
 @pytest.mark.parametrize("bad", FALSE_IDS, ids=ascii)
 async def test_ids_take_no_characters_that_make_them_read_as_others(house: Attacked, bad: str) -> None:
     """The shop's own ids, as fields of bodies. What means something to SQL, Redis or a shell means nothing here."""
     asked = 0
     for call in house.calls_with_json():
         for path, body, leaf in fields_of(house.document, body_schema(call)):
-            if leaf["type"] == "string" and leaf.get("pattern") == FOREIGN_ID_PATTERN:
+            if leaf["type"] == "string" and leaf.get("pattern") in OF_THE_SHOP:
                 asked += 1
                 answer = await sent(house, call, (body % json.dumps(bad)).encode())
                 if re.search(FOREIGN_ID_PATTERN, bad) is None:

@@ -141,6 +141,7 @@ MONEY_AND_PEOPLE = {
     "admin_dead_letters_retry",
     "admin_grants_create",
     "admin_grants_revoke",
+    "admin_review_rules_change",
     "admin_shoppers_erase",
     "admin_shoppers_merge",
     "admin_webhooks_change",
