@@ -313,10 +313,14 @@ async def _look(tx: Tx, asks: Sequence[Ask]) -> Seen:
     """Lock the teams of a batch, and read what there is to know, as it is under the locks."""
     teams = await store.lock_teams(tx, [ask.team_id for ask in asks])
     now = await store.time(tx)
-    seats = await store.find_seats(tx, [ask.seat_id for ask in asks])
     pairs = [(group_buy_id, ask.user_id) for ask in asks if (group_buy_id := _campaign_of(ask, teams)) is not None]
     found = await campaigns_store.find_campaigns(tx, sorted({group_buy_id for group_buy_id, _ in pairs}))
-    return Seen(now=now, teams=teams, seats=seats, campaigns=found, standings=await standings(tx, pairs, found))
+    held = await standings(tx, pairs, found)
+    # Last: a seat that another process commits meanwhile is known by its id, never only as one that the shopper has.
+    seats = await store.find_seats(tx, [ask.seat_id for ask in asks])
+    if opened := [ask.team_id for ask in asks if ask.seat_id in seats and ask.team_id not in teams]:
+        teams |= await store.find_teams(tx, opened)
+    return Seen(now=now, teams=teams, seats=seats, campaigns=found, standings=held)
 
 
 async def standings(
