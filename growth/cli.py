@@ -222,7 +222,7 @@ def token(user_id: str, seconds: int, dev_json: Path | None) -> None:
     """Print a shopper's token, for development. Needs an HS algorithm: other keys are not ours to sign with."""
     shopper = ids.shopper_id(user_id)
     if shopper is None:
-        raise click.UsageError(f"No shopper can have this id. {ids.FOREIGN_ID}")
+        raise click.UsageError(f"No shopper can have this id. {ids.SHOPPER_ID}")
     settings = _settings(dev_json)
     if settings.jwt_secret is None:
         raise click.UsageError("Tokens are signed elsewhere here (GROWTH_JWT_JWKS_URL): only a secret can sign.")

@@ -31,8 +31,8 @@ class Retries:
         self._subscriptions = {one.name: one for one in subscriptions}
         self._unread_after = 0
         """Unread letters up to this one were tried by this process: it will not know more than it does."""
-        self._again_after: list[int] = []
-        """But behind each of these the outside failed: when all others had their go, they have another."""
+        self._again_after: int | None = None
+        """But behind this one the outside failed: when all others had their go, those from there on have another."""
 
     async def retry_due(self, turn: Turn) -> int:
         """Try the next letters, each in a transaction of its own; return how many were looked at.
@@ -47,10 +47,10 @@ class Retries:
             if is_unread:
                 self._unread_after = max(self._unread_after, row["letter"])
                 if isinstance(error, Unavailable):
-                    self._again_after.append(row["letter"] - 1)
-        if len(found) < RETRY_BATCH and self._again_after:
-            self._unread_after = min(self._again_after)
-            self._again_after.clear()
+                    before = row["letter"] - 1
+                    self._again_after = before if self._again_after is None else min(self._again_after, before)
+        if len(found) < RETRY_BATCH and self._again_after is not None:
+            self._unread_after, self._again_after = self._again_after, None
         return len(found)
 
     async def _retry(self, turn: Turn, letter: int, name: str, *, is_unread: bool) -> Exception | None:

@@ -33,6 +33,7 @@ _ALIAS_PATTERN = rf"erased:[0-9a-f]{{{2 * ALIAS_BYTES}}}"
 USER_ID_PATTERN = rf"^(?!{HOUSE}){FOREIGN_ID_PATTERN[1:]}"
 SHOPPER_ID_PATTERN = rf"^(?!{_ALIAS_PATTERN}$){USER_ID_PATTERN[1:]}"
 USER_ID = f"{FOREIGN_ID} None that begins with `{HOUSE}`."
+SHOPPER_ID = f"{USER_ID} Nor one that looks like the alias of an erased shopper: `erased:` and 24 hex digits."
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_.:@|-]{1,64}$(?!\n)"
 
 type_of_our_id = Meta(pattern=UUID_PATTERN, description="An id made by this service: a lower-case UUID.")
@@ -51,7 +52,7 @@ type_of_shopper_id = Meta(
     pattern=SHOPPER_ID_PATTERN,
     min_length=1,
     max_length=MAX_FOREIGN_ID_CHARS,
-    description=f"{USER_ID} Nor one that looks like the alias of an erased shopper: `erased:` and 24 hex digits.",
+    description=SHOPPER_ID,
 )
 
 Uuid = Annotated[str, type_of_our_id]

@@ -98,7 +98,7 @@ def _renamed(fact: Any, names: Mapping[str, str]) -> Any:
 def _now(user_id: str, at: datetime | None, standing: Standing | None, aliases: Mapping[str, str]) -> str:
     if standing is None:
         return user_id
-    if standing.is_closed and standing.survivor is None if at is None else standing.is_over(at):
+    if standing.is_nobodys or (at is not None and standing.is_over(at)):
         return aliases.get(user_id, NOBODY)
     return standing.survivor or user_id
 

@@ -90,11 +90,14 @@ class Standing(Struct, frozen=True):
         """Say whether nothing may be written by the id: it is another's, or nobody's."""
         return self.survivor is not None or self.back_at is None
 
+    @property
+    def is_nobodys(self) -> bool:
+        """Say whether it was erased, and neither became another's nor came back."""
+        return self.survivor is None and self.back_at is None
+
     def is_over(self, at: datetime) -> bool:
         """Say whether what happened at `at` was of a life that was erased since."""
-        if self.erased_at is None:
-            return False
-        return at <= self.erased_at or (self.survivor is None and self.back_at is None)
+        return self.erased_at is not None and (at <= self.erased_at or self.is_nobodys)
 
 
 class Reads(Protocol):
@@ -316,10 +319,9 @@ class People:
         raise PersonChanged(user_ids)
 
     def _refuse_closed(self, user_ids: Collection[str]) -> None:
-        if self._closed:
-            closed = [user_id for user_id in user_ids if self.key_of(user_id) in self._closed]
-            if closed:
-                raise PersonChanged(closed)
+        closed = [user_id for user_id in user_ids if self.is_closed(user_id)]
+        if closed:
+            raise PersonChanged(closed)
 
     async def refresh(self, reads: Reads) -> None:
         """Learn what changed since the last look."""

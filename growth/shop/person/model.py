@@ -41,7 +41,7 @@ class Whose(Struct, frozen=True):
     @property
     def people(self) -> list[str]:
         """Whose locks are shared: nobody's where the id is nobody's."""
-        if self.named is None or (self.standing is not None and self._is_erased):
+        if self.named is None or self._is_erased:
             return []
         return [self._user_id]
 
@@ -52,7 +52,7 @@ class Whose(Struct, frozen=True):
 
     @property
     def _is_erased(self) -> bool:
-        return self.standing is not None and self.standing.survivor is None and self.standing.back_at is None
+        return self.standing is not None and self.standing.is_nobodys
 
     def of_order(self, hook: OrderPlaced | OrderPaid, owner: str | None) -> str | None:
         """Return by whose id the fact is applied to an order known as `owner`'s; None where it is dropped."""
