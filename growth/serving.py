@@ -1,6 +1,7 @@
 """Serving: the two long-running processes, from start to a stop that loses nothing."""
 
 import asyncio
+import gc
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,8 @@ BACKLOG = 4_096
 SPARE_FILES = 256
 """Files that are no client's: pools, logs, metrics."""
 KEEP_ALIVE_SECONDS = 75
+YOUNG_OBJECTS = 10_000
+"""Made and not freed again before the garbage collector looks at them: about what 128 requests under way hold."""
 DRAIN_SECONDS = 20
 """For requests under way at SIGTERM. A balancer's grace period must be longer."""
 
@@ -45,6 +48,13 @@ class Server(uvicorn.Server):
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
+
+
+def settle() -> None:
+    """Take all that is there for good out of the garbage collector's sight: it looked through it with each look."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
 
 
 @asynccontextmanager
@@ -93,6 +103,7 @@ async def serve_api(settings: Settings) -> None:
                 log_config=None,
             )
         )
+        settle()
         log.info("serving", host=settings.host, port=settings.port)
         await server.serve()
         if metrics is not None:
@@ -109,6 +120,7 @@ async def serve_worker(settings: Settings, metrics_port: int) -> None:
     async with _tracing(settings, "growth-worker"), assembled(settings) as growth:
         metrics = await serve_metrics(metrics_port, host=settings.host) if metrics_port else None
         watch = watch_loop()
+        settle()
         log.info("working")
         try:
             await run_worker(growth, stop)
