@@ -9,17 +9,17 @@ from msgspec import Struct
 from growth import rooms
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.erasure import Erasures
-from growth.plumbing.identity import Identity
-from growth.plumbing.invariant_rounds import SENTENCE_SECONDS, Rounds
-from growth.plumbing.limits import Limiter, Share
-from growth.plumbing.operators import Operators
-from growth.plumbing.postgres import Database, connect_postgres
-from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.plumbing.http.identity import Identity
+from growth.plumbing.http.limits import Limiter, Share
+from growth.plumbing.http.operators import Operators
+from growth.plumbing.person.erasure import Erasures
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.redis.client import AnyRedis, connect_redis
+from growth.plumbing.settings import Settings
+from growth.plumbing.watch.invariant_rounds import SENTENCE_SECONDS, InvariantRounds
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.rewards.pack.service import Packs
-from growth.settings import Settings
 from growth.shop.owed.service import RefundsRequired
 from growth.shop.service import ShopService
 from growth.shoppers import SWEPT, Shoppers
@@ -45,7 +45,7 @@ class Growth(Struct):
 
     settings: Settings
     database: Database
-    invariants: Rounds
+    invariants: InvariantRounds
     redis: AnyRedis
     identity: Identity
     operators: Operators
@@ -55,14 +55,14 @@ class Growth(Struct):
     events: rooms.EventsIn
     webhook: rooms.Webhook
     rewards: rooms.Rewards
-    coupon: rooms.Coupon
+    coupon: rooms.CouponRoom
     pack: Packs
     flash_sale: rooms.FlashSale
-    group_buy: rooms.GroupBuy
+    group_buy: rooms.GroupBuyRoom
     retention: rooms.Retention
     task: rooms.TaskRoom
     referral: rooms.Referral
-    commission: rooms.Commission
+    commission: rooms.CommissionRoom
     checkin: rooms.Checkin
     shoppers: Shoppers
     erasures: Erasures
@@ -105,7 +105,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         max_connections=settings.redis_max_connections,
         answer_seconds=settings.redis_answer_seconds,
     )
-    growth = _assemble(settings, database, replica, Rounds(invariants), redis)
+    growth = _assemble(settings, database, replica, InvariantRounds(invariants), redis)
     try:
         yield growth
     finally:
@@ -126,7 +126,9 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await database.close()
 
 
-def _assemble(settings: Settings, database: Database, replica: Database, invariants: Rounds, redis: AnyRedis) -> Growth:
+def _assemble(
+    settings: Settings, database: Database, replica: Database, invariants: InvariantRounds, redis: AnyRedis
+) -> Growth:
     stores = rooms.Stores(settings, database, replica, redis)
     stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
     events = rooms.make_events(stores)

@@ -23,16 +23,16 @@ from growth.command_line import (
 )
 from growth.dead_letter_commands import dead_letters
 from growth.listeners.retention.report.service import Reports
-from growth.plumbing import operators
-from growth.plumbing.catalogue import catalogue
-from growth.plumbing.dead_letters import told
-from growth.plumbing.identity import Identity
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.migrate import MigrationError, migrate_up, migration_status
-from growth.plumbing.postgres import Database
-from growth.plumbing.sqlstates import Verdict, verdict
-from growth.settings import Settings, SettingsError, redacted, variables
-from growth.shop.signatures import sign
+from growth.plumbing.docs.event_catalogue import catalogue
+from growth.plumbing.http import operators
+from growth.plumbing.http.identity import Identity
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.outbox.dead_letters import told
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.postgres.migrate import MigrationError, migrate_up, migration_status
+from growth.plumbing.postgres.sqlstates import ErrorMeaning, verdict
+from growth.plumbing.settings import Settings, SettingsError, redacted, variables
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.vocabulary import clock, ids
 from growth.vocabulary.actors import Role
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -81,7 +81,7 @@ def main() -> None:
     except Exception as error:
         if is_of_older_database(error):
             _fail("the database is older than this release. Next step: growth migrate up")
-        if verdict(error) is Verdict.OURS:
+        if verdict(error) is ErrorMeaning.OURS:
             raise
         if isinstance(error, OSError) and error.filename is not None:
             _fail(f"{error.filename}: {error.strerror}. Next step: name another, or see who may use it.")

@@ -14,11 +14,11 @@ import uvloop
 from msgspec import Struct
 from rich.console import Console
 
-from growth.plumbing.migrate import MigrationState, migration_status
-from growth.plumbing.postgres import Database, connect_postgres
-from growth.plumbing.sqlstates import Verdict, verdict
-from growth.plumbing.telemetry import configure_logging
-from growth.settings import Settings, load_settings
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.postgres.migrate import MigrationState, migration_status
+from growth.plumbing.postgres.sqlstates import ErrorMeaning, verdict
+from growth.plumbing.settings import Settings, load_settings
+from growth.plumbing.watch.telemetry import configure_logging
 from growth.vocabulary.refusals import Unavailable
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ async def with_database(settings: Settings, work: Callable[[Database], Awaitable
             statement_seconds=COMMAND_STATEMENT_SECONDS,
         )
     except Exception as error:
-        if verdict(error) is Verdict.OURS:
+        if verdict(error) is ErrorMeaning.OURS:
             raise
         raise Unavailable("Postgres cannot be reached") from error
     try:

@@ -7,10 +7,10 @@ import rich_click as click
 from rich.table import Table
 
 from growth.command_line import console, run, settings_of_environment, with_database
-from growth.plumbing import dead_letters as kept
-from growth.plumbing.audit import Act
-from growth.plumbing.dead_letters import DeadLetter
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox import dead_letters as kept
+from growth.plumbing.outbox.dead_letters import DeadLetter
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 

@@ -24,10 +24,10 @@ from growth.demo import DemoShop, put_demo_shop
 from growth.embedded import EmbeddedServerError, EmbeddedServers
 from growth.embedded.processes import start_process
 from growth.embedded.waiting import Waiting, is_taken, listens, taken, why_dead
-from growth.plumbing.identity import Identity
-from growth.plumbing.migrate import migrate_up
-from growth.plumbing.telemetry import configure_logging
-from growth.settings import Settings, SettingsError, load_settings
+from growth.plumbing.http.identity import Identity
+from growth.plumbing.postgres.migrate import migrate_up
+from growth.plumbing.settings import Settings, SettingsError, load_settings
+from growth.plumbing.watch.telemetry import configure_logging
 from growth.vocabulary import clock
 
 STOP_SECONDS = 30.0

@@ -9,8 +9,8 @@ from growth.mechanics.checkin import tally
 from growth.mechanics.flash_sale import tempo
 from growth.mechanics.referral import again
 from growth.mechanics.task.progress.service import activity_types, outbox_types
-from growth.plumbing.outbox import Subscription
-from growth.plumbing.stream import Stream
+from growth.plumbing.outbox.outbox import Subscription
+from growth.plumbing.outbox.stream import Stream
 from growth.rewards.pack import service as pack
 
 

@@ -5,53 +5,54 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from growth.events.model import MAX_EVENTS
-from growth.events.periodic import Keeper as EventsKeeper
+from growth.events.periodic import EventsKeeper
 from growth.events.service import Events
 from growth.listeners.retention.report.service import Reports
-from growth.listeners.retention.service import Projection as RetentionProjection
-from growth.mechanics.checkin.service import Programs as CheckinPrograms
+from growth.listeners.retention.service import RetentionProjection
+from growth.mechanics.checkin.service import CheckinPrograms
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar.service import Calendars
 from growth.mechanics.checkin.streak.night.periodic import Night
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.service import CheckIns
-from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.loading import Loader
-from growth.mechanics.flash_sale.claim.periodic import Keeper
+from growth.mechanics.flash_sale.claim.periodic import ClaimKeeper
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.claim.settlement.service import Settlement
+from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
 from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.reminder.service import Reminders
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
-from growth.mechanics.group_buy.board import Board as GroupBoard
+from growth.mechanics.group_buy.board import GroupBuyBoard as GroupBoard
 from growth.mechanics.group_buy.service import GroupBuys
-from growth.mechanics.group_buy.team.payment.settlement import Settlement as SeatSettlement
-from growth.mechanics.group_buy.team.periodic import Keeper as TeamKeeper
+from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
+from growth.mechanics.group_buy.team.periodic import TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams
 from growth.mechanics.referral.again import Again
-from growth.mechanics.referral.commission.periodic import Keeper as CommissionKeeper
+from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import Commissions
-from growth.mechanics.referral.commission.settlement import Settlement as CommissionSettlement
+from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
-from growth.mechanics.referral.reward.settlement import Settlement as ReferralSettlement
+from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.mechanics.referral.risk.service import Reviews
-from growth.mechanics.referral.service import Programs as ReferralPrograms
+from growth.mechanics.referral.service import ReferralPrograms
 from growth.mechanics.referral.standing.service import Standings
 from growth.mechanics.referral.withdrawal.desk.service import Desk
 from growth.mechanics.referral.withdrawal.payout.service import payout_of
 from growth.mechanics.referral.withdrawal.periodic import Cashier
 from growth.mechanics.referral.withdrawal.service import Withdrawals
-from growth.mechanics.task.board import Board as TaskBoard
-from growth.mechanics.task.progress.service import Projection
+from growth.mechanics.task.board import TaskBoard
+from growth.mechanics.task.progress.service import TaskProjection
 from growth.mechanics.task.service import Tasks
-from growth.plumbing.limits import Limiter
-from growth.plumbing.postgres import Database
-from growth.plumbing.redis import AnyRedis
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.redis.client import AnyRedis
+from growth.plumbing.settings import Settings
 from growth.rewards.coupon.code.service import Codes
-from growth.rewards.coupon.payment.settlement import Settlement as CouponSettlement
+from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
 from growth.rewards.coupon.take.service import Takes
@@ -59,11 +60,10 @@ from growth.rewards.coupon.template.service import Templates
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.rewards.ledger.spending.service import Spending
-from growth.settings import Settings
 from growth.shop.model import OrderParticipant
 from growth.shop.service import ShopService
 from growth.shop.webhook.delivery.courier import Courier
-from growth.shop.webhook.delivery.periodic import Keeper as DeliveryKeeper
+from growth.shop.webhook.delivery.periodic import DeliveryKeeper
 from growth.shop.webhook.delivery.queue import Queue
 from growth.shop.webhook.delivery.sender import Sender
 from growth.shop.webhook.delivery.service import Deliveries
@@ -99,17 +99,17 @@ class FlashSale(Struct):
     """The room of flash sales."""
 
     stock: Stock
-    board: Board
+    board: SaleBoard
     loader: Loader
     sales: Sales
     claims: Claims
     draws: Draws
     reminders: Reminders
     series: SeriesService
-    keeper: Keeper
+    keeper: ClaimKeeper
 
 
-class GroupBuy(Struct):
+class GroupBuyRoom(Struct):
     """The room of group buys."""
 
     board: GroupBoard
@@ -125,7 +125,7 @@ class Rewards(Struct):
     granting: Granting
 
 
-class Coupon(Struct):
+class CouponRoom(Struct):
     """The room of coupons."""
 
     templates: Templates
@@ -150,10 +150,10 @@ class TaskRoom(Struct):
     """The room of tasks."""
 
     tasks: Tasks
-    projection: Projection
+    projection: TaskProjection
 
 
-class Commission(Struct):
+class CommissionRoom(Struct):
     """The rooms of inviters' money: commissions, reviews, withdrawals."""
 
     commissions: Commissions
@@ -204,7 +204,7 @@ def make_events(stores: Stores) -> EventsIn:
 
 def make_shop(stores: Stores, stock: Stock, events: Events) -> ShopService:
     """Make the order system's way in, with whoever takes part in orders."""
-    participants: list[OrderParticipant] = [Settlement(stock), SeatSettlement(), CouponSettlement()]
+    participants: list[OrderParticipant] = [ClaimSettlement(stock), SeatSettlement(), CouponSettlement()]
     # Before the rooms of money: they ask which order is an invitee's first.
     participants.append(ReferralSettlement(stores.settings.zone))
     participants.append(CommissionSettlement(stores.zone))
@@ -214,7 +214,7 @@ def make_shop(stores: Stores, stock: Stock, events: Events) -> ShopService:
 def make_flash_sale(stores: Stores, stock: Stock, shop: ShopService) -> FlashSale:
     """Make the room of flash sales."""
     database = stores.database
-    board = Board(database, stock, now)
+    board = SaleBoard(database, stock, now)
     loader = Loader(database, stock, now)
     draws = Draws(database, stock)
     sales = Sales(database, stock, board, loader, shop)
@@ -227,14 +227,14 @@ def make_flash_sale(stores: Stores, stock: Stock, shop: ShopService) -> FlashSal
         draws=draws,
         reminders=Reminders(database),
         series=SeriesService(database, stock, sales),
-        keeper=Keeper(database, stock, loader),
+        keeper=ClaimKeeper(database, stock, loader),
     )
 
 
-def make_group_buy(stores: Stores) -> GroupBuy:
+def make_group_buy(stores: Stores) -> GroupBuyRoom:
     """Make the room of group buys."""
     board = GroupBoard(stores.database, now)
-    return GroupBuy(
+    return GroupBuyRoom(
         board=board,
         group_buys=GroupBuys(stores.database, board),
         teams=Teams(stores.database),
@@ -246,7 +246,7 @@ def make_task(stores: Stores) -> TaskRoom:
     """Make the room of tasks."""
     return TaskRoom(
         tasks=Tasks(stores.database, TaskBoard(stores.database), stores.zone),
-        projection=Projection(stores.zone),
+        projection=TaskProjection(stores.zone),
     )
 
 
@@ -270,11 +270,11 @@ def make_referral(stores: Stores) -> Referral:
     )
 
 
-def make_commission(stores: Stores) -> Commission:
+def make_commission(stores: Stores) -> CommissionRoom:
     """Make the rooms of inviters' money."""
     settings, database = stores.settings, stores.database
     payout = payout_of(settings.payout, database, now)
-    return Commission(
+    return CommissionRoom(
         commissions=Commissions(database, stores.zone),
         keeper=CommissionKeeper(),
         reviews=Reviews(database),
@@ -284,10 +284,10 @@ def make_commission(stores: Stores) -> Commission:
     )
 
 
-def make_coupon(stores: Stores) -> Coupon:
+def make_coupon(stores: Stores) -> CouponRoom:
     """Make the room of coupons."""
     database, redis, zone = stores.database, stores.redis, stores.zone
-    return Coupon(
+    return CouponRoom(
         templates=Templates(database, zone),
         coupons=Coupons(database),
         takes=Takes(database, zone),

@@ -12,11 +12,11 @@ import structlog
 import uvicorn
 
 from growth.bootstrap import assembled, stop_task
-from growth.plumbing import traces
-from growth.plumbing.connection import BoundedProtocol
-from growth.plumbing.crowd import MAX_CONNECTIONS, Crowd
-from growth.plumbing.telemetry import serve_metrics, watch_loop
-from growth.settings import Settings
+from growth.plumbing.http.connection import BoundedProtocol
+from growth.plumbing.http.crowd import MAX_CONNECTIONS, Crowd
+from growth.plumbing.settings import Settings
+from growth.plumbing.watch import traces
+from growth.plumbing.watch.telemetry import serve_metrics, watch_loop
 from growth.web import create_app
 from growth.worker import run_worker
 
@@ -34,7 +34,7 @@ DRAIN_SECONDS = 20
 """For requests under way at SIGTERM. A balancer's grace period must be longer."""
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """Ends by returning.
 
     uvicorn raises the signal that ended it once more: that would end the process before claims whose shoppers have
@@ -85,7 +85,7 @@ async def serve_api(settings: Settings) -> None:
     async with _tracing(settings, "growth-api"), assembled(settings) as growth:
         metrics = await serve_metrics(settings.metrics_port, host=settings.host) if settings.metrics_port else None
         crowd = Crowd(settings.trusted_proxies, max_connections=_max_connections())
-        server = Server(
+        server = ApiServer(
             uvicorn.Config(
                 traces.traced(create_app(growth)),
                 host=settings.host,

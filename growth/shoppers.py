@@ -25,16 +25,18 @@ import growth.rewards.granting.shopper
 import growth.rewards.ledger.shopper
 import growth.rewards.pack.shopper
 import growth.shop.shopper
-from growth.plumbing import audit, erasure, idempotency
-from growth.plumbing.audit import Act
-from growth.plumbing.discretion import discreet
-from growth.plumbing.erasure import Swept
-from growth.plumbing.http import PathUserId
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http import idempotency
+from growth.plumbing.http.answers import PathUserId
+from growth.plumbing.http.discretion import discreet
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.person import erasure
 from growth.plumbing.person import store as person
+from growth.plumbing.person.erasure import Swept
 from growth.plumbing.person.memory import ERASED, PersonChanged
-from growth.plumbing.postgres import Database, Reader, Tx
-from growth.plumbing.wire import plain
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.strict_json import plain
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import ShopperId, is_alias, new_alias, new_id
 from growth.vocabulary.refusals import Kind, Refusal
@@ -44,7 +46,7 @@ SAME = Kind("shopper.same", "An id cannot be merged into itself.")
 MERGED = Kind("shopper.merged", "This id was merged into another.")
 
 
-class Room(Protocol):
+class PersonRoom(Protocol):
     """What each room offers, as a module."""
 
     def told(self, reader: Reader, user_id: str, /) -> Awaitable[Any]:
@@ -61,7 +63,7 @@ Renamed = Callable[[str, str, datetime], Awaitable[object]]
 """Is told of the former id, the one that stands in its place, and when. What is told is compared later as well."""
 United = Callable[[Tx, str, datetime], Awaitable[None]]
 
-ROOMS: Mapping[str, Room] = {
+ROOMS: Mapping[str, PersonRoom] = {
     # In this order: who may refuse comes first, and money comes after what it hangs on.
     "flash_sale": growth.mechanics.flash_sale.shopper,
     "group_buy": growth.mechanics.group_buy.shopper,

@@ -55,22 +55,22 @@ import growth.shop.webhook.admin as webhook_admin
 import growth.shop.webhook.delivery.admin as delivery_admin
 from growth import shoppers
 from growth.bootstrap import Growth, stop_task
-from growth.events.front import Front as EventsFront
-from growth.mechanics.checkin.front import Front as CheckinFront
+from growth.events.front import EventsFront
+from growth.mechanics.checkin.front import CheckinFront
 from growth.mechanics.flash_sale.turnstile import Turnstile
-from growth.mechanics.group_buy.front import Front
-from growth.mechanics.referral.front import Front as ReferralFront
-from growth.plumbing import docs
-from growth.plumbing.callers import ADDRESS, Callers
-from growth.plumbing.front import Door
-from growth.plumbing.http import MAX_BODY_BYTES, JsonResponse, StrictRequest
-from growth.plumbing.operators import provide_operator
-from growth.plumbing.overload import Shed
+from growth.mechanics.group_buy.front import GroupBuyFront
+from growth.mechanics.referral.front import ReferralFront
+from growth.plumbing.docs import page as docs
+from growth.plumbing.http.answers import MAX_BODY_BYTES, JsonResponse, StrictRequest
+from growth.plumbing.http.callers import ADDRESS, Callers
+from growth.plumbing.http.operators import provide_operator
+from growth.plumbing.http.overload import Shed
+from growth.plumbing.http.problems import exception_handlers
+from growth.plumbing.http.short_cut import Door
+from growth.plumbing.http.urls import WholePaths, plain_ids
 from growth.plumbing.person.pages import Pages
-from growth.plumbing.problems import exception_handlers
-from growth.plumbing.readiness import Readiness
-from growth.plumbing.telemetry import Telemetry, watch_loop
-from growth.plumbing.urls import WholePaths, plain_ids
+from growth.plumbing.watch.readiness import Readiness
+from growth.plumbing.watch.telemetry import Telemetry, watch_loop
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
@@ -269,7 +269,7 @@ def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:
     )
     batches = EventsFront(bindings, events=growth.events.events, door=door, limit=limit, now=clock.now)
     taps = CheckinFront(batches, check_ins=growth.checkin.check_ins, door=door)
-    seats = Front(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, door=door)
+    seats = GroupBuyFront(taps, board=growth.group_buy.board, teams=growth.group_buy.teams, door=door)
     return Turnstile(
         # Behind the turnstile, which waits for nothing but a claim, and bounds those itself.
         Shed(seats, max_under_way=growth.settings.max_requests_under_way),

@@ -7,11 +7,11 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from growth.bootstrap import Growth
-from growth.plumbing import outbox
-from growth.plumbing.dead_letters import ReaderStopped
-from growth.plumbing.outbox import Log, Subscription
-from growth.plumbing.periodic import Periodic
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox.dead_letters import ReaderStopped
+from growth.plumbing.outbox.outbox import Log, Subscription
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Periodic
 from growth.reactions import reactions
 from growth.schedule import schedule, standing
 from growth.vocabulary.refusals import Unavailable

@@ -18,10 +18,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import REGISTRY
 
 from growth.bootstrap import Growth, assembled
-from growth.plumbing import operators
-from growth.plumbing.telemetry import RequestMetrics
-from growth.settings import load_settings
-from growth.shop.signatures import sign
+from growth.plumbing.http import operators
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.settings import load_settings
+from growth.plumbing.watch.telemetry import RequestMetrics
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.web import create_app

@@ -79,8 +79,8 @@ def patient_house() -> Iterator[None]:
     A test about such a moment sets it back.
     """
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("growth.plumbing.limits.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
-        patched.setattr("growth.plumbing.postgres.MAX_AFTER_COMMIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.plumbing.http.limits.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.plumbing.postgres.database.MAX_AFTER_COMMIT_SECONDS", PATIENCE_SECONDS)
         patched.setattr("growth.mechanics.flash_sale.claim.loading.LOAD_WAIT_SECONDS", PATIENCE_SECONDS)
         patched.setattr("growth.shop.service.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
         yield

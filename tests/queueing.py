@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from tests.patience import PATIENCE_SECONDS
 
 

@@ -12,7 +12,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.migrate import migrate_up
+from growth.plumbing.postgres.migrate import migrate_up
 from tests.patience import PATIENCE_SECONDS
 
 TEMPLATE = "growth_template"

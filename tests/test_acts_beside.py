@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from growth.demo import ROOMS
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
 from growth.plumbing.person.memory import People
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.coupon.take import store
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339

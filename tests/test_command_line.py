@@ -19,7 +19,7 @@ from growth import dev
 from growth.cli import cli, main
 from growth.command_line import FILE_WIDTH
 from growth.embedded import EmbeddedServerError
-from growth.plumbing.migrate import migrate_up
+from growth.plumbing.postgres.migrate import migrate_up
 from tests.app import ENVIRONMENT
 from tests.patience import PATIENCE_SECONDS
 

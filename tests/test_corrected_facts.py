@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
 from tests.shop import telling

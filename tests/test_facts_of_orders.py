@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing import outbox
-from growth.plumbing.invariants import violations
+from growth.plumbing.outbox import outbox
+from growth.plumbing.watch.invariants import violations
 from growth.reactions import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339

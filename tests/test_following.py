@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from structlog.testing import capture_logs
 
-from growth.plumbing import outbox
-from growth.plumbing.cloud_events import cloud_event
-from growth.plumbing.outbox import Envelope, Subscription, deliver, emit, types_of
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.telemetry import request_id
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox.cloud_events import cloud_event
+from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit, types_of
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.request import request_id
 from growth.reactions import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSalePaused, FlashSaleResumed

@@ -27,8 +27,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from growth.plumbing.invariants import violations
-from growth.shop.signatures import sign
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests import everything

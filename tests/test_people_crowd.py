@@ -21,8 +21,8 @@ import pytest
 from msgspec import Struct, field
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.invariants import violations
-from growth.shop.signatures import sign
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id

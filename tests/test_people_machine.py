@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from msgspec import Struct, field
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing import outbox
-from growth.plumbing.invariants import violations
+from growth.plumbing.outbox import outbox
+from growth.plumbing.watch.invariants import violations
 from growth.reactions import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339

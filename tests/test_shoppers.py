@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from growth.demo import ROOMS
-from growth.plumbing import outbox
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.periodic import Held, Turn
+from growth.plumbing.outbox import outbox
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
+from growth.plumbing.work.periodic import Held, Turn
 from growth.reactions import reactions
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339

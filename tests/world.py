@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 
 from growth.mechanics.flash_sale import store
-from growth.mechanics.flash_sale.model import Draft, Protection, Sale
-from growth.plumbing.postgres import Database, connect_postgres
-from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 
 NOON = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
-def a_draft(**changes: Any) -> Draft:
+def a_draft(**changes: Any) -> SaleDraft:
     """A plain sale: ten units at one yuan, open since a minute, for an hour."""
     opens_at = changes.pop("opens_at", now() - timedelta(minutes=1))
     plain: dict[str, Any] = {
@@ -30,12 +30,12 @@ def a_draft(**changes: Any) -> Draft:
         "closes_at": opens_at + timedelta(hours=1),
         "protection": Protection(),
     }
-    return Draft(**plain | changes)
+    return SaleDraft(**plain | changes)
 
 
 def a_sale(**changes: Any) -> Sale:
     """A published sale that no store knows."""
-    own = {name: changes.pop(name) for name in tuple(changes) if name not in Draft.__struct_fields__}
+    own = {name: changes.pop(name) for name in tuple(changes) if name not in SaleDraft.__struct_fields__}
     known: dict[str, Any] = {
         "sale_id": new_id(NOON),
         "series_id": None,

@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from growth.bootstrap import Growth, assembled
 from growth.demo import checkin, coupon, flash_sale, group_buy, referral, retention, task
-from growth.plumbing import operators
-from growth.plumbing.audit import Act
-from growth.settings import Settings
+from growth.plumbing.http import operators
+from growth.plumbing.settings import Settings
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 

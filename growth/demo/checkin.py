@@ -3,7 +3,7 @@
 from growth.bootstrap import Growth
 from growth.demo.coupon import TITLE as COUPON_TITLE
 from growth.mechanics.checkin.model import CheckinDraft, CheckinMilestone
-from growth.plumbing.audit import Act
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.rewards import CouponReward, MakeUpCardReward, PointsReward, Reward
 
 TITLE = "Tea every day"

@@ -1,7 +1,7 @@
 """Coupons of the demo shop."""
 
 from growth.bootstrap import Growth
-from growth.plumbing.audit import Act
+from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.template.model import CouponDraft, FixedOff, ValidForDays
 
 TITLE = "Ten yuan off tea"

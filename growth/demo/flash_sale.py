@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 
 from growth.bootstrap import Growth
-from growth.mechanics.flash_sale.model import Draft, Sale
+from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.series.model import Item, SeriesDraft
-from growth.plumbing.audit import Act
+from growth.plumbing.watch.audit import Act
 
 OPEN_FOR = timedelta(days=1)
 OPENS_IN = timedelta(seconds=45)
@@ -32,8 +32,8 @@ async def open_sale_id(growth: Growth) -> str:
     return next(sale.sale_id for sale in found if sale.sku == "demo-tea")
 
 
-def _draft(title: str, sku: str, price_fen: int, opens_at: datetime, closes_at: datetime) -> Draft:
-    return Draft(
+def _draft(title: str, sku: str, price_fen: int, opens_at: datetime, closes_at: datetime) -> SaleDraft:
+    return SaleDraft(
         title=title,
         sku=sku,
         price_fen=price_fen,
@@ -64,7 +64,7 @@ def _series(now: datetime) -> SeriesDraft:
     )
 
 
-async def _publish(growth: Growth, act: Act, draft: Draft) -> Sale:
+async def _publish(growth: Growth, act: Act, draft: SaleDraft) -> Sale:
     made = await growth.flash_sale.sales.create(act, draft, None, b"")
     return await growth.flash_sale.sales.publish(act, made.answer.sale_id)
 

@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 
 from growth.bootstrap import Growth
-from growth.mechanics.group_buy.model import Draft
-from growth.plumbing.audit import Act
+from growth.mechanics.group_buy.model import GroupBuyDraft
+from growth.plumbing.watch.audit import Act
 
 OPEN_FOR = timedelta(days=1)
 
@@ -19,8 +19,8 @@ async def put(growth: Growth, act: Act) -> list[str]:
     return [f"in teams      group buy {made.answer.group_buy_id} (three people, half the price)"]
 
 
-def _draft(now: datetime) -> Draft:
-    return Draft(
+def _draft(now: datetime) -> GroupBuyDraft:
+    return GroupBuyDraft(
         title="Tea for three",
         sku="demo-tea-for-three",
         list_price_fen=9900,

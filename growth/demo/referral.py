@@ -2,7 +2,7 @@
 
 from growth.bootstrap import Growth
 from growth.mechanics.referral.model import InviteMilestone, PercentRule, ReferralDraft
-from growth.plumbing.audit import Act
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.rewards import PointsReward
 
 MAX_OLD = 100

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from growth.bootstrap import Growth
 from growth.listeners.retention import shopper
 from growth.listeners.retention.sighting import Sighting
-from growth.load.shop_year import Plan, sightings
-from growth.plumbing.audit import Act
+from growth.load.shop_year import YearPlan, sightings
+from growth.plumbing.watch.audit import Act
 
 SHOPPERS, DAYS = 1_200, 60
 BATCH = 2_000
@@ -31,7 +31,7 @@ async def put_visitors(growth: Growth, now: datetime, shoppers: int, days: int) 
     """
     zone = ZoneInfo(growth.settings.zone)
     yesterday = now.astimezone(zone).date() - timedelta(days=1)
-    acts = sightings(Plan(shoppers=shoppers, days=days, last_day=yesterday, zone=zone))
+    acts = sightings(YearPlan(shoppers=shoppers, days=days, last_day=yesterday, zone=zone))
     seen = 0
     while batch := _next(acts):
         async with growth.database.transaction() as tx:

@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from growth.bootstrap import Growth
-from growth.mechanics.task.model import Condition, Draft
-from growth.plumbing.audit import Act
+from growth.mechanics.task.model import Condition, TaskDraft
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.rewards import PointsReward
 
 OPEN_FOR = timedelta(days=30)
@@ -49,5 +49,5 @@ async def _publish(growth: Growth, act: Act, **fields: Any) -> str:
     return (await growth.task.tasks.publish(act, made.answer.task_id, accept_warnings=False)).task_id
 
 
-def _draft(now: datetime, **fields: Any) -> Draft:
-    return Draft(opens_at=now, closes_at=now + OPEN_FOR, **fields)
+def _draft(now: datetime, **fields: Any) -> TaskDraft:
+    return TaskDraft(opens_at=now, closes_at=now + OPEN_FOR, **fields)

@@ -16,7 +16,7 @@ import psutil
 from growth.embedded.errors import EmbeddedServerError
 from growth.embedded.folder import HOST, package_folder
 from growth.embedded.processes import KILL_SECONDS, POLL_SECONDS, start_process
-from growth.embedded.server import Server
+from growth.embedded.server import StoreServer
 from growth.embedded.waiting import Waiting
 
 SOCKET_PATH_BYTES = 100
@@ -41,7 +41,7 @@ _FAST_SETTINGS = {
 }
 
 
-class EmbeddedPostgres(Server):
+class EmbeddedPostgres(StoreServer):
     """A Postgres 18 server with one superuser, `postgres`, and UTF-8 databases sorted by code point."""
 
     name = "Postgres"

@@ -34,7 +34,7 @@ STOP_SECONDS = 15.0
 LOG_TAIL_BYTES = 2_000
 
 
-class Server(ABC):
+class StoreServer(ABC):
     """What both servers have in common: a folder, a lock, one process tree.
 
     Made by `start`. Every verb may be called from any thread and waits until it is done.

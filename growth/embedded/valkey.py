@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from growth.embedded.errors import EmbeddedServerError
 from growth.embedded.folder import HOST, PORT_ATTEMPTS, package_folder
-from growth.embedded.server import Server
+from growth.embedded.server import StoreServer
 
 _OPTIONS = {
     "appendonly": "yes",
@@ -23,7 +23,7 @@ _OPTIONS = {
 _FAST_OPTIONS = {"appendonly": "no"}
 
 
-class EmbeddedValkey(Server):
+class EmbeddedValkey(StoreServer):
     """A Valkey 9 server: speaks the protocol and the scripts of Redis 7."""
 
     name = "Valkey"

@@ -12,8 +12,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.events.service import Events
-from growth.plumbing.front import Asked, Door, answer, answer_refusal, answer_unavailable
-from growth.plumbing.http import MAX_BODY_BYTES
+from growth.plumbing.http.answers import MAX_BODY_BYTES
+from growth.plumbing.http.short_cut import Door, PlainRequest, answer, answer_refusal, answer_unavailable
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -23,7 +23,7 @@ _JSON = (b"content-type", b"application/json")
 _encode = msgspec.json.Encoder().encode
 
 
-class Front:
+class EventsFront:
     """The ASGI middleware. `app` is everything else; `limit` takes one request from a shopper's share."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Front:
         """Take a plain batch; hand on all else."""
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "POST":
             return await self._app(scope, receive, send)
-        asked = Asked(scope)
+        asked = PlainRequest(scope)
         shopper = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
         if shopper is None:
             return await self._app(scope, receive, send)

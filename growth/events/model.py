@@ -12,9 +12,17 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from growth.plumbing.outbox import Log, events_below
-from growth.plumbing.postgres import Record
-from growth.plumbing.wire import FieldError, Instant, composed_json, decode_json, decoder_for, field_error, is_plain
+from growth.plumbing.outbox.outbox import Log, events_below
+from growth.plumbing.postgres.database import Record
+from growth.plumbing.strict_json import (
+    FieldError,
+    Instant,
+    composed_json,
+    decode_json,
+    decoder_for,
+    field_error,
+    is_plain,
+)
 from growth.vocabulary.activities import ActivityTold
 from growth.vocabulary.clock import AHEAD, MAX_AHEAD
 from growth.vocabulary.events import Event
@@ -119,7 +127,7 @@ class EventsTold(Struct, frozen=True, forbid_unknown_fields=True):
     events: Annotated[list[EventTold], Meta(max_length=MAX_EVENTS)]
 
 
-class Entry(Struct, frozen=True, gc=False):
+class LogEntry(Struct, frozen=True, gc=False):
     """One line of the log that is to be written."""
 
     event_id: str
@@ -243,7 +251,7 @@ def judge_time(at: datetime, now: datetime, max_age: timedelta) -> str | None:
 
 def entries_of(
     user_id: str, told: Sequence[EventTold | Rejection], now: datetime
-) -> tuple[list[Entry], list[Rejection]]:
+) -> tuple[list[LogEntry], list[Rejection]]:
     """Return what is to be written of a client's batch, and what is not."""
     entries, rejected = [], []
     latest, earliest = now + MAX_AHEAD, now - MAX_AGE
@@ -252,7 +260,7 @@ def entries_of(
             rejected.append(event)
         elif earliest <= event.at <= latest:
             data = {} if event.data is UNSET else event.data
-            entries.append(Entry(event.id, event.type, user_id, event.at, data))
+            entries.append(LogEntry(event.id, event.type, user_id, event.at, data))
         else:
             code = judge_time(event.at, now, MAX_AGE)
             assert code is not None
@@ -286,7 +294,7 @@ def reserved_words() -> frozenset[str]:
     return frozenset(tag.partition(".")[0] for tag, _ in events_below(Event))
 
 
-def entry_of(told: ActivityTold, reserved: frozenset[str], now: datetime) -> Entry:
+def entry_of(told: ActivityTold, reserved: frozenset[str], now: datetime) -> LogEntry:
     """Return what is to be written of an activity that the shop told. Raises `BadActivity`."""
     if told.type.partition(".")[0] in reserved:
         raise BadActivity(RESERVED_TYPE, "type: Begins with the name of a room of this service")
@@ -300,7 +308,7 @@ def entry_of(told: ActivityTold, reserved: frozenset[str], now: datetime) -> Ent
         fault: FieldError = field_error(error, prefix="data")
         code = DATA_TOO_LARGE if _TOO_LARGE.search(fault.detail) else BAD_DATA
         raise BadActivity(code, f"{fault.field}: {fault.detail}") from None
-    return Entry(shop_event_id(told.source, told.id), told.type, user_id, told.at, data)
+    return LogEntry(shop_event_id(told.source, told.id), told.type, user_id, told.at, data)
 
 
 def shop_event_id(source: str, id_: str) -> str:

@@ -2,12 +2,12 @@
 
 from growth.events import shopper, store
 from growth.events.model import LOG
-from growth.plumbing import outbox
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox import outbox
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Turn
 
 
-class Keeper:
+class EventsKeeper:
     """Tasks for the schedule."""
 
     def __init__(self, database: Database, keep_days: int) -> None:

@@ -8,15 +8,15 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from growth.events.model import EventsTold
-from growth.events.service import Events, Taken
-from growth.plumbing.http import MAX_BODY_BYTES, raw_body, require_json
-from growth.plumbing.schemas import schemas_of
+from growth.events.service import BatchTaken, Events
+from growth.plumbing.docs.schemas import schemas_of
+from growth.plumbing.http.answers import MAX_BODY_BYTES, raw_body, require_json
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
 
 @dataclass
-class EventsOperation(Operation):
+class ActivityOperation(Operation):
     """The body is read event by event, so that one bad event spares the others; so it is documented by hand."""
 
     def __post_init__(self) -> None:
@@ -29,14 +29,14 @@ class EventsOperation(Operation):
 @post(
     "/events",
     status_code=202,
-    operation_class=EventsOperation,
+    operation_class=ActivityOperation,
     operation_id="events_take",
     summary="Tell what the shopper did",
     request_max_body_size=MAX_BODY_BYTES,
 )
 async def take_events(
     request: Request[Any, Any, Any], shopper: NamedDependency[Shopper], events: NamedDependency[Events]
-) -> Taken:
+) -> BatchTaken:
     """Durable before the answer. An event counts once by its `id` on the UTC day of its `at`, however often it is sent.
 
     A bad event is rejected with a code, and its neighbours are taken. After 429, 503 or silence, send the same batch

@@ -8,11 +8,11 @@ from msgspec.structs import replace
 from prometheus_client import Counter
 
 from growth.events import model, store
-from growth.events.model import Entry, Rejection
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.limits import Limiter
+from growth.events.model import LogEntry, Rejection
+from growth.plumbing.http.limits import Limiter
 from growth.plumbing.person.memory import PersonChanged, sparing
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.coalesce import Coalescer
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.orders import Outcome
 
@@ -28,7 +28,7 @@ _ERASED = ActivityHeard(Outcome.IGNORED, "shop.erased", "The shopper was erased.
 _DUPLICATE = ActivityHeard(Outcome.DUPLICATE, "applied")
 
 
-class Taken(Struct, frozen=True):
+class BatchTaken(Struct, frozen=True):
     """What became of a client's batch. Sent again as it was, its accepted events are duplicates."""
 
     accepted: int
@@ -48,12 +48,12 @@ class Events:
         self._database = database
         self._limiter = limiter
         self._reserved = model.reserved_words()
-        self._writes: Coalescer[list[Entry], list[bool]] = Coalescer(
+        self._writes: Coalescer[list[LogEntry], list[bool]] = Coalescer(
             "events.write", self._write, max_batch=MAX_CALLS_AT_ONCE, max_queue=MAX_CALLS_WAITING
         )
         self._client = {outcome: _events.labels("client", outcome) for outcome in ("accepted", "duplicate", "rejected")}
 
-    async def take(self, user_id: str, raw: bytes, now: datetime) -> Taken:
+    async def take(self, user_id: str, raw: bytes, now: datetime) -> BatchTaken:
         """Take the batch in a client's body; `raw` is bounded by the caller.
 
         Raises `Refusal` 400 where the batch as a whole is not of the right form, `TooManyRequests` (429) when the
@@ -65,7 +65,7 @@ class Events:
             await self._limiter.take(user_id, len(told))
         entries, rejected = model.entries_of(user_id, told, now)
         new = sum(await self._writes(entries)) if entries else 0
-        taken = Taken(new, len(entries) - new, rejected)
+        taken = BatchTaken(new, len(entries) - new, rejected)
         self._client["accepted"].inc(taken.accepted)
         self._client["duplicate"].inc(taken.duplicate)
         self._client["rejected"].inc(len(rejected))
@@ -81,7 +81,7 @@ class Events:
 
     async def _hear(self, told: Sequence[ActivityTold], now: datetime) -> list[ActivityHeard]:
         heard: list[ActivityHeard | None] = []
-        entries: list[Entry] = []
+        entries: list[LogEntry] = []
         for one in told:
             if not model.is_activity(one.type):
                 heard.append(_IGNORED)
@@ -102,14 +102,14 @@ class Events:
             _events.labels("shop", answer.outcome).inc()
         return answers
 
-    async def _of_today(self, entries: list[Entry]) -> list[Entry | None]:
+    async def _of_today(self, entries: list[LogEntry]) -> list[LogEntry | None]:
         """Return entries as those of whoever did it now; None for those of erased shoppers."""
         people = self._database.people
         await people.refresh(self._database)
         if not entries or not people.has_changes:
             return list(entries)
         found = await people.standings(self._database, {entry.subject for entry in entries})
-        today: list[Entry | None] = []
+        today: list[LogEntry | None] = []
         for entry in entries:
             standing = found.get(entry.subject)
             if standing is None:
@@ -124,10 +124,10 @@ class Events:
         """Wait until nothing is being written."""
         await self._writes.drain()
 
-    async def _write(self, calls: list[list[Entry]]) -> Sequence[list[bool] | BaseException]:
+    async def _write(self, calls: list[list[LogEntry]]) -> Sequence[list[bool] | BaseException]:
         return await sparing(calls, lambda entries: {entry.subject for entry in entries}, self._write_together)
 
-    async def _write_together(self, calls: Sequence[list[Entry]]) -> list[list[bool]]:
+    async def _write_together(self, calls: Sequence[list[LogEntry]]) -> list[list[bool]]:
         """Write the entries of many calls with one statement; say of each entry whether it is new."""
         together = [entry for entries in calls for entry in entries]
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from growth.events import store
 from growth.events.model import Activity, Departure
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_TOLD = 100
 DEPART_BATCH = 5_000

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from growth.events.model import Activity, Departure, Entry, read_activity
-from growth.plumbing.postgres import Reader, Tx
+from growth.events.model import Activity, Departure, LogEntry, read_activity
+from growth.plumbing.postgres.database import Reader, Tx
 
 _encode = msgspec.json.Encoder().encode
 
 
 async def write(
-    database: Reader, entries: Sequence[Entry], stripes: Sequence[int] = (), known: int = 0
+    database: Reader, entries: Sequence[LogEntry], stripes: Sequence[int] = (), known: int = 0
 ) -> frozenset[int]:
     """Write what is new of `entries` with one statement; return the places, from 0, of those that were there already.
 

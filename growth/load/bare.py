@@ -25,7 +25,7 @@ BODY = (
 HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
 
 
-class Asked(Struct, frozen=True, forbid_unknown_fields=True):
+class BareClaim(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a claim."""
 
     units: Annotated[int, Meta(ge=1, le=100)] = 1
@@ -56,7 +56,7 @@ async def bare_asgi(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @post("/v1/flash-sales/{sale_id:str}/claims")
-async def handle(sale_id: FromPath[Uuid], data: JSONBody[Asked]) -> Answered:
+async def handle(sale_id: FromPath[Uuid], data: JSONBody[BareClaim]) -> Answered:
     """Answer a claim with what was asked for."""
     return Answered(claim_id="00000000-0000-7000-8000-000000000000", sale_id=sale_id, units=data.units)
 

@@ -13,11 +13,11 @@ from msgspec import Struct, field
 from rich.console import Console
 from rich.table import Table
 
-from growth.load.bench_cases import CONNECTIONS, Bench, Ceiling, Growth, Sales, Window
+from growth.load.bench_cases import CONNECTIONS, Ceiling, ClaimBench, HolderGrowth, HolderWindow, RoundSales
 from growth.load.bench_rows import HotRow
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.calibrate import Alone, measure_alone
-from growth.load.conductor import Generator, LoadError
+from growth.load.conductor import GeneratorProcess, LoadError
 from growth.load.service import Service
 from growth.load.units import short
 
@@ -50,7 +50,7 @@ class Spread(Struct, frozen=True):
         return f"{self.middle:,.{digits}f} ({self.least:,.{digits}f} to {self.most:,.{digits}f})"
 
 
-class Results(Struct, kw_only=True):
+class BenchResults(Struct, kw_only=True):
     """All that was measured."""
 
     alone: Alone
@@ -58,7 +58,7 @@ class Results(Struct, kw_only=True):
     rounds: list[dict[str, Ceiling]]
     each_alone: list[float]
     together: list[float]
-    growth: list[Growth] = field(default_factory=list)
+    growth: list[HolderGrowth] = field(default_factory=list)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -66,17 +66,19 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median(values), min(values), max(values))
 
 
-async def bench(runs: int, seconds: float, holders: int, console: Console) -> Results:
+async def bench(runs: int, seconds: float, holders: int, console: Console) -> BenchResults:
     """Start everything, measure, end everything."""
     async with running_stack() as stack, Service(stack.target) as service:
         servers_core, generators_core = stack.pin()
         run_id = f"bench-{secrets.token_hex(3)}"
-        async with Generator() as generator:
-            measured = Bench(stack, service, generator, run_id)
+        async with GeneratorProcess() as generator:
+            measured = ClaimBench(stack, service, generator, run_id)
             await measured.set_up(generators_core)
             alone = await measure_alone(generator, CONNECTIONS, servers_core)
             rounds = await _rounds(measured, runs, seconds, console)
-        results = Results(alone=alone, ready_seconds=stack.ready_seconds, rounds=rounds, each_alone=[], together=[])
+        results = BenchResults(
+            alone=alone, ready_seconds=stack.ready_seconds, rounds=rounds, each_alone=[], together=[]
+        )
         async with HotRow(stack.postgres_dsn) as row:
             for number in range(runs):
                 console.print(f"Hot row, {number + 1} of {runs} …")
@@ -87,16 +89,16 @@ async def bench(runs: int, seconds: float, holders: int, console: Console) -> Re
         return results
 
 
-async def _rounds(measured: Bench, runs: int, seconds: float, console: Console) -> list[dict[str, Ceiling]]:
+async def _rounds(measured: ClaimBench, runs: int, seconds: float, console: Console) -> list[dict[str, Ceiling]]:
     sold_out = await measured.make(1)
     not_open = await measured.make(1, open_now=False)
     console.print("Warming up …")
-    await measured.warm_up(Sales("", sold_out, not_open))
+    await measured.warm_up(RoundSales("", sold_out, not_open))
     rounds = []
     for number in range(runs):
         console.print(f"Round {number + 1} of {runs} …")
         won = await measured.make(1_000_000)
-        rounds.append(await measured.round(Sales(won, sold_out, not_open), seconds))
+        rounds.append(await measured.round(RoundSales(won, sold_out, not_open), seconds))
         # A sale that is over must not cost those that follow.
         await measured.end(won)
     return rounds
@@ -104,10 +106,10 @@ async def _rounds(measured: Bench, runs: int, seconds: float, console: Console) 
 
 async def _growth(
     stack: Stack, service: Service, core: int | None, run_id: str, holders: int, runs: int, console: Console
-) -> list[Growth]:
+) -> list[HolderGrowth]:
     found = []
-    async with Generator() as generator:
-        measured = Bench(stack, service, generator, f"{run_id}-g")
+    async with GeneratorProcess() as generator:
+        measured = ClaimBench(stack, service, generator, f"{run_id}-g")
         # A claim in a long window must never meet a shopper who has one.
         await measured.set_up(core, round(holders * MORE_SHOPPERS) + 50_000)
         # A million holders take minutes: once is enough, for each window is a figure of its own.
@@ -117,7 +119,7 @@ async def _growth(
     return found
 
 
-def print_results(console: Console, results: Results) -> bool:
+def print_results(console: Console, results: BenchResults) -> bool:
     """Print everything; return whether all goals were reached."""
     reached = [*_print_ratios(console, results), *_print_singles(console, results)]
     _print_others(console, results)
@@ -131,7 +133,7 @@ def _verdict(*, reached: bool) -> str:
     return "[green]reached[/green]" if reached else "[red]missed[/red]"
 
 
-def _print_ratios(console: Console, results: Results) -> list[bool]:
+def _print_ratios(console: Console, results: BenchResults) -> list[bool]:
     table = Table(title="Closed loop, requests a second on one core of the server", title_justify="left")
     for column in ("measured", "a second", "beside", "a second", "ratio", "goal", "", "ratio by CPU"):
         table.add_column(column, justify="left" if column in {"measured", "beside", ""} else "right")
@@ -149,7 +151,7 @@ def _print_ratios(console: Console, results: Results) -> list[bool]:
     return reached
 
 
-def _print_others(console: Console, results: Results) -> None:
+def _print_others(console: Console, results: BenchResults) -> None:
     """Say whether the machine had other things to do."""
     others = spread([ceiling.others_cores for found in results.rounds for ceiling in found.values()])
     console.print(f"Everything else on the machine kept {others.shown(2)} cores busy, the kernel's network included.")
@@ -157,7 +159,7 @@ def _print_others(console: Console, results: Results) -> None:
         console.print("[yellow]That is a lot: rates have been taken from us, so look at the ratios by CPU.[/yellow]")
 
 
-def _print_singles(console: Console, results: Results) -> list[bool]:
+def _print_singles(console: Console, results: BenchResults) -> list[bool]:
     cpu = spread([found["won"].cpu_us["server"] for found in results.rounds])
     hot = spread([many / one for one, many in zip(results.each_alone, results.together, strict=True)])
     lines = (
@@ -181,7 +183,7 @@ def _print_singles(console: Console, results: Results) -> list[bool]:
     return [good for _, _, good in lines]
 
 
-def _print_cpu(console: Console, results: Results) -> None:
+def _print_cpu(console: Console, results: BenchResults) -> None:
     table = Table(title="CPU µs a request, by process", title_justify="left")
     names = list(dict.fromkeys(name for found in results.rounds[0].values() for name in found.cpu_us))
     for column in ("", *names, "p50 ms", "p99 ms"):
@@ -202,7 +204,7 @@ def _cpu_cell(runs: Sequence[Ceiling], name: str) -> str:
     return spread([run.cpu_us[name] for run in runs]).shown(0) if name in runs[0].cpu_us else ""
 
 
-def _print_growth(console: Console, growths: Sequence[Growth]) -> bool:
+def _print_growth(console: Console, growths: Sequence[HolderGrowth]) -> bool:
     table = Table(title="A claim as holders grow, CPU µs", title_justify="left")
     for column in ("holders", "a second", *STORES, "all"):
         table.add_column(column, justify="right")
@@ -223,30 +225,30 @@ def _print_growth(console: Console, growths: Sequence[Growth]) -> bool:
     return flat and light
 
 
-def _fifths(growth: Growth) -> list[list[Window]]:
+def _fifths(growth: HolderGrowth) -> list[list[HolderWindow]]:
     """Return the windows in five parts of as many holders; what runs every few seconds evens out in each."""
     share = growth.windows[-1].holders_to / 5
-    parts: list[list[Window]] = [[] for _ in range(5)]
+    parts: list[list[HolderWindow]] = [[] for _ in range(5)]
     for window in growth.windows:
         parts[min(int((window.holders_from + window.holders_to) / 2 / share), 4)].append(window)
     return [part for part in parts if part]
 
 
-def _cost(windows: Sequence[Window], names: Sequence[str]) -> float:
+def _cost(windows: Sequence[HolderWindow], names: Sequence[str]) -> float:
     """Return the CPU of a claim in several windows, µs."""
     claims = sum(window.holders_to - window.holders_from for window in windows)
     used = sum(window.cpu_us[name] * (window.holders_to - window.holders_from) for window in windows for name in names)
     return used / claims
 
 
-def _per_second(windows: Sequence[Window]) -> float:
+def _per_second(windows: Sequence[HolderWindow]) -> float:
     # A window in which the machine stood still tells no rate.
     told = [window for window in windows if window.per_second]
     seconds = sum((window.holders_to - window.holders_from) / window.per_second for window in told)
     return sum(window.holders_to - window.holders_from for window in told) / seconds if told else 0.0
 
 
-def _grown(growths: Sequence[Growth], names: Sequence[str]) -> Spread:
+def _grown(growths: Sequence[HolderGrowth], names: Sequence[str]) -> Spread:
     """Return how the cost in the last fifth stands to that in the first."""
     parts = [_fifths(growth) for growth in growths]
     return spread([_cost(fifths[-1], names) / max(_cost(fifths[0], names), 0.001) for fifths in parts])

@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from growth.load.bench_stack import Stack
 from growth.load.calibrate import open_sale
-from growth.load.conductor import Generator, LoadError
-from growth.load.messages import ONLY_CLAIMS, Mix, Play, Setup
+from growth.load.conductor import GeneratorProcess, LoadError
+from growth.load.messages import ONLY_CLAIMS, Play, Setup, Shares
 from growth.load.processes import Processes, others_cores, used_between
 from growth.load.service import SalePlan, Service
 from growth.vocabulary import clock
 
-ONLY_PAGES = Mix(1, 0, 0, 0)
+ONLY_PAGES = Shares(1, 0, 0, 0)
 SHOPPERS = 60_000
 """Fewer than the tokens the service remembers: as in a sale, everybody has been seen on the page before they claim."""
 CONNECTIONS = 256
@@ -40,7 +40,7 @@ class Ceiling(Struct, frozen=True):
     """Cores that were busy with what has no part in this."""
 
 
-class Window(Struct, frozen=True):
+class HolderWindow(Struct, frozen=True):
     """The cost of a claim while holders grew from one number to another."""
 
     holders_from: int
@@ -49,14 +49,14 @@ class Window(Struct, frozen=True):
     cpu_us: dict[str, float]
 
 
-class Growth(Struct, frozen=True):
+class HolderGrowth(Struct, frozen=True):
     """The cost of a claim as holders grow, and what the process weighs in the end."""
 
-    windows: list[Window]
+    windows: list[HolderWindow]
     server_mib: float
 
 
-class Sales(Struct, frozen=True):
+class RoundSales(Struct, frozen=True):
     """The sales a round needs."""
 
     won: str
@@ -64,10 +64,10 @@ class Sales(Struct, frozen=True):
     not_open: str
 
 
-class Bench:
+class ClaimBench:
     """Measures one stack with one generator."""
 
-    def __init__(self, stack: Stack, service: Service, generator: Generator, run_id: str) -> None:
+    def __init__(self, stack: Stack, service: Service, generator: GeneratorProcess, run_id: str) -> None:
         self._stack = stack
         self._service = service
         self._generator = generator
@@ -103,7 +103,7 @@ class Bench:
         """End a sale that is not needed any more."""
         await self._service.end_sale(sale_id)
 
-    def closed(self, sale_id: str, seconds: float, mix: Mix = ONLY_CLAIMS, url: str = "", first: int = 0) -> Play:
+    def closed(self, sale_id: str, seconds: float, mix: Shares = ONLY_CLAIMS, url: str = "", first: int = 0) -> Play:
         """Return a closed loop on a sale, at our service or at a bare one."""
         return Play(
             sale_id=sale_id,
@@ -148,13 +148,13 @@ class Bench:
         """Return a bare server in the place of ours; the stores still run, idle."""
         return Processes({"server": pid, "generator": self._generator.pid})
 
-    async def warm_up(self, sales: Sales) -> None:
+    async def warm_up(self, sales: RoundSales) -> None:
         """Let every process have seen every kind of request, and the service every token."""
         for sale_id, url in ((sales.sold_out, ""), (sales.sold_out, self._stack.asgi.url)):
             await self._generator.play_through(self.closed(sale_id, WARM_UP_SECONDS, url=url))
         await self._generator.play_through(self.closed(sales.sold_out, 1.0, url=self._stack.litestar.url))
 
-    async def round(self, sales: Sales, seconds: float) -> dict[str, Ceiling]:
+    async def round(self, sales: RoundSales, seconds: float) -> dict[str, Ceiling]:
         """Measure everything once."""
         stack = self._stack
         asgi, litestar = self.beside(stack.asgi.pid), self.beside(stack.litestar.pid)
@@ -172,7 +172,7 @@ class Bench:
             found[name] = await self.ceiling(self.closed(sale_id, seconds, mix, url), expected, processes)
         return found
 
-    async def growth(self, holders: int) -> Growth:
+    async def growth(self, holders: int) -> HolderGrowth:
         """Claim until there are so many holders; the crowd must be larger than that."""
         sale_id = await self.make(MAX_UNITS)
         held = 0
@@ -182,10 +182,10 @@ class Bench:
             play = self.closed(sale_id, seconds, first=held)
             found = await self.ceiling(play, "won", self.ours())
             now = held + found.answered
-            windows.append(Window(held, now, found.per_second, found.cpu_us))
+            windows.append(HolderWindow(held, now, found.per_second, found.cpu_us))
             held = now
         await self.end(sale_id)
-        return Growth(windows, resident_mib(self._stack.target.pids["serve"]))
+        return HolderGrowth(windows, resident_mib(self._stack.target.pids["serve"]))
 
 
 def resident_mib(pid: int | Sequence[int]) -> float:

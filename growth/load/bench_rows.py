@@ -8,7 +8,7 @@ from typing import Self
 
 import asyncpg
 
-from growth.plumbing.coalesce import Coalescer
+from growth.plumbing.work.coalesce import Coalescer
 
 CONNECTIONS = 10
 """As many as the service has by default."""

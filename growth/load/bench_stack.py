@@ -19,7 +19,7 @@ from growth.embedded.folder import free_port
 from growth.embedded.waiting import Waiting, why_dead
 from growth.load.conductor import LoadError
 from growth.load.processes import Processes, cores
-from growth.load.service import Target
+from growth.load.service import ServiceTarget
 
 STOP_SECONDS = 30.0
 
@@ -34,7 +34,7 @@ class Bare(Struct, frozen=True):
 class Stack(Struct, frozen=True, kw_only=True):
     """Everything that runs."""
 
-    target: Target
+    target: ServiceTarget
     postgres_dsn: str
     asgi: Bare
     litestar: Bare
@@ -146,7 +146,7 @@ async def running_stack() -> AsyncIterator[Stack]:
             _running("growth", "worker", "--metrics-port", "0", environment=environment, log=folder / "worker.log")
         )
         yield Stack(
-            target=Target(
+            target=ServiceTarget(
                 base_url=url,
                 operator_key=key.split()[-1],
                 jwt_secret=secret,

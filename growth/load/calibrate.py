@@ -6,7 +6,7 @@ from time import monotonic, time
 from msgspec import Struct
 
 from growth.load.arrivals import flat
-from growth.load.conductor import Generator, nothing
+from growth.load.conductor import GeneratorProcess, nothing
 from growth.load.messages import Hammer, Play
 from growth.load.recorder import Latencies
 from growth.load.screen import Screen
@@ -49,7 +49,7 @@ class Knee(Struct, frozen=True):
     trials: list[Trial]
 
 
-async def measure_alone(generator: Generator, connections: int, servers_core: int | None) -> Alone:
+async def measure_alone(generator: GeneratorProcess, connections: int, servers_core: int | None) -> Alone:
     """Measure what the generator can do against nothing."""
     async with nothing(servers_core) as url:
         found = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections))
@@ -57,7 +57,7 @@ async def measure_alone(generator: Generator, connections: int, servers_core: in
 
 
 async def measure_floor(
-    generator: Generator, connections: int, servers_core: int | None, per_second: float
+    generator: GeneratorProcess, connections: int, servers_core: int | None, per_second: float
 ) -> Latencies:
     """Measure the latencies of nothing at the rate of the sale."""
     async with nothing(servers_core) as url:
@@ -75,7 +75,7 @@ async def open_sale(service: Service, plan: SalePlan) -> tuple[str, float]:
     return sale_id, monotonic() + (opens_at.timestamp() - ahead - time()) + wrong_by
 
 
-async def find_knee(service: Service, generator: Generator, run_id: str, ceiling: float, screen: Screen) -> Knee:
+async def find_knee(service: Service, generator: GeneratorProcess, run_id: str, ceiling: float, screen: Screen) -> Knee:
     """Double the rate until the service does not keep up, then halve the difference a few times."""
     plan = SalePlan(title="Calibration", sku=f"{run_id}-calibration", units_total=1)
     sale_id, opens_at = await open_sale(service, plan)
@@ -103,7 +103,7 @@ def _doublings(trials: list[Trial]) -> int:
     return next((number for number, trial in enumerate(trials, 1) if not trial.kept_up), len(trials))
 
 
-async def _try(generator: Generator, sale_id: str, opens_at: float, rate: float) -> Trial:
+async def _try(generator: GeneratorProcess, sale_id: str, opens_at: float, rate: float) -> Trial:
     played = await generator.play_through(
         Play(
             sale_id=sale_id,

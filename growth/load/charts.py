@@ -7,7 +7,7 @@ from html import escape
 from msgspec import Struct
 
 from growth.load.recorder import Latencies
-from growth.load.report import Phase, PhaseCpu, Step
+from growth.load.report import Phase, PhaseCpu, RateStep
 from growth.load.units import milliseconds, short, unit
 
 WIDTH = 1000
@@ -273,7 +273,7 @@ def cpu_bars(costs: Sequence[PhaseCpu]) -> str:
     return _svg(bottom + 26, parts, "CPU milliseconds for 1,000 requests, by process and phase")
 
 
-def staircase(steps: Sequence[Step]) -> str:
+def staircase(steps: Sequence[RateStep]) -> str:
     """Plot median and 99th percentile against the rate offered; hollow where the service did not keep up."""
     top = 14.0
     low, high = decades([value for step in steps for value in (step.all.p50_us, step.all.p99_us)])

@@ -17,15 +17,15 @@ from msgspec import Struct
 
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.engine import Engine
-from growth.load.group_buy_bench import Cost, Requests, cost, request
+from growth.load.group_buy_bench import RequestCost, Requests, cost, request
 from growth.load.processes import Processes, cores
 from growth.load.tokens import shopper_token
-from growth.load.wire import Endpoint
+from growth.load.wire import ServiceEndpoint
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.night.periodic import GRACE, Night
-from growth.plumbing.invariants import violations
-from growth.plumbing.periodic import Held, Turn
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import violations
+from growth.plumbing.work.periodic import Held, Turn
 from growth.vocabulary import clock
 
 ZONE = "Asia/Shanghai"
@@ -52,7 +52,7 @@ class Walked(Struct, frozen=True):
     broken: int
 
 
-class Bench:
+class CheckinBench:
     """The operator and the shoppers of a stack."""
 
     def __init__(self, stack: Stack, session: aiohttp.ClientSession, database: Database) -> None:
@@ -91,13 +91,13 @@ class Bench:
 async def warm(url: str, tokens: Sequence[bytes]) -> None:
     """As in a crowd: everybody has been seen before they tap. Here they are refused; there is no program yet."""
     seen = cycle([request("POST", "/v1/check-ins", token, b"{}") for token in tokens])
-    engine = Engine(Endpoint(url), CONNECTIONS, Requests(seen))
+    engine = Engine(ServiceEndpoint(url), CONNECTIONS, Requests(seen))
     await engine.open()
     await engine.play_closed(WARM_SECONDS)
     await engine.close()
 
 
-async def taps(bench: Bench, tokens: Sequence[bytes], label: str) -> list[Cost]:
+async def taps(bench: CheckinBench, tokens: Sequence[bytes], label: str) -> list[RequestCost]:
     """Measure shoppers' requests, beside the bare server."""
     stack = bench.stack
     url, pid = stack.target.base_url, stack.target.pids["serve"]
@@ -116,7 +116,7 @@ async def taps(bench: Bench, tokens: Sequence[bytes], label: str) -> list[Cost]:
     return [bare, first, again, month]
 
 
-async def crowd(bench: Bench, program_id: str) -> float:
+async def crowd(bench: CheckinBench, program_id: str) -> float:
     """Write a crowd: all with a streak up to yesterday, some with all of their days; return the seconds it took."""
     begin = monotonic()
     first, yesterday = bench.today - timedelta(days=YEARS_OF_DAYS), bench.today - timedelta(days=1)
@@ -163,7 +163,7 @@ async def crowd(bench: Bench, program_id: str) -> float:
     return monotonic() - begin
 
 
-async def night(bench: Bench) -> Walked:
+async def night(bench: CheckinBench) -> Walked:
     """Let today be over, and walk over the crowd: all but those who tapped have missed it."""
     almanacs = Almanacs(ZONE)
     tomorrow = almanacs.zone.begins_at(bench.today + timedelta(days=1)) + GRACE
@@ -198,7 +198,7 @@ async def night(bench: Bench) -> Walked:
     )
 
 
-def told(costs: Sequence[Cost], seeded: float | None, walked: Walked | None) -> str:
+def told(costs: Sequence[RequestCost], seeded: float | None, walked: Walked | None) -> str:
     """Say it to a person."""
     lines = [
         f"{one.name:34} {one.per_second:9,.0f}/s  {one.cpu_us:6.1f} µs CPU"
@@ -226,7 +226,7 @@ async def measure() -> str:
         database = await connect_postgres(
             stack.postgres_dsn, max_connections=POOL, acquire_seconds=WAIT_SECONDS, statement_seconds=SEED_SECONDS
         )
-        bench = Bench(stack, session, database)
+        bench = CheckinBench(stack, session, database)
         fresh, old = bench.tokens("fresh", SHOPPERS), bench.tokens("crowd", SHOPPERS)
         await warm(stack.target.base_url, [*fresh, *old])
         program_id = await bench.program()

@@ -61,7 +61,7 @@ def scene(*, name: str, dev_json: Path | None, json_path: Path | None, **said: A
     from growth.load.conductor import LoadError  # noqa: PLC0415
     from growth.load.scene.mixes import MIXES  # noqa: PLC0415
     from growth.load.scene.play import encoded, play  # noqa: PLC0415
-    from growth.load.service import Target, read_dev_json  # noqa: PLC0415
+    from growth.load.service import ServiceTarget, read_dev_json  # noqa: PLC0415
     from growth.load.summary import print_scene  # noqa: PLC0415
 
     console = Console()
@@ -70,7 +70,7 @@ def scene(*, name: str, dev_json: Path | None, json_path: Path | None, **said: A
         for field in ("base_url", "operator_key", "jwt_secret", "jwt_issuer", "jwt_audience"):
             if value := said.pop(field):
                 told[field] = value
-        target = msgspec.convert(told, Target)
+        target = msgspec.convert(told, ServiceTarget)
         console.print(f"{name}: {said['rate']:,.0f} requests a second for {said['seconds']:,.0f} s …")
         report = asyncio.run(play(target, name, MIXES[name](), **said))
     except msgspec.ValidationError as error:
@@ -134,7 +134,7 @@ def spike(
     from growth.load.page import page  # noqa: PLC0415
     from growth.load.report import SpikeOptions  # noqa: PLC0415
     from growth.load.screen import Screen  # noqa: PLC0415
-    from growth.load.service import Target, read_dev_json  # noqa: PLC0415
+    from growth.load.service import ServiceTarget, read_dev_json  # noqa: PLC0415
     from growth.load.spike import LAPSE_HOLD_SECONDS  # noqa: PLC0415
     from growth.load.spike import spike as play  # noqa: PLC0415
     from growth.load.summary import print_report  # noqa: PLC0415
@@ -148,7 +148,7 @@ def spike(
         if settings["let_go"] == "lapse":
             # Holds of 30 s must have time to lapse, and their units to be sold again.
             settings["seconds"] = max(settings["seconds"], LAPSE_HOLD_SECONDS + 15.0)
-        target = msgspec.convert(told, Target)
+        target = msgspec.convert(told, ServiceTarget)
         options = msgspec.convert(settings, SpikeOptions)
         with Screen(console, live=not no_progress and console.is_terminal) as screen:
             report = asyncio.run(play(target, options, screen))

@@ -17,17 +17,17 @@ from msgspec import Struct
 
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.engine import Engine
-from growth.load.group_buy_bench import Cost, Requests, request
+from growth.load.group_buy_bench import RequestCost, Requests, request
 from growth.load.processes import Processes, cores
 from growth.load.tokens import shopper_token
-from growth.load.wire import Endpoint
+from growth.load.wire import ServiceEndpoint
 from growth.mechanics.referral.commission.model import EARNED, HOUSE, pending_id
 from growth.mechanics.referral.model import PercentRule, ReferralDraft
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, Tx, connect_postgres
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.postgres.database import Database, Tx, connect_postgres
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency, Transfer
-from growth.shop.signatures import sign
 from growth.vocabulary import clock
 from growth.vocabulary.ids import new_id
 
@@ -145,14 +145,14 @@ async def _bind(tx: Tx, prefix: str, invitees: int, inviters: int) -> None:
     )
 
 
-async def _cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> Cost:
+async def _cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> RequestCost:
     """Play closed loops, of as many connections as a shop has."""
     cpu, rates = [], []
     statuses: dict[int, int] = {}
     served = Processes({"server": pid})
     for _ in range(ROUNDS):
         source = Requests(payloads)
-        engine = Engine(Endpoint(url), CONNECTIONS, source)
+        engine = Engine(ServiceEndpoint(url), CONNECTIONS, source)
         await engine.open()
         before = served.sample()
         await engine.play_closed(PLAY_SECONDS)
@@ -163,10 +163,10 @@ async def _cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> Cos
         for status, count in source.statuses.items():
             statuses[status] = statuses.get(status, 0) + count
         sys.stderr.write(f"{name}: {rates[-1]:,.0f}/s\n")
-    return Cost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
+    return RequestCost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
 
 
-async def orders(stack: Stack, database: Database) -> list[Cost]:
+async def orders(stack: Stack, database: Database) -> list[RequestCost]:
     """Measure order.paid without and with commission, alone and many in a hook, beside a bare POST."""
     async with database.transaction() as tx:
         await _program(tx)
@@ -324,7 +324,7 @@ def _rate(looks: Sequence[tuple[float, int]], from_share: float, to_share: float
     return (last[1] - first[1]) / max(last[0] - first[0], LOOK_SECONDS)
 
 
-def told(costs: Sequence[Cost], run: Run) -> str:
+def told(costs: Sequence[RequestCost], run: Run) -> str:
     """Say it to a person."""
     sizes = {"100": EVENTS_IN_LARGE_HOOK}
     lines = []

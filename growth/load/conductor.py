@@ -11,7 +11,19 @@ from typing import Self
 import msgspec
 
 from growth.load.generator import MAX_LINE_BYTES
-from growth.load.messages import Failed, Hammer, Hammered, LetGo, Order, Play, Played, Progress, Quit, Ready, Setup
+from growth.load.messages import (
+    Failed,
+    Hammer,
+    Hammered,
+    Instruction,
+    LetGo,
+    Play,
+    Played,
+    Progress,
+    Quit,
+    Ready,
+    Setup,
+)
 
 GOODBYE_SECONDS = 5.0
 AnyReport = Ready | Progress | Played | Hammered | Failed
@@ -21,7 +33,7 @@ class LoadError(Exception):
     """The run cannot be made; the message says why and what to do next."""
 
 
-class Generator:
+class GeneratorProcess:
     """A generator process: `async with Generator() as generator`."""
 
     def __init__(self) -> None:
@@ -59,7 +71,7 @@ class Generator:
         assert self._process is not None
         return self._process.pid
 
-    async def tell(self, order: Order) -> None:
+    async def tell(self, order: Instruction) -> None:
         """Give an order."""
         assert self._process is not None
         assert self._process.stdin is not None

@@ -11,9 +11,9 @@ from enum import IntEnum
 import msgspec
 from msgspec import Struct
 
-from growth.load.messages import Books, Mix, Play, Win
-from growth.load.recorder import Outcome, Recorder
-from growth.load.wire import HEAD_END, Endpoint, Job
+from growth.load.messages import Books, Play, SeenWin, Shares
+from growth.load.recorder import Recorder, RequestOutcome
+from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 
 WINNER_PER_SECOND = 8.0
 """How often one winner may be asked to come again: above it, retries are left to the others, for even a fair service
@@ -27,14 +27,14 @@ MAX_NOTES = 100
 
 CODE = b'"code":"'
 CODES = {
-    b"flash_sale.sold_out": Outcome.SOLD_OUT,
-    b"flash_sale.limit_reached": Outcome.LIMIT_REACHED,
-    b"flash_sale.not_open": Outcome.NOT_OPEN,
+    b"flash_sale.sold_out": RequestOutcome.SOLD_OUT,
+    b"flash_sale.limit_reached": RequestOutcome.LIMIT_REACHED,
+    b"flash_sale.not_open": RequestOutcome.NOT_OPEN,
 }
 BODY = b'{"units":1}'
 
 
-class Kind(IntEnum):
+class RequestKind(IntEnum):
     """What a request wants."""
 
     CLAIM = 0
@@ -52,13 +52,13 @@ class _Claim(Struct):
     units: int
 
 
-class Crowd:
+class LoadCrowd:
     """Makes requests by the mix of the moment, and settles their answers."""
 
     def __init__(
         self,
         play: Play,
-        endpoint: Endpoint,
+        endpoint: ServiceEndpoint,
         recorder: Recorder,
         users: Sequence[str],
         tokens: Sequence[bytes],
@@ -68,8 +68,8 @@ class Crowd:
         self.play = play
         self.recorder = recorder
         self.books = Books()
-        self.wins: dict[str, Win] = {}
-        self.fresh_wins: list[Win] = []
+        self.wins: dict[str, SeenWin] = {}
+        self.fresh_wins: list[SeenWin] = []
         """Won since somebody last took them from here."""
         self.first_sold_out_at = 0.0
         self._users = users
@@ -81,8 +81,8 @@ class Crowd:
         self._turn = play.first_shopper % len(users)
         self._claim_of_key: dict[bytes, str] = {}
         self._key_of_claim: dict[str, bytes] = {}
-        self._won_by: dict[int, list[Win]] = {}
-        self._holders: list[Win] = []
+        self._won_by: dict[int, list[SeenWin]] = {}
+        self._holders: list[SeenWin] = []
         """Winners who were not asked to let go, for retries and for more than they may have."""
         self._last_asked: dict[str, float] = {}
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)
@@ -106,15 +106,15 @@ class Crowd:
         page, retry, over_limit, bad_token = self._before if due < self.play.opens_at else self._after
         if draw < page:
             shopper = self._dice.randrange(len(self._users))
-            return Job(due, Kind.PAGE, self._page_head + self._tokens[shopper] + HEAD_END, shopper)
+            return Job(due, RequestKind.PAGE, self._page_head + self._tokens[shopper] + HEAD_END, shopper)
         if draw < retry:
             job = self._retry(due)
         elif draw < over_limit:
             holder = self._holder(due)
-            job = None if holder is None else self._claim(due, Kind.OVER_LIMIT, holder.shopper, self._new_key())
+            job = None if holder is None else self._claim(due, RequestKind.OVER_LIMIT, holder.shopper, self._new_key())
         elif draw < bad_token:
             token = self._bad_tokens[self._keys % len(self._bad_tokens)]
-            return Job(due, Kind.BAD_TOKEN, self._claim_bytes(token, self._new_key()))
+            return Job(due, RequestKind.BAD_TOKEN, self._claim_bytes(token, self._new_key()))
         else:
             job = None
         return job or self._fresh(due)
@@ -124,18 +124,18 @@ class Crowd:
         self._turn = (shopper + 1) % len(self._users)
         key = self._new_key()
         self._recent.append((shopper, key))
-        return self._claim(due, Kind.CLAIM, shopper, key)
+        return self._claim(due, RequestKind.CLAIM, shopper, key)
 
     def _retry(self, due: float) -> Job | None:
         if self._holders and self._dice.random() < 0.5:  # noqa: PLR2004 - half of them
             win = self._holder(due)
             if win is not None:
-                return self._claim(due, Kind.RETRY, win.shopper, self._key_of_claim[win.claim_id], win.claim_id)
+                return self._claim(due, RequestKind.RETRY, win.shopper, self._key_of_claim[win.claim_id], win.claim_id)
         if self._recent:
-            return self._claim(due, Kind.RETRY, *self._dice.choice(self._recent))
+            return self._claim(due, RequestKind.RETRY, *self._dice.choice(self._recent))
         return None
 
-    def _holder(self, due: float) -> Win | None:
+    def _holder(self, due: float) -> SeenWin | None:
         """Return a winner who still holds, and was not asked to come just now."""
         if not self._holders:
             return None
@@ -154,7 +154,7 @@ class Crowd:
         self._keys += 1
         return self._key_lead + str(self._keys).encode()
 
-    def _claim(self, due: float, kind: Kind, shopper: int, key: bytes, claim_id: str = "") -> Job:
+    def _claim(self, due: float, kind: RequestKind, shopper: int, key: bytes, claim_id: str = "") -> Job:
         return Job(due, kind, self._claim_bytes(self._tokens[shopper], key), shopper, key, claim_id)
 
     def _claim_bytes(self, token: bytes, key: bytes) -> bytes:
@@ -178,7 +178,7 @@ class Crowd:
                     HEAD_END,
                 )
             )
-            jobs.append(Job(due, Kind.LET_GO, payload, win.shopper, b"", claim_id))
+            jobs.append(Job(due, RequestKind.LET_GO, payload, win.shopper, b"", claim_id))
         return jobs
 
     # Hearing.
@@ -186,39 +186,39 @@ class Crowd:
     def settle(self, job: Job, status: int, answer: bytes, now: float) -> None:
         """Take an answer into the counts and the books."""
         outcome = HEARD[job.kind](self, job, status, answer, now)
-        if outcome >= Outcome.OTHER:
+        if outcome >= RequestOutcome.OTHER:
             self.recorder.explain(_reason(job, status, answer))
         self.recorder.settle(outcome, job.due, job.sent, now)
 
-    def _hear_claim(self, job: Job, status: int, answer: bytes, now: float) -> Outcome:
+    def _hear_claim(self, job: Job, status: int, answer: bytes, now: float) -> RequestOutcome:
         if status == 409:  # noqa: PLR2004
-            outcome = CODES.get(_code(answer), Outcome.OTHER)
-            if outcome is Outcome.SOLD_OUT and not self.first_sold_out_at:
+            outcome = CODES.get(_code(answer), RequestOutcome.OTHER)
+            if outcome is RequestOutcome.SOLD_OUT and not self.first_sold_out_at:
                 self.first_sold_out_at = now
-            if job.claim_id and outcome is not Outcome.OTHER:
+            if job.claim_id and outcome is not RequestOutcome.OTHER:
                 self._hear_forgotten(job, now)
             return outcome
         if status in {200, 201}:
             return self._hear_won(job, answer, now)
         if status == 0 or status >= 500:  # noqa: PLR2004
             self.books.unknown_claims += 1
-            return Outcome.ERROR
-        return Outcome.OTHER if status == 429 else Outcome.ERROR  # noqa: PLR2004
+            return RequestOutcome.ERROR
+        return RequestOutcome.OTHER if status == 429 else RequestOutcome.ERROR  # noqa: PLR2004
 
-    def _hear_won(self, job: Job, answer: bytes, now: float) -> Outcome:
+    def _hear_won(self, job: Job, answer: bytes, now: float) -> RequestOutcome:
         try:
             claim = msgspec.json.decode(answer[answer.find(HEAD_END) + 4 :], type=_Claim)
         except msgspec.DecodeError:
             self.books.unknown_claims += 1
-            return Outcome.ERROR
+            return RequestOutcome.ERROR
         known = self._claim_of_key.get(job.key)
         if known == claim.claim_id:
-            return Outcome.REPLAY
+            return RequestOutcome.REPLAY
         if known is not None or claim.claim_id in self.wins:
             _note(self.books.second_claims, job.key.decode())
         if claim.claim_id in self.wins:
-            return Outcome.REPLAY
-        win = Win(claim.claim_id, self._users[job.shopper], job.shopper, claim.units, now)
+            return RequestOutcome.REPLAY
+        win = SeenWin(claim.claim_id, self._users[job.shopper], job.shopper, claim.units, now)
         self._claim_of_key[job.key] = claim.claim_id
         self._key_of_claim[claim.claim_id] = job.key
         self.wins[claim.claim_id] = win
@@ -231,9 +231,9 @@ class Crowd:
             _note(self.books.above_limit, win.user_id)
         if now < self.play.opens_at - self.play.early_by:
             _note(self.books.early_wins, claim.claim_id)
-        return Outcome.WON
+        return RequestOutcome.WON
 
-    def _may_be_gone(self, win: Win, now: float) -> bool:
+    def _may_be_gone(self, win: SeenWin, now: float) -> bool:
         """Say whether a claim may have ended: given back, or lapsed. Whether it was paid is not known here."""
         lapses = self.play.lapse_seconds
         return bool(win.let_go_at) or (lapses > 0 and now > win.at + lapses - LAPSE_SLACK_SECONDS)
@@ -243,39 +243,39 @@ class Crowd:
         if not self._may_be_gone(self.wins[job.claim_id], now):
             _note(self.books.forgotten_wins, job.claim_id)
 
-    def _hear_bad_token(self, _job: Job, status: int, _answer: bytes, _now: float) -> Outcome:
+    def _hear_bad_token(self, _job: Job, status: int, _answer: bytes, _now: float) -> RequestOutcome:
         if status == 401:  # noqa: PLR2004
-            return Outcome.BAD_TOKEN
+            return RequestOutcome.BAD_TOKEN
         if 200 <= status < 500 and status != 429:  # noqa: PLR2004
             self.books.bad_tokens_passed += 1
-        return Outcome.OTHER if status == 429 else Outcome.ERROR  # noqa: PLR2004
+        return RequestOutcome.OTHER if status == 429 else RequestOutcome.ERROR  # noqa: PLR2004
 
-    def _hear_page(self, _job: Job, status: int, _answer: bytes, _now: float) -> Outcome:
+    def _hear_page(self, _job: Job, status: int, _answer: bytes, _now: float) -> RequestOutcome:
         if status in {200, 304}:
-            return Outcome.PAGE
-        return Outcome.OTHER if status == 429 else Outcome.ERROR  # noqa: PLR2004
+            return RequestOutcome.PAGE
+        return RequestOutcome.OTHER if status == 429 else RequestOutcome.ERROR  # noqa: PLR2004
 
-    def _hear_let_go(self, job: Job, status: int, answer: bytes, _now: float) -> Outcome:
+    def _hear_let_go(self, job: Job, status: int, answer: bytes, _now: float) -> RequestOutcome:
         win = self.wins[job.claim_id]
         if 200 <= status < 300:  # noqa: PLR2004
             win.released = True
-            return Outcome.RELEASED
+            return RequestOutcome.RELEASED
         win.let_go_refused = _reason(job, status, answer)
-        return Outcome.OTHER if status in {404, 409, 429} else Outcome.ERROR
+        return RequestOutcome.OTHER if status in {404, 409, 429} else RequestOutcome.ERROR
 
 
-Hearing = Callable[[Crowd, Job, int, bytes, float], Outcome]
+Hearing = Callable[[LoadCrowd, Job, int, bytes, float], RequestOutcome]
 HEARD: tuple[Hearing, ...] = (
-    Crowd._hear_claim,  # noqa: SLF001 - one table, in the order of Kind
-    Crowd._hear_claim,  # noqa: SLF001
-    Crowd._hear_claim,  # noqa: SLF001
-    Crowd._hear_bad_token,  # noqa: SLF001
-    Crowd._hear_page,  # noqa: SLF001
-    Crowd._hear_let_go,  # noqa: SLF001
+    LoadCrowd._hear_claim,  # noqa: SLF001 - one table, in the order of Kind
+    LoadCrowd._hear_claim,  # noqa: SLF001
+    LoadCrowd._hear_claim,  # noqa: SLF001
+    LoadCrowd._hear_bad_token,  # noqa: SLF001
+    LoadCrowd._hear_page,  # noqa: SLF001
+    LoadCrowd._hear_let_go,  # noqa: SLF001
 )
 
 
-def _thresholds(mix: Mix) -> tuple[float, float, float, float]:
+def _thresholds(mix: Shares) -> tuple[float, float, float, float]:
     page = mix.page
     retry = page + mix.retry
     over_limit = retry + mix.over_limit
@@ -296,6 +296,6 @@ def _code(answer: bytes) -> bytes:
 
 
 def _reason(job: Job, status: int, answer: bytes) -> str:
-    what = Kind(job.kind).name.lower()
+    what = RequestKind(job.kind).name.lower()
     said = f"{status} {_code(answer).decode(errors='replace')}".strip() if status else answer.decode(errors="replace")
     return f"{what}: {said}"

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from growth.load.pulse import Pulse
-from growth.load.wire import TIMEOUT_SECONDS, Connection, Endpoint, Job, Pool
+from growth.load.wire import TIMEOUT_SECONDS, Job, LoadConnection, Pool, ServiceEndpoint
 
 KEPT_UP = 0.98
 """Fewer answers than this share of what was due: the service (or the generator) did not keep up."""
@@ -31,7 +31,7 @@ class Source(Protocol):
 class Engine:
     """Plays one run over a pool of connections."""
 
-    def __init__(self, endpoint: Endpoint, connections: int, source: Source) -> None:
+    def __init__(self, endpoint: ServiceEndpoint, connections: int, source: Source) -> None:
         self.source = source
         self.offered = 0
         self.answered_count = 0
@@ -61,7 +61,7 @@ class Engine:
 
     # What the pool tells.
 
-    def answered(self, connection: Connection | None, job: Job, status: int, answer: bytes) -> None:
+    def answered(self, connection: LoadConnection | None, job: Job, status: int, answer: bytes) -> None:
         """Settle a request and use its connection for the next one."""
         now = monotonic()
         self._under_way -= 1
@@ -77,11 +77,11 @@ class Engine:
         self._under_way -= 1
         self.source.settle(job, 0, reason.encode(), monotonic())
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: LoadConnection) -> None:
         """Use a connection that was opened again."""
         self._use(connection, monotonic())
 
-    def _use(self, connection: Connection, now: float) -> None:
+    def _use(self, connection: LoadConnection, now: float) -> None:
         if self._waiting:
             self._under_way += 1
             connection.send(self._waiting.popleft(), now)

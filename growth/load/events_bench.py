@@ -22,10 +22,10 @@ from growth.load.bench_stack import Stack, running_stack
 from growth.load.engine import Engine
 from growth.load.processes import Processes
 from growth.load.tokens import shopper_token
-from growth.load.wire import Endpoint, Job
-from growth.plumbing.invariants import violations
-from growth.plumbing.outbox import Subscription, deliver
-from growth.plumbing.postgres import Database, Tx, connect_postgres
+from growth.load.wire import Job, ServiceEndpoint
+from growth.plumbing.outbox.outbox import Subscription, deliver
+from growth.plumbing.postgres.database import Database, Tx, connect_postgres
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary import clock
 from growth.vocabulary.clock import rfc3339
 
@@ -41,7 +41,7 @@ WAIT_SECONDS = 60.0
 TYPES = ("product.viewed", "page.viewed", "app.opened", "content.shared")
 
 
-class Cost(Struct, frozen=True):
+class BatchCost(Struct, frozen=True):
     """What batches of one size cost; times are medians of the rounds."""
 
     size: int
@@ -108,7 +108,7 @@ class Batches:
         )
 
 
-async def cost(stack: Stack, size: int, tokens: Sequence[bytes], seconds: float) -> tuple[Cost, int]:
+async def cost(stack: Stack, size: int, tokens: Sequence[bytes], seconds: float) -> tuple[BatchCost, int]:
     """Play closed loops; returns also how many events were acknowledged as new."""
     watched = Processes(stack.target.pids)
     cpu: dict[str, list[float]] = {}
@@ -116,7 +116,7 @@ async def cost(stack: Stack, size: int, tokens: Sequence[bytes], seconds: float)
     statuses: dict[int, int] = {}
     for _ in range(ROUNDS):
         source = Batches(tokens, size)
-        engine = Engine(Endpoint(stack.target.base_url), CONNECTIONS, source)
+        engine = Engine(ServiceEndpoint(stack.target.base_url), CONNECTIONS, source)
         await engine.open()
         before = watched.sample()
         await engine.play_closed(seconds)
@@ -131,7 +131,7 @@ async def cost(stack: Stack, size: int, tokens: Sequence[bytes], seconds: float)
             statuses[status] = statuses.get(status, 0) + count
     server = cpu["server"]
     shown = {name: statistics.median(used) for name, used in cpu.items()}
-    return Cost(size, statistics.median(rates), shown, (min(server), max(server)), duplicates, statuses), accepted
+    return BatchCost(size, statistics.median(rates), shown, (min(server), max(server)), duplicates, statuses), accepted
 
 
 async def read_all(database: Database) -> tuple[int, float]:
@@ -149,7 +149,7 @@ async def read_all(database: Database) -> tuple[int, float]:
     return heard, monotonic() - begin
 
 
-def told(costs: Sequence[Cost], rows: int, heard: int, seconds: float) -> str:
+def told(costs: Sequence[BatchCost], rows: int, heard: int, seconds: float) -> str:
     """Say it to a person."""
     lines = [
         f"batches of {one.size:3}: {1e6 / one.cpu_us['server']:9,.0f} events for a second of the server's CPU"

@@ -11,7 +11,7 @@ from time import monotonic
 import msgspec
 
 from growth.load.arrivals import due_offsets, flat, total_seconds
-from growth.load.crowd import Crowd
+from growth.load.crowd import LoadCrowd
 from growth.load.engine import Engine
 from growth.load.histogram import Histogram
 from growth.load.messages import (
@@ -29,7 +29,7 @@ from growth.load.messages import (
 )
 from growth.load.recorder import Recorder, latencies
 from growth.load.tokens import bad_tokens, shopper_token
-from growth.load.wire import HEAD_END, Endpoint, Job
+from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 from growth.vocabulary import clock
 
 REPORT_SECONDS = 0.1
@@ -104,9 +104,9 @@ class Generator:
         self._runs += 1
         dice = random.Random(f"{setup.seed}.{self._runs}")
         seconds = play.closed_seconds or total_seconds(play.stretches)
-        endpoint = Endpoint(play.base_url or setup.base_url)
+        endpoint = ServiceEndpoint(play.base_url or setup.base_url)
         recorder = Recorder(play.start_at, seconds)
-        crowd = Crowd(play, endpoint, recorder, self._users, self._tokens, self._bad_tokens, dice)
+        crowd = LoadCrowd(play, endpoint, recorder, self._users, self._tokens, self._bad_tokens, dice)
         engine = Engine(endpoint, setup.connections, crowd)
         await engine.open()
         cpu_before = cpu_seconds()
@@ -140,7 +140,7 @@ class Generator:
             generator_cpu_seconds=cpu_seconds() - cpu_before,
         )
 
-    async def _report(self, engine: Engine, crowd: Crowd) -> None:
+    async def _report(self, engine: Engine, crowd: LoadCrowd) -> None:
         p99_us = turn = 0
         while True:
             await asyncio.sleep(REPORT_SECONDS)
@@ -160,7 +160,7 @@ class Generator:
                 )
             )
 
-    async def _listen(self, engine: Engine, crowd: Crowd) -> None:
+    async def _listen(self, engine: Engine, crowd: LoadCrowd) -> None:
         """Take orders that belong to the run under way."""
         while True:
             order = await self._next_order()
@@ -191,7 +191,7 @@ class _Nail:
 
 
 async def _hammer(hammer: Hammer) -> Hammered:
-    endpoint = Endpoint(hammer.url)
+    endpoint = ServiceEndpoint(hammer.url)
     path = "/" + hammer.url.split("://", 1)[1].partition("/")[2]
     head = f"{hammer.method} {path} HTTP/1.1\r\nHost: {endpoint.authority.decode()}\r\n"
     body = hammer.body.encode()

@@ -20,10 +20,10 @@ from growth.load.bench_stack import Stack, running_stack
 from growth.load.engine import Engine
 from growth.load.processes import Processes, cores
 from growth.load.tokens import shopper_token
-from growth.load.wire import Endpoint, Job
+from growth.load.wire import Job, ServiceEndpoint
 from growth.mechanics.group_buy.team.service import Teams
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary import clock
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Refusal
@@ -45,7 +45,7 @@ WAIT_SECONDS = 30.0
 SEED_SECONDS = 300.0
 
 
-class Cost(Struct, frozen=True):
+class RequestCost(Struct, frozen=True):
     """What one request costs, over `ROUNDS` rounds."""
 
     name: str
@@ -98,14 +98,14 @@ def request(method: str, path: str, token: bytes, body: bytes = b"", key: str = 
     return head.encode() + b"\r\n" + body
 
 
-async def cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> Cost:
+async def cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> RequestCost:
     """Play closed loops."""
     cpu, rates = [], []
     statuses: dict[int, int] = {}
     served = Processes({"server": pid})
     for _ in range(ROUNDS):
         source = Requests(payloads)
-        engine = Engine(Endpoint(url), CONNECTIONS, source)
+        engine = Engine(ServiceEndpoint(url), CONNECTIONS, source)
         await engine.open()
         before = served.sample()
         await engine.play_closed(PLAY_SECONDS)
@@ -115,10 +115,10 @@ async def cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> Cost
         rates.append(engine.answered_in_time / engine.played_seconds)
         for status, count in source.statuses.items():
             statuses[status] = statuses.get(status, 0) + count
-    return Cost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
+    return RequestCost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
 
 
-class Shop:
+class GroupBuyShop:
     """The operator and the shoppers of a stack."""
 
     def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
@@ -161,7 +161,7 @@ async def open_teams(teams: Teams, group_buy_id: str, count: int, prefix: str) -
     return [one.team.team_id for one in opened]
 
 
-async def ceilings(stack: Stack, shop: Shop, teams: Teams) -> list[Cost]:
+async def ceilings(stack: Stack, shop: GroupBuyShop, teams: Teams) -> list[RequestCost]:
     """Measure the requests of shoppers, each beside its bare server."""
     url, pid = stack.target.base_url, stack.target.pids["serve"]
     assert isinstance(pid, int)
@@ -183,7 +183,7 @@ async def ceilings(stack: Stack, shop: Shop, teams: Teams) -> list[Cost]:
     posts = [request("POST", claims, token, b'{"units":1}', "k") for token in few]
     # As in a crowd, everybody has been seen on the page before they ask for a seat.
     seen = cycle([request("GET", f"/v1/teams/{full}", token) for token in tokens])
-    warm = Engine(Endpoint(url), CONNECTIONS, Requests(seen))
+    warm = Engine(ServiceEndpoint(url), CONNECTIONS, Requests(seen))
     await warm.open()
     await warm.play_closed(4 * PLAY_SECONDS)
     await warm.close()
@@ -246,7 +246,7 @@ async def _seed(database: Database, group_buy_id: str, teams: int, expires_at: d
         await tx.execute("UPDATE group_buy.campaigns SET taken = $2 WHERE group_buy_id = $1", group_buy_id, teams * 3)
 
 
-async def expiry(stack: Stack, shop: Shop, teams: Teams, count: int = EXPIRING_TEAMS) -> Expired:
+async def expiry(stack: Stack, shop: GroupBuyShop, teams: Teams, count: int = EXPIRING_TEAMS) -> Expired:
     """Let `count` teams expire at one moment, of a campaign that goes on, and wait for the worker to end them all."""
     group_buy_id = await shop.campaign(3)
     database = await connect_postgres(
@@ -309,7 +309,7 @@ async def _join_on(teams: Teams, group_buy_id: str, latencies: list[float], done
             asked.create_task(one(number, due))
 
 
-def told(costs: Sequence[Cost], expired: Expired) -> str:
+def told(costs: Sequence[RequestCost], expired: Expired) -> str:
     """Say it to a person."""
     by_name = {one.name: one for one in costs}
     lines = [
@@ -341,7 +341,7 @@ async def measure() -> str:
         database = await connect_postgres(
             stack.postgres_dsn, max_connections=JOINING, acquire_seconds=WAIT_SECONDS, statement_seconds=WAIT_SECONDS
         )
-        shop, teams = Shop(stack, session), Teams(database)
+        shop, teams = GroupBuyShop(stack, session), Teams(database)
         costs = [] if "--expiry" in sys.argv else await ceilings(stack, shop, teams)
         # The api is idle now: the worker and the stores may have its core.
         Processes(stack.target.pids).pin(set(cores()))

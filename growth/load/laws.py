@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from growth.load.crowd import LAPSE_SLACK_SECONDS
 from growth.load.engine import KEPT_UP
-from growth.load.messages import Books, Play, Played, Win
-from growth.load.service import ClaimSeen, Invariants, Stats, Tally
+from growth.load.messages import Books, Play, Played, SeenWin
+from growth.load.service import ClaimSeen, ClaimTally, Invariants, ServiceStats
 
 
 class Law(Struct, frozen=True):
@@ -35,7 +35,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     """What the service said of other orders."""
     seen: Mapping[str, ClaimSeen | None]
     """Claims as the service shows them to their winners, after the run: all of them, or a sample."""
-    stats: Stats | None
+    stats: ServiceStats | None
     invariants: Invariants | None
 
     @property
@@ -54,7 +54,7 @@ def judge(evidence: Evidence) -> list[Law]:
     return [law(evidence) for law in LAWS]
 
 
-def most_at_once(wins: Sequence[Win], ends_at: Callable[[Win], float]) -> int:
+def most_at_once(wins: Sequence[SeenWin], ends_at: Callable[[SeenWin], float]) -> int:
     """Return the most units that were held at one time."""
     steps = [(win.at, win.units) for win in wins]
     steps += [(ends_at(win), -win.units) for win in wins if ends_at(win)]
@@ -66,8 +66,8 @@ def most_at_once(wins: Sequence[Win], ends_at: Callable[[Win], float]) -> int:
     return most
 
 
-def _ends_at(evidence: Evidence) -> Callable[[Win], float]:
-    def ends_at(win: Win) -> float:
+def _ends_at(evidence: Evidence) -> Callable[[SeenWin], float]:
+    def ends_at(win: SeenWin) -> float:
         if win.let_go_at or not evidence.lapsing or win.claim_id in evidence.paid_claims:
             return win.let_go_at
         return win.at + evidence.play.lapse_seconds - LAPSE_SLACK_SECONDS
@@ -157,7 +157,7 @@ def _nothing_lost(evidence: Evidence) -> Law:
     )
 
 
-def _is_kept(evidence: Evidence, win: Win) -> bool:
+def _is_kept(evidence: Evidence, win: SeenWin) -> bool:
     claim = evidence.seen[win.claim_id]
     if claim is None:
         return False
@@ -182,7 +182,7 @@ def _own_books(evidence: Evidence) -> Law:
     stats = evidence.stats
     if stats is None or stats.taken is None:
         return Law(sentence, None, "the service tells no figures of the sale")
-    held, paid = stats.held or Tally(0, stats.taken), stats.paid or Tally(0, 0)
+    held, paid = stats.held or ClaimTally(0, stats.taken), stats.paid or ClaimTally(0, 0)
     total = evidence.play.units_total
     # A claim whose answer was lost is in their books and not in ours, so ours cannot judge it.
     agree = stats.taken == held.units + paid.units

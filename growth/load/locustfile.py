@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from locust import HttpUser, between, task
 
-from growth.load.service import Target, read_dev_json
+from growth.load.service import ServiceTarget, read_dev_json
 from growth.load.tokens import hook_headers, shopper_token
 from growth.vocabulary.clock import rfc3339
 
@@ -31,19 +31,19 @@ PAYS = 0.8
 """Of those who won a claim."""
 
 
-def target() -> Target:
+def target() -> ServiceTarget:
     """Return what the environment names (BASE_URL, JWT_SECRET, SHOP_SECRET), or `growth dev` (DEV_JSON, `.growth`)."""
     names = ("base_url", "jwt_secret", "shop_secret", "jwt_issuer", "jwt_audience")
     said = {name: os.environ.get(name.upper(), "") for name in names}
     if not said["base_url"]:
         said = read_dev_json(Path(os.environ.get("DEV_JSON", ".growth")))
-    return msgspec.convert({"operator_key": "", **said}, Target)
+    return msgspec.convert({"operator_key": "", **said}, ServiceTarget)
 
 
 TARGET = target()
 
 
-class Shopper(HttpUser):
+class LocustShopper(HttpUser):
     """One shopper: looks, claims, pays, checks in, buys with others; and a client that tells what was looked at."""
 
     host = TARGET.base_url

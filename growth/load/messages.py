@@ -6,7 +6,7 @@ from growth.load.arrivals import Stretch
 from growth.load.recorder import Latencies, Recording
 
 
-class Mix(Struct, frozen=True):
+class Shares(Struct, frozen=True):
     """What the crowd asks for, as shares of all requests; the rest are claims under a fresh key."""
 
     page: float = 0.25
@@ -19,14 +19,14 @@ class Mix(Struct, frozen=True):
     """Claims with a token that must be refused."""
 
 
-ONLY_CLAIMS = Mix(0, 0, 0, 0)
+ONLY_CLAIMS = Shares(0, 0, 0, 0)
 
 
-class Order(Struct, frozen=True, tag_field="do"):
+class Instruction(Struct, frozen=True, tag_field="do"):
     """Base of what the conductor orders."""
 
 
-class Setup(Order, frozen=True, tag="setup", kw_only=True):
+class Setup(Instruction, frozen=True, tag="setup", kw_only=True):
     """Sign the tokens of a crowd and connect."""
 
     base_url: str
@@ -42,7 +42,7 @@ class Setup(Order, frozen=True, tag="setup", kw_only=True):
     """The core to stay on."""
 
 
-class Play(Order, frozen=True, tag="play", kw_only=True):
+class Play(Instruction, frozen=True, tag="play", kw_only=True):
     """Play a crowd in front of one sale."""
 
     sale_id: str
@@ -64,21 +64,21 @@ class Play(Order, frozen=True, tag="play", kw_only=True):
     """Who claims first: those before have claimed in an earlier run on the same sale."""
     lapse_seconds: float = 0.0
     """Holds that are not paid end by themselves after this; 0: not while the sale is played."""
-    mix: Mix = Mix()
-    mix_before: Mix = Mix(page=0.6, retry=0, over_limit=0, bad_token=0.01)
+    mix: Shares = Shares()
+    mix_before: Shares = Shares(page=0.6, retry=0, over_limit=0, bad_token=0.01)
     """Before the opening."""
     give_up: bool = False
     """End the run as soon as the service does not keep up."""
 
 
-class LetGo(Order, frozen=True, tag="let_go"):
+class LetGo(Instruction, frozen=True, tag="let_go"):
     """Have winners give their claims back, spread over `seconds`."""
 
     claim_ids: list[str]
     seconds: float = 0.5
 
 
-class Hammer(Order, frozen=True, tag="hammer", kw_only=True):
+class Hammer(Instruction, frozen=True, tag="hammer", kw_only=True):
     """Send one and the same request to another server, in a closed loop or on a schedule."""
 
     url: str
@@ -90,11 +90,11 @@ class Hammer(Order, frozen=True, tag="hammer", kw_only=True):
     connections: int
 
 
-class Quit(Order, frozen=True, tag="quit"):
+class Quit(Instruction, frozen=True, tag="quit"):
     """End the process."""
 
 
-class Win(Struct):
+class SeenWin(Struct):
     """A claim that was won, as the generator saw it."""
 
     claim_id: str
@@ -148,7 +148,7 @@ class Progress(Report, frozen=True, tag="progress", kw_only=True):
     answered: int
     outcomes: dict[str, int]
     p99_us: int
-    wins: list[Win]
+    wins: list[SeenWin]
     """Won since the last report."""
     first_sold_out_at: float
 
@@ -163,7 +163,7 @@ class Played(Report, frozen=True, tag="played", kw_only=True):
     seconds: float
     kept_up: bool
     recording: Recording
-    wins: list[Win]
+    wins: list[SeenWin]
     books: Books
     first_sold_out_at: float
     generator_cpu_seconds: float

@@ -4,8 +4,8 @@ import asyncio
 import random
 from time import monotonic
 
-from growth.load.conductor import Generator, LoadError
-from growth.load.messages import Play, Progress, Win
+from growth.load.conductor import GeneratorProcess, LoadError
+from growth.load.messages import Play, Progress, SeenWin
 from growth.load.report import Phase, SpikeOptions
 from growth.load.service import Service
 
@@ -23,7 +23,9 @@ RAMP_SECONDS = 0.5
 class Plot:
     """Follows the reports of one play and does what shop and shoppers would do."""
 
-    def __init__(self, service: Service, generator: Generator, play: Play, options: SpikeOptions, sku: str) -> None:
+    def __init__(
+        self, service: Service, generator: GeneratorProcess, play: Play, options: SpikeOptions, sku: str
+    ) -> None:
         self._service = service
         self._generator = generator
         self._play = play
@@ -31,8 +33,8 @@ class Plot:
         self._sku = sku
         self._dice = random.Random(f"{options.seed}.payers")
         self._tasks: list[asyncio.Task[None]] = []
-        self._wins: list[Win] = []
-        self._leavers: list[Win] = []
+        self._wins: list[SeenWin] = []
+        self._leavers: list[SeenWin] = []
         self.paid: set[str] = set()
         self.unapplied: list[str] = []
         self.sold_out_at: float | None = None
@@ -104,14 +106,14 @@ class Plot:
             self.sold_out_again_at = max(win.at for win in second)
             self._share_out(second)
 
-    def _share_out(self, winners: list[Win]) -> list[Win]:
+    def _share_out(self, winners: list[SeenWin]) -> list[SeenWin]:
         """Have a share of the winners pay; returns the others."""
         drawn = self._dice.sample(winners, len(winners))
         payers = drawn[: round(len(winners) * self._options.pay_share)] if self._service.target.shop_secret else []
         self._tasks.append(asyncio.create_task(self._pay(payers), name="load:pay"))
         return drawn[len(payers) :]
 
-    async def _pay(self, payers: list[Win]) -> None:
+    async def _pay(self, payers: list[SeenWin]) -> None:
         await asyncio.sleep(PAY_AFTER_SECONDS)
         for first in range(0, len(payers), PAID_AT_ONCE):
             batch = payers[first : first + PAID_AT_ONCE]

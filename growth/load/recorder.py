@@ -14,7 +14,7 @@ MAX_DETAILS = 40
 """Different reasons of errors that are told apart."""
 
 
-class Outcome(IntEnum):
+class RequestOutcome(IntEnum):
     """What came of a request, as a shopper would tell it."""
 
     WON = 0
@@ -36,7 +36,7 @@ class Outcome(IntEnum):
     """No answer, an answer that makes no sense, or one that says the service failed."""
 
 
-NAMES = tuple(outcome.name.lower() for outcome in Outcome)
+NAMES = tuple(outcome.name.lower() for outcome in RequestOutcome)
 
 
 class Latencies(Struct):
@@ -96,16 +96,16 @@ class Recorder:
         # Answers may come two time-outs late (waiting for a connection, then for the answer).
         self._slots = int((seconds + 2 * TIMEOUT_SECONDS) / self.slot_seconds) + 1
         self._offered = [0] * self._slots
-        self._came = [[0] * self._slots for _ in Outcome]
+        self._came = [[0] * self._slots for _ in RequestOutcome]
         self._spread: list[dict[int, int]] = [{} for _ in range(self._slots)]
-        self._histograms = [Histogram() for _ in Outcome]
+        self._histograms = [Histogram() for _ in RequestOutcome]
         self._waiting = Histogram()
         self.details: dict[str, int] = {}
 
     def _slot(self, at: float) -> int:
         return min(max(int((at - self._start_at) / self.slot_seconds), 0), self._slots - 1)
 
-    def settle(self, outcome: Outcome, due: float, sent: float, now: float) -> None:
+    def settle(self, outcome: RequestOutcome, due: float, sent: float, now: float) -> None:
         """Count a request."""
         bucket = self._histograms[outcome].record(int((now - due) * 1e6))
         self._waiting.record(int((sent - due) * 1e6) if sent else 0)

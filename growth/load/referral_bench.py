@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.engine import Engine
-from growth.load.group_buy_bench import Cost, Requests, cost, request
+from growth.load.group_buy_bench import RequestCost, Requests, cost, request
 from growth.load.tokens import shopper_token
-from growth.load.wire import Endpoint
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.load.wire import ServiceEndpoint
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary import clock
 
 SHOPPERS = 40_000
@@ -41,7 +41,7 @@ PROGRAM = {
 }
 
 
-class Board(Struct, frozen=True):
+class LeaderboardCost(Struct, frozen=True):
     """How long a leaderboard takes, from request to answer."""
 
     inviters: int
@@ -51,7 +51,7 @@ class Board(Struct, frozen=True):
     """Of one beyond the places that are told."""
 
 
-class Shop:
+class ReferralShop:
     """The operator and the shoppers of a stack."""
 
     def __init__(self, stack: Stack, session: aiohttp.ClientSession) -> None:
@@ -90,7 +90,7 @@ def bindings(codes: Sequence[str], tokens: Sequence[bytes]) -> Iterator[bytes]:
         yield request("PUT", "/v1/referral/inviter", token, body.encode())
 
 
-async def ceilings(stack: Stack, shop: Shop) -> list[Cost]:
+async def ceilings(stack: Stack, shop: ReferralShop) -> list[RequestCost]:
     """Measure the requests of shoppers, each beside its bare server."""
     url, pid = stack.target.base_url, stack.target.pids["serve"]
     assert isinstance(pid, int)
@@ -100,7 +100,9 @@ async def ceilings(stack: Stack, shop: Shop) -> list[Cost]:
     inviters = [shop.token(f"inviter{n}") for n in range(INVITERS)]
     # As in life, everybody has been seen before they are bound.
     warm = Engine(
-        Endpoint(url), CONNECTIONS, Requests(cycle([request("GET", "/v1/group-buys", token) for token in tokens]))
+        ServiceEndpoint(url),
+        CONNECTIONS,
+        Requests(cycle([request("GET", "/v1/group-buys", token) for token in tokens])),
     )
     await warm.open()
     await warm.play_closed(WARM_SECONDS)
@@ -128,7 +130,7 @@ async def _seed(database: Database) -> None:
         await tx.execute("ANALYZE referral.inviter_months")
 
 
-async def board(stack: Stack, shop: Shop) -> Board:
+async def board(stack: Stack, shop: ReferralShop) -> LeaderboardCost:
     """Measure a leaderboard of a million."""
     database = await connect_postgres(
         stack.postgres_dsn, max_connections=SEEDING, acquire_seconds=WAIT_SECONDS, statement_seconds=SEED_SECONDS
@@ -146,10 +148,10 @@ async def board(stack: Stack, shop: Shop) -> Board:
             times.append(1000 * (monotonic() - begin))
         return statistics.median(times)
 
-    return Board(LEADERS, await p50_ms(f"leader{LEADERS}"), await p50_ms(f"leader{LEADERS // 2}"))
+    return LeaderboardCost(LEADERS, await p50_ms(f"leader{LEADERS}"), await p50_ms(f"leader{LEADERS // 2}"))
 
 
-def told(costs: Sequence[Cost], found: Board) -> str:
+def told(costs: Sequence[RequestCost], found: LeaderboardCost) -> str:
     """Say it to a person."""
     by_name = {one.name: one for one in costs}
     lines = [
@@ -170,7 +172,7 @@ async def measure() -> str:
     """Measure everything once."""
     async with running_stack() as stack, aiohttp.ClientSession() as session:
         stack.pin()
-        shop = Shop(stack, session)
+        shop = ReferralShop(stack, session)
         costs = await ceilings(stack, shop)
         return told(costs, await board(stack, shop))
 

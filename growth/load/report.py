@@ -7,7 +7,7 @@ from msgspec import Struct, field
 
 from growth.load.calibrate import Alone, Knee
 from growth.load.laws import Law
-from growth.load.messages import Mix
+from growth.load.messages import Shares
 from growth.load.recorder import Latencies, Recording
 
 
@@ -49,7 +49,7 @@ class PhaseCpu(Struct, frozen=True):
     """CPU of each process for 1,000 requests."""
 
 
-class Step(Struct, frozen=True):
+class RateStep(Struct, frozen=True):
     """One step of a staircase of rates."""
 
     share_of_knee: float
@@ -85,7 +85,7 @@ class SpikeReport(Struct, kw_only=True):
     floor: Latencies
     """Of a server that says 204 to the same rate: what is measured here, nobody can be quicker than."""
     knee: Knee | None
-    mix: Mix
+    mix: Shares
     phases: list[Phase]
     opens_at: float
     """Seconds from the beginning of the run, as the next ones."""
@@ -101,7 +101,7 @@ class SpikeReport(Struct, kw_only=True):
     cpu: list[PhaseCpu]
     others_cores: float
     """Cores that were busy meanwhile with what has no part in this: other programs, the kernel's network."""
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RateStep] = field(default_factory=list)
     laws: list[Law]
 
     @property

@@ -22,18 +22,18 @@ import msgspec
 import uvloop
 
 from growth.embedded import EmbeddedServers
-from growth.events.model import LOG, Entry
+from growth.events.model import LOG, LogEntry
 from growth.events.store import write
 from growth.listeners.retention import model
 from growth.listeners.retention.model import KINDS, MAX_GAP_DAYS, News
 from growth.listeners.retention.report.service import Question, Reports
-from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE, Projection
+from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE, RetentionProjection
 from growth.listeners.retention.sighting import Sighting
-from growth.load.shop_year import Plan, lives, sightings
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.migrate import migrate_up
-from growth.plumbing.outbox import Subscription, deliver
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.load.shop_year import YearPlan, lives, sightings
+from growth.plumbing.outbox.outbox import Subscription, deliver
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.postgres.migrate import migrate_up
+from growth.plumbing.watch.invariants import all_invariants, violations
 
 ZONE = "Asia/Shanghai"
 LAST_DAY = date(2026, 11, 21)
@@ -63,7 +63,7 @@ def _say(line: str) -> None:
 
 async def project(database: Database, seen: Iterator[Sighting], name: str) -> None:
     """Count what was seen, in batches as a worker reads them, and print how fast that was."""
-    projection = Projection(ZONE)
+    projection = RetentionProjection(ZONE)
     rates, costs = [], []
     for _ in range(ROUNDS):
         told = list(islice(seen, SEEN))
@@ -78,7 +78,7 @@ async def project(database: Database, seen: Iterator[Sighting], name: str) -> No
 
 async def project_log(database: Database, seen: Iterator[Sighting]) -> None:
     """The same from the log of activities, with all that reading it takes."""
-    projection = Projection(ZONE)
+    projection = RetentionProjection(ZONE)
     listener = Subscription("retention.activities", None, projection.follow, LOG, max_events=MAX_ACTIVITIES_AT_ONCE)
     rates = []
     for number in range(ROUNDS):
@@ -92,11 +92,11 @@ async def project_log(database: Database, seen: Iterator[Sighting]) -> None:
     _say(f"from the log of activities, reading it included: {_spread(rates)} events/s")
 
 
-def _entry(number: int, start: int, one: Sighting) -> Entry:
+def _entry(number: int, start: int, one: Sighting) -> LogEntry:
     kind = KINDS[one.kind]
     # A name of its own for each: what counts here is how fast new ones are counted.
     name = f"{number}.{start}.{id(one):x}"
-    return Entry(name, PASSED_TYPES.get(kind, f"demo.{kind}"), one.user_id, one.at, {})
+    return LogEntry(name, PASSED_TYPES.get(kind, f"demo.{kind}"), one.user_id, one.at, {})
 
 
 def regulars(shoppers: int, seed: int) -> Iterator[Sighting]:
@@ -118,7 +118,7 @@ def regulars(shoppers: int, seed: int) -> Iterator[Sighting]:
 
 async def seed(database: Database, shoppers: int) -> int:
     """Copy the facts of a made-up shop in, and count them; returns how many active days there are."""
-    plan = Plan(shoppers=shoppers, days=DAYS, last_day=LAST_DAY, zone=ZoneInfo(ZONE))
+    plan = YearPlan(shoppers=shoppers, days=DAYS, last_day=LAST_DAY, zone=ZoneInfo(ZONE))
     names = ["", "other", "wechat", "friend", "search", "poster", "campaign"]
     opening = model.from_date(plan.first_day)
     days: list[tuple[int, date, int]] = []
@@ -299,7 +299,7 @@ async def _check(database: Database) -> None:
 
 async def measure(servers: EmbeddedServers, large: int) -> None:
     """Measure everything once, and print it."""
-    plan = Plan(shoppers=PROJECTING_SHOPPERS, days=60, last_day=LAST_DAY, zone=ZoneInfo(ZONE))
+    plan = YearPlan(shoppers=PROJECTING_SHOPPERS, days=60, last_day=LAST_DAY, zone=ZoneInfo(ZONE))
     database = await _fresh(servers, "bench_projection")
     await project(database, sightings(plan), f"a young shop, {PROJECTING_SHOPPERS:,} shoppers in two months")
     await _check(database)

@@ -22,11 +22,11 @@ from msgspec import Struct
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.rewards_cost import SEEN, Measured, Meter, say
 from growth.load.rewards_night import night
-from growth.load.rewards_rows import FACTS, Campaigns, Crowd, drop_indexes, make_books, make_pages, settle
+from growth.load.rewards_rows import FACTS, Campaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
 from growth.mechanics.checkin.streak.almanac import Almanacs
-from growth.plumbing.http import encode_cursor
-from growth.plumbing.invariants import Invariant, all_invariants, violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.http.answers import encode_cursor
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import Invariant, all_invariants, violations
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
 from growth.rewards.ledger import store as ledger_store
@@ -60,7 +60,7 @@ class Size(Struct, frozen=True, kw_only=True):
     lots: int
 
 
-class Bench:
+class RewardsBench:
     """A stack, its operator, and the shop in it."""
 
     def __init__(self, stack: Stack, session: aiohttp.ClientSession, database: Database, meter: Meter) -> None:
@@ -123,11 +123,11 @@ class Bench:
         each = size.entries // size.shoppers
         ending = max(0, size.lots - self.shoppers)
         name, first, shoppers = "shopper", self.shoppers, size.shoppers - self.shoppers
-        crowd = Crowd(name=name, first=first, shoppers=shoppers, each=each, ending=min(ending, shoppers))
+        crowd = RewardCrowd(name=name, first=first, shoppers=shoppers, each=each, ending=min(ending, shoppers))
         if is_first:
             for special in (
-                Crowd(name="deep", first=0, shoppers=DEEP, each=DEEP_ENTRIES),
-                Crowd(name="saver", first=0, shoppers=SAVERS, each=SAVED_LOTS, spends=False),
+                RewardCrowd(name="deep", first=0, shoppers=DEEP, each=DEEP_ENTRIES),
+                RewardCrowd(name="saver", first=0, shoppers=SAVERS, each=SAVED_LOTS, spends=False),
             ):
                 await make_books(self.database, special, now, say)
         indexes = [] if is_first else await drop_indexes(self.database)
@@ -229,7 +229,7 @@ async def measure(size: Size, runs: int) -> None:
             stack.postgres_dsn, max_connections=POOL, acquire_seconds=WAIT_SECONDS, statement_seconds=SEED_SECONDS
         )
         meter = Meter(stack, runs)
-        bench = Bench(stack, session, database, meter)
+        bench = RewardsBench(stack, session, database, meter)
         async with database.pool.acquire() as connection:
             # What any shop of this size would have set.
             await connection.execute("ALTER SYSTEM SET max_wal_size = '8GB'")

@@ -13,7 +13,7 @@ from growth.load.engine import Engine
 from growth.load.group_buy_bench import request
 from growth.load.processes import Processes
 from growth.load.tokens import shopper_token
-from growth.load.wire import Endpoint, Job
+from growth.load.wire import Job, ServiceEndpoint
 from growth.vocabulary import clock
 
 SEEN = 1_000
@@ -83,7 +83,7 @@ class Meter:
         found = Measured(p50_ms=[], p99_ms=[], cpu_us={})
         for run in range((runs or self._runs) + 1):
             source = Timed(payloads)
-            engine = Engine(Endpoint(url), CONNECTIONS, source)
+            engine = Engine(ServiceEndpoint(url), CONNECTIONS, source)
             await engine.open()
             before = self.watched.sample()
             seconds = PLAY_SECONDS if run else WARM_SECONDS

@@ -16,9 +16,9 @@ import uvloop
 from growth.load.bench_stack import Stack
 from growth.load.processes import others_cores
 from growth.load.rewards_cost import SEEN, WARM_SECONDS, Measured, Meter, say
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.periodic import Periodic, Task, Turn
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.work.periodic import Periodic, PeriodicTask, Turn
 from growth.rewards.ledger.service import Ledger
 from growth.vocabulary import clock
 
@@ -154,7 +154,7 @@ async def run(dsn: str) -> None:
             stop.set()
         return done
 
-    await Periodic(database, [Task(LEASE, 1, batch, 1)]).run(stop)
+    await Periodic(database, [PeriodicTask(LEASE, 1, batch, 1)]).run(stop)
     await database.close()
 
 

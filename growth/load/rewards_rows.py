@@ -10,7 +10,7 @@ from time import monotonic
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 
 CHUNK = 1_000_000
 """Entries written by one statement."""
@@ -47,7 +47,7 @@ FACTS = """
 """
 
 
-class Crowd(Struct, frozen=True, kw_only=True):
+class RewardCrowd(Struct, frozen=True, kw_only=True):
     """Shoppers who are alike, `name` with the numbers from `first` on."""
 
     name: str
@@ -73,7 +73,7 @@ class Campaigns(Struct, frozen=True, kw_only=True):
     task_ids: list[str]
 
 
-async def make_books(database: Database, crowd: Crowd, now: datetime, say: Callable[[str], None]) -> None:
+async def make_books(database: Database, crowd: RewardCrowd, now: datetime, say: Callable[[str], None]) -> None:
     """Write the entries of a crowd, with the lots, balances, grants and spendings that belong to them."""
     for low in range(0, crowd.entries, CHUNK):
         high = min(low + CHUNK, crowd.entries) - 1
@@ -139,7 +139,7 @@ STATEMENTS = {
 }
 
 
-async def _balances(tx: Tx, crowd: Crowd) -> None:
+async def _balances(tx: Tx, crowd: RewardCrowd) -> None:
     spends = crowd.each // ROUND if crowd.spends else 0
     credited = crowd.each - spends
     await tx.execute(
@@ -163,7 +163,7 @@ async def _balances(tx: Tx, crowd: Crowd) -> None:
     )
 
 
-async def make_pages(database: Database, crowd: Crowd, campaigns: Campaigns, today: date, now: datetime) -> None:
+async def make_pages(database: Database, crowd: RewardCrowd, campaigns: Campaigns, today: date, now: datetime) -> None:
     """Write what a crowd sees on its other pages: coupons, the days of a streak, tasks begun."""
     shoppers = (crowd.name, crowd.first, crowd.shoppers)
     async with database.transaction() as tx:

@@ -1,7 +1,7 @@
 """What each plot shows, in words made from the figures: the page is read before it is looked at."""
 
 from growth.load.recorder import Latencies
-from growth.load.report import SpikeReport, Step
+from growth.load.report import RateStep, SpikeReport
 from growth.load.units import counted, duration, milliseconds
 
 BACKWARDS_SECONDS = 0.5
@@ -104,7 +104,7 @@ def cpu(report: SpikeReport) -> str:
     )
 
 
-def staircase(steps: list[Step]) -> str:
+def staircase(steps: list[RateStep]) -> str:
     """Say where it bends."""
     fell = [step for step in steps if not step.kept_up]
     end = (

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct, field
 
 from growth.load.conductor import LoadError
-from growth.load.messages import Win
+from growth.load.messages import SeenWin
 from growth.load.tokens import hook_headers, shopper_token
 from growth.vocabulary import clock
 from growth.vocabulary.clock import rfc3339
@@ -26,7 +26,7 @@ PRICE_FEN, LIST_PRICE_FEN = 100, 19_900
 MAX_PROBLEM_CHARACTERS = 300
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class ServiceTarget(Struct, frozen=True, kw_only=True):
     """A running service and its credentials, as `dev.json` tells. What else it tells is not for us: not refused."""
 
     base_url: str
@@ -63,19 +63,19 @@ class SalePlan(Struct, frozen=True, kw_only=True):
     hold_seconds: int = 1800
 
 
-class Tally(Struct):
+class ClaimTally(Struct):
     """Claims of one state, and their units."""
 
     claims: int
     units: int
 
 
-class Stats(Struct, kw_only=True):
+class ServiceStats(Struct, kw_only=True):
     """What the operator is told of a sale; None where this service does not tell."""
 
     taken: int | None = None
-    held: Tally | None = None
-    paid: Tally | None = None
+    held: ClaimTally | None = None
+    paid: ClaimTally | None = None
     stores_agree: bool | None = None
 
 
@@ -87,7 +87,7 @@ class ClaimSeen(Struct):
     state: str
 
 
-class Violation(Struct):
+class ReportedViolation(Struct):
     """A sentence that does not hold."""
 
     room: str
@@ -99,13 +99,13 @@ class Invariants(Struct):
     """What the service says of itself."""
 
     checked: int
-    violations: list[Violation]
+    violations: list[ReportedViolation]
 
 
 class Service:
     """Calls as operator, shop and single shopper: `async with Service(target) as service`."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ServiceTarget) -> None:
         self.target = target
         self._base = target.base_url.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
@@ -169,10 +169,12 @@ class Service:
         with contextlib.suppress(LoadError):
             await self._operate("POST", f"/admin/v1/flash-sales/{sale_id}/end")
 
-    async def stats(self, sale_id: str) -> Stats | None:
+    async def stats(self, sale_id: str) -> ServiceStats | None:
         """Return the sale's figures, or None if this service tells none."""
         try:
-            return msgspec.json.decode(await self._operate("GET", f"/admin/v1/flash-sales/{sale_id}/stats"), type=Stats)
+            return msgspec.json.decode(
+                await self._operate("GET", f"/admin/v1/flash-sales/{sale_id}/stats"), type=ServiceStats
+            )
         except (LoadError, msgspec.DecodeError):
             return None
 
@@ -212,14 +214,14 @@ class Service:
         """Ask as one shopper; return status and body."""
         return await self._call(method, path, None, self.shopper_headers(user_id))
 
-    async def claim(self, win: Win) -> ClaimSeen | None:
+    async def claim(self, win: SeenWin) -> ClaimSeen | None:
         """Return a claim as its winner sees it, or None if the service does not know it."""
         status, answer = await self._call("GET", f"/v1/claims/{win.claim_id}", None, self.shopper_headers(win.user_id))
         return msgspec.json.decode(answer, type=ClaimSeen) if status == 200 else None  # noqa: PLR2004
 
     # The shop.
 
-    async def pay(self, sku: str, wins: Sequence[Win]) -> list[str]:
+    async def pay(self, sku: str, wins: Sequence[SeenWin]) -> list[str]:
         """Tell the service that orders for these claims are paid; returns what it said of each."""
         now = clock.now()
         events = [

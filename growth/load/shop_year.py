@@ -13,7 +13,7 @@ from random import Random
 
 from msgspec import Struct
 
-from growth.listeners.retention.model import KINDS, Step
+from growth.listeners.retention.model import KINDS, FunnelStage
 from growth.listeners.retention.sighting import Sighting
 
 WEEK = (0.86, 0.84, 1.02, 0.93, 1.08, 1.25, 1.2)
@@ -37,7 +37,7 @@ WEDNESDAY = 2
 _BIT = {name: 1 << bit for bit, name in enumerate(KINDS) if name}
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class YearPlan(Struct, frozen=True, kw_only=True):
     """Which shop."""
 
     shoppers: int
@@ -66,7 +66,7 @@ class Life(Struct, frozen=True):
     """Days since the opening, each with its kinds (see the model of retention)."""
 
 
-def lives(plan: Plan) -> Iterator[Life]:
+def lives(plan: YearPlan) -> Iterator[Life]:
     """Yield every shopper, by the day of the first visit."""
     dice = Random(plan.seed)
     weights = [_weight(plan, day) for day in range(plan.days)]
@@ -80,7 +80,7 @@ def lives(plan: Plan) -> Iterator[Life]:
             number += 1
 
 
-def sightings(plan: Plan) -> Iterator[Sighting]:
+def sightings(plan: YearPlan) -> Iterator[Sighting]:
     """Yield what everybody does, in the order of time."""
     dice = Random(plan.seed + 1)
     by_day: list[list[tuple[Life, int, bool]]] = [[] for _ in range(plan.days)]
@@ -96,18 +96,18 @@ def sightings(plan: Plan) -> Iterator[Sighting]:
         yield from acts
 
 
-def _is_campaign(plan: Plan, day: int) -> bool:
+def _is_campaign(plan: YearPlan, day: int) -> bool:
     # From the end on: the newest is always to be seen, and ripe.
     return (plan.days - day + CAMPAIGN_EVERY_DAYS // 2) % CAMPAIGN_EVERY_DAYS < CAMPAIGN_DAYS
 
 
-def _weight(plan: Plan, day: int) -> float:
+def _weight(plan: YearPlan, day: int) -> float:
     rhythm = WEEK[(plan.first_day.weekday() + day) % len(WEEK)]
     lift = CAMPAIGN_LIFT if _is_campaign(plan, day) else 1.0
     return float(rhythm * lift * GROWTH_A_YEAR ** (day / 365))
 
 
-def _life(plan: Plan, dice: Random, number: int, first: int, *, is_from_campaign: bool) -> Life:
+def _life(plan: YearPlan, dice: Random, number: int, first: int, *, is_from_campaign: bool) -> Life:
     user_id = f"{plan.prefix}{number:07d}"
     if dice.random() < BOTS:
         return Life(number, user_id, "", None, True, [(first, _BIT["app"] | _BIT["product"])])
@@ -133,7 +133,7 @@ def _life(plan: Plan, dice: Random, number: int, first: int, *, is_from_campaign
 
 
 def _kinds(
-    plan: Plan, dice: Random, day: int, *, has_habit: bool, is_invited: bool = False, is_first: bool = False
+    plan: YearPlan, dice: Random, day: int, *, has_habit: bool, is_invited: bool = False, is_first: bool = False
 ) -> int:
     kinds, luck = _BIT["app"], dice.random()
     if is_first:
@@ -162,25 +162,25 @@ def _acts(  # noqa: C901 - a story
     start = dice.choices(range(24), DAY)[0] * 3600 + dice.randrange(3600)
     seconds = iter(range(start, 86_400, dice.randrange(5, 90)))
 
-    def act(kind: str, step: Step | None = None, **more: str | None) -> Sighting:
+    def act(kind: str, step: FunnelStage | None = None, **more: str | None) -> Sighting:
         moment = midnight + timedelta(seconds=next(seconds, 86_399))
         return Sighting(user_id=life.user_id, at=moment.astimezone(UTC), kind=KINDS.index(kind), step=step, **more)
 
     if is_first:
         yield act("registration", source=life.source)
-    yield act("app", Step.INVITED if is_first and life.inviter else None)
+    yield act("app", FunnelStage.INVITED if is_first and life.inviter else None)
     if life.inviter and kinds & _BIT["referral"]:
         yield act("referral", inviter=life.inviter)
     if kinds & _BIT["product"]:
         for _ in range(BOT_ACTS if life.is_bot else dice.randrange(1, MAX_ACTS)):
-            yield act("product", Step.VIEWED)
+            yield act("product", FunnelStage.VIEWED)
     for mechanic in ("flash_sale", "group_buy"):
         if kinds & _BIT[mechanic]:
-            yield act(mechanic, Step.CLAIMED)
+            yield act(mechanic, FunnelStage.CLAIMED)
             if dice.random() < 0.7:  # noqa: PLR2004 - a story with numbers in it
-                yield act(mechanic, Step.PAID)
+                yield act(mechanic, FunnelStage.PAID)
     for kind in ("checkin", "task"):
         if kinds & _BIT[kind]:
             yield act(kind)
     if kinds & _BIT["order"]:
-        yield act("order", Step.BOUGHT)
+        yield act("order", FunnelStage.BOUGHT)

@@ -10,15 +10,15 @@ from time import monotonic, time
 
 from growth.load import calibrate, steps
 from growth.load.arrivals import Stretch, flat, total_seconds
-from growth.load.conductor import Generator, LoadError
+from growth.load.conductor import GeneratorProcess, LoadError
 from growth.load.laws import Evidence, judge
-from growth.load.messages import Mix, Play, Played, Ready, Setup
+from growth.load.messages import Play, Played, Ready, Setup, Shares
 from growth.load.plot import RAMP_SECONDS, Plot
 from growth.load.processes import CpuSample, Processes, available, cores, generators_core, others_cores, used_between
 from growth.load.recorder import Latencies
 from growth.load.report import Machine, Phase, PhaseCpu, SpikeOptions, SpikeReport
 from growth.load.screen import Screen
-from growth.load.service import ClaimSeen, SalePlan, Service, Stats, Target
+from growth.load.service import ClaimSeen, SalePlan, Service, ServiceStats, ServiceTarget
 from growth.vocabulary import clock
 
 BEFORE_SHARE = 0.25
@@ -41,10 +41,10 @@ BOOKS_SECONDS = 5.0
 RELEASE_HOLD_SECONDS, LAPSE_HOLD_SECONDS = 1800, 30
 
 
-async def spike(target: Target, options: SpikeOptions, screen: Screen) -> SpikeReport:
+async def spike(target: ServiceTarget, options: SpikeOptions, screen: Screen) -> SpikeReport:
     """Play a sale against `target`; raises LoadError if that cannot be done."""
     run_id = f"load-{secrets.token_hex(4)}"
-    async with Service(target) as service, Generator() as generator:
+    async with Service(target) as service, GeneratorProcess() as generator:
         await service.reach()
         processes = Processes(target.pids)
         core = generators_core()
@@ -85,7 +85,7 @@ class _Run:
     def __init__(
         self,
         service: Service,
-        generator: Generator,
+        generator: GeneratorProcess,
         processes: Processes,
         options: SpikeOptions,
         rate: float,
@@ -174,7 +174,7 @@ class _Run:
                 flat(options.seconds - RAMP_SECONDS, self._rate),
             ],
             lapse_seconds=LAPSE_HOLD_SECONDS if options.let_go == "lapse" else 0.0,
-            mix=Mix(),
+            mix=Shares(),
         )
 
     async def _follow(self, play: Play, plot: Plot) -> tuple[Played, list[CpuSample]]:
@@ -214,7 +214,7 @@ class _Run:
             invariants=await self._service.invariants(),
         )
 
-    async def _settled_stats(self, play: Play) -> Stats | None:
+    async def _settled_stats(self, play: Play) -> ServiceStats | None:
         """Return the service's figures once they say what they should, or those of `BOOKS_SECONDS` later."""
         until = monotonic() + BOOKS_SECONDS
         while True:

@@ -4,10 +4,10 @@ from time import monotonic
 
 from growth.load.arrivals import flat
 from growth.load.calibrate import open_sale
-from growth.load.conductor import Generator
+from growth.load.conductor import GeneratorProcess
 from growth.load.messages import Play
 from growth.load.processes import Processes, used_between
-from growth.load.report import SpikeOptions, Step
+from growth.load.report import RateStep, SpikeOptions
 from growth.load.screen import Screen
 from growth.load.service import SalePlan, Service
 
@@ -16,13 +16,13 @@ SHARES = (0.25, 0.5, 0.75, 1.0, 1.25)
 
 async def climb(
     service: Service,
-    generator: Generator,
+    generator: GeneratorProcess,
     processes: Processes,
     options: SpikeOptions,
     knee_per_second: float,
     run_id: str,
     screen: Screen,
-) -> list[Step]:
+) -> list[RateStep]:
     """Play a sale of its own at each rate, from its opening on. A step ends as soon as the service falls behind."""
     steps = []
     for share in SHARES:
@@ -50,7 +50,7 @@ async def climb(
         used = used_between([before, after], before.at, after.at)
         recording = played.recording
         steps.append(
-            Step(
+            RateStep(
                 share_of_knee=share,
                 offered_per_second=rate,
                 answered_per_second=played.answered_in_time / played.seconds,

@@ -44,20 +44,20 @@ class Job:
         self.sent = 0.0
 
 
-class Listener(Protocol):
+class AnswerListener(Protocol):
     """Who is told of answers."""
 
-    def answered(self, connection: "Connection | None", job: Job, status: int, answer: bytes) -> None:
+    def answered(self, connection: "LoadConnection | None", job: Job, status: int, answer: bytes) -> None:
         """Take an answer; `answer` is the head and the body. The connection, unless it was the last one, is free."""
 
     def failed(self, job: Job, reason: str) -> None:
         """Take note that a request has no answer and never will."""
 
-    def connected(self, connection: "Connection") -> None:
+    def connected(self, connection: "LoadConnection") -> None:
         """Take note of a connection that is ready for its first request."""
 
 
-class Endpoint:
+class ServiceEndpoint:
     """Where a service listens, from its URL."""
 
     def __init__(self, url: str) -> None:
@@ -69,7 +69,7 @@ class Endpoint:
         self.prefix = parts.path.rstrip("/").encode()
 
 
-class Connection(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
     """One kept-alive connection with at most one request under way."""
 
     __slots__ = ("_pending", "_pool", "_transport", "job")
@@ -148,13 +148,13 @@ def answer_bytes(data: bytes) -> int:
 class Pool:
     """A fixed number of connections to one endpoint, opened again when they are lost."""
 
-    def __init__(self, endpoint: Endpoint, count: int, listener: Listener) -> None:
+    def __init__(self, endpoint: ServiceEndpoint, count: int, listener: AnswerListener) -> None:
         self.listener = listener
-        self.free: deque[Connection] = deque()
+        self.free: deque[LoadConnection] = deque()
         """Taken from the left, given back at the right: all of them stay warm."""
         self._endpoint = endpoint
         self._count = count
-        self._open: set[Connection] = set()
+        self._open: set[LoadConnection] = set()
         self._reopening: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
         self._closing = False
@@ -165,10 +165,10 @@ class Pool:
         for _ in range(self._count):
             self.free.append(await self._connect())
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> LoadConnection:
         endpoint = self._endpoint
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(self),
+            lambda: LoadConnection(self),
             endpoint.host,
             endpoint.port,
             ssl=ssl.create_default_context() if endpoint.tls else None,
@@ -185,7 +185,7 @@ class Pool:
         number = next(self._numbers)
         return f"127.{1 + os.getpid() % 254}.{1 + number // 254 % 254}.{1 + number % 254}", 0
 
-    def made(self, connection: Connection) -> None:
+    def made(self, connection: LoadConnection) -> None:
         """Count a connection as open."""
         self._open.add(connection)
 
@@ -209,14 +209,14 @@ class Pool:
                 self.listener.failed(job, f"no answer in {TIMEOUT_SECONDS:.0f} s")
                 connection.abort()
 
-    def answered_last(self, connection: Connection, job: Job, status: int, answer: bytes) -> None:
+    def answered_last(self, connection: LoadConnection, job: Job, status: int, answer: bytes) -> None:
         """Pass on an answer after which the service closes the connection."""
         connection.abort()
         self._open.discard(connection)
         self._replace()
         self.listener.answered(None, job, status, answer)
 
-    def lost(self, connection: Connection, job: Job | None, reason: str) -> None:
+    def lost(self, connection: LoadConnection, job: Job | None, reason: str) -> None:
         """Take a dead connection out and replace it."""
         if connection not in self._open:
             return

@@ -9,16 +9,17 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.plumbing import audit, dead_letters
-from growth.plumbing.audit import AuditEntry, AuditFilter
-from growth.plumbing.dead_letters import DeadLetter
-from growth.plumbing.discretion import discreet
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.plumbing.invariant_rounds import ASK_SECONDS, Rounds, Unanswered, Walk
-from growth.plumbing.invariants import Violation, all_invariants
-from growth.plumbing.listing import Since, Until, instant_of
-from growth.plumbing.operators import act_of, requires, role_of
-from growth.plumbing.postgres import Database
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.plumbing.http.discretion import discreet
+from growth.plumbing.http.listing import Since, Until, instant_of
+from growth.plumbing.http.operators import act_of, requires, role_of
+from growth.plumbing.outbox import dead_letters
+from growth.plumbing.outbox.dead_letters import DeadLetter
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import AuditEntry, AuditFilter
+from growth.plumbing.watch.invariant_rounds import ASK_SECONDS, InvariantRounds, Unanswered, Walk
+from growth.plumbing.watch.invariants import Violation, all_invariants
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.text import Reason
@@ -97,7 +98,7 @@ async def list_audit(
     guards=[requires(Role.VIEWER)],
 )
 async def check_invariants(
-    invariant_rounds: NamedDependency[Rounds], database: NamedDependency[Database]
+    invariant_rounds: NamedDependency[InvariantRounds], database: NamedDependency[Database]
 ) -> InvariantsReport:
     """Run every room's statements, each with a time of its own, on a connection of their own.
 

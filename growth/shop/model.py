@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
 from growth.vocabulary import clock
 from growth.vocabulary.activities import ActivityHeard, ActivityTold

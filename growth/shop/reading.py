@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from growth.plumbing.wire import composed_json, decode_json, decoder_for, field_error, invalid, mended
+from growth.plumbing.strict_json import composed_json, decode_json, decoder_for, field_error, invalid, mended
 from growth.shop.hooks import (
     HOOKS,
     MAX_EVENTS,

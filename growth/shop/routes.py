@@ -11,8 +11,8 @@ from litestar.openapi.spec.parameter import Parameter
 from litestar.openapi.spec.schema import Schema
 from msgspec import Struct
 
-from growth.plumbing.http import raw_body, require_json
-from growth.plumbing.schemas import schemas_of
+from growth.plumbing.docs.schemas import schemas_of
+from growth.plumbing.http.answers import raw_body, require_json
 from growth.shop.hooks import HOOKS, MAX_BODY_BYTES, MAX_EVENTS, MAX_LINES, OtherHook
 from growth.shop.service import Result, ShopService
 from growth.vocabulary import clock
@@ -27,7 +27,7 @@ HEADERS = {
 }
 
 
-class Results(Struct, frozen=True):
+class HookResults(Struct, frozen=True):
     """What became of the events of one hook, in their order."""
 
     results: list[Result]
@@ -38,7 +38,7 @@ def _event_schema() -> dict[str, Any]:
 
 
 @dataclass
-class EventsOperation(Operation):
+class HookOperation(Operation):
     """The body is read raw, since its bytes are what is signed; so it is documented by hand, from the same Structs."""
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class EventsOperation(Operation):
 @post(
     "/events",
     status_code=200,
-    operation_class=EventsOperation,
+    operation_class=HookOperation,
     operation_id="shop_take_events",
     summary="Take events of the order system",
     description=(
@@ -80,11 +80,11 @@ class EventsOperation(Operation):
     ),
     request_max_body_size=MAX_BODY_BYTES,
 )
-async def take_events(request: Request[Any, Any, Any], shop: NamedDependency[ShopService]) -> Results:
+async def take_events(request: Request[Any, Any, Any], shop: NamedDependency[ShopService]) -> HookResults:
     """Read the body raw and bounded, and hand it on."""
     require_json(request, CLOUD_EVENTS, CLOUD_EVENTS_BATCH)
     raw = await raw_body(request, max_bytes=MAX_BODY_BYTES)
-    return Results(await shop.receive(request.headers, raw, clock.now()))
+    return HookResults(await shop.receive(request.headers, raw, clock.now()))
 
 
 router = Router(path="/shop/v1", route_handlers=[take_events], tags=["Shop"])

@@ -9,10 +9,11 @@ from functools import partial
 import structlog
 from msgspec import Struct
 
-from growth.plumbing import outbox
+from growth.plumbing.http.signatures import Verifier
+from growth.plumbing.outbox import outbox
 from growth.plumbing.person.memory import PersonChanged
 from growth.plumbing.person.store import note_return
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.shop import hooks, model, store
 from growth.shop.fact.service import complete, corrected, merge, news
 from growth.shop.hooks import (
@@ -49,7 +50,6 @@ from growth.shop.person.model import CameBack, Whose
 from growth.shop.person.service import hold, whose
 from growth.shop.reading import Partly, Unreadable, read_batch, read_event
 from growth.shop.registration import store as shoppers
-from growth.shop.signatures import Verifier
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
     ShopRegistrationCorrected,

@@ -5,8 +5,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.shop import store as orders_store
 from growth.shop.fact.service import corrected_firsts
 from growth.shop.model import BOUGHT

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.shop import model
 from growth.shop.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
 from growth.shop.model import Known

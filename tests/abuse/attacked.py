@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from growth.shop.signatures import sign
+from growth.plumbing.http.signatures import sign
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests import everything

@@ -17,7 +17,7 @@ import yaml
 
 from growth.embedded.folder import free_port
 from growth.embedded.processes import start_process
-from growth.plumbing.identity import Identity
+from growth.plumbing.http.identity import Identity
 from growth.vocabulary.clock import now
 from tests.app import ENVIRONMENT
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.http import MAX_BODY_BYTES
+from growth.plumbing.http.answers import MAX_BODY_BYTES
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, SHOPPER_ID_PATTERN, USER_ID_PATTERN
 from tests.abuse.attacked import BYPASSING, PLAIN, VICTIM, Attacked, Call, allows, body_schema, fields_of, refused
 

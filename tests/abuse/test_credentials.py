@@ -11,8 +11,8 @@ import jwt
 import msgspec
 import pytest
 
-from growth.plumbing import operators
-from growth.plumbing.identity import MAX_TOKEN_BYTES
+from growth.plumbing.http import operators
+from growth.plumbing.http.identity import MAX_TOKEN_BYTES
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.abuse.attacked import ATTACKER, BYPASSING, NOBODYS_ID, PLAIN, VICTIM, Attacked, refused

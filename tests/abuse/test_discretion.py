@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.discretion import discreet, discreet_url
+from growth.plumbing.http.discretion import discreet, discreet_url
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from tests import everything

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from growth.mechanics.flash_sale.model import Protection
-from growth.plumbing import limits
+from growth.plumbing.http import limits
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Unavailable

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from growth.plumbing import telemetry
-from growth.shop.signatures import sign
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.watch import telemetry
 from growth.vocabulary.clock import now
 from tests.abuse.attacked import PROBLEM, VICTIM, Attacked, Call
 from tests.app import ENVIRONMENT

@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import RunningApp, running_app
 from tests.everything import ENVIRONMENT, Everything

@@ -14,8 +14,9 @@ import pytest
 
 from growth import dev
 from growth.embedded import EmbeddedServers
-from growth.plumbing import connection, crowd, telemetry
-from growth.settings import variables
+from growth.plumbing.http import connection, crowd
+from growth.plumbing.settings import variables
+from growth.plumbing.watch import telemetry
 from tests import servers as test_servers
 from tests.abuse.outsiders import (
     LOOPBACK,
@@ -213,8 +214,8 @@ def test_growth_dev_listens_on_loopback_with_its_pages(tmp_path: Path, monkeypat
     assert not settings.is_production, "so its pages are served"
 
 
-HELD, OF_ONE = "growth.plumbing.crowd:MAX_HELD_BYTES", "growth.plumbing.crowd:MAX_HELD_BY_ONE_BYTES"
-WAITING, FREE = "growth.plumbing.connection:MAX_WAITING", "growth.plumbing.connection:FREE_BYTES"
+HELD, OF_ONE = "growth.plumbing.http.crowd:MAX_HELD_BYTES", "growth.plumbing.http.crowd:MAX_HELD_BY_ONE_BYTES"
+WAITING, FREE = "growth.plumbing.http.connection:MAX_WAITING", "growth.plumbing.http.connection:FREE_BYTES"
 WITHOUT = {
     "the bound on what is held": ((HELD, OF_ONE), "bodies without a last byte"),
     "the bound on what waits": ((WAITING, FREE), "GETs in a row"),

@@ -11,7 +11,7 @@ ENTRY_FILES = {"routes.py", "admin.py", "cli.py", "dead_letter_commands.py", "wo
 
 MAY_ASK: Mapping[str, str] = {
     "vocabulary/clock.py": "it is the clock",
-    "plumbing/operators.py": "`act_of` is what an admin route begins with",
+    "plumbing/http/operators.py": "`act_of` is what an admin route begins with",
     "demo/": "a program of its own",
     "dev.py": "a program of its own",
     "load/": "a program of its own",

@@ -21,6 +21,7 @@ FOR_OTHERS: Mapping[str, str] = {
     "on_response_complete": "uvicorn calls it",
     "pause_writing": "the event loop calls it",
     "resume_writing": "the event loop calls it",
+    "LocustShopper": "Locust makes them",
     "thaw": "tests that freeze a server",
     "supervise": "tests that kill a server",
 }

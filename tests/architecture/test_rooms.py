@@ -21,7 +21,6 @@ NOUNS: Mapping[str, str] = {
     # A room's own nouns, each with what it is. A file of another name is a noun that was not thought about.
     "events/front.py": "the short cut in front of the routes",
     "shop/hooks.py": "what the shop tells, as Structs",
-    "shop/signatures.py": "Standard Webhooks, both ways",
     "shop/webhook/addresses.py": "whom we may call",
     "shop/webhook/delivery/courier.py": "one request to one receiver",
     "shop/webhook/delivery/queue.py": "the projection that queues",
@@ -153,11 +152,11 @@ def test_floors_import_only_what_lies_below() -> None:
 @pytest.mark.parametrize(
     ("path", "imported"),
     [
-        ("vocabulary/tea.py", "growth.plumbing.postgres"),
+        ("vocabulary/tea.py", "growth.plumbing.postgres.database"),
         ("plumbing/tea.py", "growth.shop.service"),
         ("shop/service.py", "growth.mechanics.flash_sale.service"),
         ("mechanics/tea/service.py", "growth.bootstrap"),
-        ("plumbing/tea.py", "growth.settings"),
+        ("plumbing/tea.py", "growth.bootstrap"),
     ],
 )
 def test_an_import_upwards_is_seen(path: str, imported: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
-from growth.plumbing.invariants import read_invariants
+from growth.plumbing.watch.invariants import read_invariants
 from tests.architecture.source import HOUSE, Module, called, calls, modules, path_of
 
 pytestmark = pytest.mark.anyio
@@ -24,13 +24,13 @@ ROOF = {
 """Where SQL may stand besides stores and the plumbing."""
 
 NOT_LITERAL: Mapping[str, str] = {
-    "plumbing/erasure.py": "the same for several tables; names are checked before they are put in",
-    "plumbing/partitions.py": "DDL takes no parameters; names are checked before they are put in",
-    "plumbing/invariants.py": "wraps the statements of our own files",
+    "plumbing/person/erasure.py": "the same for several tables; names are checked before they are put in",
+    "plumbing/postgres/partitions.py": "DDL takes no parameters; names are checked before they are put in",
+    "plumbing/watch/invariants.py": "wraps the statements of our own files",
     "plumbing/person/memory.py": "BEGIN takes no parameters; what is put in are numbers",
-    "plumbing/invariant_rounds.py": "asks for keys of the tables that those files name",
-    "plumbing/migrate.py": "runs the migrations",
-    "plumbing/postgres.py": "the one door that all others go through",
+    "plumbing/watch/invariant_rounds.py": "asks for keys of the tables that those files name",
+    "plumbing/postgres/migrate.py": "runs the migrations",
+    "plumbing/postgres/database.py": "the one door that all others go through",
     "embedded/": "creates databases, whose names are no parameters",
     "load/": "makes rows by the million",
 }
@@ -154,7 +154,7 @@ def every_statement() -> list[Statement]:
     """All that can be prepared: the literals of stores and plumbing, and the invariants."""
     found = [said for module in modules() if not is_under(module.path, ROOF) for said in statements(module)]
     # The one script: what makes the table of migrations.
-    alone = [said for said in found if not (said.path == "plumbing/migrate.py" and ";" in said.sql)]
+    alone = [said for said in found if not (said.path == "plumbing/postgres/migrate.py" and ";" in said.sql)]
     return alone + list(invariant_statements())
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from growth.settings import Settings, variables
+from growth.plumbing.settings import Settings, variables
 from growth.web import routers
 from tests.architecture.source import HOUSE, ROOT, Module, called, calls, modules
 
 PLUMBING_WORDS = {"outbox", "idempotency", "invariants", "erasure"}
 
-WHERE_FROM = {"schedule.py": "Task", "reactions.py": "Subscription"}
+WHERE_FROM = {"schedule.py": "PeriodicTask", "reactions.py": "Subscription"}
 
 
 def names_in(module: Module, kind: str) -> Iterator[str]:
@@ -58,7 +58,7 @@ def test_a_name_used_twice_or_of_no_room_is_seen() -> None:
     words = {"tea"}
     assert name_faults(["tea.boil", "tea.boil"], words) == ["tea.boil"]
     assert name_faults(["pot.boil"], words) == ["pot.boil"]
-    assert name_faults(list(names_in(Module("schedule.py", "Task(name, 1)"), "Task")), words)
+    assert name_faults(list(names_in(Module("schedule.py", "PeriodicTask(name, 1)"), "PeriodicTask")), words)
 
 
 def test_nothing_is_woken_past_the_tables() -> None:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from growth.events.service import Events
-from growth.plumbing.invariants import violations
-from growth.plumbing.limits import Limiter
-from growth.plumbing.postgres import Database, connect_postgres
-from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.redis.client import AnyRedis, connect_redis
+from growth.plumbing.watch.invariants import violations
 from tests.events.telling import NO_LIMIT
 from tests.plumbing.postgres_proxy import PostgresProxy
 

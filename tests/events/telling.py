@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from growth.events.service import Events, Taken
-from growth.plumbing.postgres import Reader
+from growth.events.service import BatchTaken, Events
+from growth.plumbing.postgres.database import Reader
 from growth.vocabulary.clock import rfc3339
 
 JSON = dict[str, Any]
@@ -28,11 +28,11 @@ def raw_of(*events: object) -> bytes:
     return json.dumps({"events": events}).encode()
 
 
-async def tell(service: Events, *events: object, user_id: str = "u1", now: datetime = NOW) -> Taken:
+async def tell(service: Events, *events: object, user_id: str = "u1", now: datetime = NOW) -> BatchTaken:
     return await service.take(user_id, raw_of(*events), now)
 
 
-def counts(taken: Taken) -> tuple[int, int, list[tuple[int, str]]]:
+def counts(taken: BatchTaken) -> tuple[int, int, list[tuple[int, str]]]:
     return taken.accepted, taken.duplicate, [(one.index, one.code) for one in taken.rejected]
 
 

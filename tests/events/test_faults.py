@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from growth.events import store
-from growth.events.model import Entry
-from growth.events.service import Events, Taken
-from growth.plumbing.limits import Limiter
-from growth.plumbing.postgres import Database, Reader
+from growth.events.model import LogEntry
+from growth.events.service import BatchTaken, Events
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.postgres.database import Database, Reader
 from growth.vocabulary.refusals import Unavailable
 from tests.events.telling import JSON, ago, counts, event, names, tell
 from tests.patience import PATIENCE_SECONDS
@@ -44,7 +44,7 @@ async def until_waiting(database: Database, waiting: int = 1) -> None:
             pass
 
 
-async def tell_again(events: Events, *told: JSON) -> Taken:
+async def tell_again(events: Events, *told: JSON) -> BatchTaken:
     """As a client does after a 503. Lines that were cut are noticed one by one."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
@@ -129,7 +129,7 @@ async def test_a_batch_that_fails_fails_for_its_own_callers_alone(
 ) -> None:
     real, began, may_fail = store.write, asyncio.Event(), asyncio.Event()
 
-    async def fail_once(reader: Reader, entries: Sequence[Entry], *proof: Any) -> frozenset[int]:
+    async def fail_once(reader: Reader, entries: Sequence[LogEntry], *proof: Any) -> frozenset[int]:
         if not began.is_set():
             began.set()
             await may_fail.wait()

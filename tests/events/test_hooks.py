@@ -9,7 +9,7 @@ import pytest
 from growth.events import store
 from growth.events.model import shop_event_id
 from growth.events.service import Events
-from growth.plumbing.postgres import Database, Reader
+from growth.plumbing.postgres.database import Database, Reader
 from growth.shop.service import Result, ShopService
 from growth.vocabulary.activities import ActivityTold
 from growth.vocabulary.refusals import Unavailable

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from growth.bootstrap import Growth
-from growth.plumbing.http import MAX_BODY_BYTES
-from growth.plumbing.outbox import OUTBOX
+from growth.plumbing.http.answers import MAX_BODY_BYTES
+from growth.plumbing.outbox.outbox import OUTBOX
 from growth.reactions import reactions
 from growth.vocabulary import clock
 from growth.vocabulary.refusals import Unavailable

@@ -9,11 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from growth.events import store
-from growth.events.model import LOG, Activity, Entry
+from growth.events.model import LOG, Activity, LogEntry
 from growth.events.service import Events
-from growth.plumbing import outbox, outbox_upkeep, partitions
-from growth.plumbing.outbox import OUTBOX, Envelope, Log, Subscription, deliver, emit
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox import upkeep as outbox_upkeep
+from growth.plumbing.outbox.outbox import OUTBOX, Envelope, Log, Subscription, deliver, emit
+from growth.plumbing.postgres import partitions
+from growth.plumbing.postgres.database import Database, Tx
 from growth.vocabulary.events.flash_sale import FlashSalePaused
 from growth.vocabulary.refusals import Unavailable
 from tests.events.telling import NOW, ago, event, names, tell
@@ -42,7 +44,7 @@ class Follower:
 async def slow_transaction(database: Database, name: str) -> AsyncIterator[None]:
     """A transaction that has written an activity and commits only when the block ends."""
     async with database.transaction() as tx:
-        await store.write(tx, [Entry(name, "app.opened", "u1", NOW, {})])
+        await store.write(tx, [LogEntry(name, "app.opened", "u1", NOW, {})])
         yield
 
 

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from growth.events import shopper
-from growth.events.periodic import Keeper
+from growth.events.periodic import EventsKeeper
 from growth.events.service import Events
-from growth.plumbing.outbox import deliver
-from growth.plumbing.periodic import Held, Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox.outbox import deliver
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Held, Turn
 from tests.events.telling import NOW, ago, event, tell
 from tests.events.test_log import Follower
 
@@ -33,7 +33,7 @@ def turn_at(database: Database, now: datetime) -> Turn:
 
 async def go_on(database: Database) -> int:
     """Let the schedule do what is left; return in how many turns."""
-    keeper, turns = Keeper(database, KEEP_DAYS), 0
+    keeper, turns = EventsKeeper(database, KEEP_DAYS), 0
     while await keeper.depart(turn_at(database, NOW)):
         turns += 1
     return turns
@@ -123,7 +123,7 @@ async def test_two_ids_merged_there_and_back_keep_everything(
 
 
 async def test_the_keeper_makes_and_drops_days(database: Database, events: Events) -> None:
-    keeper = Keeper(database, KEEP_DAYS)
+    keeper = EventsKeeper(database, KEEP_DAYS)
     soon, late = (turn_at(database, NOW + timedelta(days=days)) for days in (2, KEEP_DAYS + 3))
     assert await keeper.prepare(soon) > 0
     await tell(events, event("a"))

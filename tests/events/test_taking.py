@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from growth.events import model, store
-from growth.events.model import Entry, EventTold, Rejection, read_batch
-from growth.events.service import MAX_CALLS_WAITING, Events, Taken
-from growth.plumbing.limits import Limiter, TooManyRequests
-from growth.plumbing.postgres import Database, Reader
-from growth.plumbing.redis import AnyRedis
+from growth.events.model import EventTold, LogEntry, Rejection, read_batch
+from growth.events.service import MAX_CALLS_WAITING, BatchTaken, Events
+from growth.plumbing.http.limits import Limiter, TooManyRequests
+from growth.plumbing.postgres.database import Database, Reader
+from growth.plumbing.redis.client import AnyRedis
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests.events.telling import NOW, ago, counts, event, names, raw_of, tell
@@ -203,7 +203,7 @@ async def test_callers_share_statements(database: Database, events: Events, monk
     sizes: list[int] = []
     real = store.write
 
-    async def counted(reader: Reader, entries: Sequence[Entry], *proof: Any) -> frozenset[int]:
+    async def counted(reader: Reader, entries: Sequence[LogEntry], *proof: Any) -> frozenset[int]:
         sizes.append(len(entries))
         return await real(reader, entries, *proof)
 
@@ -221,7 +221,7 @@ async def test_without_the_key_of_the_log_what_two_processes_are_told_counts_twi
     await database.fetch("ALTER TABLE events.log DROP CONSTRAINT log_pkey")
     both = asyncio.Barrier(2)
 
-    async def look_then_write(reader: Reader, entries: Sequence[Entry], *_: Any) -> frozenset[int]:
+    async def look_then_write(reader: Reader, entries: Sequence[LogEntry], *_: Any) -> frozenset[int]:
         known = set(await names(reader))
         await both.wait()
         for place, entry in enumerate(entries):
@@ -246,7 +246,7 @@ async def test_without_the_key_of_the_log_what_two_processes_are_told_counts_twi
 async def test_more_calls_than_may_wait_are_turned_away(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     may_go_on = asyncio.Event()
 
-    async def stuck(_: Reader, __: Sequence[Entry], *___: Any) -> frozenset[int]:
+    async def stuck(_: Reader, __: Sequence[LogEntry], *___: Any) -> frozenset[int]:
         await may_go_on.wait()
         return frozenset()
 
@@ -257,7 +257,7 @@ async def test_more_calls_than_may_wait_are_turned_away(events: Events, monkeypa
     may_go_on.set()
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(one, Unavailable) for one in ended) <= 64
-    assert all(isinstance(one, Unavailable | Taken) for one in ended)
+    assert all(isinstance(one, Unavailable | BatchTaken) for one in ended)
 
 
 # --- the share of one shopper ---------------------------------------------------------------------------------------

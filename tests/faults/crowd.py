@@ -17,8 +17,8 @@ import aiohttp
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.model import Sale
-from growth.plumbing.identity import Identity
-from growth.shop.signatures import sign
+from growth.plumbing.http.identity import Identity
+from growth.plumbing.http.signatures import sign
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Unavailable
 from tests.app import ENVIRONMENT

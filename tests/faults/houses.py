@@ -24,8 +24,8 @@ from growth.embedded import EmbeddedServers
 from growth.embedded.folder import free_port
 from growth.embedded.processes import start_process
 from growth.mechanics.flash_sale.model import Sale
-from growth.plumbing.postgres import Database
-from growth.plumbing.redis import AnyRedis
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.redis.client import AnyRedis
 from growth.vocabulary.refusals import Unavailable
 from tests import servers as test_servers
 from tests import world

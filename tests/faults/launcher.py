@@ -84,7 +84,7 @@ def _shorten_waits(faults: Faults) -> None:
         loading: Any = importlib.import_module("growth.mechanics.flash_sale.claim.loading")
         loading.GRACE = timedelta(seconds=faults.grace_seconds)
     if faults.lease_seconds is not None:
-        periodic: Any = importlib.import_module("growth.plumbing.periodic")
+        periodic: Any = importlib.import_module("growth.plumbing.work.periodic")
         periodic.LEASE_SECONDS = faults.lease_seconds
     if faults.reconcile_seconds is not None or faults.tasks is not None:
         schedule: Any = importlib.import_module("growth.schedule")

@@ -16,9 +16,9 @@ from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database
-from growth.plumbing.redis import AnyRedis
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.redis.client import AnyRedis
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.refusals import Unavailable
 from tests.faults.crowd import CREATED, Acknowledged, Crowd, Paid
 from tests.faults.houses import House, until

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 CLAIMS = "growth.mechanics.flash_sale.claim.store"
 PAYMENTS = "growth.mechanics.flash_sale.claim.settlement.store"
 STOCK = "growth.mechanics.flash_sale.stock:Stock"
-AFTER_COMMIT = "growth.plumbing.postgres:Tx.run_after_commit"
+AFTER_COMMIT = "growth.plumbing.postgres.database:Tx.run_after_commit"
 
 IN_FLIGHT = 100
 
@@ -51,7 +51,7 @@ STEPS: dict[str, tuple[str, Death]] = {
 @pytest.fixture(scope="module")
 async def house(anyio_backend: Any, mortal_servers: EmbeddedServers) -> AsyncIterator[House]:
     """One healthy api process and a worker. It rebuilds no sale ahead of need: processes that are to die do."""
-    idle = faults(does_nothing=["growth.mechanics.flash_sale.claim.periodic:Keeper.load_ahead"])
+    idle = faults(does_nothing=["growth.mechanics.flash_sale.claim.periodic:ClaimKeeper.load_ahead"])
     async with houses.house(mortal_servers, apis=[faults()], workers=[idle]) as house:
         yield house
 

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 STOCK = "growth.mechanics.flash_sale.stock:Stock"
 NO_RECONCILER = [
-    "growth.mechanics.flash_sale.claim.periodic:Keeper.reconcile",
+    "growth.mechanics.flash_sale.claim.periodic:ClaimKeeper.reconcile",
     "growth.mechanics.flash_sale.claim.loading:Loader._look_into",
 ]
 WIN = "growth.mechanics.flash_sale.claim.store:win"

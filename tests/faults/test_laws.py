@@ -8,8 +8,8 @@ import pytest
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.model import Sale
-from growth.mechanics.flash_sale.stock import Ask, Occupied
-from growth.plumbing.outbox import emit
+from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied
+from growth.plumbing.outbox.outbox import emit
 from growth.vocabulary.clock import now
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld
 from growth.vocabulary.ids import child_id
@@ -119,7 +119,7 @@ async def test_a_payer_with_units_and_a_refund_is_seen(story: Story) -> None:
 async def test_a_unit_stranded_in_redis_is_seen(story: Story) -> None:
     """As by a process that died between Redis and Postgres."""
     stranded = child_id(story.sale.sale_id)
-    await story.room.stock.claim(story.sale.sale_id, [Ask(stranded, "u9", 1)])
+    await story.room.stock.claim(story.sale.sale_id, [ClaimAsk(stranded, "u9", 1)])
     assert says(await story.broken(), f"stranded in Redis: ['{stranded}']")
     assert await differing(story.room.database, story.room.redis, story.sale.sale_id) == {stranded}
 

@@ -23,7 +23,7 @@ from tests.faults.story import MEASURED, together, withstands
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 SALES = "growth.mechanics.flash_sale"
-AFTER_COMMIT = "growth.plumbing.postgres:Tx.run_after_commit"
+AFTER_COMMIT = "growth.plumbing.postgres.database:Tx.run_after_commit"
 LAPSED, SETTLE = f"{SALES}.claim.store:release_lapsed", f"{SALES}.stock:Stock.settle"
 DRAWN, DUE = f"{SALES}.draw.store:set_drawn", f"{SALES}.reminder.store:send_due"
 

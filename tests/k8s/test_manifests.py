@@ -8,9 +8,9 @@ import pytest
 import yaml
 from kubernetes_validate.utils import ValidationError, validate
 
-from growth.plumbing.periodic import STOP_SECONDS
+from growth.plumbing.settings import variables
+from growth.plumbing.work.periodic import STOP_SECONDS
 from growth.serving import DRAIN_SECONDS
-from growth.settings import variables
 from tests.k8s.render import K8S, Manifest, containers, documents, named, pod_of, render
 
 VERSION = "1.34"

@@ -9,7 +9,7 @@ import yaml
 from prometheus_client import REGISTRY, Metric
 
 import growth.serving  # noqa: F401 - importing it brings every metric of api and worker
-from growth.plumbing.telemetry import RequestMetrics
+from growth.plumbing.watch.telemetry import RequestMetrics
 from tests.k8s.render import K8S
 
 MONITORING = K8S / "components" / "monitoring"

@@ -10,9 +10,9 @@ import pytest
 
 from growth.embedded import EmbeddedServers
 from growth.embedded.folder import package_folder
-from growth.plumbing import outbox
-from growth.plumbing.invariants import violations
-from growth.plumbing.migrate import migrate_up
+from growth.plumbing.outbox import outbox
+from growth.plumbing.postgres.migrate import migrate_up
+from growth.plumbing.watch.invariants import violations
 from growth.reactions import reactions
 from tests import servers as test_servers
 from tests.app import RunningApp, running_app

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from growth.plumbing.identity import Identity
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.http.identity import Identity
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now
 from tests.app import ENVIRONMENT
 from tests.k8s.running import Running, running

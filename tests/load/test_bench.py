@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from growth.load import bench_rows
-from growth.load.bench import Results, print_results, spread
-from growth.load.bench_cases import Ceiling, Growth, Window
+from growth.load.bench import BenchResults, print_results, spread
+from growth.load.bench_cases import Ceiling, HolderGrowth, HolderWindow
 from growth.load.bench_rows import HotRow
 from growth.load.calibrate import Alone
 
@@ -54,7 +54,7 @@ async def test_a_bare_server_answers_a_claim(name: str, status: int, *, refuses:
         await process.wait()
 
 
-def results(won_per_second: float) -> Results:
+def results(won_per_second: float) -> BenchResults:
     def ceiling(per_second: float) -> Ceiling:
         cpu = {"server": 1e6 / per_second, "redis": 5.0, "postgres": 20.0}
         return Ceiling(1000, per_second, cpu, 1000, 2000, 0.1)
@@ -62,16 +62,16 @@ def results(won_per_second: float) -> Results:
     quick = {name: ceiling(20_000) for name in ("sold out", "not open", "page", "bare ASGI POST", "bare ASGI GET")}
     rounds = [quick | {"won": ceiling(won_per_second), "bare Litestar POST": ceiling(10_000)}] * 3
     windows = [
-        Window(n * 1000, n * 1000 + 1000, 1000, {"server": 50, "worker": 1, "redis": 5, "postgres": 5})
+        HolderWindow(n * 1000, n * 1000 + 1000, 1000, {"server": 50, "worker": 1, "redis": 5, "postgres": 5})
         for n in range(12)
     ]
-    return Results(
+    return BenchResults(
         alone=Alone(100_000, 8.0),
         ready_seconds=0.5,
         rounds=rounds,
         each_alone=[1000, 1100],
         together=[30_000, 31_000],
-        growth=[Growth(windows, 120.0)],
+        growth=[HolderGrowth(windows, 120.0)],
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from growth.load.arrivals import due_offsets, flat
 from growth.load.engine import Engine
-from growth.load.wire import HEAD_END, Endpoint, Job
+from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 from tests.load.fake_service import OPERATOR_KEY, FakeService
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ class Stopwatch:
 
 async def engine_on(service: FakeService) -> tuple[Engine, Stopwatch]:
     watch = Stopwatch()
-    engine = Engine(Endpoint(service.url), CONNECTIONS, watch)
+    engine = Engine(ServiceEndpoint(service.url), CONNECTIONS, watch)
     await engine.open()
     return engine, watch
 

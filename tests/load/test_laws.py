@@ -9,14 +9,14 @@ from time import monotonic
 import pytest
 
 from growth.load.arrivals import due_offsets, flat, total_seconds
-from growth.load.crowd import Crowd
+from growth.load.crowd import LoadCrowd
 from growth.load.engine import Engine
 from growth.load.laws import Evidence, Law, judge, most_at_once
-from growth.load.messages import Mix, Play, Played, Win
+from growth.load.messages import Play, Played, SeenWin, Shares
 from growth.load.recorder import Recorder
-from growth.load.service import SalePlan, Service, Target
+from growth.load.service import SalePlan, Service, ServiceTarget
 from growth.load.tokens import bad_tokens, shopper_token
-from growth.load.wire import Endpoint
+from growth.load.wire import ServiceEndpoint
 from tests.load.fake_service import JWT_SECRET, OPERATOR_KEY, SHOP_SECRET, FakeService, Lies
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,9 @@ BEFORE, AFTER = 0.25, 0.9
 
 async def sale_by(service: FakeService, *, lose_claims: bool = False) -> list[Law]:
     """Play a small sale in this process and return the verdict."""
-    target = Target(base_url=service.url, operator_key=OPERATOR_KEY, jwt_secret=JWT_SECRET, shop_secret=SHOP_SECRET)
+    target = ServiceTarget(
+        base_url=service.url, operator_key=OPERATOR_KEY, jwt_secret=JWT_SECRET, shop_secret=SHOP_SECRET
+    )
     now = datetime.now(UTC)
     users = [f"shopper.{number}" for number in range(SHOPPERS)]
     async with Service(target) as client:
@@ -43,19 +45,19 @@ async def sale_by(service: FakeService, *, lose_claims: bool = False) -> list[La
             early_by=0.01,
             start_at=opens_at - BEFORE,
             stretches=[flat(BEFORE + AFTER, RATE)],
-            mix=Mix(page=0.1, retry=0.15, over_limit=0.1, bad_token=0.05),
+            mix=Shares(page=0.1, retry=0.15, over_limit=0.1, bad_token=0.05),
         )
         seconds = total_seconds(play.stretches)
-        crowd = Crowd(
+        crowd = LoadCrowd(
             play,
-            Endpoint(service.url),
+            ServiceEndpoint(service.url),
             Recorder(play.start_at, seconds),
             users,
             [shopper_token(JWT_SECRET, user, now) for user in users],
             bad_tokens(JWT_SECRET, now, 8),
             random.Random(1),
         )
-        engine = Engine(Endpoint(service.url), 16, crowd)
+        engine = Engine(ServiceEndpoint(service.url), 16, crowd)
         await engine.open()
         dues = due_offsets(play.stretches, random.Random(2))
         playing = asyncio.create_task(engine.play_open(dues, play.start_at, play.start_at + seconds))
@@ -89,7 +91,7 @@ async def sale_by(service: FakeService, *, lose_claims: bool = False) -> list[La
     return judge(evidence)
 
 
-async def _pay_and_let_go(client: Service, crowd: Crowd, engine: Engine) -> tuple[set[str], list[str]]:
+async def _pay_and_let_go(client: Service, crowd: LoadCrowd, engine: Engine) -> tuple[set[str], list[str]]:
     winners = list(crowd.wins.values())
     payers, leavers = winners[: len(winners) // 2], winners[len(winners) // 2 :]
     outcomes = await client.pay("test-1", payers) if payers else []
@@ -139,6 +141,6 @@ async def test_a_store_that_lost_everything_is_caught() -> None:
 
 
 def test_units_given_back_may_be_held_by_the_next() -> None:
-    wins = [Win("a", "u", 0, 1, at=1.0, let_go_at=2.0), Win("b", "v", 1, 1, at=2.0)]
+    wins = [SeenWin("a", "u", 0, 1, at=1.0, let_go_at=2.0), SeenWin("b", "v", 1, 1, at=2.0)]
     assert most_at_once(wins, lambda win: win.let_go_at) == 1
-    assert most_at_once([*wins, Win("c", "w", 2, 1, at=1.5)], lambda win: win.let_go_at) == 2
+    assert most_at_once([*wins, SeenWin("c", "w", 2, 1, at=1.5)], lambda win: win.let_go_at) == 2

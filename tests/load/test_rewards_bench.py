@@ -3,9 +3,9 @@
 import pytest
 
 from growth.load.rewards_night import run
-from growth.load.rewards_rows import FACTS, Crowd, drop_indexes, make_books, settle
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.postgres import connect_postgres
+from growth.load.rewards_rows import FACTS, RewardCrowd, drop_indexes, make_books, settle
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.vocabulary import clock
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ async def test_its_books_balance_before_and_after_the_night(
     async with database.pool.acquire() as connection:
         await connection.execute(FACTS)
     said: list[str] = []
-    crowd = Crowd(name="shopper", first=7, shoppers=SHOPPERS, each=EACH, ending=SHOPPERS)
+    crowd = RewardCrowd(name="shopper", first=7, shoppers=SHOPPERS, each=EACH, ending=SHOPPERS)
     indexes = await drop_indexes(database)
     await make_books(database, crowd, clock.now(), said.append)
     await settle(database, indexes)

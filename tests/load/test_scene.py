@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.load.scene.mixes import MIXES, Asked, CheckInRush, EventFirehose, GroupBuyEvening
+from growth.load.scene.mixes import MIXES, CheckInRush, EventFirehose, GroupBuyEvening, SceneRequest
 from growth.load.scene.play import FEW_SAMPLES, Sample, _flat
 
-TAP = Asked("check in", 7, "POST", "/v1/check-ins")
+TAP = SceneRequest("check in", 7, "POST", "/v1/check-ins")
 
 
 def held(laws: list[Any]) -> list[bool | None]:
@@ -38,7 +38,7 @@ def test_a_refused_tap_is_seen() -> None:
 def test_events_counted_twice_or_lost_are_seen(kind: str, accepted: int, duplicate: int, is_right: bool) -> None:  # noqa: FBT001
     hose = EventFirehose()
     said = msgspec.json.encode({"accepted": accepted, "duplicate": duplicate, "rejected": []})
-    hose.hear(Asked(kind, 1, "POST", "/v1/events"), 202, said)
+    hose.hear(SceneRequest(kind, 1, "POST", "/v1/events"), 202, said)
     assert held(hose.laws()) == [is_right]
 
 
@@ -47,9 +47,9 @@ def test_a_team_above_its_size_is_seen_and_a_repeated_answer_is_none() -> None:
     evening._size = 2
     for seat in ("a", "a", "b"):
         said = msgspec.json.encode({"seat": {"team_id": "t", "seat_id": seat}})
-        evening.hear(Asked("join", 1, "POST", "/"), 201, said)
+        evening.hear(SceneRequest("join", 1, "POST", "/"), 201, said)
     assert held(evening.laws()) == [True]
-    evening.hear(Asked("join", 1, "POST", "/"), 201, b'{"team_id":"t","seat_id":"c"}')
+    evening.hear(SceneRequest("join", 1, "POST", "/"), 201, b'{"team_id":"t","seat_id":"c"}')
     assert held(evening.laws()) == [False]
 
 

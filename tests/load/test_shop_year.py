@@ -4,9 +4,9 @@ from collections import Counter
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from growth.load.shop_year import CAMPAIGN_STAY, Life, Plan, lives, sightings
+from growth.load.shop_year import CAMPAIGN_STAY, Life, YearPlan, lives, sightings
 
-PLAN = Plan(shoppers=4_000, days=200, last_day=date(2026, 11, 21), zone=ZoneInfo("Asia/Shanghai"))
+PLAN = YearPlan(shoppers=4_000, days=200, last_day=date(2026, 11, 21), zone=ZoneInfo("Asia/Shanghai"))
 
 
 def came_back(some: list[Life], n: int) -> float:
@@ -15,9 +15,11 @@ def came_back(some: list[Life], n: int) -> float:
 
 
 def test_the_same_seed_makes_the_same_shop() -> None:
-    small = Plan(shoppers=50, days=30, last_day=PLAN.last_day, zone=PLAN.zone)
+    small = YearPlan(shoppers=50, days=30, last_day=PLAN.last_day, zone=PLAN.zone)
     assert list(sightings(small)) == list(sightings(small))
-    assert list(lives(small)) != list(lives(Plan(shoppers=50, days=30, last_day=PLAN.last_day, zone=PLAN.zone, seed=2)))
+    assert list(lives(small)) != list(
+        lives(YearPlan(shoppers=50, days=30, last_day=PLAN.last_day, zone=PLAN.zone, seed=2))
+    )
 
 
 def test_there_are_as_many_shoppers_as_asked_for_and_nobody_comes_before_the_opening_or_after_the_end() -> None:
@@ -43,7 +45,7 @@ def test_weeks_and_days_have_a_rhythm_and_campaigns_bring_many() -> None:
     weekday = Counter((PLAN.first_day.weekday() + life.days[0][0]) % 7 for life in lives(PLAN))
     assert weekday[5] > weekday[0] * 1.2
     assert max(new.values()) > 2 * sorted(new.values())[len(new) // 2]
-    small = Plan(shoppers=300, days=20, last_day=PLAN.last_day, zone=PLAN.zone)
+    small = YearPlan(shoppers=300, days=20, last_day=PLAN.last_day, zone=PLAN.zone)
     hours = Counter(one.at.astimezone(PLAN.zone).hour for one in sightings(small))
     assert hours[20] > 4 * hours[3]
 
@@ -52,7 +54,7 @@ def test_bots_do_much_on_one_day_and_never_return() -> None:
     bots = [life for life in lives(PLAN) if life.is_bot]
     assert 0.01 < len(bots) / PLAN.shoppers < 0.04
     assert all(len(life.days) == 1 for life in bots)
-    small = Plan(shoppers=300, days=20, last_day=PLAN.last_day, zone=PLAN.zone)
+    small = YearPlan(shoppers=300, days=20, last_day=PLAN.last_day, zone=PLAN.zone)
     acts = Counter(one.user_id for one in sightings(small))
     (bot, *_) = [life.user_id for life in lives(small) if life.is_bot]
     assert acts[bot] > 50

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from growth.load.wire import Connection, Endpoint, Job, Pool, answer_bytes
+from growth.load.wire import Job, LoadConnection, Pool, ServiceEndpoint, answer_bytes
 
 pytestmark = pytest.mark.anyio
 
@@ -16,15 +16,15 @@ class Ear:
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self.failures: asyncio.Queue[str] = asyncio.Queue()
-        self.again: asyncio.Queue[Connection] = asyncio.Queue()
+        self.again: asyncio.Queue[LoadConnection] = asyncio.Queue()
 
-    def answered(self, connection: Connection | None, job: Job, status: int, answer: bytes) -> None:  # noqa: ARG002
+    def answered(self, connection: LoadConnection | None, job: Job, status: int, answer: bytes) -> None:  # noqa: ARG002
         self.heard.put_nowait((status, answer))
 
     def failed(self, job: Job, reason: str) -> None:  # noqa: ARG002
         self.failures.put_nowait(reason)
 
-    def connected(self, connection: Connection) -> None:
+    def connected(self, connection: LoadConnection) -> None:
         self.again.put_nowait(connection)
 
 
@@ -41,7 +41,7 @@ async def talking_to(handler: Handler) -> AsyncIterator[tuple[Pool, Ear]]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     ear = Ear()
-    pool = Pool(Endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), 1, ear)
+    pool = Pool(ServiceEndpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), 1, ear)
     await pool.open()
     try:
         yield pool, ear
@@ -96,7 +96,7 @@ async def test_a_lost_connection_is_charged_to_its_request_and_opened_again() ->
     async with talking_to(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab", then_close=True)) as (pool, ear):
         pool.free[0].send(Job(0, 0, ASK), 0)
         assert "connection lost" in await ear.failures.get()
-        assert isinstance(await ear.again.get(), Connection)
+        assert isinstance(await ear.again.get(), LoadConnection)
         assert ear.heard.empty()
 
 

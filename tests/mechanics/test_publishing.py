@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import violations
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 

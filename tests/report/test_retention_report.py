@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from growth.listeners.retention.report.service import Reports
-from growth.listeners.retention.service import Projection
-from growth.load.shop_year import Plan, sightings
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.listeners.retention.service import RetentionProjection
+from growth.load.shop_year import YearPlan, sightings
+from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.report.charts import Line, curves
 from growth.report.gathering import Gathered, gather
 from growth.report.page import page_of
@@ -27,7 +27,7 @@ from tests.app import ENVIRONMENT
 pytestmark = pytest.mark.anyio
 
 NOW = datetime(2026, 11, 22, 4, tzinfo=UTC)
-PLAN = Plan(shoppers=300, days=60, last_day=date(2026, 11, 21), zone=ZoneInfo("Asia/Shanghai"))
+PLAN = YearPlan(shoppers=300, days=60, last_day=date(2026, 11, 21), zone=ZoneInfo("Asia/Shanghai"))
 VOID = {"meta", "line", "circle", "polyline", "br"}
 
 
@@ -55,7 +55,7 @@ async def gathered(database: Database, *, is_empty: bool = False) -> Gathered:
     try:
         if not is_empty:
             async with database.transaction() as tx:
-                await Projection("Asia/Shanghai").see(tx, sightings(PLAN))
+                await RetentionProjection("Asia/Shanghai").see(tx, sightings(PLAN))
         return await gather(Reports(database, "Asia/Shanghai"), NOW, "week", 30)
     finally:
         await database.close()

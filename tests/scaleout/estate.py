@@ -20,9 +20,9 @@ from redis.asyncio import Redis
 
 from growth.embedded import EmbeddedPostgres, EmbeddedServers, EmbeddedValkey
 from growth.embedded.folder import free_port, package_folder
-from growth.plumbing.migrate import migrate_up
-from growth.plumbing.postgres import connect_postgres
-from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.postgres.migrate import migrate_up
+from growth.plumbing.redis.client import AnyRedis, connect_redis
 from tests import servers as test_servers
 from tests.faults.houses import House, Process, faults
 from tests.faults.launcher import Faults

@@ -8,8 +8,8 @@ import aiohttp
 import asyncpg
 import pytest
 
-from growth.plumbing import operators
-from growth.plumbing.invariants import violations
+from growth.plumbing.http import operators
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.faults.crowd import Crowd

@@ -4,12 +4,12 @@ import httpx
 from litestar import Litestar
 from litestar.di import Provide
 
-from growth.plumbing.http import JsonResponse, StrictRequest
-from growth.plumbing.postgres import Database
-from growth.plumbing.problems import exception_handlers
+from growth.plumbing.http.answers import JsonResponse, StrictRequest
+from growth.plumbing.http.problems import exception_handlers
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.postgres.database import Database
 from growth.shop.routes import router
 from growth.shop.service import ShopService
-from growth.shop.signatures import sign
 from tests.shop.telling import JSON, NOON, SECRET, raw_of, stored
 
 PATH = "/shop/v1/events"

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.watch.invariants import violations
 from growth.shop.service import Result, ShopService
-from growth.shop.signatures import sign
 from growth.vocabulary.orders import LineOutcome, Order
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.migrate import MIGRATIONS_FOLDER, migrate_up
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.postgres.migrate import MIGRATIONS_FOLDER, migrate_up
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.shop.owed.service import RefundsRequired
 from tests import servers as test_servers
 

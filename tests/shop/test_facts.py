@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.shop.service import ShopService, has_bought
 from tests import servers as test_servers
 from tests.shop.telling import JSON, SECRET, Recorder, at, broken, closed, event, line, of, placed, received, tell

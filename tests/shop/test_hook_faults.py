@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from growth.plumbing.postgres import CommitUnknown, Database, Tx, connect_postgres
+from growth.plumbing.postgres.database import CommitUnknown, Database, Tx, connect_postgres
 from growth.shop import service as shop_service
 from growth.shop.service import ShopService
 from growth.vocabulary.orders import LineOutcome, Order

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.shop import hooks
 from tests.shop.hooking import Shop, nothing_is_stored
 from tests.shop.telling import (

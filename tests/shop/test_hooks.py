@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.postgres.database import Database, Tx
 from growth.shop import hooks
 from growth.shop.service import ShopService
-from growth.shop.signatures import sign
 from growth.vocabulary import clock
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
 from tests.shop.hooking import PATH, Shop, app_of, nothing_is_stored, refused

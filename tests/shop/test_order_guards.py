@@ -8,12 +8,12 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 from growth.shop import store
 from growth.shop.memory import store as memory
 from growth.shop.model import Known
 from growth.shop.refund import model as refund_model
-from growth.shop.refund.model import Told
+from growth.shop.refund.model import RefundedLine
 from growth.shop.service import ShopService
 from growth.vocabulary.orders import LineOutcome, Order
 from tests.patience import PATIENCE_SECONDS
@@ -160,7 +160,7 @@ async def test_without_the_lock_of_the_order_a_refund_is_lost(
 async def test_without_the_bound_of_the_line_more_is_paid_back_than_was_paid(
     database: Database, service: ShopService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def counted(order: Order, told: Mapping[str, Told]) -> Order:
+    def counted(order: Order, told: Mapping[str, RefundedLine]) -> Order:
         lines = [replace(line, refunded_units=told[line.line_id].units) for line in order.lines]
         return replace(order, lines=tuple(lines))
 

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 from growth.shop import store
 from growth.shop.service import ShopService, has_bought
 from growth.vocabulary.orders import LineOutcome, Order, Outcome

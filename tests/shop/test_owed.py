@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 from growth.shop.owed import store
-from growth.shop.owed.model import Finding, Owed
+from growth.shop.owed.model import Owed, RefundFinding
 from growth.shop.owed.service import RefundsRequired, owe
 from growth.shop.service import ShopService
 from growth.vocabulary.orders import LineOutcome, Order, Outcome
@@ -116,13 +116,13 @@ async def test_what_is_paid_by_balance_is_owed_back_all_the_same(database: Datab
     assert await told(database) == [("o1", "1", 200, [SOLD_OUT])]
 
 
-async def at_night(database: Database, *findings: Finding) -> None:
+async def at_night(database: Database, *findings: RefundFinding) -> None:
     async with database.transaction() as tx:
         await owe(tx, findings, NOON)
 
 
-def finding(order_id: str = "o1", reason: str = FAILED, part_fen: int | None = None) -> Finding:
-    return Finding(order_id=order_id, line_id="1", reason=reason, part_fen=part_fen)
+def finding(order_id: str = "o1", reason: str = FAILED, part_fen: int | None = None) -> RefundFinding:
+    return RefundFinding(order_id=order_id, line_id="1", reason=reason, part_fen=part_fen)
 
 
 async def test_what_is_found_out_at_night_goes_through_the_same_door(database: Database) -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growth.plumbing.outbox import Envelope, Subscription, deliver
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver
+from growth.plumbing.postgres.database import Database, Tx
 from growth.shop import store
 from growth.shop.model import Registration
 from growth.shop.refund import model as refund_model

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.shop import hooks
 from growth.shop.service import ShopService
 from growth.vocabulary.actors import Role

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 import pytest
 
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.shop import hooks
 from growth.shop.service import ShopService
 from growth.vocabulary import clock

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 import growth.vocabulary.events  # noqa: F401 - every event there is
-from growth.plumbing.outbox import events_below
+from growth.plumbing.outbox.outbox import events_below
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.base import PERSON_LISTS, PERSON_MEMBERS
 

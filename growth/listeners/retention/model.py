@@ -71,7 +71,7 @@ class Family(IntEnum):
     """A mechanic, and the day of life on which it was first met, up to `EARLY_DAYS`."""
 
 
-class Step(IntEnum):
+class FunnelStage(IntEnum):
     """A step of a funnel, as `steps` keeps it."""
 
     VIEWED = 0
@@ -117,7 +117,7 @@ def segment(family: Family, *, source: int = 0, mechanic: int = 0, tail: int = 0
     return family << 24 | source << 8 | mechanic << 4 | tail
 
 
-class Shopper(Struct, frozen=True, kw_only=True):
+class ShopperRow(Struct, frozen=True, kw_only=True):
     """The row of one shopper."""
 
     shopper_id: int
@@ -139,10 +139,10 @@ class Shopper(Struct, frozen=True, kw_only=True):
     segments: list[int] = []
 
 
-class Facts(Struct):
+class ShopperFacts(Struct):
     """All that counters need to know of one shopper."""
 
-    shopper: Shopper
+    shopper: ShopperRow
     days: dict[int, int]
     """Day → kinds."""
     steps: set[tuple[int, datetime]]
@@ -179,7 +179,7 @@ class Counts:
         self.sources: Counter[int] = Counter()
         """Shoppers by source."""
 
-    def add(self, facts: Facts, sign: int, zone: tzinfo) -> None:
+    def add(self, facts: ShopperFacts, sign: int, zone: tzinfo) -> None:
         """Add all that one shopper contributes, or take it away."""
         shopper = facts.shopper
         first, last = shopper.first_day, shopper.last_day
@@ -204,7 +204,7 @@ class Counts:
             if day is not None and day - start <= MAX_WITHIN_DAYS:
                 self.funnel_steps[funnel, step, start, day - start] += sign
 
-    def append(self, shopper: Shopper, day: int) -> None:
+    def append(self, shopper: ShopperRow, day: int) -> None:
         """Add what changes when a shopper is seen on a day after the last, and nothing else changes."""
         first, last = shopper.first_day, shopper.last_day
         self.returns[day, min(day - last, MAX_GAP_DAYS)] += 1
@@ -215,13 +215,13 @@ class Counts:
                 self.active[one, day - first, first] += 1
 
 
-def _chains(shopper: Shopper) -> Iterator[tuple[datetime | None, datetime | None, datetime | None]]:
+def _chains(shopper: ShopperRow) -> Iterator[tuple[datetime | None, datetime | None, datetime | None]]:
     """Yield the steps of each funnel, in the order of `FUNNELS`."""
     yield shopper.viewed_at, shopper.claimed_at, shopper.paid_at
     yield shopper.invited_at, shopper.bound_at, shopper.bought_at
 
 
-def is_known(shopper: Shopper, news: News) -> bool:
+def is_known(shopper: ShopperRow, news: News) -> bool:
     """Say whether the news can change nothing but the days: what it tells beside them is known, or comes too late."""
     return (
         news.registered is None
@@ -238,13 +238,15 @@ def _is_no_earlier(told: datetime | None, known: datetime | None) -> bool:
     return told is None or (known is not None and told > known)
 
 
-def _is_past(shopper: Shopper, step: int, at: datetime) -> bool:
+def _is_past(shopper: ShopperRow, step: int, at: datetime) -> bool:
     """Say whether a step was found that no later one can replace: earlier steps only ever move back in time."""
-    found = {Step.CLAIMED: shopper.claimed_at, Step.PAID: shopper.paid_at}.get(Step(step), shopper.bought_at)
+    found = {FunnelStage.CLAIMED: shopper.claimed_at, FunnelStage.PAID: shopper.paid_at}.get(
+        FunnelStage(step), shopper.bought_at
+    )
     return found is not None and at >= found
 
 
-def new_day_of(shopper: Shopper, news: News) -> tuple[int, int] | None:
+def new_day_of(shopper: ShopperRow, news: News) -> tuple[int, int] | None:
     """Return the one day (and its kinds) that follows the last one, or is the last one; None for any other news."""
     if len(news.days) != 1:
         return None
@@ -261,7 +263,7 @@ def new_day_of(shopper: Shopper, news: News) -> tuple[int, int] | None:
     return day, kinds
 
 
-def told(facts: Facts | None, news: News, shopper_id: int, user_id: str, zone: tzinfo) -> Facts:
+def told(facts: ShopperFacts | None, news: News, shopper_id: int, user_id: str, zone: tzinfo) -> ShopperFacts:
     """Return what is known of a shopper after the news."""
     days = dict(facts.days) if facts else {}
     for day, kinds in news.days.items():
@@ -275,7 +277,7 @@ def told(facts: Facts | None, news: News, shopper_id: int, user_id: str, zone: t
     met = _first(news.met, _pair(old.mechanic_at, old.mechanic) if old else None)
     bound = _first(news.bound, _pair(old.bound_at, old.inviter) if old else None)
     return _finished(
-        Shopper(
+        ShopperRow(
             shopper_id=shopper_id,
             user_id=user_id,
             first_day=0,
@@ -295,11 +297,11 @@ def told(facts: Facts | None, news: News, shopper_id: int, user_id: str, zone: t
     )
 
 
-def of_other_source(facts: Facts) -> Facts:
+def of_other_source(facts: ShopperFacts) -> ShopperFacts:
     """Return a shopper counted with those whose source has no number of its own."""
     shopper = replace(facts.shopper, source=OTHER_SOURCE)
     segments = _segments(shopper, shopper.first_day, facts.days)
-    return Facts(replace(shopper, segments=segments), facts.days, facts.steps)
+    return ShopperFacts(replace(shopper, segments=segments), facts.days, facts.steps)
 
 
 def _registered_once(days: Mapping[int, int], registered_day: int | None) -> dict[int, int]:
@@ -311,7 +313,7 @@ def _registered_once(days: Mapping[int, int], registered_day: int | None) -> dic
     return {day: kinds for day, kinds in kept.items() if kinds}
 
 
-def united(one: Facts, other: Facts, zone: tzinfo) -> Facts:
+def united(one: ShopperFacts, other: ShopperFacts, zone: tzinfo) -> ShopperFacts:
     """Return what is known of the person whom two ids turned out to be, under the first one's."""
     theirs = other.shopper
     news = News(
@@ -326,27 +328,27 @@ def united(one: Facts, other: Facts, zone: tzinfo) -> Facts:
     return told(one, news, one.shopper.shopper_id, one.shopper.user_id, zone)
 
 
-def _finished(shopper: Shopper, days: dict[int, int], steps: set[tuple[int, datetime]]) -> Facts:
+def _finished(shopper: ShopperRow, days: dict[int, int], steps: set[tuple[int, datetime]]) -> ShopperFacts:
     """Fill in what follows from the rest."""
     first, last = min(days), max(days)
     # Who was bound was invited, whether or not that was seen.
     invited_at = _earlier(shopper.invited_at, shopper.bound_at)
-    claimed_at = _next(steps, Step.CLAIMED, shopper.viewed_at)
+    claimed_at = _next(steps, FunnelStage.CLAIMED, shopper.viewed_at)
     done = replace(
         shopper,
         first_day=first,
         last_day=last,
         last_kinds=days[last],
         claimed_at=claimed_at,
-        paid_at=_next(steps, Step.PAID, claimed_at),
+        paid_at=_next(steps, FunnelStage.PAID, claimed_at),
         invited_at=invited_at,
-        bought_at=_next(steps, Step.BOUGHT, shopper.bound_at),
+        bought_at=_next(steps, FunnelStage.BOUGHT, shopper.bound_at),
         segments=_segments(shopper, first, days),
     )
-    return Facts(done, days, steps)
+    return ShopperFacts(done, days, steps)
 
 
-def _segments(shopper: Shopper, first: int, days: Mapping[int, int]) -> list[int]:
+def _segments(shopper: ShopperRow, first: int, days: Mapping[int, int]) -> list[int]:
     source, mechanic, is_invited = shopper.source, shopper.mechanic, int(shopper.bound_at is not None)
     early: dict[int, int] = {}
     for day in range(first, first + EARLY_DAYS):
@@ -364,7 +366,7 @@ def _segments(shopper: Shopper, first: int, days: Mapping[int, int]) -> list[int
     ]
 
 
-def _next(steps: Iterable[tuple[int, datetime]], step: Step, after: datetime | None) -> datetime | None:
+def _next(steps: Iterable[tuple[int, datetime]], step: FunnelStage, after: datetime | None) -> datetime | None:
     if after is None:
         return None
     return min((at for kind, at in steps if kind == step and at >= after), default=None)

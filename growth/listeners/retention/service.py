@@ -8,11 +8,11 @@ import structlog
 
 from growth.events.model import Activity
 from growth.listeners.retention import model, store
-from growth.listeners.retention.model import Counts, Facts, News, Shopper, Step
+from growth.listeners.retention.model import Counts, FunnelStage, News, ShopperFacts, ShopperRow
 from growth.listeners.retention.sighting import ACTIVITY, Sighting, sighting_of, sightings_in
 from growth.listeners.retention.source.service import numbered
-from growth.plumbing.outbox import Envelope
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import Envelope
+from growth.plumbing.postgres.database import Tx
 
 log = structlog.get_logger("retention")
 
@@ -20,7 +20,7 @@ MAX_ACTIVITIES_AT_ONCE = 2_000
 """Of one cohort many are there on the same day: the more at once, the fewer counters move for each."""
 
 
-class Projection:
+class RetentionProjection:
     """Keeps facts and counters up."""
 
     listens_to = frozenset(ACTIVITY)
@@ -51,7 +51,7 @@ class Projection:
         found = await store.find(tx, by_user.keys() | inviters)
         # Two ids of one batch may be one person by now.
         seen_of: dict[str, list[Sighting]] = {}
-        known: dict[str, Shopper | None] = {}
+        known: dict[str, ShopperRow | None] = {}
         for asked_id, seen in by_user.items():
             user_id, known[user_id] = found[asked_id]
             seen_of.setdefault(user_id, []).extend(seen)
@@ -118,20 +118,20 @@ def _news(seen: Sequence[Sighting], sources: Mapping[str, int], called: Mapping[
         if one.inviter is not None:
             by = (at, called[one.inviter])
             bound = min(bound or by, by)
-        if step is Step.VIEWED:
+        if step is FunnelStage.VIEWED:
             viewed_at = min(viewed_at or at, at)
-        elif step is Step.INVITED:
+        elif step is FunnelStage.INVITED:
             invited_at = min(invited_at or at, at)
         elif step is not None:
             steps.add((step, at))
     return News(days, registered, met, bound, viewed_at, invited_at, steps)
 
 
-async def _write(tx: Tx, told: dict[str, tuple[Shopper | None, News]], zone: tzinfo) -> None:
+async def _write(tx: Tx, told: dict[str, tuple[ShopperRow | None, News]], zone: tzinfo) -> None:
     counts = Counts()
     last_days: list[tuple[int, int, int]] = []
     days: list[tuple[int, int, int]] = []
-    others: list[tuple[str, Shopper | None, News]] = []
+    others: list[tuple[str, ShopperRow | None, News]] = []
     for user_id, (shopper, news) in told.items():
         fresh = model.new_day_of(shopper, news) if shopper and model.is_known(shopper, news) else None
         if shopper is None or fresh is None:
@@ -154,7 +154,7 @@ async def _write(tx: Tx, told: dict[str, tuple[Shopper | None, News]], zone: tzi
 
 async def _recount(
     tx: Tx,
-    told: Sequence[tuple[str, Shopper | None, News]],
+    told: Sequence[tuple[str, ShopperRow | None, News]],
     counts: Counts,
     days: list[tuple[int, int, int]],
     zone: tzinfo,
@@ -162,7 +162,7 @@ async def _recount(
     """Take what shoppers contributed away, and add what they do now; write the rest of their facts."""
     facts = await store.facts_of(tx, [shopper for _, shopper, _ in told if shopper])
     fresh = await store.new_shopper_ids(tx, sum(shopper is None for _, shopper, _ in told))
-    changed: list[Shopper] = []
+    changed: list[ShopperRow] = []
     gone: list[tuple[int, int]] = []
     steps: list[tuple[int, int, datetime]] = []
     for user_id, shopper, news in told:
@@ -183,7 +183,7 @@ async def _recount(
     await store.put_steps(tx, steps)
 
 
-async def _replace(tx: Tx, before: Sequence[Facts], after: Facts, zone: tzinfo) -> None:
+async def _replace(tx: Tx, before: Sequence[ShopperFacts], after: ShopperFacts, zone: tzinfo) -> None:
     counts = Counts()
     for facts in before:
         counts.add(facts, -1, zone)

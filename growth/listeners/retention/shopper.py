@@ -5,9 +5,9 @@ from datetime import date, datetime
 from msgspec import Struct
 
 from growth.listeners.retention import model, service, store
-from growth.listeners.retention.model import Facts
+from growth.listeners.retention.model import ShopperFacts
 from growth.listeners.retention.source import store as sources
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_DAYS_TOLD = 100
 
@@ -81,7 +81,7 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None: 
     await service.merge(tx, old_user_id, user_id)
 
 
-async def _facts(reader: Reader, user_id: str) -> Facts | None:
+async def _facts(reader: Reader, user_id: str) -> ShopperFacts | None:
     ((_, shopper),) = (await store.find(reader, [user_id])).values()
     if shopper is None:
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from growth.events.model import Activity
-from growth.listeners.retention.model import KINDS, Step
+from growth.listeners.retention.model import KINDS, FunnelStage
 from growth.vocabulary.events import Event
 from growth.vocabulary.ids import is_alias
 
@@ -32,7 +32,7 @@ class Sighting(Struct, frozen=True, kw_only=True):
     """Of a registration: where the shopper came from, nothing if that was not told. None for all else."""
     inviter: str | None = None
     """Of a binding."""
-    step: Step | None = None
+    step: FunnelStage | None = None
     """Which step of a funnel it is."""
 
 
@@ -40,7 +40,7 @@ Extract = Callable[[Any], Iterable[Sighting]]
 
 
 def _by(
-    kind: str, at: str = "at", user: str = "user_id", step: Step | None = None, reason: str | None = None
+    kind: str, at: str = "at", user: str = "user_id", step: FunnelStage | None = None, reason: str | None = None
 ) -> Extract:
     """Return what reads one sighting off an event; with `reason`, only off those that have it (or that `source`)."""
     bit = KINDS.index(kind)
@@ -69,17 +69,17 @@ def _bound(event: Any) -> Iterable[Sighting]:
 
 def _paid(event: Any) -> Iterable[Sighting]:
     # Who pays nothing was here, and has not bought.
-    step = Step.BOUGHT if event.is_purchase else None
+    step = FunnelStage.BOUGHT if event.is_purchase else None
     yield Sighting(user_id=event.user_id, at=event.paid_at, kind=KINDS.index("order"), step=step)
 
 
 ACTIVITY: Mapping[str, Extract] = {
-    "flash_sale.claim_held": _by("flash_sale", step=Step.CLAIMED),
-    "flash_sale.claim_paid": _by("flash_sale", step=Step.PAID),
+    "flash_sale.claim_held": _by("flash_sale", step=FunnelStage.CLAIMED),
+    "flash_sale.claim_paid": _by("flash_sale", step=FunnelStage.PAID),
     "flash_sale.claim_released": _by("flash_sale", reason="shopper"),
     "group_buy.team_opened": _by("group_buy"),
-    "group_buy.seat_held": _by("group_buy", step=Step.CLAIMED),
-    "group_buy.seat_paid": _by("group_buy", step=Step.PAID),
+    "group_buy.seat_held": _by("group_buy", step=FunnelStage.CLAIMED),
+    "group_buy.seat_paid": _by("group_buy", step=FunnelStage.PAID),
     "group_buy.seat_released": _by("group_buy", reason="shopper"),
     "referral.bound": _bound,
     "checkin.checked_in": _by("checkin"),
@@ -176,10 +176,10 @@ NO_ACTIVITY: frozenset[str] = frozenset(
 )
 
 
-_OF_CLIENTS: Mapping[str, tuple[str, Step | None]] = {
+_OF_CLIENTS: Mapping[str, tuple[str, FunnelStage | None]] = {
     "app.opened": ("app", None),
     "page.viewed": ("app", None),
-    "product.viewed": ("product", Step.VIEWED),
+    "product.viewed": ("product", FunnelStage.VIEWED),
     "content.shared": ("share", None),
 }
 
@@ -188,7 +188,7 @@ def sighting_of(activity: Activity) -> Sighting:
     """Return what the log of activities tells. What the shop made up itself is activity too."""
     kind, step = _OF_CLIENTS.get(activity.type, ("shop", None))
     if kind == "app" and str(activity.data.get("scene", "")).startswith(INVITATION):
-        step = Step.INVITED
+        step = FunnelStage.INVITED
     return Sighting(user_id=activity.user_id, at=activity.at, kind=KINDS.index(kind), step=step)
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import msgspec
 
-from growth.listeners.retention.model import Counts, Facts, Shopper
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.listeners.retention.model import Counts, ShopperFacts, ShopperRow
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,7 +40,7 @@ async def put_zone(tx: Tx, name: str) -> None:
     await tx.execute("INSERT INTO retention.zone (name) VALUES ($1)", name)
 
 
-async def find(reader: Reader, user_ids: Iterable[str]) -> dict[str, tuple[str, Shopper | None]]:
+async def find(reader: Reader, user_ids: Iterable[str]) -> dict[str, tuple[str, ShopperRow | None]]:
     """Return, by id, who that is now, and what is known of them."""
     rows = await reader.fetch(
         """
@@ -61,16 +61,16 @@ async def find(reader: Reader, user_ids: Iterable[str]) -> dict[str, tuple[str, 
     return {row["asked_id"]: (row["now_id"], _shopper_of(row)) for row in rows}
 
 
-def _shopper_of(row: Record) -> Shopper | None:
+def _shopper_of(row: Record) -> ShopperRow | None:
     values = tuple(row)[2:]
-    return None if values[0] is None else Shopper(**dict(zip(Shopper.__struct_fields__, values, strict=True)))
+    return None if values[0] is None else ShopperRow(**dict(zip(ShopperRow.__struct_fields__, values, strict=True)))
 
 
-async def facts_of(reader: Reader, shoppers: Sequence[Shopper]) -> dict[int, Facts]:
+async def facts_of(reader: Reader, shoppers: Sequence[ShopperRow]) -> dict[int, ShopperFacts]:
     """Return all facts of shoppers, by `shopper_id`."""
     if not shoppers:
         return {}
-    found = {shopper.shopper_id: Facts(shopper, {}, set()) for shopper in shoppers}
+    found = {shopper.shopper_id: ShopperFacts(shopper, {}, set()) for shopper in shoppers}
     ids = _json(list(found))
     # Shopper by shopper, by a limit that is never reached: whatever Postgres believes of the tables, by their keys.
     for row in await reader.fetch(
@@ -134,7 +134,7 @@ async def put_last_days(tx: Tx, seen: Sequence[tuple[int, int, int]]) -> None:
     )
 
 
-async def put_shoppers(tx: Tx, shoppers: Sequence[Shopper]) -> None:
+async def put_shoppers(tx: Tx, shoppers: Sequence[ShopperRow]) -> None:
     """Write whole rows, new or known."""
     if not shoppers:
         return

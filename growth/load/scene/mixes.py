@@ -20,7 +20,7 @@ MAX_TEAMS_KNOWN = 2_000
 MAX_BATCHES_KNOWN = 200
 
 
-class Asked(Struct, frozen=True):
+class SceneRequest(Struct, frozen=True):
     """One request: `kind` is what figures are told by."""
 
     kind: str
@@ -31,16 +31,16 @@ class Asked(Struct, frozen=True):
     key: str = ""
 
 
-class Mix(Protocol):
+class Scene(Protocol):
     """A scene: what to ask next, and what to make of answers."""
 
     async def prepare(self, service: Service) -> None:
         """Look at what the service has, before the first request."""
 
-    def ask(self, dice: random.Random, shopper: int) -> Asked:
+    def ask(self, dice: random.Random, shopper: int) -> SceneRequest:
         """Return what this shopper asks."""
 
-    def hear(self, asked: Asked, status: int, body: bytes) -> None:
+    def hear(self, asked: SceneRequest, status: int, body: bytes) -> None:
         """Take an answer."""
 
     def laws(self) -> list[Law]:
@@ -61,13 +61,13 @@ class CheckInRush:
         if status != OK or b'"program_id":null' in answer.replace(b" ", b""):
             raise LoadError("There is no check-in program that goes on: publish one first.")
 
-    def ask(self, dice: random.Random, shopper: int) -> Asked:
+    def ask(self, dice: random.Random, shopper: int) -> SceneRequest:
         """Nine taps to one look."""
         if dice.random() < 0.1:  # noqa: PLR2004 - one in ten
-            return Asked("calendar", shopper, "GET", "/v1/check-ins")
-        return Asked("check in", shopper, "POST", "/v1/check-ins")
+            return SceneRequest("calendar", shopper, "GET", "/v1/check-ins")
+        return SceneRequest("check in", shopper, "POST", "/v1/check-ins")
 
-    def hear(self, asked: Asked, status: int, body: bytes) -> None:  # noqa: ARG002 - the status says it
+    def hear(self, asked: SceneRequest, status: int, body: bytes) -> None:  # noqa: ARG002 - the status says it
         """Count who was first, and who was told the same again."""
         if asked.kind == "check in":
             if status == CREATED:
@@ -94,7 +94,7 @@ class EventFirehose:
     """Batches of a hundred events, one in twenty of them sent again."""
 
     def __init__(self) -> None:
-        self._sent: list[Asked] = []
+        self._sent: list[SceneRequest] = []
         self._number = 0
         self._told: Counter[str] = Counter()
         self._wrong: list[str] = []
@@ -102,11 +102,11 @@ class EventFirehose:
     async def prepare(self, service: Service) -> None:
         """Nothing is needed."""
 
-    def ask(self, dice: random.Random, shopper: int) -> Asked:
+    def ask(self, dice: random.Random, shopper: int) -> SceneRequest:
         """Return a new batch, or one that was acknowledged before."""
         if self._sent and dice.random() < 0.05:  # noqa: PLR2004 - one in twenty
             again = dice.choice(self._sent)
-            return Asked("batch again", again.shopper, again.method, again.path, again.body)
+            return SceneRequest("batch again", again.shopper, again.method, again.path, again.body)
         at = rfc3339(datetime.now(UTC))
         self._number += 1
         events = [
@@ -118,9 +118,9 @@ class EventFirehose:
             }
             for n in range(EVENTS_A_BATCH)
         ]
-        return Asked("batch", shopper, "POST", "/v1/events", msgspec.json.encode({"events": events}))
+        return SceneRequest("batch", shopper, "POST", "/v1/events", msgspec.json.encode({"events": events}))
 
-    def hear(self, asked: Asked, status: int, body: bytes) -> None:
+    def hear(self, asked: SceneRequest, status: int, body: bytes) -> None:
         """Add up what was said of the events."""
         if status != ACCEPTED:
             return
@@ -160,18 +160,20 @@ class GroupBuyEvening:
             raise LoadError("There is no group buy that is open: publish one first.")
         self._group_buy_id, self._size = found[0]["group_buy_id"], found[0]["team_size"]
 
-    def ask(self, dice: random.Random, shopper: int) -> Asked:
+    def ask(self, dice: random.Random, shopper: int) -> SceneRequest:
         """One opens, three look, three join."""
         dots = dice.random()
         if not self._teams or dots < 0.15:  # noqa: PLR2004
             path = f"/v1/group-buys/{self._group_buy_id}/teams"
-            return Asked("open a team", shopper, "POST", path, b'{"nickname":"Load"}', key=f"open-{shopper}")
+            return SceneRequest("open a team", shopper, "POST", path, b'{"nickname":"Load"}', key=f"open-{shopper}")
         if dots < 0.55:  # noqa: PLR2004
-            return Asked("look", shopper, "GET", f"/v1/group-buys/{self._group_buy_id}/teams")
+            return SceneRequest("look", shopper, "GET", f"/v1/group-buys/{self._group_buy_id}/teams")
         team = dice.choice(self._teams)
-        return Asked("join", shopper, "POST", f"/v1/teams/{team}/seats", b'{"nickname":"Load"}', key=f"join-{shopper}")
+        return SceneRequest(
+            "join", shopper, "POST", f"/v1/teams/{team}/seats", b'{"nickname":"Load"}', key=f"join-{shopper}"
+        )
 
-    def hear(self, asked: Asked, status: int, body: bytes) -> None:
+    def hear(self, asked: SceneRequest, status: int, body: bytes) -> None:
         """Count the seats of each team."""
         if status != CREATED:
             return
@@ -194,7 +196,7 @@ class MixedWeek:
 
     def __init__(self) -> None:
         self._sale_ids: list[str] = []
-        self._parts: list[Mix] = [CheckInRush(), EventFirehose()]
+        self._parts: list[Scene] = [CheckInRush(), EventFirehose()]
         self._looks: Mapping[str, str] = {
             "sales": "/v1/flash-sales",
             "group buys": "/v1/group-buys",
@@ -213,20 +215,20 @@ class MixedWeek:
         for part in self._parts:
             await part.prepare(service)
 
-    def ask(self, dice: random.Random, shopper: int) -> Asked:
+    def ask(self, dice: random.Random, shopper: int) -> SceneRequest:
         """Half looks; the rest are claims, taps and small batches of events."""
         dots = dice.random()
         if dots < 0.5:  # noqa: PLR2004
             kind = dice.choice(list(self._looks))
-            return Asked(kind, shopper, "GET", self._looks[kind])
+            return SceneRequest(kind, shopper, "GET", self._looks[kind])
         if dots < 0.7 and self._sale_ids:  # noqa: PLR2004
-            return Asked("sale", shopper, "GET", f"/v1/flash-sales/{dice.choice(self._sale_ids)}")
+            return SceneRequest("sale", shopper, "GET", f"/v1/flash-sales/{dice.choice(self._sale_ids)}")
         if dots < 0.8 and self._sale_ids:  # noqa: PLR2004
             path = f"/v1/flash-sales/{self._sale_ids[0]}/claims"
-            return Asked("claim", shopper, "POST", path, b'{"units":1}', key=f"claim-{shopper}")
+            return SceneRequest("claim", shopper, "POST", path, b'{"units":1}', key=f"claim-{shopper}")
         return self._parts[0 if dots < 0.95 else 1].ask(dice, shopper)  # noqa: PLR2004
 
-    def hear(self, asked: Asked, status: int, body: bytes) -> None:
+    def hear(self, asked: SceneRequest, status: int, body: bytes) -> None:
         """Each part hears its own."""
         if asked.kind == "check in":
             self._parts[0].hear(asked, status, body)
@@ -238,7 +240,7 @@ class MixedWeek:
         return [law for part in self._parts for law in part.laws()]
 
 
-MIXES: Mapping[str, type[Mix]] = {
+MIXES: Mapping[str, type[Scene]] = {
     "check-in-rush": CheckInRush,
     "event-firehose": EventFirehose,
     "group-buy-evening": GroupBuyEvening,

@@ -17,10 +17,10 @@ from growth.load.engine import KEPT_UP, Engine
 from growth.load.histogram import Histogram, percentile_of
 from growth.load.laws import Law
 from growth.load.processes import Processes
-from growth.load.scene.mixes import Asked, Mix
-from growth.load.service import Service, Target
+from growth.load.scene.mixes import Scene, SceneRequest
+from growth.load.service import Service, ServiceTarget
 from growth.load.tokens import shopper_token
-from growth.load.wire import HEAD_END, Endpoint, Job
+from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 from growth.vocabulary import clock
 
 BUG, SHED = 500, 503
@@ -73,7 +73,7 @@ class SceneReport(Struct, kw_only=True):
 class _SceneJob(Job):
     __slots__ = ("asked",)
 
-    def __init__(self, due: float, payload: bytes, asked: Asked) -> None:
+    def __init__(self, due: float, payload: bytes, asked: SceneRequest) -> None:
         super().__init__(due, 0, payload, asked.shopper)
         self.asked = asked
 
@@ -81,9 +81,9 @@ class _SceneJob(Job):
 class _Crowd:
     """Makes the requests of a mix, and keeps what came of them."""
 
-    def __init__(self, target: Target, mix: Mix, shoppers: int, seed: int) -> None:
+    def __init__(self, target: ServiceTarget, mix: Scene, shoppers: int, seed: int) -> None:
         self._target = target
-        self._endpoint = Endpoint(target.base_url)
+        self._endpoint = ServiceEndpoint(target.base_url)
         self._mix = mix
         self._shoppers = shoppers
         self._dice = random.Random(seed)
@@ -155,7 +155,15 @@ class _Crowd:
 
 
 async def play(
-    target: Target, name: str, mix: Mix, *, rate: float, seconds: float, shoppers: int, connections: int, seed: int
+    target: ServiceTarget,
+    name: str,
+    mix: Scene,
+    *,
+    rate: float,
+    seconds: float,
+    shoppers: int,
+    connections: int,
+    seed: int,
 ) -> SceneReport:
     """Play `mix` for `seconds` at `rate` requests a second; judge it."""
     async with Service(target) as service:
@@ -163,7 +171,7 @@ async def play(
         await mix.prepare(service)
         crowd = _Crowd(target, mix, shoppers, seed)
         crowd.sign(min(shoppers, int(rate * seconds) + 1))
-        engine = Engine(Endpoint(target.base_url), connections, crowd)
+        engine = Engine(ServiceEndpoint(target.base_url), connections, crowd)
         processes = Processes(target.pids)
         await engine.open()
         # Its own pauses are not to be charged to the service.

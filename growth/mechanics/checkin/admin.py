@@ -9,9 +9,9 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinDraft, CheckinProgram
-from growth.mechanics.checkin.service import CheckinStats, Programs
+from growth.mechanics.checkin.service import CheckinPrograms, CheckinStats
 from growth.mechanics.checkin.trial.model import CheckinDryRun
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -23,9 +23,9 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import ShopperId, Uuid
@@ -51,7 +51,7 @@ async def create_program(
     data: JSONBody[CheckinDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    checkin_programs: NamedDependency[Programs],
+    checkin_programs: NamedDependency[CheckinPrograms],
 ) -> Response[CheckinProgram]:
     """Nobody sees a draft; try it with a dry run, and publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
@@ -61,7 +61,7 @@ async def create_program(
 
 @get("", operation_id="admin_checkin_programs_list", summary="List programs", guards=[requires(Role.VIEWER)])
 async def list_programs(
-    checkin_programs: NamedDependency[Programs],
+    checkin_programs: NamedDependency[CheckinPrograms],
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -74,7 +74,9 @@ async def list_programs(
 
 
 @get("/{program_id:str}", operation_id="admin_checkin_programs_get", summary="Get one", guards=[requires(Role.VIEWER)])
-async def get_program(program_id: PathUuid, checkin_programs: NamedDependency[Programs]) -> Response[CheckinProgram]:
+async def get_program(
+    program_id: PathUuid, checkin_programs: NamedDependency[CheckinPrograms]
+) -> Response[CheckinProgram]:
     """The ETag is the version that PUT asks for in If-Match."""
     return versioned(await checkin_programs.find(program_id))
 
@@ -85,7 +87,7 @@ async def change_program(
     data: JSONBody[CheckinDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    checkin_programs: NamedDependency[Programs],
+    checkin_programs: NamedDependency[CheckinPrograms],
 ) -> Response[CheckinProgram]:
     """Replaces all fields, from the next check-in on: what days earned, and which of them broke a streak, stays."""
     return versioned(await checkin_programs.change(act_of(request, operator), program_id, if_match(request), data))
@@ -104,7 +106,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
         program_id: PathUuid,
         request: Request[Any, Any, Any],
         operator: NamedDependency[Operator],
-        checkin_programs: NamedDependency[Programs],
+        checkin_programs: NamedDependency[CheckinPrograms],
     ) -> Response[CheckinProgram]:
         steps = {
             "publish": checkin_programs.publish,
@@ -125,7 +127,7 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
     guards=[requires(Role.VIEWER)],
 )
 async def dry_run(
-    program_id: PathUuid, data: JSONBody[CheckinDryRunRequest], checkin_programs: NamedDependency[Programs]
+    program_id: PathUuid, data: JSONBody[CheckinDryRunRequest], checkin_programs: NamedDependency[CheckinPrograms]
 ) -> CheckinDryRun:
     """Changes nothing. A draft is tried as if it had been published in time."""
     at = data.now or clock.now()
@@ -138,7 +140,7 @@ async def dry_run(
     summary="Numbers",
     guards=[requires(Role.VIEWER)],
 )
-async def get_stats(program_id: PathUuid, checkin_programs: NamedDependency[Programs]) -> CheckinStats:
+async def get_stats(program_id: PathUuid, checkin_programs: NamedDependency[CheckinPrograms]) -> CheckinStats:
     """Check-ins by day, streaks by length, rewards by kind."""
     return await checkin_programs.stats(program_id, clock.now())
 

@@ -12,11 +12,11 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.mechanics.checkin.streak.service import CheckIns
-from growth.plumbing.front import (
+from growth.plumbing.http.short_cut import (
     MAX_PLAIN_KEY_BYTES,
     NO_STORE,
-    Asked,
     Door,
+    PlainRequest,
     again,
     answer,
     answer_refusal,
@@ -30,7 +30,7 @@ _REPLAYED = (b"idempotent-replayed", b"true")
 _encode = msgspec.json.Encoder().encode
 
 
-class Front:
+class CheckinFront:
     """The ASGI middleware. `app` is everything else."""
 
     def __init__(self, app: ASGIApp, *, check_ins: CheckIns, door: Door) -> None:
@@ -50,7 +50,7 @@ class Front:
         return await self._app(scope, receive, send)
 
     async def _tap(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Asked(scope)
+        asked = PlainRequest(scope)
         shopper = await self._door.known(asked.token, scope) if _is_plain(asked) else None
         if shopper is None:
             return await self._app(scope, receive, send)
@@ -71,11 +71,11 @@ class Front:
         )
 
 
-def _is_plain(asked: Asked) -> bool:
+def _is_plain(asked: PlainRequest) -> bool:
     """Say whether the headers need no further look: no key, or one of letters, digits, dashes."""
     key = asked.key
     return not asked.keys or (asked.keys == 1 and len(key) <= MAX_PLAIN_KEY_BYTES and key.replace(b"-", b"a").isalnum())
 
 
-def _says_nothing(body: bytes, asked: Asked) -> bool:
+def _says_nothing(body: bytes, asked: PlainRequest) -> bool:
     return not body or (body == b"{}" and asked.types == 1 and asked.content_type == b"application/json")

@@ -19,20 +19,20 @@ from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.model import (
     ONE_DAY,
-    History,
-    Standing,
+    OpenDays,
+    Streak,
     closed_today,
     count,
     terms_of,
 )
 from growth.mechanics.checkin.trial.model import CheckinDryRun, tried
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import FieldError, invalid
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
 from growth.rewards.granting.service import require_admin_for_money
@@ -101,7 +101,7 @@ class CheckinStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Programs:
+class CheckinPrograms:
     """The operators' side of check-ins."""
 
     def __init__(self, database: Database, almanacs: Almanacs) -> None:
@@ -266,9 +266,9 @@ class Programs:
         shopper = await streaks.find_shopper(self._database, user_id)
         glance, almanac = await self._almanacs.look(self._database)
         others = [one for one in almanac.programs if one.program_id != program_id]
-        history = History(self._zone, [program, *others])
+        history = OpenDays(self._zone, [program, *others])
         day, today = self._zone.day(at), self._zone.day(glance.now)
-        standing = Standing() if shopper is None else shopper.standing
+        standing = Streak() if shopper is None else shopper.standing
         if (day - today).days > MAX_TRIED_DAYS:
             raise invalid(FieldError("now", f"At most {MAX_TRIED_DAYS} days ahead"))
         if standing.last_day is not None and day < standing.last_day:

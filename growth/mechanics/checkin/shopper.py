@@ -10,7 +10,7 @@ from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.model import Almanac, DayKind, Zone
 from growth.mechanics.checkin.streak.repair import service as repairs
 from growth.mechanics.checkin.streak.repair import store
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_DAYS_TOLD = 400
 MAX_MILESTONES_TOLD = 100

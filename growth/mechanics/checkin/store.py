@@ -6,7 +6,7 @@ from datetime import date, datetime
 import msgspec
 
 from growth.mechanics.checkin.model import CheckinDraft, CheckinPause, CheckinProgram
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 MAX_PROGRAMS = 1_000
 """Programs that were ever live; the newest are looked at."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import date
 
 from growth.mechanics.checkin import store
-from growth.plumbing.outbox import Envelope, types_of
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import Envelope, types_of
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting.model import value_of
 from growth.vocabulary.events.checkin import (
     CheckinCheckedIn,

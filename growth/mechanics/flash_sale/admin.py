@@ -8,9 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, Draft, Sale
-from growth.mechanics.flash_sale.service import DryRun, Sales, Stats
-from growth.plumbing.http import (
+from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, Sale, SaleDraft
+from growth.mechanics.flash_sale.service import ClaimDryRun, Sales, SaleStats
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -22,9 +22,9 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import UUID_PATTERN, ShopperId, Uuid
@@ -38,7 +38,7 @@ StateFilter = Annotated[
 SeriesFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only the sales of this series.")]
 
 
-class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class ClaimDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose claim to try, and when."""
 
     user_id: ShopperId
@@ -61,7 +61,7 @@ class Invited(Struct, frozen=True):
 
 @post("", operation_id="admin_flash_sales_create", summary="Draft a sale", guards=[requires(Role.EDITOR)])
 async def create_sale(
-    data: JSONBody[Draft],
+    data: JSONBody[SaleDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     sales: NamedDependency[Sales],
@@ -96,7 +96,7 @@ async def get_sale(sale_id: PathUuid, sales: NamedDependency[Sales]) -> Response
 @put("/{sale_id:str}", operation_id="admin_flash_sales_change", summary="Edit", guards=[requires(Role.EDITOR)])
 async def change_sale(
     sale_id: PathUuid,
-    data: JSONBody[Draft],
+    data: JSONBody[SaleDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     sales: NamedDependency[Sales],
@@ -134,13 +134,13 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
     summary="See what a claim would get, and why",
     guards=[requires(Role.VIEWER)],
 )
-async def dry_run(sale_id: PathUuid, data: JSONBody[DryRunRequest], sales: NamedDependency[Sales]) -> DryRun:
+async def dry_run(sale_id: PathUuid, data: JSONBody[ClaimDryRunRequest], sales: NamedDependency[Sales]) -> ClaimDryRun:
     """Changes nothing."""
     return await sales.dry_run(sale_id, data.user_id, data.units, data.now or clock.now())
 
 
 @get("/{sale_id:str}/stats", operation_id="admin_flash_sales_stats", summary="Numbers", guards=[requires(Role.VIEWER)])
-async def get_stats(sale_id: PathUuid, sales: NamedDependency[Sales]) -> Stats:
+async def get_stats(sale_id: PathUuid, sales: NamedDependency[Sales]) -> SaleStats:
     """Units, claims by state, refusals by reason, claims a second, time to sell out."""
     return await sales.stats(sale_id, clock.now())
 

@@ -27,10 +27,10 @@ from growth.mechanics.flash_sale.model import (
     milliseconds_until,
     page,
 )
-from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, Glance, Stock
-from growth.plumbing.postgres import Database
-from growth.plumbing.problems import problem_bytes
-from growth.plumbing.wire import json_bytes
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, SaleGlance, Stock
+from growth.plumbing.http.problems import problem_bytes
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.strict_json import json_bytes
 from growth.vocabulary.clock import Clock, from_milliseconds, to_milliseconds
 from growth.vocabulary.refusals import Kind, Unavailable
 
@@ -54,7 +54,7 @@ REFUSED = Metric("growth_flash_sale_refused", "Claims turned away, by reason", [
 UNITS = Gauge("growth_flash_sale_units", "Units of live sales as last seen", ["sale_id", "what"])
 
 
-class No:
+class SaleNo:
     """A ready-made refusal: the body around the request id."""
 
     __slots__ = ("head", "kind", "tail")
@@ -69,7 +69,7 @@ class No:
         return self.head + request_id + self.tail
 
 
-class Entry:
+class BoardSale:
     """One sale on the board."""
 
     __slots__ = (
@@ -100,10 +100,10 @@ class Entry:
         self.page: SalePage | None = None
         self.page_body = b""
         self.etag = b""
-        self.no: No | None = None
+        self.no: SaleNo | None = None
         self.no_until = float("-inf")
 
-    def learn_winners(self, glance: Glance) -> None:
+    def learn_winners(self, glance: SaleGlance) -> None:
         """Add what is new; a sale that was rebuilt, or came back as it was earlier, starts over."""
         if glance.winners_known > MAX_WINNERS:
             self.winners = None
@@ -116,19 +116,19 @@ class Entry:
         self.winners_read += len(glance.winners)
         self.last_winner = glance.winners[-1] if glance.winners else self.last_winner
 
-    def knows_all_winners(self, glance: Glance) -> bool:
+    def knows_all_winners(self, glance: SaleGlance) -> bool:
         """Say whether a retry of somebody who won can be told from the crowd."""
         return self.winners is not None and self.winners_read >= glance.winners_known
 
 
-class Board:
+class SaleBoard:
     """Pages and ready-made refusals of all sales that shoppers may see."""
 
     def __init__(self, database: Database, stock: Stock, clock: Clock) -> None:
         self._database = database
         self._stock = stock
         self._clock = clock
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, BoardSale] = {}
         self.refused: Counter[tuple[str, str]] = Counter()
         self._catalogue_at = float("-inf")
         self._mark = 0
@@ -158,11 +158,11 @@ class Board:
         """Count a claim that was turned away; written down every few seconds."""
         self.refused[sale_id, kind.code] += 1
 
-    def verdict(self, entry: Entry) -> No | None:
+    def verdict(self, entry: BoardSale) -> SaleNo | None:
         """Return the refusal that every new claim to this sale gets right now, if there is one."""
         return entry.no if time.monotonic() < entry.no_until else None
 
-    def is_fresh(self, entry: Entry) -> bool:
+    def is_fresh(self, entry: BoardSale) -> bool:
         """Say whether the entry's page may be shown."""
         return time.monotonic() - entry.seen_at <= MAX_AGE_SECONDS
 
@@ -238,9 +238,9 @@ class Board:
         if mark == self._mark and started - self._catalogue_at < CATALOGUE_SECONDS:
             return
         sales = await store.visible_sales(self._database, ended_after)
-        kept: dict[str, Entry] = {}
+        kept: dict[str, BoardSale] = {}
         for sale in sales:
-            entry = self.entries.get(sale.sale_id) or Entry(sale)
+            entry = self.entries.get(sale.sale_id) or BoardSale(sale)
             entry.sale = sale
             kept[sale.sale_id] = entry
         for gone in self.entries.keys() - kept.keys():
@@ -250,10 +250,10 @@ class Board:
         self.entries = kept
         self._catalogue_at, self._mark = started, mark
 
-    async def _look(self, entry: Entry, seen_at: float) -> None:
+    async def _look(self, entry: BoardSale, seen_at: float) -> None:
         sale = entry.sale
         now = self.now()
-        glance: Glance | None = None
+        glance: SaleGlance | None = None
         started = time.monotonic()
         if sale.opens_at - WARM <= now < sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
             async with self._glances:
@@ -275,7 +275,7 @@ class Board:
         entry.taken = sale.taken if glance is None or glance.taken is None else glance.taken
         self._write(entry, glance, now, seen_at)
 
-    def _write(self, entry: Entry, glance: Glance | None, now: datetime, seen_at: float) -> None:
+    def _write(self, entry: BoardSale, glance: SaleGlance | None, now: datetime, seen_at: float) -> None:
         """Lay out the page and the refusal, ready to send."""
         sale = entry.sale
         shown = page(sale, sale.units_total - entry.taken, now)
@@ -291,11 +291,11 @@ class Board:
         if shown.state == "scheduled":
             # Nobody can have won yet. Holds until opening on Redis' clock, not a moment longer.
             opens_in = milliseconds_until(sale.opens_at, now)
-            entry.no = No(NOT_OPEN, {**times, "opens_in_ms": opens_in})
+            entry.no = SaleNo(NOT_OPEN, {**times, "opens_in_ms": opens_in})
             entry.no_until = min(until, time.monotonic() + opens_in / 1000)
             return
         kind = {"ended": ENDED, "paused": PAUSED, "sold_out": SOLD_OUT}.get(shown.state)
-        entry.no = No(kind, dict(times)) if kind is not None and known else None
+        entry.no = SaleNo(kind, dict(times)) if kind is not None and known else None
         entry.no_until = until
         UNITS.labels(sale.sale_id, "total").set(sale.units_total)
         UNITS.labels(sale.sale_id, "left").set(shown.units_left)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from growth.plumbing.wire import FieldError, Instant
+from growth.plumbing.strict_json import FieldError, Instant
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
@@ -56,7 +56,7 @@ class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Claims in the first seconds enter a draw; the rest of the units is then open to all."""
 
 
-class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an operator decides about a sale."""
 
     title: Title
@@ -85,7 +85,7 @@ class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return None if seconds is None else self.opens_at + timedelta(seconds=seconds)
 
 
-class Sale(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Sale(SaleDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A sale as Postgres knows it."""
 
     sale_id: SaleId
@@ -202,7 +202,7 @@ REFUSED_AS: dict[Admission, Kind] = {
 }
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class ShopperInSale(Struct, frozen=True, kw_only=True):
     """What is known of one shopper in one sale."""
 
     units: int = 0
@@ -214,7 +214,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     """The account is younger than the sale asks for."""
 
 
-def admit(sale: Sale, standing: Standing, units: int, now: datetime) -> Admission:  # noqa: PLR0911 - one for each no
+def admit(sale: Sale, standing: ShopperInSale, units: int, now: datetime) -> Admission:  # noqa: PLR0911 - one for each no
     """Decide one claim, in the order in which `claim.lua` decides it (a test holds the two together).
 
     The sale comes first, then the shopper: what everybody hears who holds nothing, the turnstile says without asking.
@@ -248,12 +248,12 @@ def _no_of_sale(sale: Sale, held_units: int, now: datetime) -> Admission | None:
     return Admission.SOLD_OUT if held_units == 0 and sale.taken >= sale.units_total else None
 
 
-def refusal_of(sale: Sale, standing: Standing, units: int, now: datetime) -> Kind | None:
+def refusal_of(sale: Sale, standing: ShopperInSale, units: int, now: datetime) -> Kind | None:
     """Return what one claim would be refused as, or None if it would win."""
     return REFUSED_AS.get(admit(sale, standing, units, now))
 
 
-def because(sale: Sale, standing: Standing, kind: Kind | None, now: datetime) -> str:
+def because(sale: Sale, standing: ShopperInSale, kind: Kind | None, now: datetime) -> str:
     """Say to an operator why a claim would get what it gets."""
     if kind is None:
         return f"{sale.units_left} of {sale.units_total} units are left and the shopper holds {standing.units}."
@@ -293,7 +293,7 @@ def cooling_until(cool_down_seconds: int, lapses: int, last_lapsed_at: datetime)
     return last_lapsed_at + min(wait, COOL_DOWN_FORGIVEN_AFTER)
 
 
-def faults(draft: Draft) -> list[FieldError]:
+def faults(draft: SaleDraft) -> list[FieldError]:
     """Return what does not fit together in a draft, by field."""
     found = []
     if draft.list_price_fen < draft.price_fen:
@@ -313,7 +313,7 @@ def faults(draft: Draft) -> list[FieldError]:
 CHANGEABLE_ONCE_OPEN = frozenset({"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"})
 
 
-def check_edit(sale: Sale, draft: Draft, now: datetime) -> None:
+def check_edit(sale: Sale, draft: SaleDraft, now: datetime) -> None:
     """Refuse edits that would hurt shoppers who already see the sale.
 
     Drafts and scheduled sales change freely; an open one keeps its price, SKU, opening and policies, and never drops
@@ -324,7 +324,7 @@ def check_edit(sale: Sale, draft: Draft, now: datetime) -> None:
     if sale.state == "draft":
         return
     if now >= sale.opens_at:
-        for name in Draft.__struct_fields__:
+        for name in SaleDraft.__struct_fields__:
             if name not in CHANGEABLE_ONCE_OPEN and getattr(sale, name) != getattr(draft, name):
                 raise Refusal(LOCKED_FIELD, f"{name} is fixed once the sale has opened.", field=name)
         if sale.protection.draw_seconds != draft.protection.draw_seconds:

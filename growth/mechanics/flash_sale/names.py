@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from growth.mechanics.flash_sale.stock import SCAN_COUNT, Face, text
-from growth.plumbing.lua import Script
+from growth.plumbing.redis.lua import Script
 from growth.vocabulary.clock import from_milliseconds
 
 MAX_NAMES_A_CALL = 5_000
@@ -13,7 +13,7 @@ THIN = Script.beside(__file__, "thin.lua")
 FORGET = Script.beside(__file__, "forget.lua")
 
 
-class Names(Face):
+class SaleNames(Face):
     """Shoppers, winners, allow-list and waits of a sale. Methods raise `Unavailable`."""
 
     async def known_shoppers(self, sale_id: str) -> AsyncIterator[dict[str, int]]:

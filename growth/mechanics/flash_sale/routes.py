@@ -10,10 +10,10 @@ from litestar.params import QueryParameter
 from msgspec import Struct
 
 from growth.mechanics.flash_sale import model
-from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.model import PageState, SalePage
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     JsonResponse,
@@ -30,7 +30,7 @@ from growth.vocabulary.ids import Uuid
 StateFilter = Annotated[PageState | None, QueryParameter(name="state", description="Only sales in this state.")]
 
 
-class Round(Struct, frozen=True):
+class SaleRound(Struct, frozen=True):
     """Sales of one series (or one alone) that share a window (场次)."""
 
     series_id: str | None
@@ -39,16 +39,16 @@ class Round(Struct, frozen=True):
     sales: list[SalePage]
 
 
-class Rounds(Struct, frozen=True):
+class SaleRounds(Struct, frozen=True):
     """All visible rounds, soonest first."""
 
-    items: list[Round]
+    items: list[SaleRound]
 
 
 @get("/flash-sales", operation_id="flash_sales_list", summary="List flash sales, soonest first")
 async def list_sales(
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    board: NamedDependency[Board],
+    board: NamedDependency[SaleBoard],
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -67,10 +67,10 @@ def _place(sale: SalePage) -> tuple[str, str]:
 
 
 @get("/flash-sale-rounds", operation_id="flash_sale_rounds", summary="List rounds: sales that share a window")
-async def list_rounds(shopper: NamedDependency[Shopper], board: NamedDependency[Board]) -> Rounds:  # noqa: ARG001
+async def list_rounds(shopper: NamedDependency[Shopper], board: NamedDependency[SaleBoard]) -> SaleRounds:  # noqa: ARG001
     """Group all visible sales by window and series, soonest first."""
     shown = sorted(await board.visible(), key=_round)
-    return Rounds([Round(key[2], key[0], key[1], list(sales)) for key, sales in groupby(shown, key=_round_key)])
+    return SaleRounds([SaleRound(key[2], key[0], key[1], list(sales)) for key, sales in groupby(shown, key=_round_key)])
 
 
 def _round_key(sale: SalePage) -> tuple[datetime, datetime, str | None]:
@@ -86,7 +86,7 @@ async def get_sale(
     sale_id: PathUuid,
     request: Request[Any, Any, Any],
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    board: NamedDependency[Board],
+    board: NamedDependency[SaleBoard],
     claims: NamedDependency[Claims],
 ) -> Response[SalePage]:
     """From memory, at most 300 ms old; with an ETag that changes with state, stock and edits."""

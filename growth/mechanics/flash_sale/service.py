@@ -6,18 +6,18 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from growth.mechanics.flash_sale import model, store
-from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.keeping import store as keeping_store
 from growth.mechanics.flash_sale.claim.loading import Loader
-from growth.mechanics.flash_sale.model import Draft, Sale
+from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import invalid
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.shop.service import ShopService
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import (
@@ -36,7 +36,7 @@ MAX_COMPARED_UNITS = 20_000
 """Up to here an operator's look compares every claim; the reconciler does so at any size."""
 
 
-class DryRun(Struct, frozen=True, kw_only=True):
+class ClaimDryRun(Struct, frozen=True, kw_only=True):
     """What a claim would get, without making it."""
 
     would: str
@@ -57,7 +57,7 @@ class StateCount(Struct, frozen=True):
     units: int
 
 
-class Stats(Struct, frozen=True, kw_only=True):
+class SaleStats(Struct, frozen=True, kw_only=True):
     """A sale in numbers, as it stands."""
 
     sale_id: str
@@ -89,14 +89,14 @@ class Stats(Struct, frozen=True, kw_only=True):
 class Sales:
     """The operators' side of flash sales."""
 
-    def __init__(self, database: Database, stock: Stock, board: Board, loader: Loader, shop: ShopService) -> None:
+    def __init__(self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, shop: ShopService) -> None:
         self._database = database
         self._stock = stock
         self._board = board
         self._loader = loader
         self._shop = shop
 
-    async def create(self, act: Act, draft: Draft, key: str | None, content: bytes) -> Once[Sale]:
+    async def create(self, act: Act, draft: SaleDraft, key: str | None, content: bytes) -> Once[Sale]:
         """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
         _check(draft)
 
@@ -122,7 +122,7 @@ class Sales:
         """Return sales, newest first."""
         return await store.page_of_sales(self._database, state=state, series_id=series_id, before=before, limit=limit)
 
-    async def change(self, act: Act, sale_id: str, version: int, draft: Draft) -> Sale:
+    async def change(self, act: Act, sale_id: str, version: int, draft: SaleDraft) -> Sale:
         """Edit a sale that is still at `version`. Raises `Refusal`: 412 for an older one, 409 for a locked field."""
         _check(draft)
         async with self._database.transaction() as tx:
@@ -261,7 +261,7 @@ class Sales:
             tx.after_commit(tell)
         return added
 
-    async def dry_run(self, sale_id: str, user_id: str, units: int, at: datetime) -> DryRun:
+    async def dry_run(self, sale_id: str, user_id: str, units: int, at: datetime) -> ClaimDryRun:
         """Say what a claim at `at` would get, with today's stock, and why; nothing is changed."""
         user_id = await self._database.people.today(self._database, user_id)
         sale = await self.find(sale_id)
@@ -273,7 +273,7 @@ class Sales:
             ((_, count, last_lapsed_at),) = lapses
             cooling_until = model.cooling_until(seconds, count, last_lapsed_at)
         invited = await store.is_allowed(self._database, sale_id, user_id)
-        standing = model.Standing(
+        standing = model.ShopperInSale(
             units=held,
             cooling_until=cooling_until,
             invited=invited,
@@ -282,7 +282,7 @@ class Sales:
         )
         kind = model.refusal_of(sale, standing, units, at)
         would = {None: "win", model.DRAWING: "enter_draw"}.get(kind, "refuse")
-        return DryRun(
+        return ClaimDryRun(
             would=would,
             code=None if kind is None else kind.code,
             because=model.because(sale, standing, kind, at),
@@ -292,7 +292,7 @@ class Sales:
             shopper_units=held,
         )
 
-    async def stats(self, sale_id: str, now: datetime) -> Stats:
+    async def stats(self, sale_id: str, now: datetime) -> SaleStats:
         """Return a sale in numbers."""
         sale = await self.find(sale_id)
         counts = await claims_store.count_by_state(self._database, sale_id)
@@ -304,7 +304,7 @@ class Sales:
         tempo = await store.tempo_of(self._database, sale_id, TEMPO_SECONDS)
         recent = sum(claims for second, claims in tempo if second > now - timedelta(seconds=RECENT_SECONDS))
         loaded, agree = await self._compare(sale)
-        return Stats(
+        return SaleStats(
             sale_id=sale_id,
             state=model.page_state(sale, sale.units_left, now),
             units_total=sale.units_total,
@@ -348,6 +348,6 @@ def ended(sale: Sale, now: datetime) -> FlashSaleEnded:
     return FlashSaleEnded(at=now, sale_id=sale.sale_id, units_total=sale.units_total, units_taken=sale.taken)
 
 
-def _check(draft: Draft) -> None:
+def _check(draft: SaleDraft) -> None:
     if found := model.faults(draft):
         raise invalid(*found)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.person import store
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.refusals import Kind, Refusal
 
 MAX_TOLD = 100

@@ -32,8 +32,8 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.model import Admission, Sale
-from growth.plumbing.lua import Argument, Script
-from growth.plumbing.redis import OUTSIDE_FAILING, AnyRedis, unavailable
+from growth.plumbing.redis.client import OUTSIDE_FAILING, AnyRedis, unavailable
+from growth.plumbing.redis.lua import Argument, Script
 from growth.vocabulary.clock import from_milliseconds, to_milliseconds
 
 KEYS_KEPT_AFTER_CLOSE = timedelta(hours=2)
@@ -63,7 +63,7 @@ GLANCE = Script.beside(__file__, "glance.lua")
 _pack = msgspec.msgpack.Encoder().encode
 
 
-class Ask(Struct, frozen=True, array_like=True):
+class ClaimAsk(Struct, frozen=True, array_like=True):
     """One claim on its way to the gate, in the order in which `claim.lua` reads it."""
 
     claim_id: str
@@ -92,7 +92,7 @@ class Occupied(Struct, frozen=True):
     held_at: datetime
 
 
-class Glance(Struct, frozen=True):
+class SaleGlance(Struct, frozen=True):
     """What Redis knows of a sale right now."""
 
     at: datetime
@@ -194,7 +194,7 @@ class Stock(Face):
     def _fields(self, sale: Sale) -> list[Argument]:
         return [*_fields(sale), "back_after_ms", self._back_after_ms]
 
-    async def claim(self, sale_id: str, asks: Sequence[Ask]) -> Admissions:
+    async def claim(self, sale_id: str, asks: Sequence[ClaimAsk]) -> Admissions:
         """Ask the gate about a batch of claims to one sale."""
         keys = self._keys(sale_id, "sale", "claims", "shoppers", "cooldowns", "allowed", "due", "winners")
         # One argument for the whole batch: spelling out four for each claim costs the client more than all the rest.
@@ -246,13 +246,13 @@ class Stock(Face):
 
     async def glance(
         self, sale_id: str, winners_known: int, last_winner: bytes = b"", *, want_winners: bool = True
-    ) -> Glance:
+    ) -> SaleGlance:
         """Read stock and winners of one sale, past the `winners_known` of which `last_winner` is the last."""
         keys = self._keys(sale_id, "sale", "winners")
         now_ms, taken, generation, known, before, *winners = await self._run(
             GLANCE, keys, [winners_known, MAX_WINNERS_A_GLANCE if want_winners else 0, last_winner]
         )
-        return Glance(
+        return SaleGlance(
             at=from_milliseconds(now_ms),
             taken=None if taken < 0 else taken,
             generation=generation,

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from growth.mechanics.flash_sale.model import Draft, Sale
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.flash_sale.model import Sale, SaleDraft
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 MAX_LISTED = 1_000
 """Sales that a process keeps on its board; the soonest to open come first."""
@@ -16,7 +16,7 @@ def _sale(row: Record) -> Sale:
     return msgspec.convert(dict(row), Sale, from_attributes=False)
 
 
-async def add_sale(tx: Tx, sale_id: str, draft: Draft, now: datetime, series_id: str | None = None) -> Sale | None:
+async def add_sale(tx: Tx, sale_id: str, draft: SaleDraft, now: datetime, series_id: str | None = None) -> Sale | None:
     """Insert a draft; None if the series already has this round's sale."""
     row = await tx.fetchrow(
         """
@@ -137,7 +137,7 @@ async def page_of_sales(
     return [_sale(row) for row in rows]
 
 
-async def change_sale(tx: Tx, sale_id: str, version: int, draft: Draft, now: datetime) -> Sale | None:
+async def change_sale(tx: Tx, sale_id: str, version: int, draft: SaleDraft, now: datetime) -> Sale | None:
     """Write an operator's edit if nobody edited since `version`; None if somebody did.
 
     One that leaves no unit over sells the sale out.

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from growth.mechanics.flash_sale import store
-from growth.plumbing.outbox import Envelope, types_of
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import Envelope, types_of
+from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld
 
 LISTENS_TO = types_of(FlashSaleClaimHeld)

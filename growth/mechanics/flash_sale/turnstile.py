@@ -14,25 +14,24 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.board import Board, Entry
-from growth.mechanics.flash_sale.claim.gate import Decided
+from growth.mechanics.flash_sale.board import BoardSale, SaleBoard
+from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.routes import ClaimRequest
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.draw.service import Entry as DrawEntry
-from growth.mechanics.flash_sale.draw.service import show_entry
-from growth.plumbing.callers import ADDRESS
-from growth.plumbing.front import (
+from growth.mechanics.flash_sale.draw.model import DrawEntry, show_entry
+from growth.plumbing.http.callers import ADDRESS
+from growth.plumbing.http.short_cut import (
     NO_STORE,
     PROBLEM,
-    Asked,
     Door,
     Headers,
+    PlainRequest,
     again,
     answer,
     answer_refusal,
     answer_unavailable,
 )
-from growth.plumbing.wire import json_bytes
+from growth.plumbing.strict_json import json_bytes
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -70,7 +69,7 @@ class ClaimAnswer(Struct, frozen=True):
 class Turnstile:
     """The ASGI middleware. `app` is everything else."""
 
-    def __init__(self, app: ASGIApp, *, board: Board, claims: Claims, door: Door) -> None:
+    def __init__(self, app: ASGIApp, *, board: SaleBoard, claims: Claims, door: Door) -> None:
         self._app = app
         self._board = board
         self._claims = claims
@@ -93,15 +92,15 @@ class Turnstile:
                         return None
         return await self._app(scope, receive, send)
 
-    async def _freshened(self, entry: Entry) -> bool:
+    async def _freshened(self, entry: BoardSale) -> bool:
         """Wait for the refresh that everybody waits for, rather than send a crowd through the routes to wait there."""
         if not self._board.is_fresh(entry):
             with suppress(Unavailable):
                 await self._board.fresh(entry.sale.sale_id)
         return self._board.is_fresh(entry)
 
-    async def _page(self, entry: Entry, scope: Scope, send: Send) -> bool:
-        asked = Asked(scope)
+    async def _page(self, entry: BoardSale, scope: Scope, send: Send) -> bool:
+        asked = PlainRequest(scope)
         if await self._door.known(asked.token, scope) is None:
             return False
         if asked.etag and (b"," in asked.etag or not asked.etag.startswith(b'W/"')):
@@ -113,8 +112,8 @@ class Turnstile:
             await answer(send, 200, headers, entry.page_body)
         return True
 
-    async def _claim(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Asked(scope)
+    async def _claim(self, entry: BoardSale, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = PlainRequest(scope)
         shopper = await self._door.known(asked.token, scope) if asked.is_plain else None
         if shopper is None:
             return await self._app(scope, receive, send)
@@ -150,8 +149,8 @@ class Turnstile:
         status, headers, told = self._shown(decided)
         return await answer(send, status, headers, told)
 
-    def _shown(self, decided: Decided | DrawEntry) -> tuple[int, Headers, bytes]:
-        if not isinstance(decided, Decided):
+    def _shown(self, decided: DecidedClaim | DrawEntry) -> tuple[int, Headers, bytes]:
+        if not isinstance(decided, DecidedClaim):
             return 202, [_JSON, NO_STORE], json_bytes(show_entry(decided, self._board.now()))
         claim = decided.claim
         shown = ClaimAnswer(

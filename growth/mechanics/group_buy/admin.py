@@ -8,9 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
-from growth.mechanics.group_buy.model import Draft, GroupBuy
-from growth.mechanics.group_buy.service import DryRun, GroupBuys, Stats
-from growth.plumbing.http import (
+from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
+from growth.mechanics.group_buy.service import GroupBuys, GroupBuyStats, SeatDryRun
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -22,9 +22,9 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import ShopperId, TeamId, Uuid
@@ -35,7 +35,7 @@ StateFilter = Annotated[
 ]
 
 
-class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class SeatDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Whose seat to try, in which team, and when."""
 
     user_id: ShopperId
@@ -47,7 +47,7 @@ class DryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 @post("", operation_id="admin_group_buys_create", summary="Draft a group buy", guards=[requires(Role.EDITOR)])
 async def create_group_buy(
-    data: JSONBody[Draft],
+    data: JSONBody[GroupBuyDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     group_buys: NamedDependency[GroupBuys],
@@ -81,7 +81,7 @@ async def get_group_buy(group_buy_id: PathUuid, group_buys: NamedDependency[Grou
 @put("/{group_buy_id:str}", operation_id="admin_group_buys_change", summary="Edit", guards=[requires(Role.EDITOR)])
 async def change_group_buy(
     group_buy_id: PathUuid,
-    data: JSONBody[Draft],
+    data: JSONBody[GroupBuyDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     group_buys: NamedDependency[GroupBuys],
@@ -124,8 +124,8 @@ def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
     guards=[requires(Role.VIEWER)],
 )
 async def dry_run(
-    group_buy_id: PathUuid, data: JSONBody[DryRunRequest], group_buys: NamedDependency[GroupBuys]
-) -> DryRun:
+    group_buy_id: PathUuid, data: JSONBody[SeatDryRunRequest], group_buys: NamedDependency[GroupBuys]
+) -> SeatDryRun:
     """Changes nothing."""
     return await group_buys.dry_run(group_buy_id, data.user_id, data.team_id, data.now or clock.now())
 
@@ -136,7 +136,7 @@ async def dry_run(
     summary="Numbers",
     guards=[requires(Role.VIEWER)],
 )
-async def get_stats(group_buy_id: PathUuid, group_buys: NamedDependency[GroupBuys]) -> Stats:
+async def get_stats(group_buy_id: PathUuid, group_buys: NamedDependency[GroupBuys]) -> GroupBuyStats:
     """Units, teams by how they ended, seats and money by state."""
     return await group_buys.stats(group_buy_id, clock.now())
 

@@ -16,10 +16,10 @@ from growth.mechanics.group_buy import store
 from growth.mechanics.group_buy.model import GroupBuyPage, page
 from growth.mechanics.group_buy.team import store as teams_store
 from growth.mechanics.group_buy.team.model import TEAM_ENDED, TEAM_FULL, Team, TeamPage, show_team
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.postgres import Database
-from growth.plumbing.problems import problem_bytes
-from growth.plumbing.wire import json_bytes
+from growth.plumbing.http.problems import problem_bytes
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.strict_json import json_bytes
+from growth.plumbing.work.coalesce import Coalescer
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.refusals import Kind
 
@@ -41,7 +41,7 @@ NO_TO_ALL = (TEAM_FULL, TEAM_ENDED)
 REQUEST_ID_MARK = "request-id-goes-here"
 
 
-class No:
+class GroupBuyNo:
     """A ready-made refusal: the body around the request id."""
 
     __slots__ = ("head", "kind", "tail")
@@ -65,7 +65,7 @@ class TeamEntry(Struct, frozen=True):
     """Changes with what is shown, the time aside."""
     seen_at: float
     """On this process' monotonic clock, before it was read."""
-    no: No | None
+    no: GroupBuyNo | None
     """What everybody new is told who wants a seat."""
     seat_ids: frozenset[str] | None
     """Where `no` is told: seats there ever were, whose owners must not hear it; None if they are too many."""
@@ -76,7 +76,7 @@ class TeamEntry(Struct, frozen=True):
         return time.monotonic() - self.seen_at <= MAX_AGE_SECONDS
 
 
-class Board:
+class GroupBuyBoard:
     """Pages of campaigns and teams, and ready-made refusals."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -143,7 +143,9 @@ class Board:
                 body=json_bytes(shown),
                 etag=_etag(shown, now),
                 seen_at=started,
-                no=None if team_id not in nos else No(nos[team_id], {"server_time": now, "team_state": team.state}),
+                no=None
+                if team_id not in nos
+                else GroupBuyNo(nos[team_id], {"server_time": now, "team_state": team.state}),
                 seat_ids=None if len(seat_ids) > MAX_SEATS_KNOWN else frozenset(seat_ids),
             )
             if len(self.teams) >= MAX_TEAMS and team_id not in self.teams:

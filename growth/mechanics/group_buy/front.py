@@ -15,15 +15,15 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
-from growth.mechanics.group_buy.board import NO_TO_ALL, Board, No
+from growth.mechanics.group_buy.board import NO_TO_ALL, GroupBuyBoard, GroupBuyNo
 from growth.mechanics.group_buy.team.routes import SeatRequest
 from growth.mechanics.group_buy.team.service import Seated, Teams, count_refusal
-from growth.plumbing.front import (
+from growth.plumbing.http.short_cut import (
     NO_STORE,
     PROBLEM,
-    Asked,
     Door,
     Headers,
+    PlainRequest,
     again,
     answer,
     answer_refusal,
@@ -65,10 +65,10 @@ class SeatAnswer(Struct, frozen=True):
     server_time: str
 
 
-class Front:
+class GroupBuyFront:
     """The ASGI middleware. `app` is everything else."""
 
-    def __init__(self, app: ASGIApp, *, board: Board, teams: Teams, door: Door) -> None:
+    def __init__(self, app: ASGIApp, *, board: GroupBuyBoard, teams: Teams, door: Door) -> None:
         self._app = app
         self._board = board
         self._teams = teams
@@ -89,7 +89,7 @@ class Front:
         entry = self._board.teams.get(team_id)
         if entry is None:
             return False
-        asked = Asked(scope)
+        asked = PlainRequest(scope)
         if await self._door.known(asked.token, scope) is None:
             return False
         if not entry.is_fresh:
@@ -108,7 +108,7 @@ class Front:
         return True
 
     async def _seat(self, team_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = Asked(scope)
+        asked = PlainRequest(scope)
         shopper = await self._door.known(asked.token, scope) if asked.is_plain else None
         if shopper is None or not _is_uuid(team_id):
             return await self._app(scope, receive, send)
@@ -138,7 +138,7 @@ class Front:
             send, 201, [_JSON, NO_STORE, _REPLAYED] if seated.replayed else [_JSON, NO_STORE], _shown(seated)
         )
 
-    async def _no(self, team_id: str, token_id: str, key: str | None) -> No | None:
+    async def _no(self, team_id: str, token_id: str, key: str | None) -> GroupBuyNo | None:
         """Return what the crowd at a team is told, unless this may be the retry of somebody who got a seat."""
         entry = self._board.teams.get(team_id)
         if entry is not None and entry.no is not None and not entry.is_fresh:

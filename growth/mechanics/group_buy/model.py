@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from growth.plumbing.wire import FieldError, Instant
+from growth.plumbing.strict_json import FieldError, Instant
 from growth.vocabulary.ids import GroupBuyId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind, Refusal
@@ -40,7 +40,7 @@ class Tier(Struct, frozen=True, forbid_unknown_fields=True):
     price_fen: Fen
 
 
-class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GroupBuyDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an operator decides about a group buy. A seat is one unit of the SKU."""
 
     title: Title
@@ -87,7 +87,7 @@ class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.price_fen if self.leader_price_fen is None else self.leader_price_fen
 
 
-class GroupBuy(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GroupBuy(GroupBuyDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A group buy as Postgres knows it."""
 
     group_buy_id: GroupBuyId
@@ -186,18 +186,18 @@ def refused_by_campaign(campaign: GroupBuy, now: datetime) -> Kind | None:
     return {"ended": ENDED, "paused": PAUSED, "scheduled": NOT_OPEN, "sold_out": SOLD_OUT}.get(state)
 
 
-def tier_price(campaign: Draft, seats_paid: int) -> int:
+def tier_price(campaign: GroupBuyDraft, seats_paid: int) -> int:
     """Return the price of a seat in a complete team of so many paid members."""
     reached = [tier.price_fen for tier in campaign.tiers if tier.size <= seats_paid]
     return min(reached, default=campaign.price_fen)
 
 
-def overpaid_fen(campaign: Draft, seats_paid: int, price_fen: int, paid_fen: int) -> int:
+def overpaid_fen(campaign: GroupBuyDraft, seats_paid: int, price_fen: int, paid_fen: int) -> int:
     """Return what a member who paid `paid_fen` for a seat of `price_fen` is owed when the team is complete."""
     return min(paid_fen, max(0, price_fen - tier_price(campaign, seats_paid)))
 
 
-def faults(draft: Draft) -> list[FieldError]:
+def faults(draft: GroupBuyDraft) -> list[FieldError]:
     """Return what does not fit together in a draft, by field."""
     found = []
     if draft.list_price_fen < draft.price_fen:
@@ -217,7 +217,7 @@ def faults(draft: Draft) -> list[FieldError]:
     return found + _faults_of_tiers(draft)
 
 
-def _faults_of_tiers(draft: Draft) -> list[FieldError]:
+def _faults_of_tiers(draft: GroupBuyDraft) -> list[FieldError]:
     if not draft.tiers:
         return []
     found = []
@@ -238,7 +238,7 @@ CHANGEABLE_ONCE_OPEN = frozenset(
 )
 
 
-def check_edit(campaign: GroupBuy, draft: Draft, now: datetime) -> None:
+def check_edit(campaign: GroupBuy, draft: GroupBuyDraft, now: datetime) -> None:
     """Refuse edits that would hurt shoppers who already see the campaign.
 
     Drafts and scheduled campaigns change freely; an open one keeps its prices, sizes and promises, and never drops
@@ -249,7 +249,7 @@ def check_edit(campaign: GroupBuy, draft: Draft, now: datetime) -> None:
     if campaign.state == "draft":
         return
     if now >= campaign.opens_at:
-        for name in Draft.__struct_fields__:
+        for name in GroupBuyDraft.__struct_fields__:
             if name not in CHANGEABLE_ONCE_OPEN and getattr(campaign, name) != getattr(draft, name):
                 raise Refusal(LOCKED_FIELD, f"{name} is fixed once the group buy has opened.", field=name)
     if draft.closes_at <= now:

@@ -7,10 +7,10 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from growth.mechanics.group_buy import model
-from growth.mechanics.group_buy.board import Board
+from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GroupBuyPage, PageState
 from growth.mechanics.group_buy.service import GroupBuys
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
@@ -22,7 +22,7 @@ StateFilter = Annotated[PageState | None, QueryParameter(name="state", descripti
 @get("/group-buys", operation_id="group_buys_list", summary="List group buys, soonest first")
 async def list_group_buys(
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -44,7 +44,7 @@ def _place(one: GroupBuyPage) -> tuple[str, str]:
 async def get_group_buy(
     group_buy_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
     group_buys: NamedDependency[GroupBuys],
 ) -> GroupBuyPage:
     """From memory, at most 300 ms old."""

@@ -6,25 +6,25 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.mechanics.group_buy import model, store
-from growth.mechanics.group_buy.board import Board
-from growth.mechanics.group_buy.model import Draft, GroupBuy
+from growth.mechanics.group_buy.board import GroupBuyBoard
+from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.team import model as teams
 from growth.mechanics.group_buy.team import store as teams_store
 from growth.mechanics.group_buy.team.listing import store as listing
 from growth.mechanics.group_buy.team.service import standings
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import invalid
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Kind, Refusal
 
 
-class DryRun(Struct, frozen=True, kw_only=True):
+class SeatDryRun(Struct, frozen=True, kw_only=True):
     """What asking for a seat would get, without doing it."""
 
     would: str
@@ -56,7 +56,7 @@ class SeatCount(Struct, frozen=True):
     paid_fen: int
 
 
-class Stats(Struct, frozen=True, kw_only=True):
+class GroupBuyStats(Struct, frozen=True, kw_only=True):
     """A campaign in numbers, as it stands."""
 
     group_buy_id: str
@@ -88,11 +88,11 @@ class Stats(Struct, frozen=True, kw_only=True):
 class GroupBuys:
     """The operators' side of group buys."""
 
-    def __init__(self, database: Database, board: Board) -> None:
+    def __init__(self, database: Database, board: GroupBuyBoard) -> None:
         self._database = database
         self._board = board
 
-    async def create(self, act: Act, draft: Draft, key: str | None, content: bytes) -> Once[GroupBuy]:
+    async def create(self, act: Act, draft: GroupBuyDraft, key: str | None, content: bytes) -> Once[GroupBuy]:
         """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
         _check(draft)
 
@@ -117,7 +117,7 @@ class GroupBuys:
         """Return campaigns, newest first."""
         return await store.page_of_campaigns(self._database, state=state, before=before, limit=limit)
 
-    async def change(self, act: Act, group_buy_id: str, version: int, draft: Draft) -> GroupBuy:
+    async def change(self, act: Act, group_buy_id: str, version: int, draft: GroupBuyDraft) -> GroupBuy:
         """Edit a campaign still at `version`. Raises `Refusal`: 412 for an older one, 409 for a locked field."""
         _check(draft)
         async with self._database.transaction() as tx:
@@ -183,7 +183,7 @@ class GroupBuys:
         await self._board.forget()
         return after
 
-    async def dry_run(self, group_buy_id: str, user_id: str, team_id: str | None, at: datetime) -> DryRun:
+    async def dry_run(self, group_buy_id: str, user_id: str, team_id: str | None, at: datetime) -> SeatDryRun:
         """Say what asking for a seat at `at` would get, with today's stock, and why; nothing is changed."""
         user_id = await self._database.people.today(self._database, user_id)
         campaign = await self.find(group_buy_id)
@@ -195,7 +195,7 @@ class GroupBuys:
         pair = (group_buy_id, user_id)
         standing = (await standings(self._database, [pair], {group_buy_id: campaign}))[pair]
         kind = teams.refusal_of(campaign, team, standing, at)
-        return DryRun(
+        return SeatDryRun(
             would="refuse" if kind else "open" if team is None else "join",
             code=None if kind is None else kind.code,
             because=_because(campaign, team, standing, kind),
@@ -207,7 +207,7 @@ class GroupBuys:
             is_newcomer=standing.is_newcomer,
         )
 
-    async def stats(self, group_buy_id: str, now: datetime) -> Stats:
+    async def stats(self, group_buy_id: str, now: datetime) -> GroupBuyStats:
         """Return a campaign in numbers."""
         campaign = await self.find(group_buy_id)
         by_team = await listing.count_teams(self._database, group_buy_id)
@@ -222,7 +222,7 @@ class GroupBuys:
 
         complete = sum(number for (state, _), (number, _) in by_team.items() if state == "complete")
         over = sum(number for (state, _), (number, _) in by_team.items() if state != "forming")
-        return Stats(
+        return GroupBuyStats(
             group_buy_id=group_buy_id,
             state=model.page_state(campaign, now),
             units_total=campaign.units_total,
@@ -254,14 +254,14 @@ def ended(campaign: GroupBuy, now: datetime) -> GroupBuyEnded:
     )
 
 
-def _because(campaign: GroupBuy, team: teams.Team | None, standing: teams.Standing, kind: Kind | None) -> str:
+def _because(campaign: GroupBuy, team: teams.Team | None, standing: teams.ShopperInCampaign, kind: Kind | None) -> str:
     have = f"{campaign.units_left} of {campaign.units_total} units are left; the shopper has {standing.seats} seats"
     of_team = "" if team is None else f"; {team.seats_taken} of {team.team_size} seats of the team are taken"
     why = "A seat would be held." if kind is None else kind.title
     return f"{why} {have} of {campaign.max_per_shopper} allowed{of_team}."
 
 
-def _check(draft: Draft) -> None:
+def _check(draft: GroupBuyDraft) -> None:
     if found := model.faults(draft):
         raise invalid(*found)
 

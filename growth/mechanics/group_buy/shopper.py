@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.group_buy.person import store
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.refusals import Kind, Refusal
 
 MAX_TOLD = 100

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from growth.mechanics.group_buy.model import Draft, GroupBuy
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 MAX_LISTED = 1_000
 """Campaigns that a process keeps on its board; the soonest to open come first."""
@@ -16,11 +16,11 @@ def _campaign(row: Record) -> GroupBuy:
     return msgspec.convert(dict(row), GroupBuy)
 
 
-def _fields(draft: Draft) -> list[object]:
-    return [getattr(draft, name) for name in Draft.__struct_fields__]
+def _fields(draft: GroupBuyDraft) -> list[object]:
+    return [getattr(draft, name) for name in GroupBuyDraft.__struct_fields__]
 
 
-async def add_campaign(tx: Tx, group_buy_id: str, draft: Draft, now: datetime) -> GroupBuy:
+async def add_campaign(tx: Tx, group_buy_id: str, draft: GroupBuyDraft, now: datetime) -> GroupBuy:
     """Insert a draft."""
     row = await tx.fetchrow(
         """
@@ -111,7 +111,7 @@ async def page_of_campaigns(reader: Reader, *, state: str | None, before: str | 
     return [_campaign(row) for row in rows]
 
 
-async def change_campaign(tx: Tx, group_buy_id: str, version: int, draft: Draft) -> GroupBuy | None:
+async def change_campaign(tx: Tx, group_buy_id: str, version: int, draft: GroupBuyDraft) -> GroupBuy | None:
     """Write an operator's edit if nobody edited since `version`; None if somebody did."""
     row = await tx.fetchrow(
         """

@@ -9,8 +9,8 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, State
-from growth.mechanics.referral.service import BindingDryRun, Programs, ProgramStats
-from growth.plumbing.http import (
+from growth.mechanics.referral.service import BindingDryRun, ProgramStats, ReferralPrograms
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -22,9 +22,9 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import ShopperId, Uuid
@@ -50,7 +50,7 @@ async def create_program(
     data: JSONBody[ReferralDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    referral_programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[ReferralPrograms],
 ) -> Response[ReferralProgram]:
     """Nobody sees a draft; publish it when it is right."""
     content = fingerprint(msgspec.json.encode(data))
@@ -60,7 +60,7 @@ async def create_program(
 
 @get("", operation_id="admin_referral_programs_list", summary="List programs", guards=[requires(Role.VIEWER)])
 async def list_programs(
-    referral_programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[ReferralPrograms],
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -73,7 +73,9 @@ async def list_programs(
 
 
 @get("/{program_id:str}", operation_id="admin_referral_programs_get", summary="Get one", guards=[requires(Role.VIEWER)])
-async def get_program(program_id: PathUuid, referral_programs: NamedDependency[Programs]) -> Response[ReferralProgram]:
+async def get_program(
+    program_id: PathUuid, referral_programs: NamedDependency[ReferralPrograms]
+) -> Response[ReferralProgram]:
     """The ETag is the version that PUT asks for in If-Match."""
     return versioned(await referral_programs.find(program_id))
 
@@ -84,7 +86,7 @@ async def change_program(
     data: JSONBody[ReferralDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    referral_programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[ReferralPrograms],
     accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
 ) -> Response[ReferralProgram]:
     """Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep their end."""
@@ -105,7 +107,7 @@ async def publish(
     program_id: PathUuid,
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    referral_programs: NamedDependency[Programs],
+    referral_programs: NamedDependency[ReferralPrograms],
     accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
 ) -> Response[ReferralProgram]:
     """409 `referral.not_compliant` with `findings`: what a platform or the law forbids, or asks to think of."""
@@ -127,7 +129,7 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
         program_id: PathUuid,
         request: Request[Any, Any, Any],
         operator: NamedDependency[Operator],
-        referral_programs: NamedDependency[Programs],
+        referral_programs: NamedDependency[ReferralPrograms],
     ) -> Response[ReferralProgram]:
         steps = {"pause": referral_programs.pause, "resume": referral_programs.resume, "end": referral_programs.end}
         return versioned(await steps[name](act_of(request, operator), program_id))
@@ -143,7 +145,7 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
     guards=[requires(Role.VIEWER)],
 )
 async def dry_run(
-    program_id: PathUuid, data: JSONBody[BindingDryRunRequest], referral_programs: NamedDependency[Programs]
+    program_id: PathUuid, data: JSONBody[BindingDryRunRequest], referral_programs: NamedDependency[ReferralPrograms]
 ) -> BindingDryRun:
     """Changes nothing. A draft is tried as if it were published."""
     return await referral_programs.dry_run(program_id, data.user_id, data.code, data.now or clock.now())
@@ -155,7 +157,7 @@ async def dry_run(
     summary="Numbers",
     guards=[requires(Role.VIEWER)],
 )
-async def get_stats(program_id: PathUuid, referral_programs: NamedDependency[Programs]) -> ProgramStats:
+async def get_stats(program_id: PathUuid, referral_programs: NamedDependency[ReferralPrograms]) -> ProgramStats:
     """Invitees by state, inviters, rewards and milestones."""
     return await referral_programs.stats(program_id, clock.now())
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from growth.mechanics.referral.commission.settlement import Settlement as Commissions
+from growth.mechanics.referral.commission.settlement import CommissionSettlement as Commissions
 from growth.mechanics.referral.reward import store
-from growth.mechanics.referral.reward.settlement import Settlement as Rewards
-from growth.plumbing.outbox import Envelope, types_of
-from growth.plumbing.postgres import Tx
+from growth.mechanics.referral.reward.settlement import ReferralSettlement as Rewards
+from growth.plumbing.outbox.outbox import Envelope, types_of
+from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
 
 LISTENS_TO = types_of(ShopShopperRegistered, ShopRegistrationCorrected)

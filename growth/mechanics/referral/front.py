@@ -15,7 +15,7 @@ from msgspec import Struct
 from growth.mechanics.referral.relation.model import mask_id
 from growth.mechanics.referral.relation.routes import InviterRequest
 from growth.mechanics.referral.relation.service import Relations
-from growth.plumbing.front import Asked, Door, again, answer, answer_refusal, answer_unavailable
+from growth.plumbing.http.short_cut import Door, PlainRequest, again, answer, answer_refusal, answer_unavailable
 from growth.vocabulary.clock import Clock, rfc3339
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -38,7 +38,7 @@ class InviterAnswer(Struct, frozen=True):
     server_time: str
 
 
-class Front:
+class ReferralFront:
     """The ASGI middleware. `app` is everything else; `limit` takes one request from a shopper's share."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Front:
         """Bind who plainly asks for it; hand on all else."""
         if scope["type"] != ScopeType.HTTP or scope["path"] != PATH or scope["method"] != "PUT":
             return await self._app(scope, receive, send)
-        asked = Asked(scope)
+        asked = PlainRequest(scope)
         shopper = await self._door.known(asked.token, scope) if asked.is_plain and not scope["query_string"] else None
         if shopper is None:
             return await self._app(scope, receive, send)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from growth.plumbing.wire import FieldError, Instant
+from growth.plumbing.strict_json import FieldError, Instant
 from growth.rewards.compliance import Deed, Finding, Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.ids import Sku, Uuid
@@ -119,7 +119,7 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return not self.skus or sku in self.skus
 
 
-class Terms(Struct, frozen=True, kw_only=True):
+class ProgramTerms(Struct, frozen=True, kw_only=True):
     """One version of a live program's promises. Never changed once written; what was earned under it names it."""
 
     program_id: Uuid

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from growth.mechanics.referral.reward import store
 from growth.mechanics.referral.service import end_closed
-from growth.plumbing.periodic import Turn
+from growth.plumbing.work.periodic import Turn
 
 FORGET_BATCH = 1_000
 DAYS_KEPT = timedelta(days=60)

@@ -6,14 +6,14 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.mechanics.referral import model, store
-from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, Terms
+from growth.mechanics.referral.model import ProgramTerms, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import look_at
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Reader, Tx
-from growth.plumbing.wire import FieldError, invalid
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.compliance import hold
 from growth.rewards.granting.service import require_admin_for_money, set_budget
 from growth.vocabulary.events.referral import (
@@ -65,7 +65,7 @@ class ProgramStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Programs:
+class ReferralPrograms:
     """The operators' side of referrals."""
 
     def __init__(self, database: Database, zone: str) -> None:
@@ -214,7 +214,7 @@ class Programs:
         )
 
 
-async def program_at(reader: Reader, at: datetime) -> Terms | None:
+async def program_at(reader: Reader, at: datetime) -> ProgramTerms | None:
     """Return the terms in force at `at`; None if no program was live.
 
     Whoever acts on terms writes their program_id and version down, and asks `terms_of` from then on.
@@ -222,14 +222,14 @@ async def program_at(reader: Reader, at: datetime) -> Terms | None:
     return await store.terms_at(reader, at)
 
 
-async def terms_of(reader: Reader, program_id: str, version: int) -> Terms:
+async def terms_of(reader: Reader, program_id: str, version: int) -> ProgramTerms:
     """Return one version of a program's promises, which was seen before."""
     terms = await store.find_terms(reader, program_id, version)
     assert terms is not None, "terms are never deleted"
     return terms
 
 
-async def live(reader: Reader, now: datetime) -> tuple[Terms | None, bool]:
+async def live(reader: Reader, now: datetime) -> tuple[ProgramTerms | None, bool]:
     """Return the terms in force now, and whether shoppers can be bound."""
     found = await store.live_terms(reader, now)
     return (None, False) if found is None else found

@@ -6,7 +6,7 @@ from growth.mechanics.referral.correction import store
 from growth.mechanics.referral.correction.model import RelationFilter
 from growth.mechanics.referral.correction.service import ToldReferral, forget, tell, unite
 from growth.mechanics.referral.relation.service import INVITED
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 async def told(reader: Reader, user_id: str) -> ToldReferral:

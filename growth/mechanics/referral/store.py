@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.referral.model import ReferralDraft, ReferralProgram, Terms
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.referral.model import ProgramTerms, ReferralDraft, ReferralProgram
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 class ProgramCount(Struct, frozen=True):
@@ -23,8 +23,8 @@ def _program(row: Record) -> ReferralProgram:
     return msgspec.convert(known.pop("draft") | known, ReferralProgram)
 
 
-def _terms(row: Record) -> Terms:
-    return msgspec.convert(dict(row), Terms)
+def _terms(row: Record) -> ProgramTerms:
+    return msgspec.convert(dict(row), ProgramTerms)
 
 
 async def lock(tx: Tx) -> None:
@@ -186,7 +186,7 @@ async def close_version(tx: Tx, program_id: str, now: datetime) -> None:
     )
 
 
-async def terms_at(reader: Reader, at: datetime) -> Terms | None:
+async def terms_at(reader: Reader, at: datetime) -> ProgramTerms | None:
     """Return what the program that was live at `at` promised then."""
     row = await reader.fetchrow(
         """
@@ -203,7 +203,7 @@ async def terms_at(reader: Reader, at: datetime) -> Terms | None:
     return None if row is None else _terms(row)
 
 
-async def live_terms(reader: Reader, now: datetime) -> tuple[Terms, bool] | None:
+async def live_terms(reader: Reader, now: datetime) -> tuple[ProgramTerms, bool] | None:
     """Return the terms in force at `now`, which is now, and whether their program is published rather than paused."""
     row = await reader.fetchrow(
         """
@@ -221,10 +221,10 @@ async def live_terms(reader: Reader, now: datetime) -> tuple[Terms, bool] | None
         return None
     known = dict(row)
     is_open = known.pop("is_open")
-    return msgspec.convert(known, Terms), is_open
+    return msgspec.convert(known, ProgramTerms), is_open
 
 
-async def find_terms(reader: Reader, program_id: str, version: int) -> Terms | None:
+async def find_terms(reader: Reader, program_id: str, version: int) -> ProgramTerms | None:
     """Return one version of a program's promises."""
     row = await reader.fetchrow(
         """

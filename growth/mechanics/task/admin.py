@@ -9,12 +9,12 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from growth.events.model import counted_at
-from growth.mechanics.task.catalogue import Kind, catalogue
-from growth.mechanics.task.model import Draft, Task
+from growth.mechanics.task.catalogue import FieldKind, catalogue
+from growth.mechanics.task.model import Task, TaskDraft
 from growth.mechanics.task.progress.model import Occurrence
 from growth.mechanics.task.progress.service import activity_types
-from growth.mechanics.task.service import DryRun, Stats, Tasks
-from growth.plumbing.http import (
+from growth.mechanics.task.service import TaskDryRun, Tasks, TaskStats
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -26,9 +26,9 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import RULES, Rule
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
@@ -65,7 +65,7 @@ class CountableEvent(Struct, frozen=True):
     """An event that tasks can count."""
 
     type: str
-    fields: dict[str, Kind]
+    fields: dict[str, FieldKind]
     """What filters and `distinct_by` may name."""
     can_be_undone: bool
     """Whether a refund can take it back."""
@@ -85,7 +85,7 @@ class ComplianceRules(Struct, frozen=True):
 
 @post("", operation_id="admin_tasks_create", summary="Draft a task", guards=[requires(Role.EDITOR)])
 async def create_task(
-    data: JSONBody[Draft],
+    data: JSONBody[TaskDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     tasks: NamedDependency[Tasks],
@@ -119,7 +119,7 @@ async def get_task(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> Response
 @put("/{task_id:str}", operation_id="admin_tasks_change", summary="Edit", guards=[requires(Role.EDITOR)])
 async def change_task(
     task_id: PathUuid,
-    data: JSONBody[Draft],
+    data: JSONBody[TaskDraft],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     tasks: NamedDependency[Tasks],
@@ -177,7 +177,9 @@ def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
     summary="See whether an event would count for a shopper, and why",
     guards=[requires(Role.VIEWER)],
 )
-async def dry_run_task(task_id: PathUuid, data: JSONBody[TaskDryRunRequest], tasks: NamedDependency[Tasks]) -> DryRun:
+async def dry_run_task(
+    task_id: PathUuid, data: JSONBody[TaskDryRunRequest], tasks: NamedDependency[Tasks]
+) -> TaskDryRun:
     """Changes nothing."""
     now = data.now or clock.now()
     task = await tasks.find(task_id)
@@ -194,7 +196,7 @@ async def dry_run_task(task_id: PathUuid, data: JSONBody[TaskDryRunRequest], tas
 
 
 @get("/{task_id:str}/stats", operation_id="admin_tasks_stats", summary="Numbers", guards=[requires(Role.VIEWER)])
-async def get_task_stats(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> Stats:
+async def get_task_stats(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> TaskStats:
     """Shoppers by how far they are, rewards taken back, the budget; in all and by period."""
     return await tasks.stats(task_id, clock.now())
 

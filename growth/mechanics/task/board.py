@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 from growth.mechanics.task import store
 from growth.mechanics.task.model import Task
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 
 MAX_AGE_SECONDS = 0.3
 """So long after an operator's change some process may still show what was before."""
 ENDED_SHOWN = timedelta(days=1)
 
 
-class Board:
+class TaskBoard:
     """The list of tasks, read once for all who ask in one moment."""
 
     def __init__(self, database: Database) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.outbox import events_below
+from growth.plumbing.outbox.outbox import events_below
 from growth.rewards.compliance import Deed
 from growth.vocabulary.events import Event
 
@@ -27,7 +27,7 @@ USER_FIELDS = ("user_id", "user_ids", "inviter_id")
 NOT_DATA = frozenset({*USER_FIELDS, "type", "at"})
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """What a field holds."""
 
     TEXT = "text"
@@ -48,18 +48,18 @@ class Countable(Struct, frozen=True):
     """An event that tasks can count."""
 
     type: str
-    fields: Mapping[str, Kind]
+    fields: Mapping[str, FieldKind]
     """Path (`sku`, `lines.sku`) → kind. A path through a list stands for the values in all its elements."""
     undoing: Undoing | None
     is_told_by_outbox: bool
     """Otherwise by the log of what clients and the shop's own events tell."""
 
 
-_CLIENT: Mapping[str, Mapping[str, Kind]] = {
-    "app.opened": {"source": Kind.TEXT, "scene": Kind.TEXT},
-    "page.viewed": {"page": Kind.TEXT},
-    "product.viewed": {"sku": Kind.TEXT},
-    "content.shared": {"what": Kind.TEXT, "sku": Kind.TEXT},
+_CLIENT: Mapping[str, Mapping[str, FieldKind]] = {
+    "app.opened": {"source": FieldKind.TEXT, "scene": FieldKind.TEXT},
+    "page.viewed": {"page": FieldKind.TEXT},
+    "product.viewed": {"sku": FieldKind.TEXT},
+    "content.shared": {"what": FieldKind.TEXT, "sku": FieldKind.TEXT},
 }
 
 OCCURRED_AT: Mapping[str, str] = {
@@ -124,15 +124,15 @@ def catalogue() -> Mapping[str, Countable]:
     return found
 
 
-def _paths(field: msgspec.inspect.Field, prefix: str) -> list[tuple[str, Kind]]:
+def _paths(field: msgspec.inspect.Field, prefix: str) -> list[tuple[str, FieldKind]]:
     path, inner = f"{prefix}{field.name}", _inner(field.type)
     if isinstance(inner, msgspec.inspect.StructType):
         # Two levels: deeper ones nobody could fill in right.
         return [] if prefix else [pair for one in inner.fields for pair in _paths(one, f"{path}.")]
-    kinds: list[tuple[Any, Kind]] = [
-        (msgspec.inspect.BoolType, Kind.FLAG),
-        (msgspec.inspect.IntType, Kind.NUMBER),
-        (msgspec.inspect.StrType, Kind.TEXT),
+    kinds: list[tuple[Any, FieldKind]] = [
+        (msgspec.inspect.BoolType, FieldKind.FLAG),
+        (msgspec.inspect.IntType, FieldKind.NUMBER),
+        (msgspec.inspect.StrType, FieldKind.TEXT),
     ]
     return [(path, kind) for type_, kind in kinds if isinstance(inner, type_)]
 

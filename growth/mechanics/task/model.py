@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
-from growth.mechanics.task.catalogue import Countable, Kind, countable, deed_of
-from growth.plumbing.wire import FieldError, Instant
+from growth.mechanics.task.catalogue import Countable, FieldKind, countable, deed_of
+from growth.plumbing.strict_json import FieldError, Instant
 from growth.rewards.compliance import Finding, Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals
@@ -67,7 +67,7 @@ class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, r
         return any(type(choice) is type(value) and choice == value for choice in choices)
 
 
-class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TaskDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an operator decides about a task."""
 
     title: Title
@@ -92,7 +92,7 @@ class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Beyond it a task can be done, but gives nothing."""
 
 
-class Task(Draft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Task(TaskDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A task as Postgres knows it."""
 
     task_id: Uuid
@@ -175,7 +175,7 @@ def page(task: Task, done: int, progress: str, now: datetime, zone: ZoneInfo) ->
     )
 
 
-def findings(draft: Draft) -> list[Finding]:
+def findings(draft: TaskDraft) -> list[Finding]:
     """Return what platforms and law say to what a task rewards."""
     deed, by_invitee = deed_of(draft.event_type)
     return check(Offer(deed=deed, by_invitee=by_invitee, texts=(draft.title, draft.description or "")))
@@ -184,7 +184,7 @@ def findings(draft: Draft) -> list[Finding]:
 # --- what is wrong with a draft ---------------------------------------------------------------------------------------
 
 
-def faults(draft: Draft) -> list[FieldError]:
+def faults(draft: TaskDraft) -> list[FieldError]:
     """Return what does not fit together in a draft, or is not in the catalogue, by field."""
     found = []
     if draft.closes_at <= draft.opens_at:
@@ -200,7 +200,7 @@ def faults(draft: Draft) -> list[FieldError]:
         kind = event.fields.get(draft.distinct_by)
         if kind is None:
             found.append(FieldError("distinct_by", _no_such_field(event)))
-        elif kind is Kind.FLAG:
+        elif kind is FieldKind.FLAG:
             found.append(FieldError("distinct_by", "A field with two values cannot be counted by"))
     for index, condition in enumerate(draft.filter):
         found += _faults_of_condition(condition, event, f"filter[{index}]")
@@ -219,8 +219,8 @@ def _faults_of_condition(condition: Condition, event: Countable, path: str) -> l
     if kind is None:
         return [FieldError(f"{path}.field", _no_such_field(event))]
     if condition.at_least is not None:
-        return [] if kind is Kind.NUMBER else [FieldError(f"{path}.at_least", f"{condition.field} is no number")]
-    type_ = {Kind.TEXT: str, Kind.NUMBER: int, Kind.FLAG: bool}[kind]
+        return [] if kind is FieldKind.NUMBER else [FieldError(f"{path}.at_least", f"{condition.field} is no number")]
+    type_ = {FieldKind.TEXT: str, FieldKind.NUMBER: int, FieldKind.FLAG: bool}[kind]
     choices = [condition.equals] if condition.one_of is None else condition.one_of
     if all(type(choice) is type_ for choice in choices):
         return []
@@ -231,7 +231,7 @@ def _faults_of_condition(condition: Condition, event: Countable, path: str) -> l
 CHANGEABLE_ONCE_OPEN = frozenset({"title", "description", "closes_at", "budget"})
 
 
-def check_edit(task: Task, draft: Draft, now: datetime) -> None:
+def check_edit(task: Task, draft: TaskDraft, now: datetime) -> None:
     """Refuse edits that would hurt shoppers who already see the task.
 
     Drafts and tasks that have not opened change freely; an open one keeps what it asks and what it promises; an ended
@@ -242,7 +242,7 @@ def check_edit(task: Task, draft: Draft, now: datetime) -> None:
     if task.state == "draft":
         return
     if now >= task.opens_at:
-        for name in Draft.__struct_fields__:
+        for name in TaskDraft.__struct_fields__:
             if name not in CHANGEABLE_ONCE_OPEN and getattr(task, name) != getattr(draft, name):
                 raise Refusal(LOCKED_FIELD, f"{name} is fixed once the task has opened.", field=name)
     if draft.closes_at <= now:

@@ -7,8 +7,8 @@ from growth.mechanics.task.model import ONCE, Task
 from growth.mechanics.task.progress import store as progress_store
 from growth.mechanics.task.progress.model import MAX_LATE
 from growth.mechanics.task.progress.past import store as past
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.events.task import TaskEnded
 
 END_BATCH = 100

@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 
 from growth.mechanics.task.model import TaskPage
 from growth.mechanics.task.service import Tasks
-from growth.plumbing.http import MAX_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.plumbing.http.answers import MAX_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid

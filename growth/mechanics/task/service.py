@@ -8,19 +8,19 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.task import model, store
-from growth.mechanics.task.board import Board
-from growth.mechanics.task.model import Draft, Task, TaskPage
+from growth.mechanics.task.board import TaskBoard
+from growth.mechanics.task.model import Task, TaskDraft, TaskPage
 from growth.mechanics.task.progress import store as progress_store
-from growth.mechanics.task.progress.model import Occurrence, Verdict, judge
+from growth.mechanics.task.progress.model import CountDecision, Occurrence, judge
 from growth.mechanics.task.progress.past import store as past
-from growth.mechanics.task.progress.past.store import Tally
+from growth.mechanics.task.progress.past.store import PeriodTally
 from growth.mechanics.task.progress.store import Mine
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import invalid
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.compliance import Finding, hold
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
@@ -36,7 +36,7 @@ MAX_PERIODS_TOLD = 60
 NOTHING_YET = Mine(done=0, state="open")
 
 
-class DryRun(Struct, frozen=True, kw_only=True):
+class TaskDryRun(Struct, frozen=True, kw_only=True):
     """What an event would do, without doing it."""
 
     would: str
@@ -55,7 +55,7 @@ class DryRun(Struct, frozen=True, kw_only=True):
     """Of the shopper's progress, before it: `open`, `done` or `rewarded`."""
 
 
-class Stats(Struct, frozen=True, kw_only=True):
+class TaskStats(Struct, frozen=True, kw_only=True):
     """A task in numbers, as it stands."""
 
     task_id: str
@@ -67,7 +67,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     shoppers_rewarded: int
     undone: int
     """How often a refund took a reward back."""
-    periods: list[Tally]
+    periods: list[PeriodTally]
     """The newest ones. One, of 1970-01-01, for what is done once."""
     budget_spent: Spent | None
     """Of the day, where the budget is for each day."""
@@ -79,12 +79,12 @@ class Stats(Struct, frozen=True, kw_only=True):
 class Tasks:
     """The room's service."""
 
-    def __init__(self, database: Database, board: Board, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo) -> None:
         self._database = database
         self._board = board
         self._zone = zone
 
-    async def create(self, act: Act, draft: Draft, key: str | None, content: bytes) -> Once[Task]:
+    async def create(self, act: Act, draft: TaskDraft, key: str | None, content: bytes) -> Once[Task]:
         """Make a draft. Raises `Refusal` 400 for events, fields and values that do not fit together."""
         _check(draft)
 
@@ -109,7 +109,7 @@ class Tasks:
         """Return tasks, newest first."""
         return await store.page_of_tasks(self._database, state=state, before=before, limit=limit)
 
-    async def change(self, act: Act, task_id: str, version: int, draft: Draft) -> Task:
+    async def change(self, act: Act, task_id: str, version: int, draft: TaskDraft) -> Task:
         """Edit a task still at `version`.
 
         Raises `Refusal`: 412 for an older version; 409 for a locked field, and for text that rules speak against once
@@ -198,7 +198,7 @@ class Tasks:
             pages.append(model.page(task, known.done, known.state, now, self._zone))
         return pages
 
-    async def dry_run(self, task_id: str, occurrence: Occurrence, now: datetime) -> DryRun:
+    async def dry_run(self, task_id: str, occurrence: Occurrence, now: datetime) -> TaskDryRun:
         """Say what `occurrence`, told at `now`, would do, and why; nothing is changed. A draft is tried as if live."""
         task = await self.find(task_id)
         user_id = await self._database.people.today(self._database, occurrence.user_id)
@@ -212,7 +212,7 @@ class Tasks:
         code, because = _judged(task, verdict, mine, fresh=len(fresh))
         after = mine.done + (len(fresh) if code == "counts" else 0)
         reaches = code == "counts" and mine.state == "open" and after >= task.count
-        return DryRun(
+        return TaskDryRun(
             would="reward" if reaches else "count" if code == "counts" else "ignore",
             code=code,
             because=because,
@@ -224,12 +224,12 @@ class Tasks:
             state=mine.state,
         )
 
-    async def stats(self, task_id: str, now: datetime) -> Stats:
+    async def stats(self, task_id: str, now: datetime) -> TaskStats:
         """Return a task in numbers."""
         task = await self.find(task_id)
         tally = await past.tally(self._database, task_id)
         spent = {} if task.budget is None else await granting.spent(self._database, [task_id], now)
-        return Stats(
+        return TaskStats(
             task_id=task_id,
             state=task.state,
             shoppers_open=sum(one.shoppers_open for one in tally),
@@ -243,7 +243,7 @@ class Tasks:
         )
 
 
-def _judged(task: Task, verdict: Verdict, mine: Mine, *, fresh: int) -> tuple[str, str]:
+def _judged(task: Task, verdict: CountDecision, mine: Mine, *, fresh: int) -> tuple[str, str]:
     if task.state == "paused":
         return "not_published", "The task is paused: what is told meanwhile never counts."
     if verdict.why != "counts":
@@ -256,12 +256,12 @@ def _judged(task: Task, verdict: Verdict, mine: Mine, *, fresh: int) -> tuple[st
     return verdict.why, verdict.because
 
 
-def _check(draft: Draft) -> None:
+def _check(draft: TaskDraft) -> None:
     if found := model.faults(draft):
         raise invalid(*found)
 
 
-def _hold_to_rules(draft: Draft, before: Task) -> None:
+def _hold_to_rules(draft: TaskDraft, before: Task) -> None:
     """Refuse an edit of a published task that rules speak against, as far as they did not when it was published."""
     known = {finding.rule for finding in model.findings(before)}
     hold(

@@ -8,7 +8,7 @@ from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import MAX_LATE, Key, done_before, united
 from growth.mechanics.task.progress.owner import store as owner
 from growth.mechanics.task.progress.service import settle
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_TOLD = 200
 """Rows of progress, and things counted, on the operator's page; the newest."""

@@ -5,19 +5,19 @@ from datetime import datetime
 
 import msgspec
 
-from growth.mechanics.task.model import MAX_PUBLISHED, Draft, Task
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.task.model import MAX_PUBLISHED, Task, TaskDraft
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 def _task(row: Record) -> Task:
     return msgspec.convert(dict(row), Task)
 
 
-def _fields(draft: Draft) -> list[object]:
-    return [getattr(draft, name) for name in Draft.__struct_fields__]
+def _fields(draft: TaskDraft) -> list[object]:
+    return [getattr(draft, name) for name in TaskDraft.__struct_fields__]
 
 
-async def add_task(tx: Tx, task_id: str, draft: Draft, now: datetime) -> Task:
+async def add_task(tx: Tx, task_id: str, draft: TaskDraft, now: datetime) -> Task:
     """Insert a draft."""
     row = await tx.fetchrow(
         """
@@ -102,7 +102,7 @@ async def page_of_tasks(reader: Reader, *, state: str | None, before: str | None
     return [_task(row) for row in rows]
 
 
-async def change_task(tx: Tx, task_id: str, version: int, draft: Draft) -> Task | None:
+async def change_task(tx: Tx, task_id: str, version: int, draft: TaskDraft) -> Task | None:
     """Write an operator's edit if nobody edited since `version`; None if somebody did."""
     row = await tx.fetchrow(
         """

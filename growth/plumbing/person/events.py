@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from growth.plumbing.person.memory import Standing
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.person.memory import ChangedId
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.events.base import PERSON_LISTS, PERSON_MEMBERS
 from growth.vocabulary.ids import is_alias
 
@@ -95,7 +95,7 @@ def _renamed(fact: Any, names: Mapping[str, str]) -> Any:
     return msgspec.structs.replace(fact, **changes)
 
 
-def _now(user_id: str, at: datetime | None, standing: Standing | None, aliases: Mapping[str, str]) -> str:
+def _now(user_id: str, at: datetime | None, standing: ChangedId | None, aliases: Mapping[str, str]) -> str:
     if standing is None:
         return user_id
     if standing.is_nobodys or (at is not None and standing.is_over(at)):

@@ -75,7 +75,7 @@ async def sparing(
         ]
 
 
-class Standing(Struct, frozen=True):
+class ChangedId(Struct, frozen=True):
     """What became of an id that changed hands."""
 
     survivor: str | None = None
@@ -108,7 +108,7 @@ class Reads(Protocol):
         ...
 
 
-class Connection(Reads, Protocol):
+class BareConnection(Reads, Protocol):
     """A connection outside of a transaction."""
 
     async def execute(self, query: str) -> str:
@@ -160,7 +160,7 @@ class People:
             await self.refresh(reads)
         return bool(self._closed or self._back) and ((key := self.key_of(user_id)) in self._closed or key in self._back)
 
-    async def closed(self, reads: Reads, user_id: str) -> Standing | None:
+    async def closed(self, reads: Reads, user_id: str) -> ChangedId | None:
         """Return what became of an id by which nothing may be written; None for one that is as it was."""
         if self._secret is None:
             await self.refresh(reads)
@@ -174,7 +174,7 @@ class People:
         """Say whether any id ever changed hands, as of the last `refresh`."""
         return self._known > 0
 
-    async def standings(self, reads: Reads, user_ids: Collection[str]) -> dict[str, Standing]:
+    async def standings(self, reads: Reads, user_ids: Collection[str]) -> dict[str, ChangedId]:
         """Return what became of those of `user_ids` that ever changed hands, exactly."""
         if self._secret is None:
             await self.refresh(reads)
@@ -187,7 +187,7 @@ class People:
             """,
             list(by_hash),
         )
-        return {by_hash[row["id_hash"]]: Standing(row["survivor"], row["erased_at"], row["back_at"]) for row in rows}
+        return {by_hash[row["id_hash"]]: ChangedId(row["survivor"], row["erased_at"], row["back_at"]) for row in rows}
 
     async def today(self, reads: Reads, user_id: str) -> str:
         """Return who the id is: its survivor, or itself. It asks Postgres for those only that ever changed hands."""
@@ -255,7 +255,7 @@ class People:
         """Return the locks of shoppers, in the one order in which locks are taken."""
         return sorted({stripe_of(self.hash_of(user_id)) for user_id in user_ids})
 
-    async def begin(self, connection: Connection, user_ids: Collection[str], *, everyone: bool = False) -> None:
+    async def begin(self, connection: BareConnection, user_ids: Collection[str], *, everyone: bool = False) -> None:
         """Begin a transaction that shares the locks of `user_ids`, in one trip. Raises `PersonChanged`.
 
         With `everyone`, nobody at all is merged or erased until it ends.
@@ -299,7 +299,7 @@ class People:
             await self.refresh(reads)
         raise PersonChanged(user_ids)
 
-    async def begin_alone(self, connection: Connection, user_ids: Collection[str]) -> None:
+    async def begin_alone(self, connection: BareConnection, user_ids: Collection[str]) -> None:
         """Begin a transaction that nobody shares who writes by `user_ids`: to merge or to erase them."""
         if self._secret is None:
             await self.refresh(connection)

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from growth.plumbing.operators import Operators
-from growth.plumbing.postgres import Database
+from growth.plumbing.http.operators import Operators
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.events.base import PERSON_MEMBERS
 from growth.vocabulary.ids import composed
 from growth.vocabulary.refusals import Refusal, Unavailable

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from growth.plumbing.person.memory import stripe_of
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 NUMBERING_LOCK = 1_936_748_401
 PRUNED_AT_ONCE = 1_000

@@ -8,15 +8,15 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
     Page,
     PathUuid,
 )
-from growth.plumbing.listing import listed
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.listing import listed
+from growth.plumbing.http.operators import act_of, requires
 from growth.rewards.coupon.model import Coupon, CouponState
 from growth.rewards.coupon.service import Coupons
 from growth.vocabulary.actors import Operator, Role

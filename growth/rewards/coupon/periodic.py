@@ -5,8 +5,8 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter
 
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.coupon.ending import store
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.service import template_ended

@@ -7,8 +7,8 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
+from growth.plumbing.strict_json import Instant
 from growth.rewards.coupon.model import CouponPage, CouponState
 from growth.rewards.coupon.quote.model import MAX_LINES, Quote, QuoteLine
 from growth.rewards.coupon.quote.service import Quotes

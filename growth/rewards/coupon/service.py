@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon import store
 from growth.rewards.coupon.listing import store as listing
 from growth.rewards.coupon.model import (

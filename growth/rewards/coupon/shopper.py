@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.coupon.listing import store
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.take.model import taken_of, taken_on

@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.rewards.coupon.model import Coupon, Issue, IssueOutcome, Source
 from growth.rewards.coupon.template.model import Term
 

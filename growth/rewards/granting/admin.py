@@ -9,8 +9,9 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
+    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
@@ -19,9 +20,9 @@ from growth.plumbing.http import (
     PathUuid,
     idempotency_key,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
-from growth.plumbing.listing import listed
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.listing import listed
+from growth.plumbing.http.operators import act_of, requires
 from growth.rewards.granting.model import GrantRecord
 from growth.rewards.granting.service import Granting
 from growth.vocabulary.actors import Operator, Role

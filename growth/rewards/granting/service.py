@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from growth.plumbing.audit import Act, record
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.operators import ROLE_TOO_LOW
-from growth.plumbing.outbox import emit
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.http.operators import ROLE_TOO_LOW
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import ERASED
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.watch.audit import Act, record
 from growth.rewards.coupon import service as coupons
 from growth.rewards.coupon.model import Issue
 from growth.rewards.granting import store
@@ -28,7 +28,7 @@ from growth.rewards.granting.model import (
     Spent,
     value_of,
 )
-from growth.rewards.granting.store import Charge, Returned, Taken
+from growth.rewards.granting.store import Charge, Returned, RevokedGrant
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.actors import Role
@@ -134,7 +134,7 @@ async def lower(tx: Tx, rewards: Mapping[str, Reward], reason: str, now: datetim
 
 
 async def _taken_back(
-    tx: Tx, taken: Sequence[Taken], reason: str, now: datetime, names: Mapping[str, str] | None = None
+    tx: Tx, taken: Sequence[RevokedGrant], reason: str, now: datetime, names: Mapping[str, str] | None = None
 ) -> list[Transfer]:
     """Return the transfers that take grants, or parts of them, back. What ended is with the house already.
 
@@ -158,7 +158,7 @@ def _less(was: Reward, reward: Reward) -> Reward:
     raise AssertionError("only amounts are lowered")
 
 
-def _returned(given: Sequence[tuple[Taken, int, int]]) -> list[Returned]:
+def _returned(given: Sequence[tuple[RevokedGrant, int, int]]) -> list[Returned]:
     """Return what goes back to budgets: of each grant how many, and what value."""
     return [
         Returned(one.budget_id, one.granted_at, grants, value)
@@ -301,7 +301,7 @@ def _transfers(grant_id: str, one: Grant, now: datetime) -> list[Transfer]:
     ]
 
 
-def _reversals(one: Taken, reason: str, ended: int) -> list[Transfer]:
+def _reversals(one: RevokedGrant, reason: str, ended: int) -> list[Transfer]:
     if isinstance(one.reward, CouponReward) or value_of(one.reward) <= ended:
         return []
     return [

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.granting import store
 from growth.rewards.granting.model import GrantRecord
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.rewards.granting.model import Budget, Grant, GrantRecord, Spent, value_of
 from growth.vocabulary.rewards import Reward
 
@@ -22,7 +22,7 @@ class Charge(Struct, frozen=True):
     value: int
 
 
-class Taken(Struct, frozen=True):
+class RevokedGrant(Struct, frozen=True):
     """A grant that was just taken back."""
 
     key: str
@@ -44,7 +44,7 @@ class Returned(Struct, frozen=True):
     value: int
 
 
-class Lowered(Taken, frozen=True):
+class Lowered(RevokedGrant, frozen=True):
     """A grant that was just made smaller. `reward` is what it is now."""
 
     was: Reward
@@ -114,7 +114,7 @@ async def refuse(tx: Tx, outcomes: Mapping[str, str]) -> None:
     )
 
 
-async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Taken]:
+async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[RevokedGrant]:
     """Mark grants as taken back; return those that were not before."""
     rows = await tx.fetch(
         """
@@ -140,7 +140,7 @@ async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> 
         reason,
         now,
     )
-    return [msgspec.convert(dict(row), Taken) for row in rows]
+    return [msgspec.convert(dict(row), RevokedGrant) for row in rows]
 
 
 async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:

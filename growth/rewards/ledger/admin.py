@@ -4,9 +4,9 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, PathUserId, decode_cursor, page_of
-from growth.plumbing.operators import requires
-from growth.rewards.ledger.model import Currency, Entry, Liabilities
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUserId, decode_cursor, page_of
+from growth.plumbing.http.operators import requires
+from growth.rewards.ledger.model import Currency, LedgerEntry, Liabilities
 from growth.rewards.ledger.service import Ledger
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -30,7 +30,7 @@ async def list_shopper_entries(
     ledger: NamedDependency[Ledger],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Page[Entry]:
+) -> Page[LedgerEntry]:
     """Newest first, in one currency."""
     position = decode_cursor(cursor, tuple[int])
     before = None if position is None else position[0]

@@ -71,7 +71,7 @@ class Balance(Struct, frozen=True):
         return self.posted - self.pending_out
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class LedgerEntry(Struct, frozen=True, kw_only=True):
     """One line of a shopper's history."""
 
     position: int

@@ -3,8 +3,8 @@
 from litestar import Router, get
 from litestar.di import NamedDependency
 
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.rewards.ledger.model import Currency, Entry, Points
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.rewards.ledger.model import Currency, LedgerEntry, Points
 from growth.rewards.ledger.service import Ledger
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
@@ -22,7 +22,7 @@ async def list_entries(
     ledger: NamedDependency[Ledger],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Page[Entry]:
+) -> Page[LedgerEntry]:
     """Newest first."""
     position = decode_cursor(cursor, tuple[int])
     before = None if position is None else position[0]

@@ -5,15 +5,15 @@ from datetime import datetime
 
 import structlog
 
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import store
 from growth.rewards.ledger.lot import store as lots
 from growth.rewards.ledger.model import (
     INSUFFICIENT,
     Balance,
     Currency,
-    Entry,
+    LedgerEntry,
     Liabilities,
     Points,
     Resolution,
@@ -89,7 +89,7 @@ async def available(reader: Reader, owners: Sequence[str], currency: Currency) -
     return await store.available(reader, owners, currency)
 
 
-async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
+async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[LedgerEntry]:
     """Return a shopper's history, newest first; `before` is the position of the last entry seen."""
     return await store.entries(reader, owner, currency, before, limit)
 
@@ -124,7 +124,7 @@ class Ledger:
         """Return everything a shopper has."""
         return await balances(self._database, user_id)
 
-    async def entries(self, user_id: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
+    async def entries(self, user_id: str, currency: Currency, before: int | None, limit: int) -> list[LedgerEntry]:
         """Return a shopper's history, newest first."""
         return await entries(self._database, user_id, currency, before, limit)
 

@@ -4,9 +4,9 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.ledger import service
-from growth.rewards.ledger.model import Currency, Entry
+from growth.rewards.ledger.model import Currency, LedgerEntry
 from growth.rewards.ledger.person import store
 from growth.rewards.ledger.spending import store as spendings
 
@@ -21,7 +21,7 @@ class AccountKnown(Struct, frozen=True, kw_only=True):
     posted: int
     pending_in: int
     pending_out: int
-    entries: list[Entry]
+    entries: list[LedgerEntry]
     """The newest 50."""
 
 

@@ -6,8 +6,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Tx
-from growth.rewards.ledger.model import Balance, Currency, Entry, Liability, Resolution, Transfer
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.rewards.ledger.model import Balance, Currency, LedgerEntry, Liability, Resolution, Transfer
 
 _encode = msgspec.json.Encoder().encode
 
@@ -263,7 +263,7 @@ async def available(reader: Reader, owners: Sequence[str], currency: Currency) -
     return {row["owner"]: row["available"] for row in rows}
 
 
-async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[Entry]:
+async def entries(reader: Reader, owner: str, currency: Currency, before: int | None, limit: int) -> list[LedgerEntry]:
     """Return a shopper's history, newest first, in constant time however long it is."""
     rows = await reader.fetch(
         """
@@ -310,7 +310,7 @@ async def entries(reader: Reader, owner: str, currency: Currency, before: int | 
         limit,
     )
     return [
-        Entry(
+        LedgerEntry(
             position=row["position"],
             transfer_id=row["transfer_id"],
             amount=_sign(row["amount"]) * row["ended_amount"] if row["ended_amount"] else row["amount"],

@@ -6,8 +6,8 @@ from litestar import Request, Response, Router, get, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from growth.plumbing.http import JsonResponse, etag, if_match
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.answers import JsonResponse, etag, if_match
+from growth.plumbing.http.operators import act_of, requires
 from growth.rewards.pack.model import Pack, PackDraft, PackPage
 from growth.rewards.pack.service import Packs
 from growth.vocabulary.actors import Operator, Role

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.outbox import Envelope, types_of
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import invalid
+from growth.plumbing.outbox.outbox import Envelope, types_of
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.service import templates_gone
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.service import MAX_GRANTS, require_admin_for_money

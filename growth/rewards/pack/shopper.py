@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Recipient
 from growth.rewards.pack.service import PACK

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.rewards.pack.model import Pack, PackDraft, Recipient
 
 _encode = msgspec.json.Encoder().encode

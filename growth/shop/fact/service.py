@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from growth.plumbing import outbox
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox import outbox
+from growth.plumbing.postgres.database import Tx
 from growth.shop import hooks, model, store
 from growth.shop.hooks import (
     OrderClosed,
@@ -19,7 +19,7 @@ from growth.shop.hooks import (
 from growth.shop.model import ALREADY_KNOWN, APPLIED, BOUGHT, COMPLETED, RECEIVED_EARLIER, Answer, Known
 from growth.shop.refund import model as refund
 from growth.shop.refund import store as refund_store
-from growth.shop.refund.model import Refund, Told
+from growth.shop.refund.model import Refund, RefundedLine
 from growth.vocabulary.events.shop import ShopOrderClosed, ShopOrderCorrected, ShopOrderEvent
 from growth.vocabulary.orders import LineOutcome, Order
 
@@ -59,7 +59,7 @@ async def _paid(
     """Count what was refunded too early; tell of the payment, and then of what was told before its time."""
     is_first = await is_first_order(tx, order)
     events: list[ShopOrderEvent] = [model.paid_event(order, paid, is_first_order=is_first, now=now)]
-    told: dict[str, Told] = {}
+    told: dict[str, RefundedLine] = {}
     if refunds := await refund_store.refunds(tx, order.order_id):
         events += refund.replayed(order, refunds, now)
         for one in refunds:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.shop.hooks import KnownHook
 from growth.shop.model import Answer
 from growth.vocabulary.orders import LineOutcome, Outcome

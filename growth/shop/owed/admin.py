@@ -8,9 +8,9 @@ from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page
-from growth.plumbing.listing import listed_by
-from growth.plumbing.operators import requires
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page
+from growth.plumbing.http.listing import listed_by
+from growth.plumbing.http.operators import requires
 from growth.shop.owed.model import RefundRequired
 from growth.shop.owed.service import RefundsRequired
 from growth.vocabulary.actors import Role

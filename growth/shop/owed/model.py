@@ -12,7 +12,7 @@ from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 OwedState = Literal["open", "settled"]
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class RefundFinding(Struct, frozen=True, kw_only=True):
     """One room's reason why a line of a paid order must be paid back, whole or in part."""
 
     order_id: str

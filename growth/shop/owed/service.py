@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
 from growth.shop.owed import model, store
-from growth.shop.owed.model import Finding, Owed, OwedState, RefundRequired
+from growth.shop.owed.model import Owed, OwedState, RefundFinding, RefundRequired
 from growth.vocabulary.events.shop import ShopRefundRequired
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 
@@ -42,14 +42,14 @@ def may_owe(order: Order, said: Sequence[LineOutcome]) -> bool:
     )
 
 
-async def owe(tx: Tx, findings: Sequence[Finding], now: datetime) -> None:
+async def owe(tx: Tx, findings: Sequence[RefundFinding], now: datetime) -> None:
     """Add what a room found out by itself to what is owed of lines, of whatever orders, and tell what is new.
 
     The caller holds the lock of what it found out about; orders are not locked.
     """
     if not findings:
         return
-    by_line = defaultdict[store.Key, list[Finding]](list)
+    by_line = defaultdict[store.Key, list[RefundFinding]](list)
     for one in findings:
         by_line[one.order_id, one.line_id].append(one)
     lines = await store.lines(tx, by_line)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.shop.owed.model import Owed, OwedState, RefundRequired
 from growth.vocabulary.orders import OrderLine
 

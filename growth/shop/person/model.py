@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.person.memory import Standing
+from growth.plumbing.person.memory import ChangedId
 from growth.shop.hooks import Hook, LineTold, OrderPaid, OrderPlaced, PointsSpent, ShopperRegistered
 from growth.shop.model import Answer
 from growth.vocabulary.ids import is_alias, new_alias
@@ -36,7 +36,7 @@ class Whose(Struct, frozen=True):
     """Whom a hook names, and what became of that id."""
 
     named: str | None = None
-    standing: Standing | None = None
+    standing: ChangedId | None = None
 
     @property
     def people(self) -> list[str]:

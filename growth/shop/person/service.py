@@ -1,7 +1,7 @@
 """Asks whose an id is that a hook names, and holds it to that."""
 
 from growth.plumbing.person.memory import People, PersonChanged, Reads
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.shop.person.model import Whose
 
 

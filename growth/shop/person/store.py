@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 async def orders(reader: Reader, user_id: str, limit: int) -> Sequence[Record]:

@@ -22,24 +22,24 @@ class Refund(Struct, frozen=True):
     """`line_id`, units, fen."""
 
 
-class Told(Struct, frozen=True):
+class RefundedLine(Struct, frozen=True):
     """What all refunds told so far say of one line."""
 
     units: int = 0
     fen: int = 0
 
 
-NOTHING = Told()
+NOTHING = RefundedLine()
 
 
-def add(told: dict[str, Told], refund: Refund) -> None:
+def add(told: dict[str, RefundedLine], refund: Refund) -> None:
     """Add one refund to what was told before it."""
     for line_id, units, fen in refund.lines:
         was = told.get(line_id, NOTHING)
-        told[line_id] = Told(was.units + units, was.fen + fen)
+        told[line_id] = RefundedLine(was.units + units, was.fen + fen)
 
 
-def counted(order: Order, told: Mapping[str, Told]) -> Order:
+def counted(order: Order, told: Mapping[str, RefundedLine]) -> Order:
     """Return a paid order with as much refunded as `told` says, each line as far as it goes.
 
     Once all money told, of whatever line, reaches what the order cost (its lines, or all that was paid where that is
@@ -62,7 +62,7 @@ def counted(order: Order, told: Mapping[str, Told]) -> Order:
     )
 
 
-def notes(order: Order, told: Mapping[str, Told], line_ids: Iterable[str]) -> list[LineOutcome]:
+def notes(order: Order, told: Mapping[str, RefundedLine], line_ids: Iterable[str]) -> list[LineOutcome]:
     """Say which of the lines named are refunded beyond what they have, or are none of the order's."""
     lines = {line.line_id: line for line in order.lines}
     found = []
@@ -106,7 +106,7 @@ def event_of(before: Order, after: Order, refund: Refund, now: datetime) -> Shop
 def replayed(order: Order, refunds: Sequence[Refund], now: datetime) -> list[ShopOrderRefunded]:
     """Return the events of refunds that were told before the payment, in their order; of `order` none counts yet."""
     events, before = list[ShopOrderRefunded](), order
-    told: dict[str, Told] = {}
+    told: dict[str, RefundedLine] = {}
     for refund in refunds:
         add(told, refund)
         after = counted(order, told)

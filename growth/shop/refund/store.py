@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.shop.hooks import RefundedData
-from growth.shop.refund.model import Refund, Told
+from growth.shop.refund.model import Refund, RefundedLine
 from growth.vocabulary.orders import Order
 
 
@@ -75,7 +75,7 @@ async def refunds(tx: Tx, order_id: str) -> Sequence[Refund]:
     return list(told.values())
 
 
-async def told_in_all(tx: Tx, order_id: str) -> dict[str, Told]:
+async def told_in_all(tx: Tx, order_id: str) -> dict[str, RefundedLine]:
     """Return what all refunds of the order say, by line."""
     rows = await tx.fetch(
         """
@@ -86,7 +86,7 @@ async def told_in_all(tx: Tx, order_id: str) -> dict[str, Told]:
         """,
         order_id,
     )
-    return {row["line_id"]: Told(row["units"], row["fen"]) for row in rows}
+    return {row["line_id"]: RefundedLine(row["units"], row["fen"]) for row in rows}
 
 
 async def count(tx: Tx, order: Order) -> None:

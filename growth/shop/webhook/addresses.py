@@ -85,7 +85,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 """RFC 5214: the upper half of an interface id that has an IPv4 address in its lower one."""
 
 
-class Target(Struct, frozen=True):
+class AllowedUrl(Struct, frozen=True):
     """A URL that may be tried. Its name may still lead to an address that may not."""
 
     url: str
@@ -115,7 +115,7 @@ def may_call_text(address: str) -> bool:
         return False
 
 
-def read_target(url: str, exempt_hosts: Collection[str] = ()) -> Target:
+def read_target(url: str, exempt_hosts: Collection[str] = ()) -> AllowedUrl:
     """Return what `url` names. Raises `Refusal` 400 for every spelling that is not the plain one, and what it hides.
 
     `exempt_hosts`: names and addresses, in lower case, that the deployment vouches for.
@@ -142,7 +142,7 @@ def read_target(url: str, exempt_hosts: Collection[str] = ()) -> Target:
         _check_host(host)
         if port != HTTPS_PORT and port < MIN_FREE_PORT:
             raise _refused(f"Use port {HTTPS_PORT}, or one from {MIN_FREE_PORT}.")
-    return Target(url, host, port, is_exempt)
+    return AllowedUrl(url, host, port, is_exempt)
 
 
 def check_addresses(host: str, addresses: Iterable[str]) -> None:

@@ -8,8 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec.structs import replace
 
-from growth.plumbing.discretion import discreet_url
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -21,9 +20,10 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires, role_of
-from growth.shop.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, Endpoint, EndpointDraft
+from growth.plumbing.http.discretion import discreet_url
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires, role_of
+from growth.shop.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, EndpointDraft, WebhookEndpoint
 from growth.shop.webhook.service import EndpointMade, SecretMade, Webhooks
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid
@@ -62,7 +62,7 @@ async def list_endpoints(
     only: StateFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
-) -> Page[Endpoint]:
+) -> Page[WebhookEndpoint]:
     """Newest first. Of their URLs only admins see more than the host."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
@@ -74,12 +74,12 @@ async def list_endpoints(
 @get("/{endpoint_id:str}", operation_id="admin_webhooks_get", summary="Get one", guards=[requires(Role.VIEWER)])
 async def get_endpoint(
     endpoint_id: PathUuid, request: Request[Any, Any, Any], webhooks: NamedDependency[Webhooks]
-) -> Response[Endpoint]:
+) -> Response[WebhookEndpoint]:
     """The ETag is the version that PUT asks for in If-Match. Of the URL only admins see more than the host."""
     return versioned(_as_seen_by(role_of(request), await webhooks.find(endpoint_id)))
 
 
-def _as_seen_by(role: Role, endpoint: Endpoint) -> Endpoint:
+def _as_seen_by(role: Role, endpoint: WebhookEndpoint) -> WebhookEndpoint:
     return replace(endpoint, url=discreet_url(endpoint.url, role))
 
 
@@ -90,7 +90,7 @@ async def change_endpoint(
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     webhooks: NamedDependency[Webhooks],
-) -> Response[Endpoint]:
+) -> Response[WebhookEndpoint]:
     """Replaces all fields. What is on its way goes to the new address."""
     return versioned(await webhooks.change(act_of(request, operator), endpoint_id, if_match(request), data))
 
@@ -118,7 +118,7 @@ async def enable_endpoint(
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     webhooks: NamedDependency[Webhooks],
-) -> Response[Endpoint]:
+) -> Response[WebhookEndpoint]:
     """What waited for it is sent. What happened while it was disabled was not queued: redeliver that range."""
     return versioned(await webhooks.enable(act_of(request, operator), endpoint_id))
 
@@ -135,7 +135,7 @@ async def disable_endpoint(
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
     webhooks: NamedDependency[Webhooks],
-) -> Response[Endpoint]:
+) -> Response[WebhookEndpoint]:
     """What is on its way waits; what happens meanwhile is not queued."""
     return versioned(await webhooks.disable(act_of(request, operator), endpoint_id))
 

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from growth.plumbing.cloud_events import MEDIA_TYPE
-from growth.plumbing.wire import FieldError, invalid
-from growth.shop.signatures import sign
+from growth.plumbing.http.signatures import sign
+from growth.plumbing.outbox.cloud_events import MEDIA_TYPE
+from growth.plumbing.strict_json import FieldError, invalid
 from growth.shop.webhook.addresses import MAX_URL_CHARACTERS
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
@@ -90,7 +90,7 @@ class EndpointDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Whose it is, for operators."""
 
 
-class Endpoint(EndpointDraft, frozen=True, kw_only=True):
+class WebhookEndpoint(EndpointDraft, frozen=True, kw_only=True):
     """An endpoint as operators see it. Its secrets are shown once, when they are made."""
 
     endpoint_id: str
@@ -152,14 +152,14 @@ class Parcel(Struct, frozen=True, kw_only=True):
     """Current first, then those still told beside it."""
 
 
-class Told(NamedTuple):
+class ReceiverAnswer(NamedTuple):
     """What a receiver answered, as far as it decides anything."""
 
     attempt: Attempt
     retry_after_seconds: float | None = None
 
 
-class Verdict(NamedTuple):
+class DeliveryDecision(NamedTuple):
     """What becomes of a delivery."""
 
     state: DeliveryState
@@ -187,15 +187,15 @@ def is_delivered(attempt: Attempt) -> bool:
     return attempt.error is None and attempt.status is not None and MIN_OK <= attempt.status <= MAX_OK
 
 
-def judge(attempts: int, told: Told, now: datetime, dice: float) -> Verdict:
+def judge(attempts: int, told: ReceiverAnswer, now: datetime, dice: float) -> DeliveryDecision:
     """Decide after an attempt; `attempts` counts it. `dice`, from 0 to 1, spreads the waits."""
     if is_delivered(told.attempt):
-        return Verdict("delivered", None)
+        return DeliveryDecision("delivered", None)
     if told.attempt.status == GONE:
-        return Verdict("exhausted", None, is_gone=True)
+        return DeliveryDecision("exhausted", None, is_gone=True)
     if attempts >= MAX_ATTEMPTS:
-        return Verdict("exhausted", None)
-    return Verdict("pending", now + timedelta(seconds=wait_seconds(attempts, told.retry_after_seconds, dice)))
+        return DeliveryDecision("exhausted", None)
+    return DeliveryDecision("pending", now + timedelta(seconds=wait_seconds(attempts, told.retry_after_seconds, dice)))
 
 
 def wait_seconds(attempts: int, retry_after_seconds: float | None, dice: float) -> float:

@@ -4,20 +4,20 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.catalogue import event_names
-from growth.plumbing.idempotency import once
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.docs.event_catalogue import event_names
+from growth.plumbing.http.idempotency import once
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.shop.webhook import model, store
 from growth.shop.webhook.addresses import TARGET_REFUSED, check_addresses, read_target
 from growth.shop.webhook.delivery.courier import Courier
-from growth.shop.webhook.model import Endpoint, EndpointDraft
+from growth.shop.webhook.model import EndpointDraft, WebhookEndpoint
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
 
-class EndpointMade(Endpoint, frozen=True, kw_only=True):
+class EndpointMade(WebhookEndpoint, frozen=True, kw_only=True):
     """A new endpoint with its secret, which is shown this once."""
 
     secret: str | None
@@ -51,7 +51,7 @@ class Webhooks:
         await self._check(draft)
         async with self._database.transaction() as tx:
 
-            async def work() -> Endpoint:
+            async def work() -> WebhookEndpoint:
                 endpoint = await store.add_endpoint(tx, new_id(act.now), draft, model.MAX_ENDPOINTS, act.now)
                 if endpoint is None:
                     raise Refusal(model.TOO_MANY, f"There may be {model.MAX_ENDPOINTS}.")
@@ -60,24 +60,26 @@ class Webhooks:
                 return endpoint
 
             scope = f"{act.operator.name} POST webhooks"
-            made = await once(tx, scope=scope, key=key, content=content, answer_type=Endpoint, work=work, now=act.now)
+            made = await once(
+                tx, scope=scope, key=key, content=content, answer_type=WebhookEndpoint, work=work, now=act.now
+            )
             secret = await store.first_secret(tx, made.answer.endpoint_id)
         # The secret is no part of the answer that is kept: it stands in one table alone.
-        told = {name: getattr(made.answer, name) for name in Endpoint.__struct_fields__}
+        told = {name: getattr(made.answer, name) for name in WebhookEndpoint.__struct_fields__}
         return EndpointMade(**told, secret=secret), made.replayed
 
-    async def find(self, endpoint_id: str) -> Endpoint:
+    async def find(self, endpoint_id: str) -> WebhookEndpoint:
         """Return an endpoint. Raises `Refusal` 404."""
         endpoint = await store.find_endpoint(self._database, endpoint_id)
         if endpoint is None:
             raise Refusal(model.NOT_FOUND)
         return endpoint
 
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[Endpoint]:
+    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[WebhookEndpoint]:
         """Return endpoints, newest first."""
         return await store.page_of_endpoints(self._database, state=state, before=before, limit=limit)
 
-    async def change(self, act: Act, endpoint_id: str, version: int, draft: EndpointDraft) -> Endpoint:
+    async def change(self, act: Act, endpoint_id: str, version: int, draft: EndpointDraft) -> WebhookEndpoint:
         """Edit an endpoint still at `version`; what is on its way goes to the new address.
 
         Raises `Refusal`: 412 for an older version, and as `create`.
@@ -98,7 +100,7 @@ class Webhooks:
             await store.delete_endpoint(tx, endpoint_id)
             await _audit(tx, act, "delete", before, None)
 
-    async def enable(self, act: Act, endpoint_id: str) -> Endpoint:
+    async def enable(self, act: Act, endpoint_id: str) -> WebhookEndpoint:
         """Let an endpoint have what waits for it, and what happens from now on. Raises `Refusal` 409."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, endpoint_id)
@@ -108,7 +110,7 @@ class Webhooks:
             await _audit(tx, act, "enable", before, after)
         return after
 
-    async def disable(self, act: Act, endpoint_id: str) -> Endpoint:
+    async def disable(self, act: Act, endpoint_id: str) -> WebhookEndpoint:
         """Send an endpoint nothing more until it is enabled. Raises `Refusal` 409."""
         async with self._database.transaction() as tx:
             before = await _lock(tx, endpoint_id)
@@ -151,14 +153,14 @@ class Webhooks:
             raise Refusal(TARGET_REFUSED, f"Where {target.host} leads could not be found out in time.") from None
 
 
-async def _lock(tx: Tx, endpoint_id: str) -> Endpoint:
+async def _lock(tx: Tx, endpoint_id: str) -> WebhookEndpoint:
     endpoint = await store.lock_endpoint(tx, endpoint_id)
     if endpoint is None:
         raise Refusal(model.NOT_FOUND)
     return endpoint
 
 
-async def _audit(tx: Tx, act: Act, action: str, before: Endpoint | None, after: Endpoint | None) -> None:
+async def _audit(tx: Tx, act: Act, action: str, before: WebhookEndpoint | None, after: WebhookEndpoint | None) -> None:
     subject = after or before
     assert subject is not None, "something was there before or after"
     await audit.record(

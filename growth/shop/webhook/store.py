@@ -7,22 +7,24 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Record, Tx
-from growth.shop.webhook.model import Endpoint, EndpointDraft
+from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.shop.webhook.model import EndpointDraft, WebhookEndpoint
 
 
-class Listener(Struct, frozen=True):
+class SubscribedEndpoint(Struct, frozen=True):
     """An enabled endpoint, as far as what it asked for."""
 
     endpoint_id: str
     event_types: list[str]
 
 
-def _endpoint(row: Record) -> Endpoint:
-    return msgspec.convert(dict(row), Endpoint)
+def _endpoint(row: Record) -> WebhookEndpoint:
+    return msgspec.convert(dict(row), WebhookEndpoint)
 
 
-async def add_endpoint(tx: Tx, endpoint_id: str, draft: EndpointDraft, limit: int, now: datetime) -> Endpoint | None:
+async def add_endpoint(
+    tx: Tx, endpoint_id: str, draft: EndpointDraft, limit: int, now: datetime
+) -> WebhookEndpoint | None:
     """Keep a new endpoint; None if there are `limit` already."""
     # Two at once count one after the other.
     await tx.execute("LOCK TABLE shop.webhook_endpoints IN SHARE ROW EXCLUSIVE MODE")
@@ -44,7 +46,7 @@ async def add_endpoint(tx: Tx, endpoint_id: str, draft: EndpointDraft, limit: in
     return None if row is None else _endpoint(row)
 
 
-async def find_endpoint(reader: Reader, endpoint_id: str) -> Endpoint | None:
+async def find_endpoint(reader: Reader, endpoint_id: str) -> WebhookEndpoint | None:
     """Return an endpoint."""
     row = await reader.fetchrow(
         """
@@ -58,7 +60,7 @@ async def find_endpoint(reader: Reader, endpoint_id: str) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
-async def lock_endpoint(tx: Tx, endpoint_id: str) -> Endpoint | None:
+async def lock_endpoint(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
     """Return an endpoint that nobody else changes until the transaction ends."""
     row = await tx.fetchrow(
         """
@@ -73,7 +75,9 @@ async def lock_endpoint(tx: Tx, endpoint_id: str) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
-async def page_of_endpoints(reader: Reader, *, state: str | None, before: str | None, limit: int) -> list[Endpoint]:
+async def page_of_endpoints(
+    reader: Reader, *, state: str | None, before: str | None, limit: int
+) -> list[WebhookEndpoint]:
     """Return endpoints, newest first."""
     rows = await reader.fetch(
         """
@@ -92,7 +96,7 @@ async def page_of_endpoints(reader: Reader, *, state: str | None, before: str | 
     return [_endpoint(row) for row in rows]
 
 
-async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: EndpointDraft) -> Endpoint | None:
+async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: EndpointDraft) -> WebhookEndpoint | None:
     """Write an operator's edit if nobody edited since `version`; None if somebody did."""
     row = await tx.fetchrow(
         """
@@ -112,7 +116,7 @@ async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: Endpoin
     return None if row is None else _endpoint(row)
 
 
-async def enable(tx: Tx, endpoint_id: str) -> Endpoint | None:
+async def enable(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
     """Enable an endpoint, its failures forgotten; None if it is not disabled."""
     row = await tx.fetchrow(
         """
@@ -129,7 +133,7 @@ async def enable(tx: Tx, endpoint_id: str) -> Endpoint | None:
     return None if row is None else _endpoint(row)
 
 
-async def disable(tx: Tx, endpoint_id: str, reason: str, now: datetime) -> Endpoint | None:
+async def disable(tx: Tx, endpoint_id: str, reason: str, now: datetime) -> WebhookEndpoint | None:
     """Disable an endpoint; None if it is not enabled."""
     row = await tx.fetchrow(
         """
@@ -149,7 +153,7 @@ async def disable(tx: Tx, endpoint_id: str, reason: str, now: datetime) -> Endpo
 
 async def disable_failing(
     tx: Tx, endpoint_id: str, failing_before: datetime, failures: int, now: datetime
-) -> Endpoint | None:
+) -> WebhookEndpoint | None:
     """Disable an endpoint through which nothing has come since `failing_before`, in so many attempts; else None."""
     row = await tx.fetchrow(
         """
@@ -214,7 +218,7 @@ async def note_success(tx: Tx, endpoint_ids: Sequence[str]) -> None:
     )
 
 
-async def listeners(reader: Reader) -> list[Listener]:
+async def listeners(reader: Reader) -> list[SubscribedEndpoint]:
     """Return every enabled endpoint, and what it asked for."""
     rows = await reader.fetch(
         """
@@ -224,7 +228,7 @@ async def listeners(reader: Reader) -> list[Listener]:
         ORDER BY endpoint_id
         """
     )
-    return [Listener(row["endpoint_id"], row["event_types"]) for row in rows]
+    return [SubscribedEndpoint(row["endpoint_id"], row["event_types"]) for row in rows]
 
 
 async def add_secret(tx: Tx, endpoint_id: str, secret: str, now: datetime) -> None:

@@ -8,12 +8,12 @@ import pytest
 from msgspec import Struct
 
 from growth.listeners.retention import shopper
-from growth.listeners.retention.model import KINDS, Step
+from growth.listeners.retention.model import KINDS, FunnelStage
 from growth.listeners.retention.report.service import Reports
-from growth.listeners.retention.service import Projection
+from growth.listeners.retention.service import RetentionProjection
 from growth.listeners.retention.sighting import Sighting
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import violations
 
 ZONE = "Asia/Shanghai"
 
@@ -36,8 +36,10 @@ def bound(user_id: str, when: str, inviter: str) -> Sighting:
     return sighting(user_id, when, "referral", inviter=inviter)
 
 
-def step(user_id: str, when: str, taken: Step) -> Sighting:
-    kind = {Step.VIEWED: "product", Step.BOUGHT: "order", Step.INVITED: "app"}.get(taken, "flash_sale")
+def step(user_id: str, when: str, taken: FunnelStage) -> Sighting:
+    kind = {FunnelStage.VIEWED: "product", FunnelStage.BOUGHT: "order", FunnelStage.INVITED: "app"}.get(
+        taken, "flash_sale"
+    )
     return sighting(user_id, when, kind, step=taken)
 
 
@@ -45,7 +47,7 @@ class Room(Struct):
     """What one process has of the room."""
 
     database: Database
-    projection: Projection
+    projection: RetentionProjection
     reports: Reports
 
     async def see(self, *seen: Sighting) -> None:
@@ -62,7 +64,7 @@ class Room(Struct):
 
 
 def a_room(database: Database, zone: str = ZONE) -> Room:
-    return Room(database, Projection(zone), Reports(database, zone))
+    return Room(database, RetentionProjection(zone), Reports(database, zone))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from growth.listeners.retention.model import KINDS, MECHANICS, Step
+from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
 from growth.listeners.retention.sighting import Sighting
 
 Matrix = Mapping[tuple[date, str | None], tuple[int, dict[int, int | None]]]
@@ -25,12 +25,12 @@ class Person:
         self.met = [(one.at, KINDS[one.kind]) for one in seen if KINDS[one.kind] in MECHANICS]
         self.mechanic = min(self.met, key=lambda pair: (pair[0], MECHANICS.index(pair[1])))[1] if self.met else "none"
 
-        def at(step: Step) -> list[datetime]:
+        def at(step: FunnelStage) -> list[datetime]:
             return [one.at for one in seen if one.step is step]
 
-        self.purchase = self._chain(at(Step.VIEWED), at(Step.CLAIMED), at(Step.PAID))
+        self.purchase = self._chain(at(FunnelStage.VIEWED), at(FunnelStage.CLAIMED), at(FunnelStage.PAID))
         bound_at = [when for when, _ in bound]
-        self.invitation = self._chain(at(Step.INVITED) + bound_at, bound_at, at(Step.BOUGHT))
+        self.invitation = self._chain(at(FunnelStage.INVITED) + bound_at, bound_at, at(FunnelStage.BOUGHT))
 
     def day(self, at: datetime) -> date:
         return at.astimezone(self.zone).date()

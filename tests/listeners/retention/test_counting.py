@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from growth.listeners.retention import shopper
-from growth.listeners.retention.model import MAX_DAY, Step
+from growth.listeners.retention.model import MAX_DAY, FunnelStage
 from growth.listeners.retention.report.answers import RetentionMatrix
 from growth.listeners.retention.report.model import MAX_GROUPS, newcombe
 from growth.listeners.retention.report.service import MAX_INVITEES, TOO_MANY_INVITEES, Question
@@ -230,14 +230,14 @@ async def test_a_funnel_asks_for_its_steps_in_order_and_in_time(room: Room) -> N
     await room.see(
         *(
             step("ann", f"2026-03-0{day}", taken)
-            for day, taken in ((2, Step.VIEWED), (3, Step.CLAIMED), (4, Step.PAID))
+            for day, taken in ((2, FunnelStage.VIEWED), (3, FunnelStage.CLAIMED), (4, FunnelStage.PAID))
         ),
-        step("bob", "2026-03-02 09:00", Step.CLAIMED),
-        step("bob", "2026-03-02 10:00", Step.VIEWED),
-        step("cat", "2026-03-02", Step.VIEWED),
-        step("cat", "2026-03-09", Step.CLAIMED),
+        step("bob", "2026-03-02 09:00", FunnelStage.CLAIMED),
+        step("bob", "2026-03-02 10:00", FunnelStage.VIEWED),
+        step("cat", "2026-03-02", FunnelStage.VIEWED),
+        step("cat", "2026-03-09", FunnelStage.CLAIMED),
         bound("dan", "2026-03-03", "ann"),
-        step("dan", "2026-03-05", Step.BOUGHT),
+        step("dan", "2026-03-05", FunnelStage.BOUGHT),
     )
     now = at("2026-03-20 12:00")
     found = await room.reports.funnels(cohort="week", within_days=5, first=date(2026, 3, 1), last=None, now=now)
@@ -245,7 +245,7 @@ async def test_a_funnel_asks_for_its_steps_in_order_and_in_time(room: Room) -> N
     assert [(one.step, one.count) for one in purchase.total] == [("viewed", 3), ("claimed", 1), ("paid", 1)]
     assert [(one.step, one.count) for one in invitation.total] == [("invited", 1), ("bound", 1), ("bought", 1)]
     # The view that was seen first came late: now the claim follows it.
-    await room.see(step("bob", "2026-03-02 08:00", Step.VIEWED))
+    await room.see(step("bob", "2026-03-02 08:00", FunnelStage.VIEWED))
     found = await room.reports.funnels(cohort="week", within_days=7, first=date(2026, 3, 1), last=None, now=now)
     assert [one.count for one in found.funnels[0].total] == [3, 3, 1]
     soon = await room.reports.funnels(

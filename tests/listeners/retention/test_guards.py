@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from growth.listeners.retention import model, store
-from growth.listeners.retention.model import Step
+from growth.listeners.retention.model import FunnelStage
 from growth.listeners.retention.source import store as source_store
-from growth.plumbing.invariants import Violation, violations
-from growth.plumbing.outbox import Subscription, deliver, emit
-from growth.plumbing.postgres import Database, Tx, connect_postgres
+from growth.plumbing.outbox.outbox import Subscription, deliver, emit
+from growth.plumbing.postgres.database import Database, Tx, connect_postgres
+from growth.plumbing.watch.invariants import Violation, violations
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from tests.listeners.retention.conftest import Room, a_room, at, sighting, step
 from tests.patience import PATIENCE_SECONDS
@@ -92,8 +92,8 @@ async def test_with_it_nobody_else_looks_meanwhile(room: Room, monkeypatch: pyte
 async def test_what_was_counted_wrong_is_seen(unguarded: Room, statement: str) -> None:
     await unguarded.see(
         *(sighting("ann", f"2026-03-0{day}", "checkin") for day in (1, 2)),
-        step("ann", "2026-03-01 13:00", Step.VIEWED),
-        step("ann", "2026-03-01 14:00", Step.CLAIMED),
+        step("ann", "2026-03-01 13:00", FunnelStage.VIEWED),
+        step("ann", "2026-03-01 14:00", FunnelStage.CLAIMED),
     )
     assert await violations(unguarded.database) == []
     async with unguarded.database.transaction() as tx:

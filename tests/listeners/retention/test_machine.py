@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
-from growth.listeners.retention.model import KINDS, MECHANICS, Step
+from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
 from growth.listeners.retention.report.service import Question
 from growth.listeners.retention.sighting import Sighting
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.watch.invariants import violations
 from tests import servers as test_servers
 from tests.listeners.retention.conftest import Room, a_room
 from tests.listeners.retention.simple_model import Matrix, SimpleModel
@@ -47,8 +47,8 @@ def sightings(draw: st.DrawFn) -> Sighting:
         number = [*USERS, "zoe"].index(inviter)
         more["inviter"], at = inviter, at + timedelta(milliseconds=USERS.index(user_id) * 10 + number)
     elif kind in {"app", "product", "order", "flash_sale"}:
-        steps = {"app": [Step.INVITED], "product": [Step.VIEWED], "order": [Step.BOUGHT]}
-        more["step"] = draw(st.sampled_from([None, *steps.get(kind, [Step.CLAIMED, Step.PAID])]))
+        steps = {"app": [FunnelStage.INVITED], "product": [FunnelStage.VIEWED], "order": [FunnelStage.BOUGHT]}
+        more["step"] = draw(st.sampled_from([None, *steps.get(kind, [FunnelStage.CLAIMED, FunnelStage.PAID])]))
     return Sighting(user_id=user_id, at=at, kind=KINDS.index(kind), **more)
 
 

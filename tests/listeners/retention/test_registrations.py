@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
 from growth.listeners.retention import shopper
-from growth.plumbing.outbox import Subscription, deliver
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.outbox.outbox import Subscription, deliver
+from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.shop.service import ShopService
 from tests import servers as test_servers
 from tests.listeners.retention.conftest import Room, a_room, registered, sighting

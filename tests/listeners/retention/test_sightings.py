@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from growth.events.model import Activity
-from growth.listeners.retention.model import KINDS, MECHANICS, Step
+from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
 from growth.listeners.retention.report.admin import MechanicFilter
 from growth.listeners.retention.sighting import ACTIVITY, NO_ACTIVITY, Sighting, sighting_of, sightings_in
-from growth.plumbing.outbox import events_below
+from growth.plumbing.outbox.outbox import events_below
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.coupon import CouponIssued
 from growth.vocabulary.events.flash_sale import FlashSaleClaimReleased
@@ -77,7 +77,7 @@ def test_a_fact_of_the_shop_counts_at_its_own_time() -> None:
     )
     (first,), (second,) = sightings_in(registered), sightings_in(paid)
     assert first == Sighting(user_id="ann", at=BEFORE, kind=KINDS.index("registration"), source=("poster" * 20)[:64])
-    assert second == Sighting(user_id="ann", at=BEFORE, kind=KINDS.index("order"), step=Step.BOUGHT)
+    assert second == Sighting(user_id="ann", at=BEFORE, kind=KINDS.index("order"), step=FunnelStage.BOUGHT)
 
 
 def test_who_was_bound_was_active_and_who_brought_them_was_not() -> None:
@@ -90,14 +90,14 @@ def test_who_was_bound_was_active_and_who_brought_them_was_not() -> None:
     [
         (activity("app.opened"), "app", None),
         (activity("app.opened", scene="1011"), "app", None),
-        (activity("app.opened", scene="i=7KQ2ZP9M4XW3A"), "app", Step.INVITED),
+        (activity("app.opened", scene="i=7KQ2ZP9M4XW3A"), "app", FunnelStage.INVITED),
         (activity("page.viewed", page="/"), "app", None),
-        (activity("product.viewed", sku="tea"), "product", Step.VIEWED),
+        (activity("product.viewed", sku="tea"), "product", FunnelStage.VIEWED),
         (activity("content.shared"), "share", None),
         (activity("cinema.ticket_torn"), "shop", None),
     ],
 )
-def test_what_clients_and_the_shop_tell_is_activity(told: Activity, kind: str, step: Step | None) -> None:
+def test_what_clients_and_the_shop_tell_is_activity(told: Activity, kind: str, step: FunnelStage | None) -> None:
     assert sighting_of(told) == Sighting(user_id="ann", at=NOON, kind=KINDS.index(kind), step=step)
 
 

@@ -12,7 +12,7 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinDraft, CheckinProgram
-from growth.mechanics.checkin.service import Programs
+from growth.mechanics.checkin.service import CheckinPrograms
 from growth.mechanics.checkin.streak import store
 from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar.service import Calendars
@@ -20,12 +20,12 @@ from growth.mechanics.checkin.streak.model import Almanac, Day, replay
 from growth.mechanics.checkin.streak.night.periodic import Night
 from growth.mechanics.checkin.streak.repair.model import MadeUp
 from growth.mechanics.checkin.streak.repair.service import Repairs
-from growth.mechanics.checkin.streak.service import CheckIns, Told
-from growth.mechanics.checkin.streak.store import Glance
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database, Reader, connect_postgres
+from growth.mechanics.checkin.streak.service import CheckIns, TapAnswer
+from growth.mechanics.checkin.streak.store import TapGlance
+from growth.plumbing.postgres.database import Database, Reader, connect_postgres
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
 from growth.rewards.ledger import service as ledger
@@ -60,11 +60,11 @@ class GivenTime(Almanacs):
         super().__init__(zone)
         self.moment: datetime | None = None
 
-    async def look(self, reader: Reader) -> tuple[Glance, Almanac]:
+    async def look(self, reader: Reader) -> tuple[TapGlance, Almanac]:
         glance, almanac = await super().look(reader)
         if self.moment is None:
             return glance, almanac
-        return Glance(self.moment, glance.revision, glance.night_day, glance.night_after), almanac
+        return TapGlance(self.moment, glance.revision, glance.night_day, glance.night_after), almanac
 
 
 class GivenTurn:
@@ -80,7 +80,7 @@ class Room(Struct):
 
     database: Database
     almanacs: GivenTime
-    programs: Programs
+    programs: CheckinPrograms
     repairs: Repairs
     check_ins: CheckIns
     calendars: Calendars
@@ -107,11 +107,11 @@ class Room(Struct):
         self.almanacs.moment = kept
         return program
 
-    async def taps(self, user_id: str, day: date, hours: float = 12) -> Told:
+    async def taps(self, user_id: str, day: date, hours: float = 12) -> TapAnswer:
         self.at(day, hours)
         return await self.check_ins.check_in(user_id)
 
-    async def taps_daily(self, user_id: str, *numbers: int) -> Told:
+    async def taps_daily(self, user_id: str, *numbers: int) -> TapAnswer:
         """Taps on days of the program, counted from 1."""
         told = None
         for number in numbers:
@@ -200,7 +200,7 @@ def assemble(database: Database, almanacs: GivenTime | None = None) -> Room:
     return Room(
         database=database,
         almanacs=almanacs,
-        programs=Programs(database, almanacs),
+        programs=CheckinPrograms(database, almanacs),
         repairs=repairs,
         check_ins=CheckIns(database, almanacs, repairs),
         calendars=Calendars(database, almanacs),

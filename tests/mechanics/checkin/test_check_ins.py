@@ -10,7 +10,7 @@ import pytest
 
 from growth.mechanics.checkin.model import CheckinMilestone, CheckinPause
 from growth.mechanics.checkin.streak.model import NO_PROGRAM, PAUSED
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.events.checkin import CheckinReached
 from growth.vocabulary.refusals import Refusal

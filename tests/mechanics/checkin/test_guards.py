@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 
 from growth.mechanics.checkin.streak import service, store
-from growth.mechanics.checkin.streak.model import Day, DayKind, Standing
+from growth.mechanics.checkin.streak.model import Day, DayKind, Streak
 from growth.mechanics.checkin.streak.night import service as night
 from growth.mechanics.checkin.streak.repair import service as repair
 from growth.mechanics.checkin.streak.repair import store as repairs
 from growth.mechanics.checkin.streak.store import Written
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.checkin.conftest import INVARIANTS, Room, a_draft, nth
 
@@ -58,9 +58,7 @@ class Without:
 def again(day: int) -> Written:
     """A second check-in of a day, by a process that did not see the first."""
     held = Day(nth(day), DayKind.CHECKED_IN, 1, 1, 1, 1)
-    standing = Standing(
-        last_day=nth(day), last_counted=nth(day), streak=1, run=1, position=1, longest=1, best=1, total=1
-    )
+    standing = Streak(last_day=nth(day), last_counted=nth(day), streak=1, run=1, position=1, longest=1, best=1, total=1)
     return Written("ann", held, standing, {}, None)
 
 
@@ -95,7 +93,7 @@ async def test_without_the_lock_of_the_shopper_many_taps_are_held_back_by_the_ke
         *[room.check_ins._together([service.Tap("ann", room.check_ins._monotonic(), None)]) for _ in range(8)],
         return_exceptions=True,
     )
-    new = [one for one in told if isinstance(one, list) and isinstance(one[0], service.Told) and one[0].is_new]
+    new = [one for one in told if isinstance(one, list) and isinstance(one[0], service.TapAnswer) and one[0].is_new]
     assert len(new) == 1
     assert len(await room.days("ann")) == 1
     assert await room.points("ann") == 1
@@ -139,7 +137,7 @@ async def test_without_looking_how_far_the_walk_is_a_late_card_undoes_what_was_t
     room.at(nth(4), 1)
     await room.nights()
     await room.cards("ann", freeze=1)
-    monkeypatch.setattr(store.Glance, "has_walked", lambda *_: False)
+    monkeypatch.setattr(store.TapGlance, "has_walked", lambda *_: False)
     assert (await room.taps("ann", nth(4), 2)).answer.streak == 3
     assert len(await room.events("streak_broken")) == 1
     assert night.HOUSE_ACCOUNT == "house/checkin"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.outbox import deliver
+from growth.plumbing.outbox.outbox import deliver
 from growth.reactions import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from growth.mechanics.checkin.model import CheckinMilestone
-from growth.plumbing.postgres import CommitUnknown, Database, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
 from growth.vocabulary.refusals import Unavailable
 from tests.mechanics.checkin.conftest import Room, a_draft, assemble, nth, points
 

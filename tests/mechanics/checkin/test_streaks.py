@@ -13,11 +13,11 @@ from growth.mechanics.checkin.streak.calendar.model import ahead
 from growth.mechanics.checkin.streak.model import (
     ONE_DAY,
     Almanac,
+    CheckinTerms,
     Day,
     DayKind,
-    History,
-    Standing,
-    Terms,
+    OpenDays,
+    Streak,
     Zone,
     closed_today,
     count,
@@ -54,10 +54,10 @@ def a_program(number: int, from_day: date, until_day: date | None, **changes: ob
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[CheckinProgram], dict[int, Terms], list[Day]]:
+def worlds(draw: st.DrawFn) -> tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]]:
     """Programs one after the other with pauses and closures, and days that a shopper holds."""
     programs: list[CheckinProgram] = []
-    terms: dict[int, Terms] = {}
+    terms: dict[int, CheckinTerms] = {}
     day = START
     for number in range(draw(st.integers(1, 3))):
         day += timedelta(days=draw(st.integers(0, 5)))
@@ -73,8 +73,8 @@ def worlds(draw: st.DrawFn) -> tuple[list[CheckinProgram], dict[int, Terms], lis
             a_program(number, day, last, pauses=spells[:1], closures=spells[1:], rewards=table, cycle=cycle)
         )
         # Two versions: an edit shortens the table and changes the cycle.
-        terms[2 * number] = Terms(2 * number, f"p{number}", cycle, table)
-        terms[2 * number + 1] = Terms(2 * number + 1, f"p{number}", draw(st.sampled_from(CYCLES)), table[:2])
+        terms[2 * number] = CheckinTerms(2 * number, f"p{number}", cycle, table)
+        terms[2 * number + 1] = CheckinTerms(2 * number + 1, f"p{number}", draw(st.sampled_from(CYCLES)), table[:2])
         day = last + timedelta(days=1)
     days: list[Day] = []
     for program_number, program in enumerate(programs):
@@ -100,10 +100,10 @@ def could_break(programs: list[CheckinProgram], day: date) -> bool:
 class Slow:
     """Walks all days there are, one by one, whether anything happens on them or not."""
 
-    def __init__(self, programs: list[CheckinProgram], terms: dict[int, Terms], days: list[Day]) -> None:
+    def __init__(self, programs: list[CheckinProgram], terms: dict[int, CheckinTerms], days: list[Day]) -> None:
         held = {day.day: day for day in days}
         self.streak = self.longest = 0
-        self.chain: list[tuple[date, Terms]] = []
+        self.chain: list[tuple[date, CheckinTerms]] = []
         self.told: list[tuple[int, int]] = []
         for number in range(SPAN * 3):
             day = START + timedelta(days=number)
@@ -121,7 +121,7 @@ class Slow:
     def position(self) -> int:
         """By hand: walk the chain of days in a row, and start again where the rules say so."""
         position = 0
-        before: tuple[date, Terms] | None = None
+        before: tuple[date, CheckinTerms] | None = None
         for day, terms in self.chain:
             is_new = before is None or before[1].program_id != terms.program_id
             if before is not None and terms.cycle == "weekly":
@@ -140,10 +140,10 @@ class Slow:
 @settings(max_examples=400, deadline=None)
 @given(worlds())
 def test_folding_days_is_what_walking_every_day_gives(
-    world: tuple[list[CheckinProgram], dict[int, Terms], list[Day]],
+    world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]],
 ) -> None:
     programs, terms, days = world
-    history = History(Zone("UTC"), programs)
+    history = OpenDays(Zone("UTC"), programs)
     standing, told = replay(days, terms, history)
     slow = Slow(programs, terms, days)
     assert [(day.streak, day.position) for day in told] == slow.told
@@ -163,11 +163,11 @@ def test_folding_days_is_what_walking_every_day_gives(
 @settings(max_examples=200, deadline=None)
 @given(worlds(), st.data())
 def test_days_that_are_told_late_lead_to_the_same(
-    world: tuple[list[CheckinProgram], dict[int, Terms], list[Day]], data: st.DataObject
+    world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]], data: st.DataObject
 ) -> None:
     """Whatever the order of repairs: only the days matter."""
     programs, terms, days = world
-    history = History(Zone("UTC"), programs)
+    history = OpenDays(Zone("UTC"), programs)
     known: list[Day] = []
     for day in data.draw(st.permutations(days)):
         _, known = replay(sorted([*known, day], key=lambda one: one.day), terms, history)
@@ -177,10 +177,10 @@ def test_days_that_are_told_late_lead_to_the_same(
 @settings(max_examples=200, deadline=None)
 @given(worlds())
 def test_the_edge_is_the_newest_day_that_could_break(
-    world: tuple[list[CheckinProgram], dict[int, Terms], list[Day]],
+    world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]],
 ) -> None:
     programs, _, _ = world
-    history = History(Zone("UTC"), programs)
+    history = OpenDays(Zone("UTC"), programs)
     expected: date | None = None
     for number in range(SPAN * 3):
         day = START + timedelta(days=number)
@@ -222,22 +222,22 @@ def test_a_day_begins_at_its_first_instant_in_every_zone(name: str, day: date) -
 def test_crossing_the_date_line_leaves_out_a_day_that_breaks_nothing() -> None:
     zone = Zone("Pacific/Apia")
     assert not zone.has(date(2011, 12, 30))
-    history = History(zone, [a_program(1, date(2011, 12, 1), None)])
+    history = OpenDays(zone, [a_program(1, date(2011, 12, 1), None)])
     assert not history.breaks(date(2011, 12, 29), date(2011, 12, 31))
     assert history.breaks(date(2011, 12, 28), date(2011, 12, 31))
 
 
 def test_a_leap_day_is_a_day() -> None:
-    history = History(Zone("UTC"), [a_program(1, START, None)])
+    history = OpenDays(Zone("UTC"), [a_program(1, START, None)])
     assert history.breaks(date(2024, 2, 28), date(2024, 3, 1))
     assert not history.breaks(date(2024, 2, 29), date(2024, 3, 1))
     assert not history.breaks(date(2024, 2, 28), date(2024, 2, 29))
 
 
 def test_nothing_is_broken_where_there_never_was_a_program() -> None:
-    history = History(Zone("UTC"), [])
+    history = OpenDays(Zone("UTC"), [])
     assert history.edge(START) is None
-    assert current(Standing(last_day=START, streak=3), START + timedelta(days=900), history) == 3
+    assert current(Streak(last_day=START, streak=3), START + timedelta(days=900), history) == 3
 
 
 def test_what_is_due_and_was_not_given() -> None:
@@ -272,7 +272,7 @@ def test_parts_of_points_are_told_as_one(given: list[Reward], after: list[Reward
 @given(worlds(), st.integers(0, SPAN), st.integers(0, SPAN), st.integers(0, 2))
 @settings(max_examples=200)
 def test_what_lies_ahead_is_reckoned_as_walking_every_day_would(
-    world: tuple[list[CheckinProgram], dict[int, Terms], list[Day]], start: int, length: int, paused: int
+    world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]], start: int, length: int, paused: int
 ) -> None:
     programs, terms, days = world
     programs = [

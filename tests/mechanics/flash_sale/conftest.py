@@ -5,18 +5,18 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.board import Board
-from growth.mechanics.flash_sale.claim.gate import Decided
+from growth.mechanics.flash_sale.board import SaleBoard
+from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.loading import Loader
-from growth.mechanics.flash_sale.claim.periodic import Keeper
+from growth.mechanics.flash_sale.claim.periodic import ClaimKeeper
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.claim.settlement.service import Settlement
+from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
 from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database
-from growth.plumbing.redis import AnyRedis
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.redis.client import AnyRedis
+from growth.plumbing.watch.invariants import violations
 from growth.shop.service import ShopService
 from growth.vocabulary.clock import now
 from tests import world
@@ -29,27 +29,27 @@ class Room(Struct):
     database: Database
     redis: AnyRedis
     stock: Stock
-    board: Board
+    board: SaleBoard
     loader: Loader
     draws: Draws
     shop: ShopService
     sales: Sales
     claims: Claims
-    keeper: Keeper
-    settlement: Settlement
+    keeper: ClaimKeeper
+    settlement: ClaimSettlement
 
-    async def claim(self, sale_id: str, user_id: str, units: int = 1, key: str | None = None) -> Decided:
+    async def claim(self, sale_id: str, user_id: str, units: int = 1, key: str | None = None) -> DecidedClaim:
         """Claim as a shopper does."""
         answer = await self.claims.claim(sale_id, user_id, units, key, "")
-        assert isinstance(answer, Decided)
+        assert isinstance(answer, DecidedClaim)
         return answer
 
 
 def assemble(database: Database, redis: AnyRedis) -> Room:
     """One more process on the same stores."""
     stock = Stock(redis)
-    board, loader, draws = Board(database, stock, now), Loader(database, stock, now), Draws(database, stock)
-    settlement = Settlement(stock)
+    board, loader, draws = SaleBoard(database, stock, now), Loader(database, stock, now), Draws(database, stock)
+    settlement = ClaimSettlement(stock)
     shop = ShopService(database, [settlement], [SECRET])
     return Room(
         database=database,
@@ -61,7 +61,7 @@ def assemble(database: Database, redis: AnyRedis) -> Room:
         shop=shop,
         sales=Sales(database, stock, board, loader, shop),
         claims=Claims(database, stock, board, loader, draws, shop),
-        keeper=Keeper(database, stock, loader),
+        keeper=ClaimKeeper(database, stock, loader),
         settlement=settlement,
     )
 

@@ -7,8 +7,8 @@ from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.periodic import Held, Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Held, Turn
 from growth.shop.service import Result
 from growth.vocabulary.clock import now
 from tests.mechanics.flash_sale.conftest import Room

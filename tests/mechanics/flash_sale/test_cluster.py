@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from growth.embedded import EmbeddedValkey
-from growth.plumbing.limits import Limiter
-from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from growth.mechanics.flash_sale import store
-from growth.mechanics.flash_sale.model import Draft, Protection, Sale
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
+from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
@@ -30,9 +30,9 @@ async def app(postgres_dsn: str, redis_url: str) -> AsyncIterator[RunningApp]:
         assert not await violations(app.growth.database)
 
 
-def fields(sale: Draft, **changes: Any) -> JSON:
+def fields(sale: SaleDraft, **changes: Any) -> JSON:
     """What an operator sends for such a sale."""
-    known = {name: getattr(sale, name) for name in Draft.__struct_fields__}
+    known = {name: getattr(sale, name) for name in SaleDraft.__struct_fields__}
     sent: JSON = msgspec.to_builtins(known | changes)
     return sent
 
@@ -65,7 +65,7 @@ FREE_ONCE_OPEN = {"title", "units_total", "max_per_shopper", "closes_at", "hold_
 
 
 def test_every_field_is_in_the_table() -> None:
-    assert set(CHANGES) == set(Draft.__struct_fields__)
+    assert set(CHANGES) == set(SaleDraft.__struct_fields__)
 
 
 async def put(app: RunningApp, sale: Sale, **changes: Any) -> tuple[int, JSON]:

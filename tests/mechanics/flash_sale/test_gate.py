@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from growth.mechanics.flash_sale import model
-from growth.mechanics.flash_sale.model import Admission, Protection, Sale, Standing
-from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
-from growth.plumbing.redis import AnyRedis, connect_redis
+from growth.mechanics.flash_sale.model import Admission, Protection, Sale, ShopperInSale
+from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied, Stock, admission_of
+from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.vocabulary.clock import from_milliseconds, now
 from growth.vocabulary.ids import child_id, new_id
 from growth.vocabulary.refusals import Unavailable
@@ -31,7 +31,7 @@ def stock(redis: AnyRedis) -> Stock:
 
 
 async def ask(stock: Stock, sale: Sale, user_id: str, units: int = 1, address: str = "") -> Admission:
-    reply = await stock.claim(sale.sale_id, [Ask(child_id(sale.sale_id), user_id, units, address)])
+    reply = await stock.claim(sale.sale_id, [ClaimAsk(child_id(sale.sale_id), user_id, units, address)])
     return admission_of(reply.answers[0])[0]
 
 
@@ -42,7 +42,7 @@ async def test_a_sale_that_redis_does_not_know_is_not_loaded(stock: Stock) -> No
 async def test_the_last_unit_goes_to_one_of_a_batch(stock: Stock) -> None:
     sale = a_sale(units_total=1)
     await stock.load(sale, 1)
-    reply = await stock.claim(sale.sale_id, [Ask(child_id(sale.sale_id), f"u{n}", 1) for n in range(64)])
+    reply = await stock.claim(sale.sale_id, [ClaimAsk(child_id(sale.sale_id), f"u{n}", 1) for n in range(64)])
     assert sorted(reply.answers) == [Admission.WON] + [Admission.SOLD_OUT] * 63
     assert reply.units_left == 0
 
@@ -50,7 +50,7 @@ async def test_the_last_unit_goes_to_one_of_a_batch(stock: Stock) -> None:
 async def test_the_same_claim_id_is_a_replay_even_when_sold_out_paused_or_over(stock: Stock) -> None:
     sale = a_sale(units_total=1)
     await stock.load(sale, 1)
-    mine = Ask(child_id(sale.sale_id), "alice", 1)
+    mine = ClaimAsk(child_id(sale.sale_id), "alice", 1)
     assert (await stock.claim(sale.sale_id, [mine])).answers == [Admission.WON]
     assert (await stock.claim(sale.sale_id, [mine])).answers == [Admission.REPLAY]
     await stock.configure(a_sale(sale_id=sale.sale_id, version=2, state="paused"))
@@ -61,8 +61,8 @@ async def test_the_same_claim_id_is_a_replay_even_when_sold_out_paused_or_over(s
 async def test_giving_back_twice_gives_back_once(stock: Stock) -> None:
     sale = a_sale(units_total=2)
     await stock.load(sale, 1)
-    first = Ask(child_id(sale.sale_id), "alice", 1)
-    await stock.claim(sale.sale_id, [first, Ask(child_id(sale.sale_id), "bob", 1)])
+    first = ClaimAsk(child_id(sale.sale_id), "alice", 1)
+    await stock.claim(sale.sale_id, [first, ClaimAsk(child_id(sale.sale_id), "bob", 1)])
     gone = Occupied(first.claim_id, "alice", 0, now())
     assert await stock.settle(sale.sale_id, [gone]) == 1
     assert await stock.settle(sale.sale_id, [gone]) == 0
@@ -93,7 +93,7 @@ async def test_a_rebuild_knows_what_was_gathered(stock: Stock) -> None:
     glance = await stock.glance(sale.sale_id, 0)
     assert (glance.taken, set(glance.winners)) == (3, {b"alice", b"bob"})
     assert await ask(stock, sale, "alice") is Admission.LIMIT_REACHED
-    assert (await stock.claim(sale.sale_id, [Ask(claims[1].claim_id, "bob", 1)])).answers == [Admission.REPLAY]
+    assert (await stock.claim(sale.sale_id, [ClaimAsk(claims[1].claim_id, "bob", 1)])).answers == [Admission.REPLAY]
 
 
 async def test_every_key_of_a_sale_ends_some_time_after_it(stock: Stock, redis: AnyRedis) -> None:
@@ -185,7 +185,7 @@ async def test_the_gate_and_the_model_agree(
     if cooling_until is not None:
         await stock.gather_cooling(sale.sale_id, 1, {"alice": cooling_until})
     await stock.load(sale, 1)
-    standing = Standing(units=mine, cooling_until=cooling_until, invited=invited)
+    standing = ShopperInSale(units=mine, cooling_until=cooling_until, invited=invited)
     assert await ask(stock, sale, "alice", units) is model.admit(sale, standing, units, moment)
     assert await off_by(stock, sale.sale_id) == 0
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from growth.embedded import EmbeddedServers
-from growth.mechanics.flash_sale.model import Draft
-from growth.mechanics.flash_sale.stock import Ask
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import all_invariants, violations
+from growth.mechanics.flash_sale.model import SaleDraft
+from growth.mechanics.flash_sale.stock import ClaimAsk
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
@@ -217,7 +217,7 @@ class SaleMachine(RuleBasedStateMachine):
         """All is forgotten; or who holds what is, and perhaps what operators did since; or one unit is stranded."""
         sale = self.it.sale if fault == "stale to its settings" else self.do(self.room.sales.find(self.it.sale.sale_id))
         if fault == "a process died":
-            self.do(self.room.stock.claim(sale.sale_id, [Ask(child_id(sale.sale_id), f"c-{self.prefix}", 1)]))
+            self.do(self.room.stock.claim(sale.sale_id, [ClaimAsk(child_id(sale.sale_id), f"c-{self.prefix}", 1)]))
             self.exact = False
             return
         self.do(self._flush())
@@ -249,8 +249,8 @@ class SaleMachine(RuleBasedStateMachine):
     )
     def edit(self, total: int, hold_seconds: int, behind: int) -> None:
         sale = self.do(self.room.sales.find(self.it.sale.sale_id))
-        fields = {name: getattr(sale, name) for name in Draft.__struct_fields__}
-        draft = msgspec.convert(fields | {"units_total": total, "hold_seconds": hold_seconds}, Draft)
+        fields = {name: getattr(sale, name) for name in SaleDraft.__struct_fields__}
+        draft = msgspec.convert(fields | {"units_total": total, "hold_seconds": hold_seconds}, SaleDraft)
         _, refused = self.ask(self.room.sales.change(self.act, sale.sale_id, sale.version - behind, draft))
         if behind:
             assert refused == "flash_sale.version_mismatch"

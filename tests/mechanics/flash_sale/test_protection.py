@@ -9,8 +9,8 @@ import pytest
 
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.model import Protection, Sale
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
-from growth.mechanics.flash_sale.model import Draft, Protection, Sale
+from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
 from growth.mechanics.flash_sale.tempo import LISTENS_TO, count
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.outbox import Subscription, deliver
+from growth.plumbing.outbox.outbox import Subscription, deliver
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
@@ -46,9 +46,9 @@ async def app(postgres_dsn: str, redis_url: str) -> AsyncIterator[RunningApp]:
         assert not await violations(app.growth.database)
 
 
-def fields(sale: Draft, **changes: Any) -> JSON:
+def fields(sale: SaleDraft, **changes: Any) -> JSON:
     """What an operator sends for such a sale."""
-    known = {name: getattr(sale, name) for name in Draft.__struct_fields__}
+    known = {name: getattr(sale, name) for name in SaleDraft.__struct_fields__}
     sent: JSON = msgspec.to_builtins(known | changes)
     return sent
 

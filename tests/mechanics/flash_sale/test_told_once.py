@@ -15,10 +15,10 @@ from msgspec import Struct
 from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim.loading import GRACE
 from growth.mechanics.flash_sale.claim.model import Claim
-from growth.mechanics.flash_sale.model import Draft, Protection, Sale
+from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
 from growth.mechanics.flash_sale.series.service import SeriesService
-from growth.mechanics.flash_sale.stock import Ask, Face
-from growth.plumbing.audit import Act
+from growth.mechanics.flash_sale.stock import ClaimAsk, Face
+from growth.plumbing.watch.audit import Act
 from growth.shoppers import Shoppers
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
@@ -84,8 +84,8 @@ async def claimed(room: Room, sale: Sale, user_id: str, units: int = 1) -> Claim
 async def edited(room: Room) -> Story:
     sale = await world.put_sale(room.database)
     await claimed(room, sale, "ann")
-    draft = {name: getattr(sale, name) for name in Draft.__struct_fields__} | {"units_total": 3}
-    return Story(sale, lambda: room.sales.change(act(), sale.sale_id, sale.version, Draft(**draft)))
+    draft = {name: getattr(sale, name) for name in SaleDraft.__struct_fields__} | {"units_total": 3}
+    return Story(sale, lambda: room.sales.change(act(), sale.sale_id, sale.version, SaleDraft(**draft)))
 
 
 async def moved_before_opening(room: Room) -> Story:
@@ -93,8 +93,8 @@ async def moved_before_opening(room: Room) -> Story:
     sale = await world.put_sale(room.database, opens_at=opens_at, closes_at=opens_at + timedelta(hours=1))
     await room.loader.load(sale.sale_id)
     later = {"opens_at": opens_at + timedelta(days=2), "closes_at": opens_at + timedelta(days=3)}
-    draft = {name: getattr(sale, name) for name in Draft.__struct_fields__} | later
-    return Story(sale, lambda: room.sales.change(act(), sale.sale_id, sale.version, Draft(**draft)))
+    draft = {name: getattr(sale, name) for name in SaleDraft.__struct_fields__} | later
+    return Story(sale, lambda: room.sales.change(act(), sale.sale_id, sale.version, SaleDraft(**draft)))
 
 
 async def paused(room: Room) -> Story:
@@ -397,7 +397,7 @@ async def test_nothing_of_an_id_that_is_gone_stays_in_redis(
 async def test_an_id_whose_claim_never_got_to_postgres_is_forgotten_with_it(room: Room) -> None:
     sale = await world.put_sale(room.database)
     await room.loader.load(sale.sale_id)
-    await room.stock.claim(sale.sale_id, [Ask(child_id(sale.sale_id), "ann", 1)])
+    await room.stock.claim(sale.sale_id, [ClaimAsk(child_id(sale.sale_id), "ann", 1)])
     await room.loader.reconcile(sale.sale_id, now() + timedelta(hours=1))
     await room.loader.reconcile(sale.sale_id, now() + timedelta(hours=1))
     assert "ann" not in await everything_in(room.redis)
@@ -433,7 +433,7 @@ async def test_a_claim_that_its_process_took_along_has_no_sale_read_anew(room: R
     sale = await world.put_sale(room.database)
     await room.claim(sale.sale_id, "ann")
     claim_id = child_id(sale.sale_id)
-    await room.stock.claim(sale.sale_id, [Ask(claim_id, "bob", 1)])
+    await room.stock.claim(sale.sale_id, [ClaimAsk(claim_id, "bob", 1)])
     began = now()
     for seconds in range(0, 40, 3):
         await room.loader.reconcile(sale.sale_id, began + timedelta(seconds=seconds))

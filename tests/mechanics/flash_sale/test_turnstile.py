@@ -13,8 +13,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
 from growth.mechanics.flash_sale.model import Protection, Sale
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id

@@ -3,9 +3,9 @@
 import pytest
 
 from growth.mechanics.flash_sale import board as boards
-from growth.mechanics.flash_sale.board import Board, Entry
+from growth.mechanics.flash_sale.board import BoardSale, SaleBoard
 from growth.mechanics.flash_sale.model import Admission, Sale
-from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
+from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied, Stock, admission_of
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from tests import world
@@ -22,7 +22,7 @@ def a_long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def claim(stock: Stock, sale: Sale, user_id: str) -> tuple[Admission, str]:
     claim_id = child_id(sale.sale_id)
-    reply = await stock.claim(sale.sale_id, [Ask(claim_id, user_id, 1)])
+    reply = await stock.claim(sale.sale_id, [ClaimAsk(claim_id, user_id, 1)])
     return admission_of(reply.answers[0])[0], claim_id
 
 
@@ -37,7 +37,7 @@ async def a_sold_out_sale(room: Room, stock: Stock) -> tuple[Sale, str]:
     return sale, claim_id
 
 
-async def entry_of(board: Board, sale: Sale) -> Entry:
+async def entry_of(board: SaleBoard, sale: Sale) -> BoardSale:
     """What another process remembers: it looks twice, since a sale seen for the first time starts over."""
     for _ in range(2):
         board._catalogue_at = float("-inf")
@@ -45,7 +45,7 @@ async def entry_of(board: Board, sale: Sale) -> Entry:
     return board.entries[sale.sale_id]
 
 
-def refuses(board: Board, entry: Entry, user_id: str) -> bool:
+def refuses(board: SaleBoard, entry: BoardSale, user_id: str) -> bool:
     """Whether the turnstile would turn this shopper away from memory."""
     return board.verdict(entry) is not None and entry.winners is not None and user_id.encode() not in entry.winners
 

@@ -7,11 +7,11 @@ import pytest
 
 from growth.mechanics.flash_sale import board as boards
 from growth.mechanics.flash_sale import stock as stocks
-from growth.mechanics.flash_sale.board import Board, Entry
+from growth.mechanics.flash_sale.board import BoardSale, SaleBoard
 from growth.mechanics.flash_sale.claim import service
 from growth.mechanics.flash_sale.claim.keeping import service as keeping
 from growth.mechanics.flash_sale.model import Admission, Sale
-from growth.mechanics.flash_sale.stock import Ask, Occupied, admission_of
+from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied, admission_of
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from growth.vocabulary.refusals import Refusal
@@ -27,7 +27,7 @@ REMEMBERED = 20
 async def in_redis(room: Room, sale: Sale, user_id: str) -> Occupied | None:
     """Claim one unit at the gate, past Postgres."""
     claim_id, moment = child_id(sale.sale_id), now()
-    reply = await room.stock.claim(sale.sale_id, [Ask(claim_id, user_id, 1)])
+    reply = await room.stock.claim(sale.sale_id, [ClaimAsk(claim_id, user_id, 1)])
     won = admission_of(reply.answers[0])[0] is Admission.WON
     return Occupied(claim_id, user_id, 0, moment) if won else None
 
@@ -42,7 +42,7 @@ async def winners(room: Room, sale: Sale) -> list[bytes]:
     return found
 
 
-async def looked(board: Board, sale: Sale) -> Entry:
+async def looked(board: SaleBoard, sale: Sale) -> BoardSale:
     """What a process knows after two looks: it starts over when the list is another one."""
     for _ in range(2):
         board._catalogue_at = float("-inf")

@@ -9,19 +9,19 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.group_buy import store as campaigns_store
-from growth.mechanics.group_buy.board import Board
-from growth.mechanics.group_buy.model import Draft, GroupBuy
+from growth.mechanics.group_buy.board import GroupBuyBoard
+from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.team import store
 from growth.mechanics.group_buy.team.model import Seat, Team
-from growth.mechanics.group_buy.team.payment.settlement import Settlement
-from growth.mechanics.group_buy.team.periodic import Keeper
+from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
+from growth.mechanics.group_buy.team.periodic import TeamKeeper
 from growth.mechanics.group_buy.team.service import Seated, Teams
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
+from growth.plumbing.work.periodic import Turn
 from growth.shop.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
@@ -44,10 +44,10 @@ class Room(Struct):
 
     database: Database
     shop: ShopService
-    board: Board
+    board: GroupBuyBoard
     group_buys: GroupBuys
     teams: Teams
-    keeper: Keeper
+    keeper: TeamKeeper
 
     async def campaign(self, *, state: str = "published", **changes: Any) -> GroupBuy:
         """A campaign in Postgres, past the rules for operators: three people, half the price, open since a minute."""
@@ -138,7 +138,7 @@ class Room(Struct):
         return [json.loads(row["data"]) for row in rows]
 
 
-def a_draft(**changes: Any) -> Draft:
+def a_draft(**changes: Any) -> GroupBuyDraft:
     opens_at = changes.pop("opens_at", now() - timedelta(minutes=1))
     plain: dict[str, Any] = {
         "title": "Tea for three",
@@ -150,7 +150,7 @@ def a_draft(**changes: Any) -> Draft:
         "opens_at": opens_at,
         "closes_at": opens_at + timedelta(days=7),
     }
-    return Draft(**plain | changes)
+    return GroupBuyDraft(**plain | changes)
 
 
 def order_of(seat: Seat) -> str:
@@ -190,14 +190,14 @@ def an_act(reason: str = "") -> Act:
 
 def assemble(database: Database) -> Room:
     """One more process on the same stores."""
-    board = Board(database, now)
+    board = GroupBuyBoard(database, now)
     return Room(
         database=database,
-        shop=ShopService(database, [Settlement()], [telling.SECRET]),
+        shop=ShopService(database, [SeatSettlement()], [telling.SECRET]),
         board=board,
         group_buys=GroupBuys(database, board),
         teams=Teams(database),
-        keeper=Keeper(),
+        keeper=TeamKeeper(),
     )
 
 

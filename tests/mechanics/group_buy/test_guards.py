@@ -11,13 +11,13 @@ import pytest
 from growth.mechanics.group_buy.team import store
 from growth.mechanics.group_buy.team.ending import store as ending
 from growth.mechanics.group_buy.team.ending.service import after_ending
-from growth.mechanics.group_buy.team.ending.store import Owed
-from growth.mechanics.group_buy.team.model import Ask, Team
+from growth.mechanics.group_buy.team.ending.store import SeatOwed
+from growth.mechanics.group_buy.team.model import SeatAsk, Team
 from growth.mechanics.group_buy.team.payment import store as payment
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.mechanics.group_buy.team.service import _look, judge
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from growth.vocabulary.names import masked
@@ -51,7 +51,9 @@ class Undone(Exception):
     """What the test wrote is not kept."""
 
 
-async def seat_anyway(room: Room, ask: Ask, guard: str, *, pretend: Callable[[Any], Any] | None = None) -> list[str]:
+async def seat_anyway(
+    room: Room, ask: SeatAsk, guard: str, *, pretend: Callable[[Any], Any] | None = None
+) -> list[str]:
     """Take a seat that was judged to be free by somebody who looked too early; return which invariants break.
 
     `guard` is gone from the statement. With "" nothing is gone, and the answer is whether the guards said no.
@@ -73,8 +75,8 @@ async def seat_anyway(room: Room, ask: Ask, guard: str, *, pretend: Callable[[An
         return broken
 
 
-def ask_to_join(team: Team, user_id: str) -> Ask:
-    return Ask(child_id(team.team_id), team.team_id, user_id, masked(user_id))
+def ask_to_join(team: Team, user_id: str) -> SeatAsk:
+    return SeatAsk(child_id(team.team_id), team.team_id, user_id, masked(user_id))
 
 
 def blind(**changes: Any) -> Callable[[Any], Any]:
@@ -262,7 +264,7 @@ async def test_without_the_guard_on_held_a_seat_is_paid_twice(room: Room) -> Non
 async def test_without_the_key_a_line_is_owed_twice(room: Room) -> None:
     campaign = await room.campaign()
     ann = await room.opens(campaign, "ann")
-    owed = [Owed("o", "1", ann.seat.seat_id, "group_buy.paid_late", 1)]
+    owed = [SeatOwed("o", "1", ann.seat.seat_id, "group_buy.paid_late", 1)]
     async with room.database.transaction() as tx:
         assert len(await ending.require_refunds(tx, owed, now())) == 1
         assert not await ending.require_refunds(tx, owed, now())

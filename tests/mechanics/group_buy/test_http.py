@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from growth.mechanics.group_buy.board import MAX_AGE_SECONDS
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id

@@ -8,7 +8,7 @@ import pytest
 
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.team.service import Seated
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 from growth.vocabulary.refusals import Unavailable
 from tests.mechanics.group_buy.conftest import Room, a_draft, an_act, assemble
 

@@ -25,8 +25,8 @@ from msgspec import Struct
 from growth.embedded import EmbeddedServers
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.team.service import Seated
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import derived_id
 from growth.vocabulary.refusals import Refusal

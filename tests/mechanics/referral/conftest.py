@@ -11,13 +11,13 @@ from msgspec import Struct
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import Bound, Relations
-from growth.mechanics.referral.reward.settlement import Settlement
-from growth.mechanics.referral.service import Programs
+from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.mechanics.referral.service import ReferralPrograms
 from growth.mechanics.referral.standing.service import Standings
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.limits import Limiter
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.shop.service import Result, ShopService
@@ -44,7 +44,7 @@ class Room(Struct):
 
     database: Database
     shop: ShopService
-    programs: Programs
+    programs: ReferralPrograms
     relations: Relations
     standings: Standings
     corrections: Corrections
@@ -188,8 +188,8 @@ def assemble(database: Database) -> Room:
     relations = Relations(database, Limiter(None, "codes", per_second=0, burst=1))  # type: ignore[arg-type]
     return Room(
         database=database,
-        shop=ShopService(database, [Settlement(ZONE)], [telling.SECRET]),
-        programs=Programs(database, ZONE),
+        shop=ShopService(database, [ReferralSettlement(ZONE)], [telling.SECRET]),
+        programs=ReferralPrograms(database, ZONE),
         relations=relations,
         standings=Standings(database, relations, ZONE),
         corrections=Corrections(database),

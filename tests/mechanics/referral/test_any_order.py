@@ -8,11 +8,11 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.referral.again import LISTENS_TO, Again
-from growth.mechanics.referral.commission.settlement import Settlement as Commissions
+from growth.mechanics.referral.commission.settlement import CommissionSettlement as Commissions
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
-from growth.mechanics.referral.reward.settlement import Settlement
-from growth.plumbing.invariants import violations
-from growth.plumbing.outbox import Subscription, deliver
+from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.plumbing.outbox.outbox import Subscription, deliver
+from growth.plumbing.watch.invariants import violations
 from growth.shop.service import ShopService
 from growth.shoppers import Shoppers
 from growth.vocabulary.clock import now
@@ -122,7 +122,7 @@ class Person(Struct):
 
 @pytest.fixture
 async def person(room: Room) -> Person:
-    room.shop = ShopService(room.database, [Settlement(ZONE), Commissions(ZoneInfo(ZONE))], [telling.SECRET])
+    room.shop = ShopService(room.database, [ReferralSettlement(ZONE), Commissions(ZoneInfo(ZONE))], [telling.SECRET])
     again = Again(ZONE)
     return Person(room, Shoppers(room.database, 365, united=[again.settle_united]), again)
 

@@ -12,12 +12,12 @@ from growth.mechanics.referral import store as programs_store
 from growth.mechanics.referral.model import Caps
 from growth.mechanics.referral.relation import service as relation_service
 from growth.mechanics.referral.relation import store
-from growth.mechanics.referral.relation.model import Tie, Wish
+from growth.mechanics.referral.relation.model import BindWish, Tie
 from growth.mechanics.referral.reward import store as rewards
 from growth.mechanics.referral.reward.settlement import reach_milestones
 from growth.mechanics.referral.service import program_at
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.orders import Order
@@ -68,8 +68,8 @@ async def broken(tx: Tx) -> list[str]:
     return [violation.name for violation in await violations(tx) if violation.room == "referral"]
 
 
-def wish(invitee_id: str, code: str) -> Wish:
-    return Wish(relation_id=new_id(now()), invitee_id=invitee_id, code=code, nickname="*")
+def wish(invitee_id: str, code: str) -> BindWish:
+    return BindWish(relation_id=new_id(now()), invitee_id=invitee_id, code=code, nickname="*")
 
 
 def tie(program_id: str, invitee_id: str, inviter_id: str) -> Tie:

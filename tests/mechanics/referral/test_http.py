@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.app import JSON, RunningApp, running_app

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from growth.mechanics.referral import shopper
-from growth.plumbing.postgres import CommitUnknown, Database, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Unavailable
 from tests.mechanics.referral.conftest import Room, a_draft, an_act, assemble, milestones

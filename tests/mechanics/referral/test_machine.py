@@ -26,9 +26,9 @@ from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral import shopper
-from growth.mechanics.referral.reward.settlement import Settlement
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.postgres import connect_postgres
+from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
 from tests.mechanics.referral.conftest import ZONE, Room, an_act, assemble, milestones
@@ -308,7 +308,7 @@ async def _merge(room: Room, old: str, new: str) -> None:
     async with room.database.transaction() as tx:
         await shopper.merge(tx, old, new, now())
         await tx.execute("UPDATE shop.orders SET user_id = $2 WHERE user_id = $1", old, new)
-        await Settlement(ZONE).settle_invitee(tx, new, now())
+        await ReferralSettlement(ZONE).settle_invitee(tx, new, now())
 
 
 async def _points(room: Room) -> int:

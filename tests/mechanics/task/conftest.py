@@ -11,15 +11,15 @@ from msgspec import Struct
 
 from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
-from growth.mechanics.task.board import Board
-from growth.mechanics.task.model import Draft, Task
-from growth.mechanics.task.progress.service import Projection, outbox_types
+from growth.mechanics.task.board import TaskBoard
+from growth.mechanics.task.model import Task, TaskDraft
+from growth.mechanics.task.progress.service import TaskProjection, outbox_types
 from growth.mechanics.task.service import Tasks
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.outbox import Envelope, Subscription, deliver, emit
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database, Tx, connect_postgres
+from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit
+from growth.plumbing.postgres.database import Database, Tx, connect_postgres
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting.service import set_budget
 from growth.rewards.ledger.model import Currency
 from growth.rewards.ledger.service import balances
@@ -46,9 +46,9 @@ class Room(Struct):
     """What one process has of the room."""
 
     database: Database
-    board: Board
+    board: TaskBoard
     tasks: Tasks
-    projection: Projection
+    projection: TaskProjection
 
     async def task(self, *, state: str = "published", **changes: Any) -> Task:
         """A task in Postgres, past the rules for operators: view a product, for ten points, since an hour."""
@@ -115,7 +115,7 @@ class Room(Struct):
         return Anybody(self.database, moment or now())  # type: ignore[return-value]
 
 
-def a_draft(**changes: Any) -> Draft:
+def a_draft(**changes: Any) -> TaskDraft:
     opens_at = changes.pop("opens_at", now() - timedelta(days=40))
     plain: dict[str, Any] = {
         "title": "View a tea",
@@ -124,7 +124,7 @@ def a_draft(**changes: Any) -> Draft:
         "opens_at": opens_at,
         "closes_at": opens_at + timedelta(days=90),
     }
-    return Draft(**plain | changes)
+    return TaskDraft(**plain | changes)
 
 
 def viewed(
@@ -184,8 +184,8 @@ def in_zone(day: date, hour: int, minute: int = 0) -> datetime:
 
 def assemble(database: Database) -> Room:
     """One more process on the same stores."""
-    board = Board(database)
-    return Room(database=database, board=board, tasks=Tasks(database, board, ZONE), projection=Projection(ZONE))
+    board = TaskBoard(database)
+    return Room(database=database, board=board, tasks=Tasks(database, board, ZONE), projection=TaskProjection(ZONE))
 
 
 async def rows_of(tx: Tx | Database, table: str) -> list[str]:

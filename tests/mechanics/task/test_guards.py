@@ -10,9 +10,9 @@ from growth.mechanics.task.model import ONCE
 from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import Key
 from growth.mechanics.task.progress.service import settle
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.outbox import Envelope
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import Envelope
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.clock import now
 from growth.vocabulary.events import Event
@@ -86,7 +86,7 @@ async def test_without_counting_distinct_values_one_product_is_three(room: Room)
 async def test_without_the_state_in_the_statement_a_reward_is_decided_twice(room: Room) -> None:
     task = await room.task()
     await room.does(viewed("ann", "1"))
-    again = store.Decided(
+    again = store.DecidedProgress(
         user_id="ann",
         period_on=ONCE,
         task_id=task.task_id,

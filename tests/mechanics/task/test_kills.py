@@ -8,8 +8,8 @@ import pytest
 
 from growth.mechanics.task import shopper
 from growth.mechanics.task.periodic import KEPT, LONGEST_PERIOD, end_closed_tasks, forget_old
-from growth.plumbing.outbox import deliver
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox.outbox import deliver
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import now
 from tests.mechanics.group_buy.test_kills import Killed, Mortal
 from tests.mechanics.task.conftest import POINTS, Room, a_draft, an_act, assemble, paid, refunded, rows_of, viewed

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growth.mechanics.task.catalogue import UNDOERS, Kind, catalogue, deed_of
+from growth.mechanics.task.catalogue import UNDOERS, FieldKind, catalogue, deed_of
 from growth.mechanics.task.model import (
     ONCE,
     Condition,
-    Draft,
     Task,
+    TaskDraft,
     check_edit,
     faults,
     page,
@@ -40,7 +40,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def a_task(**changes: Any) -> Task:
-    own = {name: changes.pop(name) for name in tuple(changes) if name not in Draft.__struct_fields__}
+    own = {name: changes.pop(name) for name in tuple(changes) if name not in TaskDraft.__struct_fields__}
     known: dict[str, Any] = {
         "task_id": new_id(NOW),
         "state": "published",
@@ -50,7 +50,7 @@ def a_task(**changes: Any) -> Task:
         "ended_at": None,
     }
     draft = a_draft(**{"opens_at": NOW - timedelta(days=9)} | changes)
-    return Task(**{name: getattr(draft, name) for name in Draft.__struct_fields__} | known | own)
+    return Task(**{name: getattr(draft, name) for name in TaskDraft.__struct_fields__} | known | own)
 
 
 DAYS = st.integers(0, 3650)
@@ -145,8 +145,8 @@ def test_everything_that_takes_back_is_an_event_with_that_field() -> None:
     known = catalogue()
     for event in known.values():
         if event.undoing is not None:
-            assert event.fields[event.undoing.key] is Kind.TEXT
-            assert known[event.undoing.by].fields[event.undoing.key] is Kind.TEXT
+            assert event.fields[event.undoing.key] is FieldKind.TEXT
+            assert known[event.undoing.by].fields[event.undoing.key] is FieldKind.TEXT
             assert UNDOERS[event.undoing.by] == event.undoing.key
 
 

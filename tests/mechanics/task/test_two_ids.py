@@ -3,7 +3,7 @@
 import pytest
 
 from growth.mechanics.task import shopper
-from growth.rewards.coupon.payment.settlement import Settlement
+from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.granting.model import Budget
 from growth.shop.service import ShopService
 from growth.vocabulary.clock import now
@@ -85,7 +85,7 @@ async def test_a_coupon_that_an_order_has_is_given_no_second_time(room: Room) ->
     await orders(room, reward=reward)
     await room.happens(paid("ann", "o1"), paid("bob", "o2"))
     ((used, _),) = await coupons_of(room, "ann")
-    shop = ShopService(room.database, [Settlement()], [telling.SECRET])
+    shop = ShopService(room.database, [CouponSettlement()], [telling.SECRET])
     line = telling.line(coupon_id=used, amount_fen=5000)
     await telling.tell(shop, telling.paid("use", line, user_id="ann", paid_fen=5000), now=now())
     await unite(room, "ann", "bob")

@@ -8,9 +8,9 @@ import pytest
 
 from growth.mechanics.task.model import Task
 from growth.mechanics.task.periodic import KEPT, forget_old
-from growth.plumbing.outbox import Envelope
+from growth.plumbing.outbox.outbox import Envelope
 from growth.rewards.coupon import store as coupons_store
-from growth.rewards.coupon.payment.settlement import Settlement
+from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, FixedOff, ValidForDays
 from growth.rewards.granting.model import Budget
@@ -176,7 +176,7 @@ async def test_buying_and_returning_in_turns_earns_one_coupon_not_many(room: Roo
     task = await orders(room, reward=reward)
     await room.happens(paid("ann", "o1"))
     ((coupon_id, _),) = await coupons_of(room, "ann")
-    shop = ShopService(room.database, [Settlement()], [telling.SECRET])
+    shop = ShopService(room.database, [CouponSettlement()], [telling.SECRET])
     line = telling.line(coupon_id=coupon_id, amount_fen=5000)
     await telling.tell(shop, telling.paid("use", line, user_id="ann", paid_fen=5000), now=now())
     assert (await coupons_store.find_coupons(room.database, [coupon_id]))[coupon_id].state == "used"

@@ -7,7 +7,7 @@ import pytest
 
 from growth.plumbing.person import memory, store
 from growth.plumbing.person.memory import People, PersonChanged, stripe_of
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
 from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio

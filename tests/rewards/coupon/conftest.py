@@ -9,18 +9,18 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.postgres import Database
-from growth.plumbing.redis import AnyRedis
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.redis.client import AnyRedis
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.rewards.coupon import service, store
 from growth.rewards.coupon.code.model import CodeBatchDraft, MadeCodes
 from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.model import Coupon, Issue, Issued, Voided
-from growth.rewards.coupon.payment.settlement import Settlement
+from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
-from growth.rewards.coupon.take.service import Taken, Takes
+from growth.rewards.coupon.take.service import TakenCoupon, Takes
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.coupon.template.service import Templates
@@ -78,7 +78,7 @@ class Room(Struct):
         assert issued.outcome == "issued"
         return await self.coupon(issued.coupon_id)
 
-    async def takes_one(self, template: CouponTemplate, user_id: str = "ann", key: str | None = None) -> Taken:
+    async def takes_one(self, template: CouponTemplate, user_id: str = "ann", key: str | None = None) -> TakenCoupon:
         return await self.takes.take(template.template_id, user_id, key)
 
     async def tells(self, *events: telling.JSON) -> list[Result]:
@@ -190,7 +190,7 @@ def assemble(database: Database, redis: AnyRedis) -> Room:
     zone = ZoneInfo("Asia/Shanghai")
     return Room(
         database=database,
-        shop=ShopService(database, [Settlement()], [telling.SECRET]),
+        shop=ShopService(database, [CouponSettlement()], [telling.SECRET]),
         templates=Templates(database, zone),
         coupons=Coupons(database),
         takes=Takes(database, zone),

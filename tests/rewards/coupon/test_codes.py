@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growth.plumbing.limits import TooManyRequests
-from growth.plumbing.redis import connect_redis
+from growth.plumbing.http.limits import TooManyRequests
+from growth.plumbing.redis.client import connect_redis
 from growth.rewards.coupon.code import model, service
 from growth.rewards.coupon.code.model import ALPHABET, CodeBatchDraft, new_codes, printed, read_code
-from growth.rewards.coupon.take.service import Taken
+from growth.rewards.coupon.take.service import TakenCoupon
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests.rewards.coupon.conftest import Room, an_act
@@ -95,7 +95,7 @@ async def test_of_64_who_redeem_one_code_one_has_the_coupon(room: Room) -> None:
         answers = await asyncio.gather(
             *[room.codes.redeem(code, f"u{round_}-{number}") for number in range(64)], return_exceptions=True
         )
-        won = [answer for answer in answers if isinstance(answer, Taken)]
+        won = [answer for answer in answers if isinstance(answer, TakenCoupon)]
         lost = [answer.kind.code for answer in answers if isinstance(answer, Refusal)]
         assert len(won) == 1
         assert lost == ["coupon.code_not_found"] * 63
@@ -105,7 +105,7 @@ async def test_of_a_shoppers_many_codes_as_many_are_redeemed_as_are_allowed(room
     template = await room.template(units_total=100, max_per_shopper=2, claimable=True)
     codes = (await room.make(template, 8)).codes
     answers = await asyncio.gather(*[room.codes.redeem(code, "ann") for code in codes], return_exceptions=True)
-    assert sum(isinstance(answer, Taken) for answer in answers) == 2
+    assert sum(isinstance(answer, TakenCoupon) for answer in answers) == 2
     assert {one.kind.code for one in answers if isinstance(one, Refusal)} == {"coupon.limit_reached"}
     with pytest.raises(Refusal, match=r"coupon\.limit_reached"):
         await room.takes_one(template)
@@ -199,7 +199,7 @@ async def test_revoking_and_redeeming_at_once_is_one_or_the_other(room: Room) ->
             return_exceptions=True,
         )
         assert not isinstance(revoked, BaseException)
-        assert revoked.redeemed == isinstance(redeemed, Taken)
+        assert revoked.redeemed == isinstance(redeemed, TakenCoupon)
 
 
 async def test_a_good_code_says_why_its_template_gives_nothing(room: Room) -> None:

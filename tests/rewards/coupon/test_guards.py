@@ -6,8 +6,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.coupon import store
 from growth.rewards.coupon.code import model as codes
 from growth.rewards.coupon.code import store as codes_store

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.postgres import CommitUnknown
+from growth.plumbing.postgres.database import CommitUnknown
 from growth.rewards.coupon.take import service
-from growth.rewards.coupon.take.service import Taken
+from growth.rewards.coupon.take.service import TakenCoupon
 from growth.rewards.coupon.template.model import CouponTemplate, ValidOnDates
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.anyio
 CROWD = 64
 
 
-def codes_of(answers: list[Taken | BaseException]) -> Counter[str]:
+def codes_of(answers: list[TakenCoupon | BaseException]) -> Counter[str]:
     counted: Counter[str] = Counter()
     for answer in answers:
         if isinstance(answer, Refusal):
             counted[answer.kind.code] += 1
         else:
-            assert isinstance(answer, Taken), answer
+            assert isinstance(answer, TakenCoupon), answer
             counted["taken"] += 1
     return counted
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.granting import service, store
 from growth.rewards.granting.model import Budget, Grant, Granted, Revoked, Spent
 from growth.rewards.ledger import service as ledger

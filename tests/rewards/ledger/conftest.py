@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from growth.plumbing.invariants import read_invariants, violations
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.invariants import read_invariants, violations
 
 ROOM = Path(__file__).parents[3] / "growth" / "rewards" / "ledger"
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.plumbing.invariants import read_invariants, violations
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.watch.invariants import read_invariants, violations
 from growth.rewards.ledger import service, store
 from growth.rewards.ledger.lot import store as lots
 from growth.rewards.ledger.model import INSUFFICIENT, Balance, Currency, Transfer

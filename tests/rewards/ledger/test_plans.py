@@ -2,8 +2,8 @@
 
 import pytest
 
-from growth.load.rewards_rows import FACTS, Crowd, make_books
-from growth.plumbing.postgres import Database, Tx
+from growth.load.rewards_rows import FACTS, RewardCrowd, make_books
+from growth.plumbing.postgres.database import Database, Tx
 from growth.rewards.ledger import store
 from growth.rewards.ledger.model import Currency
 from growth.vocabulary import clock
@@ -34,8 +34,8 @@ async def shop(database: Database) -> Database:
     async with database.pool.acquire() as connection:
         await connection.execute(FACTS)
     now, said = clock.now(), list[str]()
-    await make_books(database, Crowd(name="few", first=0, shoppers=10, each=10), now, said.append)
-    await make_books(database, Crowd(name="many", first=0, shoppers=4, each=5_000), now, said.append)
+    await make_books(database, RewardCrowd(name="few", first=0, shoppers=10, each=10), now, said.append)
+    await make_books(database, RewardCrowd(name="many", first=0, shoppers=4, each=5_000), now, said.append)
     async with database.transaction() as tx:
         await tx.execute("ANALYZE ledger.transfers")
     return database

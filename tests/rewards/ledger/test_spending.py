@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.rewards.ledger import service as ledger
-from growth.rewards.ledger.spending.model import Taken, coming_back
+from growth.rewards.ledger.spending.model import SpentFromLot, coming_back
 from growth.rewards.ledger.spending.service import Spending
 from growth.shop.service import Result, ShopService
 from tests.rewards.ledger.test_ledger import DAY, NOON, gain, move, spend
@@ -165,7 +165,7 @@ async def test_what_is_owed_is_paid_by_what_ends_first_of_a_return(database: Dat
 def test_in_hand_points_last_a_week_longer_at_most_whatever_is_ordered_and_cancelled(
     days: int, cycles: list[tuple[int, int]]
 ) -> None:
-    lot = Taken(lot_id="a", origin=None, amount=10, expires_at=NOON + days * DAY)
+    lot = SpentFromLot(lot_id="a", origin=None, amount=10, expires_at=NOON + days * DAY)
     now, in_hand = NOON, timedelta()
     for held, ordered in cycles:
         assert lot.expires_at is not None
@@ -177,7 +177,7 @@ def test_in_hand_points_last_a_week_longer_at_most_whatever_is_ordered_and_cance
         (part,) = coming_back([lot], 0, 10, spent_at, now)
         assert part.expires_at is not None
         assert lot.expires_at <= part.expires_at <= max(lot.expires_at, now + timedelta(days=7))
-        lot = Taken(lot_id="b", origin="a", amount=10, expires_at=part.expires_at)
+        lot = SpentFromLot(lot_id="b", origin="a", amount=10, expires_at=part.expires_at)
     assert lot.expires_at is not None
     in_hand += max(lot.expires_at - now, timedelta())
     assert in_hand <= days * DAY + timedelta(days=7)
@@ -189,7 +189,9 @@ def test_returns_in_any_parts_bring_back_what_one_return_would(
 ) -> None:
     lots = sorted(lots, key=lambda lot: (lot[1] is None, lot[1]))
     taken = [
-        Taken(lot_id=str(number), origin=None, amount=amount, expires_at=None if end is None else NOON + end * DAY)
+        SpentFromLot(
+            lot_id=str(number), origin=None, amount=amount, expires_at=None if end is None else NOON + end * DAY
+        )
         for number, (amount, end) in enumerate(lots)
     ]
     total = sum(amount for amount, _ in lots)

@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import all_invariants, violations
-from growth.plumbing.outbox import Subscription, deliver
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.outbox.outbox import Subscription, deliver
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.pack import store

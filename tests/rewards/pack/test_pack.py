@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.outbox import Envelope
+from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.person import store as person
 from growth.rewards.granting.model import Budget
 from growth.rewards.pack import service, shopper

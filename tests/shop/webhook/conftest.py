@@ -9,11 +9,11 @@ import pytest
 from aiohttp.abc import AbstractResolver
 from msgspec import Struct
 
-from growth.plumbing import outbox
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.outbox import Subscription
-from growth.plumbing.postgres import Database, connect_postgres
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox.outbox import Subscription
+from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
 from growth.shop.webhook.delivery.courier import Courier
 from growth.shop.webhook.delivery.queue import Queue
 from growth.shop.webhook.delivery.sender import Sender

@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.watch.invariants import violations
 from growth.shop.webhook import model, store
 from growth.shop.webhook.delivery import sender as sender_module
 from growth.shop.webhook.delivery import store as deliveries
@@ -74,7 +74,7 @@ async def test_without_the_fence_a_sender_that_slept_overwrites_what_came_of_it(
         room.later(seconds=LEASE_SECONDS + 1)
         receiver.behave = answers("500 Oops")
         assert await room.sends() == 1
-        wrong = deliveries.Outcome(
+        wrong = deliveries.AttemptOutcome(
             parcel=slept,
             attempt=model.Attempt(at=now, milliseconds=1, status=200),
             state="delivered",

@@ -12,8 +12,8 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from growth.shop.webhook.delivery import courier as courier_module
-from growth.shop.webhook.delivery.courier import MAX_BODY_BYTES, Courier, Names
-from growth.shop.webhook.model import ErrorClass, Told
+from growth.shop.webhook.delivery.courier import MAX_BODY_BYTES, Courier, NameLookup
+from growth.shop.webhook.model import ErrorClass, ReceiverAnswer
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests.patience import PATIENCE_SECONDS
@@ -41,7 +41,7 @@ async def courier() -> AsyncIterator[Courier]:
     await courier.close()
 
 
-async def send(courier: Courier, url: str) -> Told:
+async def send(courier: Courier, url: str) -> ReceiverAnswer:
     """One attempt, which ends whatever is at the other end."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         return await courier.send(url, {"webhook-id": "1", "content-type": "application/json"}, b"{}")
@@ -327,7 +327,7 @@ async def test_a_name_nobody_knows_and_a_name_server_that_hangs(room: Room, monk
 
 
 async def test_names_are_looked_up_in_threads_of_their_own() -> None:
-    names = Names()
+    names = NameLookup()
     try:
         (found, *_) = await names.resolve("localhost", 80, socket.AF_INET)
         assert found["host"].startswith("127.")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from growth.plumbing import outbox
-from growth.plumbing.invariants import violations
-from growth.plumbing.outbox import Subscription
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox.outbox import Subscription
+from growth.plumbing.watch.invariants import violations
 from growth.shop.webhook.model import MAX_ENDPOINTS
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339

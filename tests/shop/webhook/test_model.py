@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from growth.plumbing.catalogue import event_names
+from growth.plumbing.docs.event_catalogue import event_names
 from growth.shop.webhook import model
-from growth.shop.webhook.model import MAX_ATTEMPTS, Attempt, Told, judge, matches, new_secret, signed_headers
+from growth.shop.webhook.model import MAX_ATTEMPTS, Attempt, ReceiverAnswer, judge, matches, new_secret, signed_headers
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-def told(status: int | None = None, error: Any = "status", retry_after: float | None = None) -> Told:
-    return Told(Attempt(at=NOON, milliseconds=1, status=status, error=error), retry_after)
+def told(status: int | None = None, error: Any = "status", retry_after: float | None = None) -> ReceiverAnswer:
+    return ReceiverAnswer(Attempt(at=NOON, milliseconds=1, status=status, error=error), retry_after)
 
 
 def test_the_waits_are_those_of_standard_webhooks() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from growth.plumbing import partitions
-from growth.plumbing.postgres import Database
-from growth.shop.webhook.delivery.periodic import KEPT_DAYS, TABLE, Keeper
+from growth.plumbing.postgres import partitions
+from growth.plumbing.postgres.database import Database
+from growth.shop.webhook.delivery.periodic import KEPT_DAYS, TABLE, DeliveryKeeper
 from tests.shop.webhook.conftest import Room, paused
 from tests.shop.webhook.receiving import answers, receiving
 
@@ -28,7 +28,7 @@ def turn(room: Room, moment: datetime | None = None) -> Any:
 
 
 async def test_days_are_made_ahead_and_old_ones_dropped_with_all_that_is_in_them(room: Room) -> None:
-    keeper = Keeper(room.database)
+    keeper = DeliveryKeeper(room.database)
     today = room.hands.now()
     assert await keeper.prepare(turn(room)) > 0
     assert (today + timedelta(days=7)).astimezone(UTC).date() in await partitions.days(room.database, TABLE)
@@ -50,7 +50,7 @@ async def test_days_are_made_ahead_and_old_ones_dropped_with_all_that_is_in_them
 
 
 async def test_how_many_wait_and_for_how_long_is_shown(room: Room) -> None:
-    keeper = Keeper(room.database)
+    keeper = DeliveryKeeper(room.database)
     async with receiving(answers("500 Oops")) as receiver:
         endpoint = await room.endpoint(receiver)
         await room.happens(*(paused(number) for number in range(5)))

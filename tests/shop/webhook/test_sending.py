@@ -7,10 +7,11 @@ import pytest
 from prometheus_client import REGISTRY
 from standardwebhooks import Webhook
 
-from growth.plumbing import audit, outbox
-from growth.plumbing.audit import AuditFilter
-from growth.plumbing.cloud_events import MEDIA_TYPE
-from growth.plumbing.outbox import Subscription
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox.cloud_events import MEDIA_TYPE
+from growth.plumbing.outbox.outbox import Subscription
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import AuditFilter
 from growth.shop.webhook import model
 from growth.shop.webhook import store as endpoints_store
 from growth.shop.webhook.delivery import courier as courier_module
@@ -279,7 +280,7 @@ async def test_a_note_that_comes_after_the_lease_was_lost_changes_nothing(room: 
             (slept,) = await store.lease(tx, {}, 1, 1, now, now + timedelta(seconds=LEASE_SECONDS))
         room.later(seconds=LEASE_SECONDS + 1)
         assert await room.sends() == 1
-        outcome = store.Outcome(
+        outcome = store.AttemptOutcome(
             parcel=slept,
             attempt=model.Attempt(at=now, milliseconds=1, error="timeout"),
             state="exhausted",

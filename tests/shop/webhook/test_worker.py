@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from growth.bootstrap import Growth, assembled
-from growth.plumbing import outbox
-from growth.settings import SettingsError, load_settings
+from growth.plumbing.outbox import outbox
+from growth.plumbing.settings import SettingsError, load_settings
 from growth.shop.webhook.model import EndpointDraft
 from growth.worker import run_worker
 from tests.app import ENVIRONMENT

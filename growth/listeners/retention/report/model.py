@@ -63,7 +63,7 @@ NOT_TOLD = Group(UNKNOWN_SOURCE, "not_told")
 OTHERS = Group(OTHER_SOURCES, "others")
 
 
-class Counted(Struct):
+class CohortCounts(Struct):
     """The counters of one cohort, by day of life from 0 on."""
 
     group: Group | None
@@ -134,7 +134,9 @@ def rate(count: int, size: int) -> float | None:
     return round(count / size, 4) if size else None
 
 
-def cohort_rows(counted: Iterable[Counted], unit: CohortUnit, metric: Metric, today: date) -> list[RetentionCohort]:
+def cohort_rows(
+    counted: Iterable[CohortCounts], unit: CohortUnit, metric: Metric, today: date
+) -> list[RetentionCohort]:
     """Put counters together to rows, oldest first."""
     rows = []
     for one in sorted(counted, key=lambda one: (one.start, one.group or Group(""))):
@@ -151,7 +153,7 @@ def cohort_rows(counted: Iterable[Counted], unit: CohortUnit, metric: Metric, to
     return rows
 
 
-def _on_or_after(one: Counted) -> list[int]:
+def _on_or_after(one: CohortCounts) -> list[int]:
     # Whoever was never seen again after an earlier day is not there on this day or after.
     left, counts = one.active[0], []
     for active, returned in zip(one.active, one.returned, strict=True):
@@ -176,9 +178,9 @@ def totals_of(rows: Sequence[RetentionCohort], days: int) -> list[RetentionTotal
     return sorted(totals, key=lambda total: -total.size)
 
 
-def others(base: Iterable[Counted], parts: Iterable[Counted]) -> list[Counted]:
+def others(base: Iterable[CohortCounts], parts: Iterable[CohortCounts]) -> list[CohortCounts]:
     """Return what is left of `base` without `parts`, as a group of its own."""
-    left = {one.start: Counted(OTHERS, one.start, list(one.active), list(one.returned)) for one in base}
+    left = {one.start: CohortCounts(OTHERS, one.start, list(one.active), list(one.returned)) for one in base}
     for one in parts:
         left[one.start].add(range(len(one.active)), one.active, one.returned, -1)
     return list(left.values())

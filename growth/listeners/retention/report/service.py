@@ -17,9 +17,9 @@ from growth.listeners.retention.report.answers import (
     RetentionMatrix,
     Split,
 )
-from growth.listeners.retention.report.model import Counted, Group
-from growth.plumbing.postgres import Reader
-from growth.plumbing.wire import FieldError, invalid
+from growth.listeners.retention.report.model import CohortCounts, Group
+from growth.plumbing.postgres.database import Reader
+from growth.plumbing.strict_json import FieldError, invalid
 from growth.vocabulary.refusals import Kind, Refusal
 
 TOO_MANY_INVITEES = Kind("retention.too_many_invitees", "One inviter's invitees are counted one by one: ask for less.")
@@ -94,7 +94,7 @@ class Reports:
             totals=model.totals_of(rows, days),
         )
 
-    async def _counted(self, question: Question, first: date, last: date) -> list[Counted]:
+    async def _counted(self, question: Question, first: date, last: date) -> list[CohortCounts]:
         known = await store.sources(self._reader)
         groups = {number: Group(name) for name, number in known.items()} | {NO_SOURCE: model.NOT_TOLD}
         sources = _sources(question, known)
@@ -131,7 +131,7 @@ class Reports:
 
     async def _read(
         self, parts: dict[Group | None, list[int]], question: Question, first: date, last: date
-    ) -> list[Counted]:
+    ) -> list[CohortCounts]:
         group_of = {one: group for group, segments in parts.items() for one in segments}
         days, segments = range(question.days + 1), list(group_of)
         if ((last - first).days + 1) * len(days) * len(segments) > model.MAX_CELLS:
@@ -140,16 +140,16 @@ class Reports:
             rows = await store.cells_by_day(self._reader, segments, first, last, days)
         else:
             rows = await store.cells_by_period(self._reader, segments, first, last, days, question.cohort)
-        found: dict[tuple[Group | None, date], Counted] = {}
+        found: dict[tuple[Group | None, date], CohortCounts] = {}
         for row in rows:
             group, start = group_of[row["segment"]], row["start"]
             counted = found.get((group, start))
             if counted is None:
-                counted = found[group, start] = Counted(group, start, [0] * len(days), [0] * len(days))
+                counted = found[group, start] = CohortCounts(group, start, [0] * len(days), [0] * len(days))
             counted.add(row["days"], row["active"], row["returned"])
         return list(found.values())
 
-    async def _of_inviter(self, inviter: str, question: Question, first: date, last: date) -> list[Counted]:
+    async def _of_inviter(self, inviter: str, question: Question, first: date, last: date) -> list[CohortCounts]:
         if question.source or question.source_name or question.mechanic or question.split:
             field = "inviter_id" if question.inviter_id else "inviter"
             raise invalid(FieldError(field, "One inviter's invitees are few: ask for them without another filter"))
@@ -158,7 +158,7 @@ class Reports:
         rows = await store.cells_of_invitees(
             self._reader, inviter, first, last, question.days, question.cohort, MAX_INVITEES
         )
-        found = [Counted(None, row["start"], [0] * (question.days + 1), [0] * (question.days + 1)) for row in rows]
+        found = [CohortCounts(None, row["start"], [0] * (question.days + 1), [0] * (question.days + 1)) for row in rows]
         for counted, row in zip(found, rows, strict=True):
             counted.add(row["days"], row["active"], row["returned"])
         return found

@@ -5,7 +5,7 @@ from datetime import date
 
 from growth.listeners.retention.model import MAX_GAP_DAYS, from_date
 from growth.listeners.retention.report.answers import CohortUnit
-from growth.plumbing.postgres import Reader, Record
+from growth.plumbing.postgres.database import Reader, Record
 
 
 async def zone(reader: Reader) -> str | None:

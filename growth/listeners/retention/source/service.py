@@ -7,7 +7,7 @@ from growth.listeners.retention import model
 from growth.listeners.retention import store as facts_store
 from growth.listeners.retention.model import Counts
 from growth.listeners.retention.source import store
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
 async def numbered(tx: Tx, names: set[str], zone: tzinfo) -> dict[str, int]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from growth.listeners.retention.model import FIRST_SOURCE
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_SOURCES = 200
 """That have a number of their own."""

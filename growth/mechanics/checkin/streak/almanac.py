@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from growth.mechanics.checkin import store
 from growth.mechanics.checkin.streak import store as streaks
-from growth.mechanics.checkin.streak.model import Almanac, Terms, Zone
-from growth.mechanics.checkin.streak.store import Glance
-from growth.plumbing.postgres import Reader
+from growth.mechanics.checkin.streak.model import Almanac, CheckinTerms, Zone
+from growth.mechanics.checkin.streak.store import TapGlance
+from growth.plumbing.postgres.database import Reader
 
 MAX_TERMS = 1_000
 """Versions of programs that are remembered."""
@@ -21,9 +21,9 @@ class Almanacs:
     def __init__(self, zone: str) -> None:
         self.zone = Zone(zone)
         self._newest: Almanac | None = None
-        self._terms: dict[int, Terms] = {}
+        self._terms: dict[int, CheckinTerms] = {}
 
-    async def look(self, reader: Reader) -> tuple[Glance, Almanac]:
+    async def look(self, reader: Reader) -> tuple[TapGlance, Almanac]:
         """Return Postgres' time and how far the night's walk is, and the almanac that goes with it."""
         glance = await streaks.glance(reader)
         newest = self._newest
@@ -33,7 +33,7 @@ class Almanacs:
             self._newest = newest
         return glance, newest
 
-    async def terms(self, reader: Reader, terms_ids: Iterable[int]) -> dict[int, Terms]:
+    async def terms(self, reader: Reader, terms_ids: Iterable[int]) -> dict[int, CheckinTerms]:
         """Return what versions of programs promised: they never change, so the newest of them are remembered."""
         asked = set(terms_ids)
         lacking = asked - self._terms.keys()

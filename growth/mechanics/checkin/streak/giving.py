@@ -8,7 +8,7 @@ from msgspec import Struct
 from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram, milestone_reached
 from growth.mechanics.checkin.streak import store
 from growth.mechanics.checkin.streak.model import CheckinNotGranted
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
 from growth.vocabulary.events.checkin import CheckinReached

@@ -50,7 +50,7 @@ class DayKind(IntEnum):
     """Keeps a streak, and does not count."""
 
 
-class Terms(Struct, frozen=True):
+class CheckinTerms(Struct, frozen=True):
     """What a version of a program promises; never changed, so that days can go on naming it."""
 
     terms_id: int
@@ -77,7 +77,7 @@ class Day(Struct, frozen=True):
     """The position it was paid for when it was written; 0 for one that was not: repairs are paid by themselves."""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class Streak(Struct, frozen=True, kw_only=True):
     """What is known of a shopper's days after the newest of them."""
 
     last_day: date | None = None
@@ -169,7 +169,7 @@ class _Spell(Struct, frozen=True):
     shut_until: list[date]
 
 
-class History:
+class OpenDays:
     """On which days a streak could break: those on which a program was open from the first moment to the last."""
 
     def __init__(self, zone: Zone, programs: Iterable[CheckinProgram]) -> None:
@@ -221,7 +221,7 @@ class Almanac:
     def __init__(self, zone: Zone, programs: Sequence[CheckinProgram], revision: int) -> None:
         self.zone = zone
         self.revision = revision
-        self.history = History(zone, programs)
+        self.history = OpenDays(zone, programs)
         self.programs = programs
         self.program_on = lru_cache(MAX_DAYS_REMEMBERED)(self._program_on)
         """The program that a day is one of, live or over; None if there is none."""
@@ -249,19 +249,19 @@ def closed_today(program: CheckinProgram, day: date) -> Refusal | None:
     return None
 
 
-def terms_of(program: CheckinProgram) -> Terms:
+def terms_of(program: CheckinProgram) -> CheckinTerms:
     """Return what a live program promises now."""
     assert program.terms_id is not None, "it was published"
-    return Terms(program.terms_id, program.program_id, program.cycle, program.rewards)
+    return CheckinTerms(program.terms_id, program.program_id, program.cycle, program.rewards)
 
 
-def count(standing: Standing, day: date, terms: Terms, history: History) -> Standing:
+def count(standing: Streak, day: date, terms: CheckinTerms, history: OpenDays) -> Streak:
     """Fold in a day that counts, newer than all before."""
     goes_on = standing.last_day is not None and not history.breaks(standing.last_day, day)
     same_program = standing.program_id == terms.program_id
     streak = standing.streak + 1 if goes_on else 1
     run = standing.run + 1 if goes_on and same_program else 1
-    return Standing(
+    return Streak(
         last_day=day,
         last_counted=day,
         program_id=terms.program_id,
@@ -275,14 +275,14 @@ def count(standing: Standing, day: date, terms: Terms, history: History) -> Stan
     )
 
 
-def freeze(standing: Standing, day: date, history: History) -> Standing:
+def freeze(standing: Streak, day: date, history: OpenDays) -> Streak:
     """Fold in a frozen day: it keeps what is there. After a broken streak it keeps nothing."""
     if standing.last_day is None or history.breaks(standing.last_day, day):
         return msgspec.structs.replace(standing, last_day=day, streak=0, run=0, position=0)
     return msgspec.structs.replace(standing, last_day=day)
 
 
-def _position(standing: Standing, day: date, terms: Terms) -> int:
+def _position(standing: Streak, day: date, terms: CheckinTerms) -> int:
     assert standing.last_counted is not None, "a run of two has one before"
     before = standing.last_counted
     if terms.cycle == "weekly":
@@ -294,16 +294,16 @@ def _position(standing: Standing, day: date, terms: Terms) -> int:
     return standing.position + 1 if goes_on else 1
 
 
-def current(standing: Standing, today: date, history: History) -> int:
+def current(standing: Streak, today: date, history: OpenDays) -> int:
     """Return the streak as it is today: what is left if nothing breaks it, today being still open."""
     if standing.last_day is None or history.breaks(standing.last_day, today):
         return 0
     return standing.streak
 
 
-def replay(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> tuple[Standing, list[Day]]:
+def replay(days: Sequence[Day], terms: Mapping[int, CheckinTerms], history: OpenDays) -> tuple[Streak, list[Day]]:
     """Fold all days of a shopper, oldest first; return where that leads, and the days as they come out of it."""
-    standing = Standing()
+    standing = Streak()
     told: list[Day] = []
     for day, standing in folded(days, terms, history):
         position = 0 if day.kind == DayKind.FROZEN else standing.position
@@ -311,9 +311,9 @@ def replay(days: Sequence[Day], terms: Mapping[int, Terms], history: History) ->
     return standing, told
 
 
-def folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> Iterator[tuple[Day, Standing]]:
+def folded(days: Sequence[Day], terms: Mapping[int, CheckinTerms], history: OpenDays) -> Iterator[tuple[Day, Streak]]:
     """Yield each day beside where it leads."""
-    standing = Standing()
+    standing = Streak()
     for day in days:
         if day.kind == DayKind.FROZEN:
             standing = freeze(standing, day.day, history)
@@ -325,7 +325,7 @@ def folded(days: Sequence[Day], terms: Mapping[int, Terms], history: History) ->
 # --- rewards --------------------------------------------------------------------------------------------------------
 
 
-def reached(before: Standing, after: Standing, program: CheckinProgram) -> list[CheckinMilestone]:
+def reached(before: Streak, after: Streak, program: CheckinProgram) -> list[CheckinMilestone]:
     """Return the milestones of `program` that `after` has reached, but for those looked at up to `before`.
 
     Some may have been given long ago: that is noted, and what was given is not given again.
@@ -339,7 +339,7 @@ def reached(before: Standing, after: Standing, program: CheckinProgram) -> list[
     ]
 
 
-def next_milestone(standing: Standing, program: CheckinProgram, *, is_alive: bool) -> NextCheckinMilestone | None:
+def next_milestone(standing: Streak, program: CheckinProgram, *, is_alive: bool) -> NextCheckinMilestone | None:
     """Return the milestone of `program` that comes next, if any is left; `is_alive`: the streak goes on today."""
     known = standing.program_id == program.program_id
     total, best = (standing.total, standing.best) if known else (0, 0)

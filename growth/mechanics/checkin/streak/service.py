@@ -20,7 +20,7 @@ from growth.mechanics.checkin.streak.model import (
     CheckedIn,
     Day,
     DayKind,
-    Standing,
+    Streak,
     count,
     next_milestone,
     reached,
@@ -29,12 +29,12 @@ from growth.mechanics.checkin.streak.model import (
 from growth.mechanics.checkin.streak.night.service import catch_up
 from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.mechanics.checkin.streak.repair.service import Repairs
-from growth.mechanics.checkin.streak.store import Shopper, Written
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import KEPT_HOURS
-from growth.plumbing.outbox import emit
+from growth.mechanics.checkin.streak.store import CheckinShopper, Written
+from growth.plumbing.http.idempotency import KEPT_HOURS
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres import CommitUnknown, Database, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
+from growth.plumbing.work.coalesce import Coalescer
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -58,7 +58,7 @@ class Tap(Struct, frozen=True):
     """Its Idempotency-Key: for a day the tap under the same one is the same tap, past midnight too."""
 
 
-class Told(Struct, frozen=True):
+class TapAnswer(Struct, frozen=True):
     """What a tap is told once Postgres has the day."""
 
     answer: CheckedIn
@@ -68,32 +68,32 @@ class Told(Struct, frozen=True):
     """The tap that checked in, asked again under its Idempotency-Key."""
 
 
-class Plan(Struct, frozen=True):
+class PlannedCheckIn(Struct, frozen=True):
     """A check-in that a batch will write."""
 
     user_id: str
     key: str | None
     program: CheckinProgram
     day: Day
-    before: Standing
-    after: Standing
+    before: Streak
+    after: Streak
 
 
 class Overtaken(Struct, frozen=True):
     """A tap for a day before the shopper's newest one: it gets a transaction of its own."""
 
 
-Outcome = Plan | Told | Overtaken | Refusal
+Outcome = PlannedCheckIn | TapAnswer | Overtaken | Refusal
 
 
-class Seen(Struct, frozen=True):
+class TapBatch(Struct, frozen=True):
     """What a transaction sees of a batch of taps, their shoppers locked."""
 
     now: datetime
     """Postgres' time."""
     wishes: list[tuple[str, date]]
     """Who wants which day, in the order of the taps."""
-    shoppers: dict[str, Shopper]
+    shoppers: dict[str, CheckinShopper]
     decided: dict[tuple[str, date], Outcome]
 
 
@@ -115,7 +115,7 @@ class CheckIns:
         self._almanacs = almanacs
         self._repairs = repairs
         self._monotonic = monotonic
-        self._taps: Coalescer[Tap, Told] = Coalescer(
+        self._taps: Coalescer[Tap, TapAnswer] = Coalescer(
             "checkin.taps", self._decide, max_batch=MAX_BATCH_TAPS, max_queue=MAX_QUEUE_TAPS
         )
 
@@ -123,7 +123,7 @@ class CheckIns:
         """Wait until everyone who tapped has an answer."""
         await self._taps.drain()
 
-    async def check_in(self, user_id: str, key: str | None = None) -> Told:
+    async def check_in(self, user_id: str, key: str | None = None) -> TapAnswer:
         """Check in for the day on which this is called; when it returns, it is committed.
 
         Raises `Refusal` if there is nothing to check in to, and `Unavailable` when Postgres does not answer: asking
@@ -139,10 +139,10 @@ class CheckIns:
             CHECKED_IN.inc()
         return told
 
-    async def _decide(self, taps: list[Tap]) -> Sequence[Told | BaseException]:
+    async def _decide(self, taps: list[Tap]) -> Sequence[TapAnswer | BaseException]:
         return await sparing(taps, lambda tap: (tap.user_id,), self._decide_together)
 
-    async def _decide_together(self, taps: Sequence[Tap]) -> Sequence[Told | BaseException]:
+    async def _decide_together(self, taps: Sequence[Tap]) -> Sequence[TapAnswer | BaseException]:
         """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
         try:
             return await self._together(taps)
@@ -156,7 +156,7 @@ class CheckIns:
             if len(taps) == 1:
                 raise
             log.warning("checkin.one_by_one", taps=len(taps), error=repr(error))
-        answers: list[Told | BaseException] = []
+        answers: list[TapAnswer | BaseException] = []
         for tap in taps:
             try:
                 answers += await self._together([tap])
@@ -164,29 +164,29 @@ class CheckIns:
                 answers.append(error)
         return answers
 
-    async def _together(self, taps: Sequence[Tap]) -> list[Told | BaseException]:
-        seen: Seen | None = None
+    async def _together(self, taps: Sequence[Tap]) -> list[TapAnswer | BaseException]:
+        seen: TapBatch | None = None
         written: dict[str, CheckedIn] = {}
         try:
             async with self._database.transaction(people={tap.user_id for tap in taps}) as tx:
                 seen = await self._look(tx, taps)
-                plans = [plan for plan in seen.decided.values() if isinstance(plan, Plan)]
+                plans = [plan for plan in seen.decided.values() if isinstance(plan, PlannedCheckIn)]
                 if not plans:
                     raise _NothingToWrite  # noqa: TRY301 - who is refused leaves no row
                 written = await _carry_out(tx, plans, seen.now)
         except _NothingToWrite:
             assert seen is not None, "raised after looking"
-        answers: list[Told | BaseException] = []
+        answers: list[TapAnswer | BaseException] = []
         told: set[tuple[str, date]] = set()
         for wish, tap in zip(seen.wishes, taps, strict=True):
             if _is_replay(tap, seen.shoppers, seen.now):
-                answers.append(Told(_answered(seen.shoppers[tap.user_id]), is_new=False, replayed=True))
+                answers.append(TapAnswer(_answered(seen.shoppers[tap.user_id]), is_new=False, replayed=True))
                 continue
             outcome = seen.decided[wish]
-            if isinstance(outcome, Plan):
+            if isinstance(outcome, PlannedCheckIn):
                 again = wish in told
                 is_same = again and tap.key is not None and tap.key == outcome.key
-                answers.append(Told(written[tap.user_id], is_new=not again, replayed=is_same))
+                answers.append(TapAnswer(written[tap.user_id], is_new=not again, replayed=is_same))
                 told.add(wish)
             elif isinstance(outcome, Overtaken):
                 answers.append(await self._late(*wish))
@@ -194,7 +194,7 @@ class CheckIns:
                 answers.append(outcome)
         return answers
 
-    async def _look(self, tx: Tx, taps: Sequence[Tap]) -> Seen:
+    async def _look(self, tx: Tx, taps: Sequence[Tap]) -> TapBatch:
         """Lock the shoppers of a batch, and say what becomes of each tap."""
         shoppers = await store.lock_shoppers(tx, [tap.user_id for tap in taps])
         looked_at = self._monotonic()
@@ -215,32 +215,32 @@ class CheckIns:
             standings |= await catch_up(tx, lapsed, glance, almanac)
         days = {(user_id, day_held(day)): (user_id, day) for user_id, day in fresh}
         had = frozenset(days[pair] for pair in await tx.people.units_had(tx, days))
-        return Seen(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, almanac))
+        return TapBatch(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, almanac))
 
-    async def _late(self, user_id: str, day: date) -> Told | BaseException:
+    async def _late(self, user_id: str, day: date) -> TapAnswer | BaseException:
         try:
             answer, is_new = await self._repairs.check_in_late(user_id, day)
         except (Refusal, Unavailable) as error:
             return error
-        return Told(answer, is_new)
+        return TapAnswer(answer, is_new)
 
 
-def _is_replay(tap: Tap, shoppers: dict[str, Shopper], now: datetime) -> bool:
+def _is_replay(tap: Tap, shoppers: dict[str, CheckinShopper], now: datetime) -> bool:
     shopper = shoppers[tap.user_id]
     if tap.key is None or tap.key != shopper.answer_key or shopper.answer is None or shopper.answered_at is None:
         return False
     return now < shopper.answered_at + timedelta(hours=KEPT_HOURS)
 
 
-def _answered(shopper: Shopper) -> CheckedIn:
+def _answered(shopper: CheckinShopper) -> CheckedIn:
     return msgspec.convert(shopper.answer, CheckedIn)
 
 
 def _lapsed(
-    wishes: Iterable[tuple[str, date]], shoppers: dict[str, Shopper], almanac: Almanac
-) -> list[tuple[Shopper, date]]:
+    wishes: Iterable[tuple[str, date]], shoppers: dict[str, CheckinShopper], almanac: Almanac
+) -> list[tuple[CheckinShopper, date]]:
     """Return those whose streak breaks with the day they tap on, once each."""
-    found: dict[str, tuple[Shopper, date]] = {}
+    found: dict[str, tuple[CheckinShopper, date]] = {}
     for user_id, day in wishes:
         shopper = shoppers[user_id]
         standing = shopper.standing
@@ -252,8 +252,8 @@ def _lapsed(
 
 def _judge(
     wishes: Mapping[tuple[str, date], str | None],
-    shoppers: dict[str, Shopper],
-    standings: dict[str, Standing],
+    shoppers: dict[str, CheckinShopper],
+    standings: dict[str, Streak],
     had: frozenset[tuple[str, date]],
     almanac: Almanac,
 ) -> dict[tuple[str, date], Outcome]:
@@ -265,7 +265,7 @@ def _judge(
         user_id, day = wish
         standing, answer = standings[user_id], shoppers[user_id].answer
         if standing.last_counted == day and answer is not None and answer.get("day") == day.isoformat():
-            decided[wish] = Told(_answered(shoppers[user_id]), is_new=False)
+            decided[wish] = TapAnswer(_answered(shoppers[user_id]), is_new=False)
         elif wish in had:
             # Before the shopper was erased: it earned what it earns.
             decided[wish] = Refusal(ALREADY_CHECKED_IN)
@@ -280,12 +280,12 @@ def _judge(
             terms = terms_of(program)
             after = count(standing, day, terms, almanac.history)
             kept = Day(day, DayKind.CHECKED_IN, terms.terms_id, after.streak, after.position, after.position)
-            decided[wish] = Plan(user_id, key, program, kept, standing, after)
+            decided[wish] = PlannedCheckIn(user_id, key, program, kept, standing, after)
             planned.add(user_id)
     return decided
 
 
-async def _carry_out(tx: Tx, plans: Sequence[Plan], now: datetime) -> dict[str, CheckedIn]:
+async def _carry_out(tx: Tx, plans: Sequence[PlannedCheckIn], now: datetime) -> dict[str, CheckedIn]:
     """Give what the days of a batch earn, write them, and tell; return the answers by shopper."""
     if not plans:
         return {}
@@ -315,7 +315,7 @@ async def _carry_out(tx: Tx, plans: Sequence[Plan], now: datetime) -> dict[str, 
     return answers
 
 
-def _earned(plan: Plan) -> Earned:
+def _earned(plan: PlannedCheckIn) -> Earned:
     return Earned(
         user_id=plan.user_id,
         program=plan.program,
@@ -326,7 +326,7 @@ def _earned(plan: Plan) -> Earned:
     )
 
 
-def _answer(plan: Plan, given: Given) -> CheckedIn:
+def _answer(plan: PlannedCheckIn, given: Given) -> CheckedIn:
     return CheckedIn(
         day=plan.day.day,
         streak=plan.after.streak,

@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.checkin.streak.model import Day, DayKind, Standing, Terms
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.checkin.streak.model import CheckinTerms, Day, DayKind, Streak
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Shopper(Struct, frozen=True, kw_only=True):
+class CheckinShopper(Struct, frozen=True, kw_only=True):
     """What Postgres keeps of one shopper besides the days."""
 
     user_id: str
-    standing: Standing
+    standing: Streak
     answer: dict[str, Any] | None
     """What the newest check-in was answered."""
     answer_key: str | None
@@ -33,7 +33,7 @@ class Shopper(Struct, frozen=True, kw_only=True):
     """In that month."""
 
 
-class Glance(Struct, frozen=True):
+class TapGlance(Struct, frozen=True):
     """What every transaction of the room begins with."""
 
     now: datetime
@@ -57,16 +57,16 @@ class Written(Struct, frozen=True):
 
     user_id: str
     day: Day
-    standing: Standing
+    standing: Streak
     answer: object
     key: str | None
 
 
-def shopper_of(row: Record) -> Shopper:
+def shopper_of(row: Record) -> CheckinShopper:
     """Read a shopper."""
-    return Shopper(
+    return CheckinShopper(
         user_id=row["user_id"],
-        standing=Standing(
+        standing=Streak(
             last_day=row["last_day"],
             last_counted=row["last_counted"],
             program_id=row["program_id"],
@@ -87,11 +87,11 @@ def shopper_of(row: Record) -> Shopper:
     )
 
 
-def nobody(user_id: str) -> Shopper:
+def nobody(user_id: str) -> CheckinShopper:
     """Return a shopper who was never seen."""
-    return Shopper(
+    return CheckinShopper(
         user_id=user_id,
-        standing=Standing(),
+        standing=Streak(),
         answer=None,
         answer_key=None,
         answered_at=None,
@@ -113,7 +113,7 @@ def day_of(row: Record) -> Day:
     )
 
 
-async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
+async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, CheckinShopper]:
     """Return shoppers, each locked until `tx` ends; those never seen before begin with nothing.
 
     One by one in the order of their ids, by a limit that is never reached: no plan may scan the table, whatever
@@ -149,7 +149,7 @@ async def lock_shoppers(tx: Tx, user_ids: Iterable[str]) -> dict[str, Shopper]:
     return {row["user_id"]: shopper_of(row) for row in rows}
 
 
-async def find_shopper(reader: Reader, user_id: str) -> Shopper | None:
+async def find_shopper(reader: Reader, user_id: str) -> CheckinShopper | None:
     """Return one shopper."""
     row = await reader.fetchrow(
         """
@@ -168,7 +168,7 @@ async def see_one_moment(tx: Tx) -> None:
     await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
-async def glance(reader: Reader) -> Glance:
+async def glance(reader: Reader) -> TapGlance:
     """Say what time it is, whether programs changed, and how far the night's walk is."""
     row = await reader.fetchrow(
         """
@@ -181,10 +181,10 @@ async def glance(reader: Reader) -> Glance:
         """
     )
     assert row is not None, "it always has a row"
-    return Glance(row["now"], row["revision"], row["night_day"], row["night_after"])
+    return TapGlance(row["now"], row["revision"], row["night_day"], row["night_after"])
 
 
-async def find_terms(reader: Reader, terms_ids: Iterable[int]) -> dict[int, Terms]:
+async def find_terms(reader: Reader, terms_ids: Iterable[int]) -> dict[int, CheckinTerms]:
     """Return what versions of programs promised."""
     rows = await reader.fetch(
         """
@@ -194,7 +194,7 @@ async def find_terms(reader: Reader, terms_ids: Iterable[int]) -> dict[int, Term
         """,
         sorted(set(terms_ids)),
     )
-    return {row["terms_id"]: msgspec.convert(dict(row), Terms) for row in rows}
+    return {row["terms_id"]: msgspec.convert(dict(row), CheckinTerms) for row in rows}
 
 
 async def find_days(reader: Reader, user_id: str, from_day: date, until_day: date) -> list[Day]:

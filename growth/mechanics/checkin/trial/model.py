@@ -6,9 +6,9 @@ from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram
 from growth.mechanics.checkin.streak.model import (
-    History,
     NextCheckinMilestone,
-    Standing,
+    OpenDays,
+    Streak,
     closed_today,
     count,
     next_milestone,
@@ -43,7 +43,7 @@ class CheckinDryRun(Struct, frozen=True, kw_only=True):
     next_milestone: NextCheckinMilestone | None
 
 
-def tried(standing: Standing, program: CheckinProgram, history: History, at: datetime, day: date) -> CheckinDryRun:
+def tried(standing: Streak, program: CheckinProgram, history: OpenDays, at: datetime, day: date) -> CheckinDryRun:
     """Say what a check-in of `day` would get, after `standing`."""
     refusal = closed_today(program, day)
     is_repeat = standing.last_counted == day
@@ -69,7 +69,13 @@ def tried(standing: Standing, program: CheckinProgram, history: History, at: dat
 
 
 def _because(
-    before: Standing, after: Standing, history: History, day: date, refusal: Refusal | None, *, is_repeat: bool
+    before: Streak,
+    after: Streak,
+    history: OpenDays,
+    day: date,
+    refusal: Refusal | None,
+    *,
+    is_repeat: bool,
 ) -> str:
     if is_repeat:
         return "The day is checked in: its first answer is told again."

@@ -6,8 +6,8 @@ from datetime import datetime
 from growth.mechanics.flash_sale.claim.loading import occupied
 from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.events.flash_sale import FlashSaleClaimReleased
 
 

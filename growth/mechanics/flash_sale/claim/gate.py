@@ -12,12 +12,12 @@ from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.model import Admission
-from growth.mechanics.flash_sale.stock import Ask, Occupied, Stock, admission_of
-from growth.plumbing.coalesce import Coalescer, Handover
-from growth.plumbing.idempotency import OTHER_CONTENT
-from growth.plumbing.outbox import emit
+from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied, Stock, admission_of
+from growth.plumbing.http.idempotency import OTHER_CONTENT
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import PersonChanged, sparing
-from growth.plumbing.postgres import CommitUnknown, Database
+from growth.plumbing.postgres.database import CommitUnknown, Database
+from growth.plumbing.work.coalesce import Coalescer, Handover
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -29,7 +29,7 @@ MAX_QUEUE_CLAIMS = 4_096
 """For each sale: what a process admits in well under a second. More waiting would only be late."""
 
 
-class Decided(Struct, frozen=True):
+class DecidedClaim(Struct, frozen=True):
     """A claim that Postgres has, and at which time Redis said so."""
 
     claim: Claim
@@ -53,11 +53,11 @@ class Gate:
         self._database = database
         self._stock = stock
         self._loader = loader
-        self.admit: Coalescer[Ask, Decided | NotAdmitted] = Coalescer(
+        self.admit: Coalescer[ClaimAsk, DecidedClaim | NotAdmitted] = Coalescer(
             "flash_sale.admit", self._admit, max_batch=MAX_BATCH_CLAIMS, max_queue=MAX_QUEUE_CLAIMS
         )
         # Filled by handover alone: who was admitted is never turned away here.
-        self._write: Coalescer[Wanted, Decided] = Coalescer(
+        self._write: Coalescer[Wanted, DecidedClaim] = Coalescer(
             "flash_sale.write", self._decide, max_batch=MAX_BATCH_CLAIMS, max_queue=0
         )
 
@@ -71,7 +71,7 @@ class Gate:
         await self.admit.drain()
         await self._write.drain()
 
-    async def _admit(self, asks: list[Ask]) -> Sequence[NotAdmitted | Handover]:
+    async def _admit(self, asks: list[ClaimAsk]) -> Sequence[NotAdmitted | Handover]:
         """Ask Redis. Losers are answered now; winners wait on for Postgres, and are written even if they have left."""
         admissions = await self._stock.claim(self._sale_id, asks)
         if admission_of(admissions.answers[0])[0] is Admission.NOT_LOADED:
@@ -89,7 +89,7 @@ class Gate:
                 answers.append(NotAdmitted(number, at))
         return answers
 
-    async def _decide(self, wanted: list[Wanted]) -> Sequence[Decided | BaseException]:
+    async def _decide(self, wanted: list[Wanted]) -> Sequence[DecidedClaim | BaseException]:
         """Let Postgres decide a batch; what Redis admitted under an id that changed hands meanwhile is given back."""
         answers = await sparing(wanted, lambda claim: (claim.user_id,), self._decide_together)
         changed = [one for one, answer in zip(wanted, answers, strict=True) if isinstance(answer, PersonChanged)]
@@ -97,7 +97,7 @@ class Gate:
             await self._give_back([claim for claim in changed if not claim.is_repeat])
         return answers
 
-    async def _decide_together(self, wanted: Sequence[Wanted]) -> Sequence[Decided | BaseException]:
+    async def _decide_together(self, wanted: Sequence[Wanted]) -> Sequence[DecidedClaim | BaseException]:
         """Decide all at once if that can be, else one by one so that none harms the others."""
         # Of several sizes under one key, the first is the one that Redis counted.
         unique = list({claim.claim_id: claim for claim in reversed(wanted)}.values())[::-1]
@@ -111,17 +111,17 @@ class Gate:
                     decided[claim.claim_id] = changed
                     continue
                 decided |= alone if alone is not None else {claim.claim_id: await self._turn_away(claim)}
-        answers: list[Decided | BaseException] = []
+        answers: list[DecidedClaim | BaseException] = []
         told: set[str] = set()
         for claim in wanted:
             answer = decided[claim.claim_id]
-            if claim.claim_id in told and isinstance(answer, Decided):
-                answer = Decided(answer.claim, answer.at, replayed=True)
+            if claim.claim_id in told and isinstance(answer, DecidedClaim):
+                answer = DecidedClaim(answer.claim, answer.at, replayed=True)
             told.add(claim.claim_id)
             answers.append(answer)
         return answers
 
-    async def _commit(self, wanted: Sequence[Wanted]) -> dict[str, Decided | BaseException] | None:
+    async def _commit(self, wanted: Sequence[Wanted]) -> dict[str, DecidedClaim | BaseException] | None:
         """Write a batch; None if its guards do not let all of it in, and then nothing was written."""
         try:
             return await self._write_once(wanted)
@@ -140,7 +140,7 @@ class Gate:
         except PersonChanged as changed:
             raise Unavailable("nobody knows what was committed") from changed
 
-    async def _write_once(self, wanted: Sequence[Wanted]) -> dict[str, Decided | BaseException] | None:
+    async def _write_once(self, wanted: Sequence[Wanted]) -> dict[str, DecidedClaim | BaseException] | None:
         try:
             async with self._database.transaction(people={claim.user_id for claim in wanted}) as tx:
                 win = await store.win(tx, self._sale_id, wanted)
@@ -154,8 +154,8 @@ class Gate:
                 await emit(tx, *events, request_ids=asked_by + asked_by[-1:] * win.sold_out_now)
         except _Incomplete:
             return None
-        decided: dict[str, Decided | BaseException] = {
-            claim.claim_id: Decided(claim, claim.held_at, replayed=False) for claim in claims
+        decided: dict[str, DecidedClaim | BaseException] = {
+            claim.claim_id: DecidedClaim(claim, claim.held_at, replayed=False) for claim in claims
         }
         if known:
             await self._correct(wanted, known)
@@ -181,7 +181,7 @@ class Gate:
         log.warning("flash_sale.redis_had_drifted", sale_id=self._sale_id)
         if sale is None:
             return Refusal(sales.NOT_FOUND)
-        admission = sales.admit(sale, sales.Standing(units=held), claim.units, claim.at)
+        admission = sales.admit(sale, sales.ShopperInSale(units=held), claim.units, claim.at)
         return Refusal(sales.REFUSED_AS.get(admission, sales.SOLD_OUT))
 
     async def _give_back(self, claims: Sequence[Wanted]) -> None:
@@ -200,12 +200,12 @@ class _Incomplete(Exception):
     """Rolls back a batch that its guards do not let in whole."""
 
 
-def _again(wanted: Wanted, claim: Claim) -> Decided | Refusal:
+def _again(wanted: Wanted, claim: Claim) -> DecidedClaim | Refusal:
     # Not theirs: it is an erased shopper's, whose id this one has now.
-    return Decided(claim, wanted.at, replayed=True) if claim.user_id == wanted.user_id else Refusal(OTHER_CONTENT)
+    return DecidedClaim(claim, wanted.at, replayed=True) if claim.user_id == wanted.user_id else Refusal(OTHER_CONTENT)
 
 
-def _held(sale_id: str, claim: Wanted, win: store.Win) -> Claim:
+def _held(sale_id: str, claim: Wanted, win: store.WinOutcome) -> Claim:
     return Claim(
         claim_id=claim.claim_id,
         sale_id=sale_id,

@@ -23,7 +23,7 @@ from growth.mechanics.flash_sale.claim.keeping.service import NameKeeper
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Occupied, Stock
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -138,7 +138,7 @@ class Loader:
         return found
 
     async def _compare(
-        self, sale_id: str, older_than: datetime, seen: "Seen | None" = None
+        self, sale_id: str, older_than: datetime, seen: "ComparedTotals | None" = None
     ) -> AsyncIterator[list[Occupied]]:
         """Yield corrections page by page; neither side is ever held in memory whole. `seen` learns what there is."""
         # What Redis knows is read first: a claim that Postgres does not know by then, and that is old, never got there.
@@ -175,7 +175,7 @@ class Loader:
         if sale is None:
             return Reconciled(0, 0)
         changed = {"given_back": 0, "taken": 0}
-        seen, unknown = Seen(), list[Occupied]()
+        seen, unknown = ComparedTotals(), list[Occupied]()
         before = (await self._stock.glance(sale_id, 0, want_winners=False)).taken
         async for wrong in self._compare(sale_id, now - GRACE, seen):
             if wrong and wrong[0].units:
@@ -287,7 +287,7 @@ class Reconciled(Struct, frozen=True):
     """Claims and names that were looked at, of both sides together."""
 
 
-class Seen(Struct):
+class ComparedTotals(Struct):
     """What a comparison saw: units in Redis, and how many claims."""
 
     units: int = 0

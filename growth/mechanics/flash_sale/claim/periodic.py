@@ -14,9 +14,9 @@ from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale, cooling_until
 from growth.mechanics.flash_sale.service import ended
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Stock
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("flash_sale.periodic")
@@ -33,7 +33,7 @@ MANY_COMPARED = 20_000
 WARM_AHEAD = timedelta(minutes=10)
 
 
-class Keeper:
+class ClaimKeeper:
     """Keeps claims and sales in step with the clock, and Redis with Postgres."""
 
     def __init__(self, database: Database, stock: Stock, loader: Loader) -> None:

@@ -8,13 +8,12 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.mechanics.flash_sale.claim.gate import Decided
+from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.model import ClaimPage, show
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.draw.service import EntryPage, show_entry
+from growth.mechanics.flash_sale.draw.model import EntryPage, show_entry
 from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER
-from growth.plumbing.http import JsonResponse, Page, PathUuid, idempotency_key
-from growth.plumbing.idempotency import REPLAYED_HEADER
+from growth.plumbing.http.answers import REPLAYED_HEADER, JsonResponse, Page, PathUuid, idempotency_key
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
@@ -46,7 +45,7 @@ async def create_claim(
     answer = await claims.claim(
         sale_id, shopper.user_id, data.units, idempotency_key(request), address, shopper.token_id
     )
-    if isinstance(answer, Decided):
+    if isinstance(answer, DecidedClaim):
         headers = {"Cache-Control": "no-store"} | ({REPLAYED_HEADER: "true"} if answer.replayed else {})
         return JsonResponse(show(answer.claim, answer.at), status_code=201, headers=headers)
     return JsonResponse(show_entry(answer, clock.now()), status_code=202, headers={"Cache-Control": "no-store"})

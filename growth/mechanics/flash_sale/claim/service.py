@@ -9,20 +9,21 @@ from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale import store as sales_store
-from growth.mechanics.flash_sale.board import Board
+from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.aftermath import after_release
-from growth.mechanics.flash_sale.claim.gate import Decided, Gate
+from growth.mechanics.flash_sale.claim.gate import DecidedClaim, Gate
 from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_HELD, Claim, show
-from growth.mechanics.flash_sale.draw.service import Draws, Entry
+from growth.mechanics.flash_sale.draw.model import DrawEntry
+from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Admission, Sale
-from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Ask, Stock, admission_of
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
-from growth.plumbing.postgres import Database
+from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, ClaimAsk, Stock, admission_of
+from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.service import ShopService
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
@@ -52,7 +53,7 @@ class Claims:
     """Everything a shopper does with units of a sale."""
 
     def __init__(
-        self, database: Database, stock: Stock, board: Board, loader: Loader, draws: Draws, shop: ShopService
+        self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, draws: Draws, shop: ShopService
     ) -> None:
         self._database = database
         self._stock = stock
@@ -81,7 +82,7 @@ class Claims:
 
     async def claim(
         self, sale_id: str, user_id: str, units: int, key: str | None, address: str, token_id: str | None = None
-    ) -> "Decided | Entry":
+    ) -> "DecidedClaim | DrawEntry":
         """Hold `units` for a shopper, or enter the sale's draw; when this returns, it is committed.
 
         The same `key` (Idempotency-Key) names the same claim for a day, under the id that the shopper's token names
@@ -100,11 +101,11 @@ class Claims:
                 is_new = sales.account_too_new(sale, await self._registrations(user_id), self._board.now())
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
         claim_id = derived_id(sale_id, asked_as, key) if key else child_id(sale_id)
-        answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
-        if key and isinstance(answer, Decided) and (names := later_names(key, answer.claim.held_at, answer.at)):
+        answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, is_new))
+        if key and isinstance(answer, DecidedClaim) and (names := later_names(key, answer.claim.held_at, answer.at)):
             claim_id = await self._later(sale_id, asked_as, names, answer.at)
-            answer = await self._gate(sale_id).admit(Ask(claim_id, user_id, units, address, is_new))
-        if isinstance(answer, Decided):
+            answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, is_new))
+        if isinstance(answer, DecidedClaim):
             if answer.claim.units != units:
                 raise Refusal(OTHER_CONTENT)
             WON.inc()

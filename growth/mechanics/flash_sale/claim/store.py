@@ -11,12 +11,12 @@ from msgspec import Struct
 
 from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason, Wanted
 from growth.mechanics.flash_sale.stock import Occupied
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Win(Struct, frozen=True):
+class WinOutcome(Struct, frozen=True):
     """What became of a batch of winners."""
 
     complete: bool
@@ -33,7 +33,7 @@ def _claim(row: Record) -> Claim:
     return msgspec.convert(dict(row), Claim)
 
 
-async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> Win:
+async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
     """Write a batch of claims of one sale and raise `taken`, all in one statement, all or nothing.
 
     The guards: `taken + n <= units_total` and the sale being published and inside its window; `holdings` within the
@@ -122,7 +122,7 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> Win:
     assert row is not None, "the left side always has a row"
     fresh = row["fresh"]
     written = row["won"] == fresh and row["held"] == row["shoppers"] and row["taken"] is not None
-    return Win(
+    return WinOutcome(
         complete=fresh == 0 or written,
         known=frozenset(row["known"] or ()),
         sku=row["sku"] or "",

@@ -5,8 +5,8 @@ from litestar.di import NamedDependency
 
 from growth.mechanics.flash_sale.draw.model import DrawPage
 from growth.mechanics.flash_sale.draw.service import Draws
-from growth.plumbing.http import PathUuid
-from growth.plumbing.operators import requires
+from growth.plumbing.http.answers import PathUuid
+from growth.plumbing.http.operators import requires
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 

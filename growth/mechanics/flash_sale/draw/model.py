@@ -19,7 +19,7 @@ NO_DRAW = Kind("flash_sale.no_draw", "The sale has no draw.", 404)
 EntryState = Literal["entered", "won", "lost"]
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class DrawEntry(Struct, frozen=True, kw_only=True):
     """An entry as Postgres knows it, with what its sale says of the draw."""
 
     entry_id: Uuid
@@ -70,7 +70,7 @@ class DrawPage(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Wish(Struct, frozen=True):
+class EntryWish(Struct, frozen=True):
     """An entry on its way to Postgres."""
 
     sale_id: str
@@ -101,7 +101,7 @@ def claim_id(sale_id: str, user_id: str) -> str:
     return derived_id(sale_id, user_id, "draw", "claim")
 
 
-def show_entry(entry: Entry, now: datetime) -> EntryPage:
+def show_entry(entry: DrawEntry, now: datetime) -> EntryPage:
     """Show `entry` to its shopper."""
     return EntryPage(
         entry_id=entry.entry_id,
@@ -114,7 +114,7 @@ def show_entry(entry: Entry, now: datetime) -> EntryPage:
     )
 
 
-def refusal_of(draw: DrawState | None, wish: Wish) -> Refusal | Unavailable:
+def refusal_of(draw: DrawState | None, wish: EntryWish) -> Refusal | Unavailable:
     """Say why a wish that the sale's row did not let in is no entry."""
     if draw is None or draw.state == "draft":
         return Refusal(sales.NOT_FOUND)
@@ -130,7 +130,7 @@ def refusal_of(draw: DrawState | None, wish: Wish) -> Refusal | Unavailable:
     return refusal
 
 
-def _kind(draw: DrawState, wish: Wish) -> Kind | None:
+def _kind(draw: DrawState, wish: EntryWish) -> Kind | None:
     """Return None if nothing is in the way."""
     over = draw.draw_at is None or draw.drawn_at is not None
     in_the_way = (

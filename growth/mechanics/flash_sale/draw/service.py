@@ -15,25 +15,23 @@ from growth.mechanics.flash_sale.draw import store
 from growth.mechanics.flash_sale.draw.model import (
     ENTRY_NOT_FOUND,
     NO_DRAW,
+    DrawEntry,
     DrawPage,
-    Entry,
     EntryPage,
-    Wish,
+    EntryWish,
     claim_id,
     refusal_of,
     show_entry,
 )
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.stock import Occupied, Stock
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import LeaseLost, Turn
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres import CommitUnknown, Database, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
+from growth.plumbing.work.coalesce import Coalescer
+from growth.plumbing.work.periodic import LeaseLost, Turn
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
-
-__all__ = ["Draws", "Entry", "EntryPage", "show_entry"]
 
 log = structlog.get_logger("flash_sale.draw")
 
@@ -61,21 +59,21 @@ class Draws:
     def __init__(self, database: Database, stock: Stock) -> None:
         self._database = database
         self._stock = stock
-        self._enter: Coalescer[Wish, Entry] = Coalescer(
+        self._enter: Coalescer[EntryWish, DrawEntry] = Coalescer(
             "flash_sale.enter", self._write, max_batch=MAX_BATCH_ENTRIES, max_queue=MAX_QUEUE_ENTRIES
         )
-        self._look: Coalescer[tuple[str, str], store.Seen] = Coalescer(
+        self._look: Coalescer[tuple[str, str], store.EntryState] = Coalescer(
             "flash_sale.entries", self._read, max_batch=MAX_BATCH_ENTRIES, max_queue=MAX_QUEUE_ENTRIES
         )
 
-    async def enter(self, sale: Sale, user_id: str, units: int, now: datetime) -> Entry:
+    async def enter(self, sale: Sale, user_id: str, units: int, now: datetime) -> DrawEntry:
         """Enter a shopper into the draw of a sale; when this returns, it is committed and will be drawn.
 
         `now` is when the gate said that the sale draws. Who has entered gets the same entry again. Raises `Refusal`:
         `flash_sale.drawing` between the end of entries and the draw, `flash_sale.draw_over` once it is drawn and the
         shopper may claim like everybody, the usual ones if the sale does not go on; and `Unavailable`.
         """
-        return await self._enter(Wish(sale.sale_id, user_id, units, now))
+        return await self._enter(EntryWish(sale.sale_id, user_id, units, now))
 
     async def entry(self, sale_id: str, user_id: str, now: datetime) -> EntryPage:
         """Return a shopper's entry. Raises `Refusal` 404 if there is none."""
@@ -111,10 +109,10 @@ class Draws:
         await self._enter.drain()
         await self._look.drain()
 
-    async def _write(self, wishes: list[Wish]) -> Sequence[Entry | BaseException]:
+    async def _write(self, wishes: list[EntryWish]) -> Sequence[DrawEntry | BaseException]:
         return await sparing(wishes, lambda wish: (wish.user_id,), self._write_together)
 
-    async def _write_together(self, wishes: Sequence[Wish]) -> Sequence[Entry | BaseException]:
+    async def _write_together(self, wishes: Sequence[EntryWish]) -> Sequence[DrawEntry | BaseException]:
         try:
             return await self._write_once(wishes)
         except CommitUnknown:
@@ -122,16 +120,16 @@ class Draws:
             log.warning("flash_sale.commit_unknown", entries=len(wishes))
             return await self._write_once(wishes)
 
-    async def _write_once(self, wishes: Sequence[Wish]) -> Sequence[Entry | BaseException]:
+    async def _write_once(self, wishes: Sequence[EntryWish]) -> Sequence[DrawEntry | BaseException]:
         async with self._database.transaction(people={wish.user_id for wish in wishes}) as tx:
             await store.enter(tx, wishes)
             # A statement of its own: what others inserted a moment ago is not in sight of the one before.
             seen = await store.look(tx, [wish.sale_id for wish in wishes], [wish.user_id for wish in wishes])
         answers = [_answer(wish, found) for wish, found in zip(wishes, seen, strict=True)]
-        ENTERED.inc(sum(isinstance(answer, Entry) for answer in answers))
+        ENTERED.inc(sum(isinstance(answer, DrawEntry) for answer in answers))
         return answers
 
-    async def _read(self, asked: list[tuple[str, str]]) -> Sequence[store.Seen]:
+    async def _read(self, asked: list[tuple[str, str]]) -> Sequence[store.EntryState]:
         return await store.look(self._database, [sale_id for sale_id, _ in asked], [user_id for _, user_id in asked])
 
     async def draw(self, tx: Tx, sale_id: str, now: datetime) -> bool:
@@ -225,7 +223,7 @@ class Draws:
             return await store.forget(tx, turn.now, ENTRIES_KEPT, FORGET_BATCH)
 
 
-def _answer(wish: Wish, seen: store.Seen) -> Entry | Refusal | Unavailable:
+def _answer(wish: EntryWish, seen: store.EntryState) -> DrawEntry | Refusal | Unavailable:
     entry = seen.entry
     # Who lost may claim what is left, like everybody; who won or waits is told so.
     if entry is not None and entry.state != "lost":

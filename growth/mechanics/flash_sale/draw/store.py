@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawState, Entry, Wish, entry_id
+from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
 from growth.mechanics.flash_sale.model import Sale
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 class Winner(Struct, frozen=True):
@@ -18,15 +18,15 @@ class Winner(Struct, frozen=True):
     units: int
 
 
-class Seen(Struct, frozen=True):
+class EntryState(Struct, frozen=True):
     """What there is of one shopper in one draw."""
 
     draw: DrawState | None
     """None for an unknown sale."""
-    entry: Entry | None
+    entry: DrawEntry | None
 
 
-async def enter(tx: Tx, wishes: Sequence[Wish]) -> None:
+async def enter(tx: Tx, wishes: Sequence[EntryWish]) -> None:
     """Insert what may be entered, of any number of sales; what is there already stays as it is.
 
     The share lock is what keeps the promise: it waits for a draw under way, then finds the sale drawn; and a draw that
@@ -69,7 +69,7 @@ async def enter(tx: Tx, wishes: Sequence[Wish]) -> None:
     )
 
 
-async def look(reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str]) -> list[Seen]:
+async def look(reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str]) -> list[EntryState]:
     """Return what there is of pairs of sale and shopper, in their order; one read for all who ask at once."""
     rows = await reader.fetch(
         """
@@ -98,8 +98,8 @@ async def look(reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str])
         entry = None
         if draw is not None and facts["entry_id"] is not None:
             over = draw.drawn_at is not None or draw.state == "ended"
-            entry = msgspec.convert({**facts, "over": over}, Entry)
-        seen.append(Seen(draw, entry))
+            entry = msgspec.convert({**facts, "over": over}, DrawEntry)
+        seen.append(EntryState(draw, entry))
     return seen
 
 

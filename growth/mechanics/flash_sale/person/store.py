@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 async def is_busy(tx: Tx, user_id: str) -> bool:

@@ -5,7 +5,7 @@ from litestar.di import NamedDependency
 
 from growth.mechanics.flash_sale.reminder.model import ReminderPage
 from growth.mechanics.flash_sale.reminder.service import Reminders
-from growth.plumbing.http import PathUuid
+from growth.plumbing.http.answers import PathUuid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 

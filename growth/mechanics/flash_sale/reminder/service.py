@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from growth.mechanics.flash_sale.model import NOT_FOUND
 from growth.mechanics.flash_sale.reminder import store
 from growth.mechanics.flash_sale.reminder.model import MAX_WAITING, TOO_MANY_REMINDERS, ReminderPage, refusal_of
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.events.flash_sale import FlashSaleReminderDue
 from growth.vocabulary.refusals import Refusal
 

@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.flash_sale.reminder.model import MAX_LATE, MAX_WAITING, Reminder
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
-class Due(Struct, frozen=True):
+class DueReminder(Struct, frozen=True):
     """One shopper to be told."""
 
     sale_id: str
@@ -84,7 +84,7 @@ async def find(reader: Reader, sale_id: str, user_id: str) -> Reminder | None:
     return None if row is None else msgspec.convert(dict(row), Reminder)
 
 
-async def send_due(tx: Tx, now: datetime, limit: int) -> list[Due]:
+async def send_due(tx: Tx, now: datetime, limit: int) -> list[DueReminder]:
     """Mark those whose time has come as sent and return them, the soonest to open first."""
     rows = await tx.fetch(
         """
@@ -113,7 +113,7 @@ async def send_due(tx: Tx, now: datetime, limit: int) -> list[Due]:
         now - MAX_LATE,
         limit,
     )
-    return [Due(row["sale_id"], row["user_id"], row["opens_at"]) for row in rows]
+    return [DueReminder(row["sale_id"], row["user_id"], row["opens_at"]) for row in rows]
 
 
 async def forget(tx: Tx, now: datetime, keep: timedelta, limit: int) -> int:

@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from growth.mechanics.flash_sale.series.model import Series, SeriesDraft, SeriesDryRun, SeriesPage, SeriesStats
 from growth.mechanics.flash_sale.series.service import SeriesService
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     JsonResponse,
@@ -24,9 +24,9 @@ from growth.plumbing.http import (
     page_of,
     versioned,
 )
-from growth.plumbing.idempotency import fingerprint
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import Instant
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid

@@ -7,18 +7,18 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct, field, structs
 
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale.model import MAX_UNITS, MAX_UNITS_PER_SHOPPER, Draft, Protection
+from growth.mechanics.flash_sale.model import MAX_UNITS, MAX_UNITS_PER_SHOPPER, Protection, SaleDraft
 from growth.mechanics.flash_sale.series.timetable import (
     DAYS,
     FIRST_DAY,
     LAST_DAY,
+    RoundWindow,
     Timetable,
-    Window,
     is_zone,
     next_rounds,
     shortest_gap,
 )
-from growth.plumbing.wire import FieldError
+from growth.plumbing.strict_json import FieldError
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind
@@ -162,9 +162,9 @@ class SeriesStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-def draft_of(plan: SeriesDraft, item: Item, window: Window) -> Draft:
+def draft_of(plan: SeriesDraft, item: Item, window: RoundWindow) -> SaleDraft:
     """Return the sale that sells `item` in `window`."""
-    return Draft(
+    return SaleDraft(
         **structs.asdict(item),
         opens_at=window.opens_at,
         closes_at=window.closes_at,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from growth.mechanics.flash_sale import model as sales_model
 from growth.mechanics.flash_sale import store as sales_store
-from growth.mechanics.flash_sale.model import Draft, Sale
+from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.series import model, store
 from growth.mechanics.flash_sale.series.model import (
     MAX_PREVIEWED,
@@ -26,17 +26,17 @@ from growth.mechanics.flash_sale.series.model import (
     faults,
     local,
 )
-from growth.mechanics.flash_sale.series.timetable import FIRST_DAY, LAST_DAY, Window, is_over, next_rounds, rounds
+from growth.mechanics.flash_sale.series.timetable import FIRST_DAY, LAST_DAY, RoundWindow, is_over, next_rounds, rounds
 from growth.mechanics.flash_sale.service import Sales, ended
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.http import encode_cursor
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import LeaseLost, Turn
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import FieldError, invalid
+from growth.plumbing.http.answers import encode_cursor
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.work.periodic import LeaseLost, Turn
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import to_milliseconds
 from growth.vocabulary.events.flash_sale import FlashSalePaused, FlashSaleResumed
@@ -56,7 +56,7 @@ PLANNER = Operator("series", Role.EDITOR)
 """Who publishes the sales of rounds."""
 
 
-class Counted(Struct):
+class RoundsPlanned(Struct):
     """What planning did."""
 
     planned: int = 0
@@ -214,7 +214,7 @@ class SeriesService:
         wanted = [(window.opens_at, window.closes_at, item.sku) for window, item in product(windows, series.items)]
         places = dict(zip(wanted, await store.places(self._database, series_id, wanted), strict=True))
 
-        def preview(window: Window) -> PreviewedRound:
+        def preview(window: RoundWindow) -> PreviewedRound:
             return PreviewedRound(
                 opens_at=window.opens_at,
                 closes_at=window.closes_at,
@@ -253,7 +253,7 @@ class SeriesService:
 
     async def plan_due(self, turn: Turn) -> int:
         """Plan on, end series whose last round has closed, and try skipped sales again; return how many sales came."""
-        counted, failed = Counted(), None
+        counted, failed = RoundsPlanned(), None
         for series_id in await store.due_series(self._database, turn.now, PLAN_STEP, PLAN_BATCH):
             try:
                 async with turn.transaction() as tx:
@@ -272,7 +272,7 @@ class SeriesService:
             await store.forget_skipped(tx, turn.now - SKIPPED_KEPT, FORGET_BATCH)
         return counted.planned
 
-    async def _plan_due(self, tx: Tx, series_id: str, now: datetime, counted: Counted) -> None:
+    async def _plan_due(self, tx: Tx, series_id: str, now: datetime, counted: RoundsPlanned) -> None:
         series = await self._lock(tx, series_id)
         if series.state != "published":
             return
@@ -284,11 +284,11 @@ class SeriesService:
         counted.planned += done.planned
         counted.skipped += done.skipped
 
-    async def _plan(self, tx: Tx, series: Series, act: Act) -> Counted:
+    async def _plan(self, tx: Tx, series: Series, act: Act) -> RoundsPlanned:
         """Make the sales of all rounds of the next days that were not planned yet; the caller has locked the series."""
         until = act.now + timedelta(days=series.plan_ahead_days)
         windows = rounds(series, max(series.planned_until or act.now, act.now), until)
-        counted = Counted()
+        counted = RoundsPlanned()
         # By SKU, as whoever publishes locks them: nothing waits for itself.
         for item in sorted(series.items, key=lambda item: item.sku):
             for window in windows:
@@ -301,7 +301,7 @@ class SeriesService:
         await store.set_planned(tx, series.series_id, until)
         return counted
 
-    async def _plan_sale(self, tx: Tx, series_id: str, draft: Draft, act: Act) -> str | None:
+    async def _plan_sale(self, tx: Tx, series_id: str, draft: SaleDraft, act: Act) -> str | None:
         """Make and publish one sale of a round, unless it is there; return the id of the sale in the way, if one is."""
         planner = Act(PLANNER, act.now, act.request_id, f"A round of series {series_id}")
         try:
@@ -315,7 +315,7 @@ class SeriesService:
             return str(refusal.members["sale_id"])
         return None
 
-    async def _skip(self, tx: Tx, series_id: str, draft: Draft, in_the_way: str, act: Act) -> None:
+    async def _skip(self, tx: Tx, series_id: str, draft: SaleDraft, in_the_way: str, act: Act) -> None:
         if not await store.add_skipped(tx, series_id, draft, in_the_way, act.now):
             return
         log.warning(
@@ -339,7 +339,7 @@ def _check(plan: SeriesDraft, now: datetime) -> None:
         raise invalid(*found)
 
 
-def _preview(series: Series, window: Window, sku: str, place: store.Place) -> PreviewedSale:
+def _preview(series: Series, window: RoundWindow, sku: str, place: store.Place) -> PreviewedSale:
     if place.planned_sale_id is not None:
         return PreviewedSale(sku=sku, would="planned", sale_id=place.planned_sale_id, because=None)
     because = None

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.model import Draft, Sale
+from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.series.model import Series, SeriesDraft, Skipped
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 SKIPPED_SHOWN = timedelta(days=7)
 MAX_SKIPPED_SHOWN = 100
@@ -25,7 +25,7 @@ class FreeAgain(Struct, frozen=True):
     """A skipped sale whose SKU is free by now."""
 
     series_id: str
-    draft: Draft
+    draft: SaleDraft
 
 
 def _series(row: Record) -> Series:
@@ -239,7 +239,7 @@ async def places(reader: Reader, series_id: str, wanted: Sequence[tuple[datetime
     return [Place(row["planned_sale_id"], row["other_sale_id"]) for row in rows]
 
 
-async def add_skipped(tx: Tx, series_id: str, draft: Draft, sale_id: str, now: datetime) -> bool:
+async def add_skipped(tx: Tx, series_id: str, draft: SaleDraft, sale_id: str, now: datetime) -> bool:
     """Note that a round's sale was skipped for another one; False if that was noted before."""
     added = await tx.fetchval(
         """
@@ -258,7 +258,7 @@ async def add_skipped(tx: Tx, series_id: str, draft: Draft, sale_id: str, now: d
     return added is not None
 
 
-async def remove_skipped(tx: Tx, series_id: str, draft: Draft) -> bool:
+async def remove_skipped(tx: Tx, series_id: str, draft: SaleDraft) -> bool:
     """Forget that a round's sale was skipped; False if another has done so."""
     removed = await tx.fetchval(
         """
@@ -314,7 +314,7 @@ async def free_again(reader: Reader, now: datetime, limit: int) -> list[FreeAgai
         now,
         limit,
     )
-    return [FreeAgain(row["series_id"], msgspec.convert(row["draft"], Draft)) for row in rows]
+    return [FreeAgain(row["series_id"], msgspec.convert(row["draft"], SaleDraft)) for row in rows]
 
 
 async def forget_skipped(tx: Tx, opened_before: datetime, limit: int) -> int:

@@ -44,7 +44,7 @@ class Timetable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The last day on which a round may open, in `zone`; without it the series goes on until it is ended."""
 
 
-class Window(Struct, frozen=True):
+class RoundWindow(Struct, frozen=True):
     """One round's time, UTC."""
 
     opens_at: datetime
@@ -61,7 +61,7 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def rounds(timetable: Timetable, after: datetime, until: datetime) -> list[Window]:
+def rounds(timetable: Timetable, after: datetime, until: datetime) -> list[RoundWindow]:
     """Return the rounds that open after `after` and not after `until`, in order."""
     found = []
     for window in _windows(timetable, after):
@@ -71,12 +71,12 @@ def rounds(timetable: Timetable, after: datetime, until: datetime) -> list[Windo
     return found
 
 
-def next_rounds(timetable: Timetable, after: datetime, count: int) -> list[Window]:
+def next_rounds(timetable: Timetable, after: datetime, count: int) -> list[RoundWindow]:
     """Return the first `count` rounds that open after `after`; fewer if the timetable ends before."""
     return list(islice(_windows(timetable, after), count))
 
 
-def shortest_gap(timetable: Timetable, after: datetime) -> tuple[timedelta, Window, Window] | None:
+def shortest_gap(timetable: Timetable, after: datetime) -> tuple[timedelta, RoundWindow, RoundWindow] | None:
     """Return the shortest time from one opening to the next, and the two; None with fewer than two rounds."""
     found = rounds(timetable, after, max(after, _midnight(timetable)) + timedelta(days=CHECKED_DAYS))
     gaps = [(late.opens_at - early.opens_at, early, late) for early, late in pairwise(found)]
@@ -92,7 +92,7 @@ def _midnight(timetable: Timetable) -> datetime:
     return datetime.combine(timetable.from_day, time(), UTC)
 
 
-def _windows(timetable: Timetable, after: datetime) -> Iterator[Window]:
+def _windows(timetable: Timetable, after: datetime) -> Iterator[RoundWindow]:
     """Yield the rounds that open after `after`, in order, until the timetable ends."""
     if after.year > LAST_DAY.year:
         return
@@ -110,7 +110,7 @@ def _windows(timetable: Timetable, after: datetime) -> Iterator[Window]:
             # Where a whole day is left out, its round would open with that of the next: one of them is enough.
             if opens_at > seen:
                 seen = opens_at
-                yield Window(opens_at, opens_at + length)
+                yield RoundWindow(opens_at, opens_at + length)
         day += timedelta(days=1)
 
 

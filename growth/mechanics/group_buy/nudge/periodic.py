@@ -2,8 +2,8 @@
 
 from growth.mechanics.group_buy.nudge import store
 from growth.mechanics.group_buy.team import store as teams_store
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.events.group_buy import GroupBuyExpiringSoon, GroupBuyOneSeatLeft
 
 NUDGE_BATCH = 500

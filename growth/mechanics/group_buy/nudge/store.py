@@ -4,7 +4,7 @@ from datetime import datetime
 
 from growth.mechanics.group_buy.team.model import Team
 from growth.mechanics.group_buy.team.store import team_of
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
 async def mark_one_seat_left(tx: Tx, now: datetime, limit: int) -> list[Team]:

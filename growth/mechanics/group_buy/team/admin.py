@@ -10,15 +10,15 @@ from msgspec import Struct
 
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.service import Teams
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
     Page,
     PathUuid,
 )
-from growth.plumbing.listing import listed
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.listing import listed
+from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.text import Reason

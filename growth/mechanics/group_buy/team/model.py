@@ -88,7 +88,7 @@ class SeatPage(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Member(Struct, frozen=True):
+class TeamMember(Struct, frozen=True):
     """A member as others see them."""
 
     nickname: str
@@ -111,7 +111,7 @@ class TeamPage(Struct, frozen=True, kw_only=True):
     expires_at: datetime
     expires_in_ms: int
     server_time: datetime
-    members: list[Member]
+    members: list[TeamMember]
 
 
 class TeamCard(Struct, frozen=True, kw_only=True):
@@ -126,7 +126,7 @@ class TeamCard(Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-class Ask(Struct, frozen=True):
+class SeatAsk(Struct, frozen=True):
     """One shopper's wish for a seat."""
 
     seat_id: SeatId
@@ -138,7 +138,7 @@ class Ask(Struct, frozen=True):
     """Of who opens a team; None for who joins one."""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class ShopperInCampaign(Struct, frozen=True, kw_only=True):
     """What is known of one shopper in one campaign."""
 
     seats: int = 0
@@ -148,7 +148,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     is_newcomer: bool = True
 
 
-def refusal_of(campaign: GroupBuy, team: Team | None, standing: Standing, now: datetime) -> Kind | None:  # noqa: PLR0911
+def refusal_of(campaign: GroupBuy, team: Team | None, standing: ShopperInCampaign, now: datetime) -> Kind | None:  # noqa: PLR0911
     """Say what one wish for a seat is refused as, or None if it gets one; `team` is None for who opens one.
 
     The team comes first: who looks at a full one wants to hear that it is full.
@@ -172,7 +172,7 @@ def refusal_of(campaign: GroupBuy, team: Team | None, standing: Standing, now: d
     return None
 
 
-def open_team(campaign: GroupBuy, ask: Ask, standing: Standing, now: datetime) -> Team:
+def open_team(campaign: GroupBuy, ask: SeatAsk, standing: ShopperInCampaign, now: datetime) -> Team:
     """Return the team that `ask` opens, its leader's seat taken."""
     return Team(
         team_id=ask.team_id,
@@ -232,7 +232,7 @@ def show_team(team: Team, seats: Sequence[Seat], now: datetime) -> TeamPage:
         expires_in_ms=max(0, round(expires_in)) if team.state == "forming" else 0,
         server_time=now,
         members=[
-            Member(
+            TeamMember(
                 seat.nickname,
                 seat.seat_id == team.leader_seat_id,
                 "confirmed" if seat.confirmed_at is not None else seat.state,

@@ -6,8 +6,8 @@ from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.service import ended
 from growth.mechanics.group_buy.team.ending import store
 from growth.mechanics.group_buy.team.ending.service import after_ending, after_leaving
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.work.periodic import Turn
 
 LAPSE_BATCH = 500
 """Holds ended in one transaction, about."""
@@ -20,7 +20,7 @@ GRACE = timedelta(seconds=2)
 """A payment that left before the end of a hold has this long to arrive."""
 
 
-class Keeper:
+class TeamKeeper:
     """Keeps teams, seats and campaigns in step with the clock. Time is Postgres' here as it is at joining."""
 
     async def end_due_teams(self, turn: Turn) -> int:

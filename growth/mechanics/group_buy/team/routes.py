@@ -7,12 +7,13 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.mechanics.group_buy.board import Board
+from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE, NOT_FOUND
 from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamCard, TeamPage, show_seat, show_team
 from growth.mechanics.group_buy.team.service import Seated, Teams
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
+    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
@@ -22,8 +23,7 @@ from growth.plumbing.http import (
     idempotency_key,
     page_of,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER
-from growth.plumbing.wire import Instant
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
@@ -57,7 +57,7 @@ def _headers(seated: Seated) -> dict[str, str]:
 async def list_teams(
     group_buy_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
     teams: NamedDependency[Teams],
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -80,7 +80,7 @@ async def open_team(
     data: JSONBody[SeatRequest],
     request: Request[Any, Any, Any],
     shopper: NamedDependency[Shopper],
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
     teams: NamedDependency[Teams],
 ) -> Response[OpenedTeam]:
     """201: the leader's seat is held until `held_until`; pay before that, and share the team.
@@ -101,7 +101,7 @@ async def open_team(
 async def get_team(
     team_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
 ) -> Response[TeamPage]:
     """The page to share: whoever has its id sees it. From memory, at most 300 ms old, with an ETag."""
     entry = await group_board.team(team_id)
@@ -116,7 +116,7 @@ async def take_seat(
     data: JSONBody[SeatRequest],
     request: Request[Any, Any, Any],
     shopper: NamedDependency[Shopper],
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
     teams: NamedDependency[Teams],
 ) -> Response[SeatPage]:
     """201: the seat is held until `held_until`; pay before that. Retries as with opening."""
@@ -135,7 +135,7 @@ async def get_seat(seat_id: PathUuid, shopper: NamedDependency[Shopper], teams: 
 async def leave_seat(
     seat_id: PathUuid,
     shopper: NamedDependency[Shopper],
-    group_board: NamedDependency[Board],
+    group_board: NamedDependency[GroupBuyBoard],
     teams: NamedDependency[Teams],
 ) -> SeatPage:
     """The seat is free at once. Again: the same answer. 409 once the seat is paid: ask the shop for a refund then."""

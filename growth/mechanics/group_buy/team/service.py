@@ -22,22 +22,22 @@ from growth.mechanics.group_buy.team.model import (
     SEAT_NOT_FOUND,
     SEAT_NOT_HELD,
     TEAM_NOT_FOUND,
-    Ask,
     Seat,
-    Standing,
+    SeatAsk,
+    ShopperInCampaign,
     Team,
     TeamCard,
     open_team,
     refusal_of,
 )
-from growth.mechanics.group_buy.team.store import Taken
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
-from growth.plumbing.outbox import emit
+from growth.mechanics.group_buy.team.store import NewSeats
+from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import PersonChanged, sparing
-from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Database, Reader, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.service import has_bought
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
@@ -65,7 +65,7 @@ class Seated(Struct, frozen=True):
     """It had been given before, under the same Idempotency-Key."""
 
 
-class Seen(Struct, frozen=True):
+class SeatBatch(Struct, frozen=True):
     """What a transaction sees of all that a batch of asks is about, its teams locked."""
 
     now: datetime
@@ -74,7 +74,7 @@ class Seen(Struct, frozen=True):
     seats: Mapping[str, Seat]
     """Of asks that were answered before."""
     campaigns: Mapping[str, GroupBuy]
-    standings: Mapping[tuple[str, str], Standing]
+    standings: Mapping[tuple[str, str], ShopperInCampaign]
 
 
 class Teams:
@@ -82,7 +82,7 @@ class Teams:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seats: Coalescer[Ask, Seated] = Coalescer(
+        self._seats: Coalescer[SeatAsk, Seated] = Coalescer(
             "group_buy.seats", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
         )
 
@@ -101,13 +101,13 @@ class Teams:
         """
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
-        def ask(name: str | None) -> Ask:
+        def ask(name: str | None) -> SeatAsk:
             if name:
                 team_id = derived_id(group_buy_id, "team", asked_as, name)
                 seat_id = derived_id(group_buy_id, asked_as, name)
             else:
                 team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
-            return Ask(seat_id, team_id, user_id, masked(nickname), group_buy_id)
+            return SeatAsk(seat_id, team_id, user_id, masked(nickname), group_buy_id)
 
         return await self._keyed(ask, key)
 
@@ -117,9 +117,9 @@ class Teams:
         """Hold a seat in a team; as `open` otherwise."""
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
-        def ask(name: str | None) -> Ask:
+        def ask(name: str | None) -> SeatAsk:
             seat_id = derived_id(team_id, asked_as, name) if name else child_id(team_id)
-            return Ask(seat_id, team_id, user_id, masked(nickname))
+            return SeatAsk(seat_id, team_id, user_id, masked(nickname))
 
         return await self._keyed(ask, key)
 
@@ -127,7 +127,7 @@ class Teams:
         """Return the id of the seat that a shopper asked for in a team under an Idempotency-Key."""
         return derived_id(team_id, await self._database.people.life(self._database, token_id), key)
 
-    async def _keyed(self, ask_as: Callable[[str | None], Ask], key: str | None) -> Seated:
+    async def _keyed(self, ask_as: Callable[[str | None], SeatAsk], key: str | None) -> Seated:
         ask = ask_as(key)
         try:
             seated = await self._seats(ask)
@@ -147,10 +147,10 @@ class Teams:
 
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
-    async def _decide(self, asks: list[Ask]) -> Sequence[Seated | BaseException]:
+    async def _decide(self, asks: list[SeatAsk]) -> Sequence[Seated | BaseException]:
         return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
 
-    async def _decide_together(self, asks: Sequence[Ask]) -> Sequence[Seated | BaseException]:
+    async def _decide_together(self, asks: Sequence[SeatAsk]) -> Sequence[Seated | BaseException]:
         """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
         unique = list({ask.seat_id: ask for ask in asks}.values())
         decided = await self._commit(unique)
@@ -173,7 +173,7 @@ class Teams:
             answers.append(answer)
         return answers
 
-    async def _commit(self, asks: Sequence[Ask]) -> dict[str, Seated | BaseException] | None:
+    async def _commit(self, asks: Sequence[SeatAsk]) -> dict[str, Seated | BaseException] | None:
         """Seat a batch; None if the guards do not let in all whom the look at it let pass; then nothing was written."""
         try:
             return await self._seat(asks)
@@ -182,7 +182,7 @@ class Teams:
             log.warning("group_buy.commit_unknown", seats=len(asks))
         return await self._seat(asks)
 
-    async def _seat(self, asks: Sequence[Ask]) -> dict[str, Seated | BaseException] | None:
+    async def _seat(self, asks: Sequence[SeatAsk]) -> dict[str, Seated | BaseException] | None:
         try:
             async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
                 seen = await _look(tx, asks)
@@ -309,7 +309,7 @@ async def _lock_forming(tx: Tx, team_id: str) -> Team:
     return team
 
 
-async def _look(tx: Tx, asks: Sequence[Ask]) -> Seen:
+async def _look(tx: Tx, asks: Sequence[SeatAsk]) -> SeatBatch:
     """Lock the teams of a batch, and read what there is to know, as it is under the locks."""
     teams = await store.lock_teams(tx, [ask.team_id for ask in asks])
     now = await store.time(tx)
@@ -320,12 +320,12 @@ async def _look(tx: Tx, asks: Sequence[Ask]) -> Seen:
     seats = await store.find_seats(tx, [ask.seat_id for ask in asks])
     if opened := [ask.team_id for ask in asks if ask.seat_id in seats and ask.team_id not in teams]:
         teams |= await store.find_teams(tx, opened)
-    return Seen(now=now, teams=teams, seats=seats, campaigns=found, standings=held)
+    return SeatBatch(now=now, teams=teams, seats=seats, campaigns=found, standings=held)
 
 
 async def standings(
     reader: Reader, pairs: Sequence[tuple[str, str]], found: Mapping[str, GroupBuy]
-) -> dict[tuple[str, str], Standing]:
+) -> dict[tuple[str, str], ShopperInCampaign]:
     """Return what pairs of campaign and shopper have; whether they ever bought is asked where it matters."""
     known = await store.standings(reader, pairs)
     choosy = {group_buy_id for group_buy_id, campaign in found.items() if campaign.newcomers_at_least}
@@ -336,14 +336,14 @@ async def standings(
     }
 
 
-def _campaign_of(ask: Ask, teams: Mapping[str, Team]) -> str | None:
+def _campaign_of(ask: SeatAsk, teams: Mapping[str, Team]) -> str | None:
     if ask.group_buy_id is not None:
         return ask.group_buy_id
     team = teams.get(ask.team_id)
     return None if team is None else team.group_buy_id
 
 
-def judge(asks: Sequence[Ask], seen: Seen) -> tuple[dict[str, Seated | BaseException], Taken]:
+def judge(asks: Sequence[SeatAsk], seen: SeatBatch) -> tuple[dict[str, Seated | BaseException], NewSeats]:
     """Say what each ask gets, one after the other, and what is to be written for those that get a seat.
 
     What is seen of teams is locked and therefore true; the rest may have changed, and `store.take` guards it.
@@ -392,10 +392,10 @@ def judge(asks: Sequence[Ask], seen: Seen) -> tuple[dict[str, Seated | BaseExcep
         seats.append(seat)
         answers[ask.seat_id] = Seated(seat, team, seen.now, replayed=False)
     nudges = [found[team.group_buy_id].nudge_at(seen.now) for team in opened]
-    return answers, Taken(seats, opened, nudges)
+    return answers, NewSeats(seats, opened, nudges)
 
 
-def _held(campaign: GroupBuy, team: Team, ask: Ask, standing: Standing, now: datetime) -> Seat:
+def _held(campaign: GroupBuy, team: Team, ask: SeatAsk, standing: ShopperInCampaign, now: datetime) -> Seat:
     return Seat(
         seat_id=ask.seat_id,
         team_id=team.team_id,
@@ -424,7 +424,7 @@ def refused(kind: Kind, campaign: GroupBuy, now: datetime) -> Refusal:
     return refusal
 
 
-def _told(taken: Taken, now: datetime) -> list[tuple[Event, str]]:
+def _told(taken: NewSeats, now: datetime) -> list[tuple[Event, str]]:
     """Return what happened, each with the seat that was asked for."""
     leaders = {team.leader_seat_id: team for team in taken.new_teams}
     events: list[tuple[Event, str]] = []

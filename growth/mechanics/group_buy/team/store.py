@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
-from growth.mechanics.group_buy.team.model import Seat, Standing, Team
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.group_buy.team.model import Seat, ShopperInCampaign, Team
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 def team_of(row: Record) -> Team:
@@ -114,7 +114,7 @@ async def time(reader: Reader) -> datetime:
     return now
 
 
-async def standings(reader: Reader, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Standing]:
+async def standings(reader: Reader, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], ShopperInCampaign]:
     """Return what pairs of campaign and shopper have, all newcomers as far as this room knows."""
     asked = sorted(set(pairs))
     rows = await reader.fetch(
@@ -141,7 +141,10 @@ async def standings(reader: Reader, pairs: Iterable[tuple[str, str]]) -> dict[tu
         [group_buy_id for group_buy_id, _ in asked],
         [user_id for _, user_id in asked],
     )
-    return {(row["group_buy_id"], row["user_id"]): Standing(seats=row["seats"], is_live=row["is_live"]) for row in rows}
+    return {
+        (row["group_buy_id"], row["user_id"]): ShopperInCampaign(seats=row["seats"], is_live=row["is_live"])
+        for row in rows
+    }
 
 
 async def lock_teams(tx: Tx, team_ids: Iterable[str]) -> dict[str, Team]:
@@ -169,7 +172,7 @@ async def lock_teams_of_seats(tx: Tx, seat_ids: Sequence[str]) -> dict[str, Team
     return await lock_teams(tx, [row["team_id"] for row in rows])
 
 
-class Taken(Struct, frozen=True):
+class NewSeats(Struct, frozen=True):
     """Seats to write together: each with its shopper, its team (new or locked) and its campaign."""
 
     seats: Sequence[Seat]
@@ -178,7 +181,7 @@ class Taken(Struct, frozen=True):
     """Of the new teams."""
 
 
-async def take(tx: Tx, taken: Taken, now: datetime) -> bool:
+async def take(tx: Tx, taken: NewSeats, now: datetime) -> bool:
     """Write seats and raise what counts them, all in one statement, all or nothing.
 
     The guards: a place in a forming team whose time is not over, and for who bought before one that newcomers do not

@@ -17,15 +17,15 @@ from growth.mechanics.referral.commission.model import (
 )
 from growth.mechanics.referral.commission.service import CommissionExplained, Commissions, InReview
 from growth.mechanics.referral.risk.model import Reason
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
     Page,
     PathUuid,
 )
-from growth.plumbing.listing import listed
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.listing import listed
+from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 

@@ -105,7 +105,7 @@ class Commission(Struct, frozen=True, kw_only=True):
         return self.amount_fen if self.state in {"pending", "available"} else 0
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class CommissionStep(Struct, frozen=True, kw_only=True):
     """One change of what a commission is worth."""
 
     commission_id: str
@@ -300,9 +300,9 @@ def why_changed(before: Commission, after: Commission) -> Why:
     return "other_first_order" if lost else "refunded"
 
 
-def step_of(before: Commission, after: Commission, at: datetime) -> Step:
+def step_of(before: Commission, after: Commission, at: datetime) -> CommissionStep:
     """Return what is to be remembered of a change of the amount."""
-    return Step(
+    return CommissionStep(
         commission_id=after.commission_id,
         revision=after.revision,
         at=at,
@@ -380,7 +380,7 @@ def month_of(at: datetime, zone: ZoneInfo) -> date:
     return at.astimezone(zone).date().replace(day=1)
 
 
-def transfer_of(step: Step) -> str | None:
+def transfer_of(step: CommissionStep) -> str | None:
     """Name the ledger's transfer of one step; None where a hold was given up and nothing took its place."""
     if step.state == "available":
         return change_id(step.commission_id, step.revision)

@@ -7,12 +7,12 @@ from datetime import date, timedelta
 from growth.mechanics.referral.commission import store
 from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.model import pending_id
-from growth.mechanics.referral.commission.store import Due
+from growth.mechanics.referral.commission.store import DueCommission
 from growth.mechanics.referral.risk.model import Pair
 from growth.mechanics.referral.risk.service import judge
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.vocabulary.events.commission import CommissionAvailable, CommissionUnderReview
 
@@ -25,7 +25,7 @@ DAYS_KEPT = timedelta(days=60)
 """So late can the shop tell of a payment, and the cap of its day still holds."""
 
 
-class Keeper:
+class CommissionKeeper:
     """Keeps commissions in step with the clock. Each go is one transaction: who dies in it leaves nothing half done."""
 
     async def judge(self, turn: Turn) -> int:
@@ -76,7 +76,7 @@ class Keeper:
             return await caps.prune_days(tx, (turn.now - DAYS_KEPT).date(), PRUNE_BATCH)
 
 
-async def _review(tx: Tx, found: Sequence[Due], turn: Turn) -> Mapping[str, Sequence[str]]:
+async def _review(tx: Tx, found: Sequence[DueCommission], turn: Turn) -> Mapping[str, Sequence[str]]:
     """Put what is suspicious to review; return it, with the reasons."""
     pairs = [
         Pair(one.commission_id, one.inviter_id, one.invitee_id, one.relation_id)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from growth.mechanics.referral.commission.model import Commission, ShownState
 from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
 from growth.mechanics.referral.relation.model import mask_id
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid

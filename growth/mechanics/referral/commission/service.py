@@ -19,10 +19,10 @@ from growth.mechanics.referral.commission.model import (
     VoidReason,
 )
 from growth.mechanics.referral.commission.telling.model import because
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.vocabulary.events.commission import (
@@ -109,7 +109,7 @@ def _is_moved(change: Change) -> bool:
     return change[0].amount_fen != change[1].amount_fen
 
 
-def _steps(changes: Sequence[Change], now: datetime) -> list[model.Step]:
+def _steps(changes: Sequence[Change], now: datetime) -> list[model.CommissionStep]:
     return [model.step_of(*change, now) for change in changes if _is_moved(change)]
 
 
@@ -264,7 +264,7 @@ class Commissions:
         return after
 
 
-def _movement(step: model.Step) -> CommissionMovement:
+def _movement(step: model.CommissionStep) -> CommissionMovement:
     return CommissionMovement(
         revision=step.revision,
         at=step.at,

@@ -13,13 +13,13 @@ from growth.mechanics.referral.commission.service import book
 from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.mechanics.referral.relation.service import relations_of
 from growth.mechanics.referral.service import terms_of
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.shop.service import kept_orders
 from growth.vocabulary.ids import is_alias
 from growth.vocabulary.orders import LineOutcome, Order
 
 
-class Settlement:
+class CommissionSettlement:
     """Takes part in orders: pays inviters for lines that were paid, and takes back what was paid back.
 
     Acts on paid orders alone; a refund or a receipt told before the payment counts when that is told.
@@ -118,7 +118,9 @@ class Settlement:
             capped, key=lambda each: (*each[:2], each[2] - (each[3].granted_fen or 0))
         ):
             assert one.cap_fen is not None
-            room = caps.Room(counted_fen=one.granted_fen, stands_fen=one.amount_fen, asked_fen=fen, cap_fen=one.cap_fen)
+            room = caps.CapRequest(
+                counted_fen=one.granted_fen, stands_fen=one.amount_fen, asked_fen=fen, cap_fen=one.cap_fen
+            )
             granted[one.commission_id] = await caps.take_room(tx, inviter_id, day, room)
         return [
             replace(one, granted_fen=granted[one.commission_id]) if one.commission_id in granted else one

@@ -10,8 +10,8 @@ from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.person import store as person
 from growth.mechanics.referral.commission.service import void
 from growth.mechanics.referral.risk.model import Reason
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.events.commission import CommissionUnderReview
 
 MAX_TOLD = 100

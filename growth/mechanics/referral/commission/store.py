@@ -9,8 +9,8 @@ from datetime import date, datetime
 
 import msgspec
 
-from growth.mechanics.referral.commission.model import Commission, Level, Step
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.mechanics.referral.commission.model import Commission, CommissionStep, Level
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 _encode = msgspec.json.Encoder().encode
 
@@ -134,7 +134,7 @@ async def find_rivals(tx: Tx, invitee_id: str, order_id: str) -> list[str]:
 
 
 async def add(
-    tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step], money: Mapping[tuple[str, date], int]
+    tx: Tx, commissions: Sequence[Commission], steps: Sequence[CommissionStep], money: Mapping[tuple[str, date], int]
 ) -> None:
     """Insert what an order earns, with the first step of each, and count `money` in inviters' months.
 
@@ -174,7 +174,7 @@ async def add(
     )
 
 
-async def change(tx: Tx, commissions: Sequence[Commission], steps: Sequence[Step]) -> None:
+async def change(tx: Tx, commissions: Sequence[Commission], steps: Sequence[CommissionStep]) -> None:
     """Write the facts, amounts and states of locked commissions, and what changed their amounts.
 
     A commission that is void stays so, and one that is available is never pending again.
@@ -245,7 +245,7 @@ async def count_money(tx: Tx, money: Mapping[tuple[str, date], int]) -> None:
     )
 
 
-class Due(msgspec.Struct, frozen=True, kw_only=True):
+class DueCommission(msgspec.Struct, frozen=True, kw_only=True):
     """What the clock needs to know of a commission."""
 
     commission_id: str
@@ -260,7 +260,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     is_cleared: bool
 
 
-async def lock_due(tx: Tx, due_before: datetime, limit: int) -> list[Due]:
+async def lock_due(tx: Tx, due_before: datetime, limit: int) -> list[DueCommission]:
     """Lock pending commissions whose time has come, longest due first; those at work elsewhere come later."""
     rows = await tx.fetch(
         """
@@ -277,10 +277,10 @@ async def lock_due(tx: Tx, due_before: datetime, limit: int) -> list[Due]:
         due_before,
         limit,
     )
-    return [Due(**dict(row)) for row in rows]
+    return [DueCommission(**dict(row)) for row in rows]
 
 
-async def lock_unjudged(tx: Tx, limit: int) -> list[Due]:
+async def lock_unjudged(tx: Tx, limit: int) -> list[DueCommission]:
     """Lock pending commissions that risk has not looked at."""
     rows = await tx.fetch(
         """
@@ -295,7 +295,7 @@ async def lock_unjudged(tx: Tx, limit: int) -> list[Due]:
         """,
         limit,
     )
-    return [Due(**dict(row)) for row in rows]
+    return [DueCommission(**dict(row)) for row in rows]
 
 
 async def make_available(tx: Tx, commission_ids: Sequence[str], now: datetime) -> int:

@@ -12,8 +12,9 @@ from msgspec import Struct
 from growth.mechanics.referral.correction.model import ReferralRelation, RelationFilter
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.relation.model import RelationState
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
+    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
@@ -21,9 +22,9 @@ from growth.plumbing.http import (
     PathUuid,
     idempotency_key,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
-from growth.plumbing.listing import listed
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.listing import listed
+from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN, ForeignId
 

@@ -25,12 +25,12 @@ from growth.mechanics.referral.reward import store as rewards
 from growth.mechanics.referral.reward.model import MERGED, milestone_keys
 from growth.mechanics.referral.reward.settlement import lose, reach_milestones
 from growth.mechanics.referral.service import program_at
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import ERASED
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.granting.service import require_admin_for_money, revoke
 from growth.vocabulary.events.referral import ReferralRelationEnded
 from growth.vocabulary.ids import new_id

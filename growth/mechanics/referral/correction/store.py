@@ -7,7 +7,7 @@ import msgspec
 
 from growth.mechanics.referral.correction.model import MAX_TOLD, MergedMilestone, ReferralRelation, RelationFilter
 from growth.mechanics.referral.relation.model import EndReason
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 def _relation(row: Record) -> ReferralRelation:

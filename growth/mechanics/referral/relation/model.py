@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from growth.mechanics.referral.model import ReferralDraft, Terms
+from growth.mechanics.referral.model import ProgramTerms, ReferralDraft
 from growth.vocabulary.ids import UserId, Uuid
 from growth.vocabulary.names import typed_code, without_scene
 from growth.vocabulary.refusals import Kind
@@ -57,11 +57,11 @@ class Relation(Struct, frozen=True, kw_only=True):
     """When it ends, or ended."""
     first_order_id: str | None
     """The order that counts as the invitee's first, while it does."""
-    terms: Terms | None
+    terms: ProgramTerms | None
     """Of the program that was live at that moment; None if none was: then nothing is earned."""
 
 
-class Wish(Struct, frozen=True, kw_only=True):
+class BindWish(Struct, frozen=True, kw_only=True):
     """A shopper who wants to be bound, or is to be, before anybody looked."""
 
     relation_id: Uuid
@@ -71,7 +71,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     """Masked."""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class BindingState(Struct, frozen=True, kw_only=True):
     """What is known of one wish under the lock."""
 
     inviter_id: UserId | None
@@ -93,7 +93,7 @@ class Standing(Struct, frozen=True, kw_only=True):
         return self.is_bound(now) and self.current_inviter_id == self.inviter_id
 
 
-class History(Struct, frozen=True, kw_only=True):
+class InviteeHistory(Struct, frozen=True, kw_only=True):
     """What the shop knows of one shopper."""
 
     has_bought: bool
@@ -129,7 +129,7 @@ def device_digest(device_id: str | None) -> str | None:
     return None if not device_id else sha256(device_id.encode()).hexdigest()[:DEVICE_CHARACTERS]
 
 
-def refusal_of(standing: Standing, invitee_id: str, now: datetime) -> Kind | None:
+def refusal_of(standing: BindingState, invitee_id: str, now: datetime) -> Kind | None:
     """Say what a wish is refused as before history is looked at; None if nothing speaks against it so far."""
     if standing.inviter_id is None:
         return UNKNOWN_CODE
@@ -140,7 +140,7 @@ def refusal_of(standing: Standing, invitee_id: str, now: datetime) -> Kind | Non
     return None
 
 
-def is_new(history: History, attribution_days: int, now: datetime) -> bool:
+def is_new(history: InviteeHistory, attribution_days: int, now: datetime) -> bool:
     """Say whether a shopper can still be bound: never bought, and here for no longer than so many days.
 
     The first visit is the registration with the shop; whoever the shop never told of is here for the first time.
@@ -150,7 +150,7 @@ def is_new(history: History, attribution_days: int, now: datetime) -> bool:
     return history.registered_at is None or now < history.registered_at + timedelta(days=attribution_days)
 
 
-def signs_between(invitee: History, inviter: History) -> list[str]:
+def signs_between(invitee: InviteeHistory, inviter: InviteeHistory) -> list[str]:
     """Say what the accounts of both share, as the shop registered them."""
     signs = []
     if invitee.device_id and invitee.device_id == inviter.device_id:

@@ -9,18 +9,18 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
-from growth.mechanics.referral.model import ReferralDraft, Terms
+from growth.mechanics.referral.model import ProgramTerms, ReferralDraft
 from growth.mechanics.referral.relation import store
 from growth.mechanics.referral.relation.model import (
     LOOP,
     NO_PROGRAM,
     NOT_NEW,
     UNKNOWN_CODE,
-    History,
+    BindingState,
+    BindWish,
+    InviteeHistory,
     Relation,
-    Standing,
     Tie,
-    Wish,
     device_digest,
     ends_at_of,
     is_new,
@@ -29,11 +29,11 @@ from growth.mechanics.referral.relation.model import (
     refusal_of,
     signs_between,
 )
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.limits import Limiter
-from growth.plumbing.outbox import emit
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres import CommitUnknown, Database, Reader, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Database, Reader, Tx
+from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.service import has_bought, registration
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
@@ -71,18 +71,18 @@ class Bound(Struct, frozen=True):
     """Postgres' time."""
 
 
-class Seen(Struct, frozen=True):
+class BindBatch(Struct, frozen=True):
     """What a transaction sees of a batch of wishes, under the lock."""
 
     now: datetime
     """Postgres' time."""
-    terms: Terms | None
-    standings: Mapping[str, Standing]
-    histories: Mapping[str, History]
+    terms: ProgramTerms | None
+    standings: Mapping[str, BindingState]
+    histories: Mapping[str, InviteeHistory]
     """Of invitees and inviters of wishes that nothing spoke against so far."""
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class CodeLook(Struct, frozen=True, kw_only=True):
     """What a shopper who sends a code would get."""
 
     kind: Kind | None
@@ -103,7 +103,7 @@ class Relations:
         self._database = database
         self._attempts = attempts
         self._suspects: set[str] = set()
-        self._wishes: Coalescer[Wish, Bound] = Coalescer(
+        self._wishes: Coalescer[BindWish, Bound] = Coalescer(
             "referral.relations", self._decide, max_batch=MAX_BATCH_WISHES, max_queue=MAX_QUEUE_WISHES
         )
 
@@ -126,7 +126,7 @@ class Relations:
         """
         if user_id in self._suspects:
             await self._attempts.take(user_id)
-        wish = Wish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=masked(nickname))
+        wish = BindWish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=masked(nickname))
         try:
             bound = await self._wishes(wish)
         except Refusal as refusal:
@@ -149,7 +149,7 @@ class Relations:
 
     # --- a batch of wishes --------------------------------------------------------------------------------------------
 
-    async def _decide(self, wishes: list[Wish]) -> Sequence[Bound | BaseException]:
+    async def _decide(self, wishes: list[BindWish]) -> Sequence[Bound | BaseException]:
         """Bind a batch. Of wishes of one shopper the first goes first, and the next one sees what became of it."""
         answers: dict[int, Bound | BaseException] = {}
         while len(answers) < len(wishes):
@@ -162,7 +162,7 @@ class Relations:
             answers |= zip(places, decided, strict=True)
         return [answers[at] for at in range(len(wishes))]
 
-    async def _commit_surely(self, wishes: Sequence[Wish]) -> Sequence[Bound | BaseException]:
+    async def _commit_surely(self, wishes: Sequence[BindWish]) -> Sequence[Bound | BaseException]:
         try:
             return await self._commit(wishes)
         except CommitUnknown:
@@ -170,7 +170,7 @@ class Relations:
             log.warning("referral.commit_unknown", wishes=len(wishes))
         return await self._commit(wishes)
 
-    async def _commit(self, wishes: Sequence[Wish]) -> Sequence[Bound | BaseException]:
+    async def _commit(self, wishes: Sequence[BindWish]) -> Sequence[Bound | BaseException]:
         # The inviters too are written of, and only their codes are known yet.
         async with self._database.transaction(people={wish.invitee_id for wish in wishes}, everyone=True) as tx:
             seen = await _look(tx, wishes)
@@ -185,7 +185,7 @@ class Relations:
             return [answers[at] for at in range(len(wishes))]
 
 
-async def _look(tx: Tx, wishes: Sequence[Wish]) -> Seen:
+async def _look(tx: Tx, wishes: Sequence[BindWish]) -> BindBatch:
     now = await store.lock(tx)
     terms = await store.open_terms(tx, now)
     standings = await store.standings(tx, wishes)
@@ -194,10 +194,10 @@ async def _look(tx: Tx, wishes: Sequence[Wish]) -> Seen:
         standing = standings[wish.relation_id]
         if standing.inviter_id and terms and not standing.is_bound(now):
             people |= {wish.invitee_id, standing.inviter_id}
-    return Seen(now, terms, standings, await histories(tx, people))
+    return BindBatch(now, terms, standings, await histories(tx, people))
 
 
-async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, History]:
+async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, InviteeHistory]:
     """Return what the shop knows of shoppers."""
     if not user_ids:
         return {}
@@ -206,7 +206,7 @@ async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, History]
     bought = await has_bought(reader, ids) | await reader.people.had(reader, ids, INVITED)
     told = await registration(reader, ids)
     return {
-        user_id: History(
+        user_id: InviteeHistory(
             has_bought=user_id in bought,
             registered_at=told[user_id].registered_at if user_id in told else None,
             device_id=told[user_id].device_id if user_id in told else None,
@@ -217,7 +217,7 @@ async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, History]
 
 
 def judge(
-    wishes: Sequence[Wish], seen: Seen
+    wishes: Sequence[BindWish], seen: BindBatch
 ) -> tuple[dict[int, Bound | BaseException], list[tuple[int, Tie]], list[tuple[int, Tie]]]:
     """Answer one wish each of several shoppers; and say what to write as it is, and what to look at for a ring first.
 
@@ -240,7 +240,7 @@ def judge(
     return answers, plain, careful
 
 
-def _answer(wish: Wish, seen: Seen) -> Tie | Bound | Refusal:
+def _answer(wish: BindWish, seen: BindBatch) -> Tie | Bound | Refusal:
     standing, now = seen.standings[wish.relation_id], seen.now
     if standing.inviter_id is not None and standing.is_bound_as_wished(now):
         assert standing.current_bound_at is not None
@@ -270,7 +270,7 @@ def _answer(wish: Wish, seen: Seen) -> Tie | Bound | Refusal:
     )
 
 
-def _over(ties: Sequence[tuple[int, Tie]], seen: Seen) -> list[str]:
+def _over(ties: Sequence[tuple[int, Tie]], seen: BindBatch) -> list[str]:
     """Return the relations that are in the way of `ties`: all are over, or their invitees would have been refused."""
     ids = [seen.standings[tie.relation_id].current_id for _, tie in ties]
     return [relation_id for relation_id in ids if relation_id is not None]
@@ -308,9 +308,9 @@ def _refused(kind: Kind) -> Counter:
     return REFUSED.labels(kind.code.partition(".")[2])
 
 
-async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str, at: datetime) -> Look:
+async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str, at: datetime) -> CodeLook:
     """Say what a shopper who sends `code` at `at` would get under `draft`, by what is known now; writes nothing."""
-    wish = Wish(relation_id=new_id(at), invitee_id=user_id, code=read_code(code), nickname="")
+    wish = BindWish(relation_id=new_id(at), invitee_id=user_id, code=read_code(code), nickname="")
     standing = (await store.standings(reader, [wish]))[wish.relation_id]
     inviter_id = standing.inviter_id
     known = await histories(reader, {user_id} if inviter_id is None else {user_id, inviter_id})
@@ -322,7 +322,7 @@ async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str,
             kind = NOT_NEW
         elif standing.has_invitees and inviter_id and await store.is_above(reader, user_id, inviter_id):
             kind = LOOP
-    return Look(
+    return CodeLook(
         kind=kind,
         is_bound_already=already,
         inviter_id=inviter_id,

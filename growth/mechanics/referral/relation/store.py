@@ -5,9 +5,9 @@ from datetime import datetime
 
 import msgspec
 
-from growth.mechanics.referral.model import Terms
-from growth.mechanics.referral.relation.model import CLOCKS_APART, MAX_LINE, Relation, Standing, Tie, Wish
-from growth.plumbing.postgres import Reader, Tx
+from growth.mechanics.referral.model import ProgramTerms
+from growth.mechanics.referral.relation.model import CLOCKS_APART, MAX_LINE, BindingState, BindWish, Relation, Tie
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 async def lock(tx: Tx) -> datetime:
@@ -27,7 +27,7 @@ async def lock(tx: Tx) -> datetime:
     return now
 
 
-async def open_terms(reader: Reader, now: datetime) -> Terms | None:
+async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
     """Return the terms under which shoppers are bound at `now`; None while no program is published."""
     row = await reader.fetchrow(
         """
@@ -40,10 +40,10 @@ async def open_terms(reader: Reader, now: datetime) -> Terms | None:
         """,
         now,
     )
-    return None if row is None else msgspec.convert(dict(row), Terms)
+    return None if row is None else msgspec.convert(dict(row), ProgramTerms)
 
 
-async def standings(reader: Reader, wishes: Sequence[Wish]) -> Mapping[str, Standing]:
+async def standings(reader: Reader, wishes: Sequence[BindWish]) -> Mapping[str, BindingState]:
     """Return what is known of each wish, by its relation_id."""
     rows = await reader.fetch(
         """
@@ -76,7 +76,9 @@ async def standings(reader: Reader, wishes: Sequence[Wish]) -> Mapping[str, Stan
         """,
         msgspec.json.encode(wishes).decode(),
     )
-    return {row["relation_id"]: Standing(**{name: row[name] for name in Standing.__struct_fields__}) for row in rows}
+    return {
+        row["relation_id"]: BindingState(**{name: row[name] for name in BindingState.__struct_fields__}) for row in rows
+    }
 
 
 async def is_above(reader: Reader, invitee_id: str, inviter_id: str) -> bool:

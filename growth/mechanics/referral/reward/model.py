@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, Terms
+from growth.mechanics.referral.model import InviteMilestone, ProgramTerms, ReferralDraft
 from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.rewards.granting.model import Grant
 from growth.vocabulary.orders import Order
@@ -59,7 +59,7 @@ class First(Struct, frozen=True, kw_only=True):
 
     relation_id: str
     order: Order
-    terms: Terms
+    terms: ProgramTerms
 
     @property
     def paid_at(self) -> datetime:

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from growth.mechanics.referral.model import Terms
+from growth.mechanics.referral.model import ProgramTerms
 from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.mechanics.referral.relation.service import INVITED
 from growth.mechanics.referral.reward import model, store
@@ -21,8 +21,8 @@ from growth.mechanics.referral.reward.model import (
     why_lost,
 )
 from growth.mechanics.referral.service import program_at, terms_of
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting.model import Grant
 from growth.rewards.granting.service import grant, lower, revoke
 from growth.shop.model import BOUGHT
@@ -38,7 +38,7 @@ from growth.vocabulary.ids import is_alias, new_id
 from growth.vocabulary.orders import LineOutcome, Order
 
 
-class Settlement:
+class ReferralSettlement:
     """Takes part in orders: brings the relations of an invitee to what all facts known of the invitee say.
 
     An invitee *was new* if, by what is known now, no order was kept that was paid before the binding, and the first
@@ -166,7 +166,7 @@ async def _first(tx: Tx, invitee_id: str, relations: Sequence[HeldRelation], hel
     new = [one for one in relations if one.is_new]
     if not new:
         return None
-    terms: Terms | None = None
+    terms: ProgramTerms | None = None
     async for order in kept_orders(tx, invitee_id, min(one.bound_at for one in new) - CLOCKS_APART):
         assert order.paid_at is not None
         is_held = held is not None and order.order_id == held.first_order_id
@@ -212,7 +212,7 @@ async def _claim(tx: Tx, relation: HeldRelation, first: First, now: datetime) ->
     )
 
 
-async def _take_caps(tx: Tx, relation: HeldRelation, terms: Terms, day: date) -> bool:
+async def _take_caps(tx: Tx, relation: HeldRelation, terms: ProgramTerms, day: date) -> bool:
     draft = terms.draft
     return bool(draft.inviter_rewards) and await store.take_caps(tx, relation, draft.caps, day)
 
@@ -269,7 +269,7 @@ async def _take(tx: Tx, relation: HeldRelation, reason: str, now: datetime) -> i
     return left
 
 
-async def reach_milestones(tx: Tx, terms: Terms, inviter_id: str, valid: int, now: datetime) -> None:
+async def reach_milestones(tx: Tx, terms: ProgramTerms, inviter_id: str, valid: int, now: datetime) -> None:
     """Give what an inviter with so many valid invitees should hold by `terms`, and does not. Progress is locked."""
     if not terms.draft.milestones:
         return

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from growth.mechanics.referral.model import Caps, InviteMilestone, Terms
+from growth.mechanics.referral.model import Caps, InviteMilestone, ProgramTerms
 from growth.mechanics.referral.reward.model import HeldMilestone, HeldRelation
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.orders import Order
 
 
@@ -55,7 +55,7 @@ async def change_is_new(tx: Tx, relation_ids: Sequence[str]) -> None:
     )
 
 
-async def claim(tx: Tx, relation: HeldRelation, order: Order, terms: Terms) -> int | None:
+async def claim(tx: Tx, relation: HeldRelation, order: Order, terms: ProgramTerms) -> int | None:
     """Let an order be the invitee's first, if there is none; the invitee has bought. Return how often one was found.
 
     None if there is one, or if the invitee was no newcomer.

@@ -8,8 +8,8 @@ from litestar.params import JSONBody
 
 from growth.mechanics.referral.risk.model import ReviewRules
 from growth.mechanics.referral.risk.service import Reviews
-from growth.plumbing.http import JsonResponse, etag, if_match
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.answers import JsonResponse, etag, if_match
+from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 
 

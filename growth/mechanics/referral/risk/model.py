@@ -64,7 +64,7 @@ class Pace(Struct, frozen=True):
     """Some of the invitees nearest in time."""
 
 
-class Facts(Struct, frozen=True, kw_only=True):
+class ReviewFacts(Struct, frozen=True, kw_only=True):
     """What is known about those in question; who is not known of is missing."""
 
     registrations: Mapping[str, Registration]
@@ -74,7 +74,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """By commission."""
 
 
-def reasons_of(pair: Pair, facts: Facts, rules: ReviewRules) -> list[Reason]:
+def reasons_of(pair: Pair, facts: ReviewFacts, rules: ReviewRules) -> list[Reason]:
     """Return why a person is to look at a commission; nothing if nobody need."""
     found = []
     inviter, invitee = facts.registrations.get(pair.inviter_id), facts.registrations.get(pair.invitee_id)
@@ -98,7 +98,7 @@ def reasons_of(pair: Pair, facts: Facts, rules: ReviewRules) -> list[Reason]:
     return found
 
 
-def _is_shared(invitee: Registration, siblings: Sequence[str], facts: Facts, rules: ReviewRules) -> bool:
+def _is_shared(invitee: Registration, siblings: Sequence[str], facts: ReviewFacts, rules: ReviewRules) -> bool:
     if invitee.device_id is None or rules.max_invitees_per_device is None:
         return False
     known = [facts.registrations.get(user_id) for user_id in set(siblings)]

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from growth.mechanics.referral.risk import model, store
-from growth.mechanics.referral.risk.model import Facts, Pair, Reason, ReviewRules
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.postgres import Database, Tx
+from growth.mechanics.referral.risk.model import Pair, Reason, ReviewFacts, ReviewRules
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.shop.service import registration
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -32,7 +32,7 @@ async def judge(tx: Tx, pairs: Sequence[Pair]) -> Mapping[str, list[Reason]]:
     paces = await store.paces(tx, pairs, count_to=most, siblings=MAX_SIBLINGS)
     people = sorted({user_id for pair in pairs for user_id in (pair.inviter_id, pair.invitee_id)})
     siblings = {user_id for pace in paces.values() for user_id in pace.siblings}
-    facts = Facts(
+    facts = ReviewFacts(
         registrations=await registration(tx, sorted(siblings.union(people))),
         payees=await store.payees(tx, people),
         paces=paces,

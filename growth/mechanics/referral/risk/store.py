@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from growth.mechanics.referral.risk.model import DAY, HOUR, Pace, Pair
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 _encode = msgspec.json.Encoder().encode
 

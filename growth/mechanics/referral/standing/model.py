@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from growth.mechanics.referral.model import Caps, CommissionRule, InviteMilestone, Terms, WithdrawalTerms
+from growth.mechanics.referral.model import Caps, CommissionRule, InviteMilestone, ProgramTerms, WithdrawalTerms
 from growth.mechanics.referral.relation.model import RelationState
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.rewards import Reward
@@ -130,7 +130,7 @@ class Leaderboard(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-def show_terms(terms: Terms, *, is_open: bool) -> ReferralTerms:
+def show_terms(terms: ProgramTerms, *, is_open: bool) -> ReferralTerms:
     """Show what is promised, all of it."""
     draft = terms.draft
     known = {

@@ -9,8 +9,8 @@ from litestar.params import QueryParameter
 
 from growth.mechanics.referral.standing.model import By, InviteeCard, Leaderboard, ReferralPage
 from growth.mechanics.referral.standing.service import Standings
-from growth.plumbing.http import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.plumbing.wire import FieldError, invalid
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.plumbing.strict_json import FieldError, invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid

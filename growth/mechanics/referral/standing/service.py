@@ -20,7 +20,7 @@ from growth.mechanics.referral.standing.model import (
     show_milestones,
     show_terms,
 )
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 
 
 class Standings:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.referral.standing.model import MAX_RANK, InviteeCard
-from growth.plumbing.postgres import Reader, Record
+from growth.plumbing.postgres.database import Reader, Record
 
 
 class Totals(Struct, frozen=True, kw_only=True):

@@ -174,7 +174,7 @@ def _hold(withdrawal: Withdrawal, part: str, account: str, amount_fen: int, reas
     )
 
 
-class Verdict(Struct, frozen=True):
+class PayoutDecision(Struct, frozen=True):
     """What follows from what a payout service said."""
 
     then: Literal["paid", "failed", "send_again", "look_again"]
@@ -182,24 +182,24 @@ class Verdict(Struct, frozen=True):
     reference: str | None = None
 
 
-def verdict_on(withdrawal: Withdrawal, said: Said | None, *, asked: Literal["send", "query"]) -> Verdict:
+def verdict_on(withdrawal: Withdrawal, said: Said | None, *, asked: Literal["send", "query"]) -> PayoutDecision:
     """Say what follows from an answer; None is no answer in time, or one that could not be read.
 
     A word on sending is never the last one about failing: what was sent may arrive after all, so it is asked for. And
     an answer about another number, or another amount, says nothing of this one.
     """
     if said is None:
-        return Verdict("look_again", f"{asked}: no answer")
+        return PayoutDecision("look_again", f"{asked}: no answer")
     told = f"{asked}: {said.state} {said.code}".rstrip()
     if said.number != withdrawal.withdrawal_id:
-        return Verdict("look_again", f"{told}, about another number")
+        return PayoutDecision("look_again", f"{told}, about another number")
     if said.state == "paid":
         if said.amount_fen == withdrawal.payout_fen:
-            return Verdict("paid", told, said.reference)
-        return Verdict("look_again", f"{told}, another amount ({said.amount_fen} fen)")
+            return PayoutDecision("paid", told, said.reference)
+        return PayoutDecision("look_again", f"{told}, another amount ({said.amount_fen} fen)")
     if asked == "query" and said.state == "failed":
-        return Verdict("failed", told)
-    return Verdict("send_again" if asked == "query" and said.state == "never_heard" else "look_again", told)
+        return PayoutDecision("failed", told)
+    return PayoutDecision("send_again" if asked == "query" and said.state == "never_heard" else "look_again", told)
 
 
 def next_look(looks: int, now: datetime) -> datetime:

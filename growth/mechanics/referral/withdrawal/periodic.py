@@ -8,8 +8,8 @@ from growth.mechanics.referral.withdrawal.model import FIRST_LOOK, next_look
 from growth.mechanics.referral.withdrawal.payout.model import Payout
 from growth.mechanics.referral.withdrawal.sending.service import look, send
 from growth.mechanics.referral.withdrawal.service import give_back
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 

@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from growth.mechanics.referral.withdrawal.model import Payee, WithdrawalFen, WithdrawalPage, show
 from growth.mechanics.referral.withdrawal.service import Withdrawals
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
+    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
@@ -20,7 +21,6 @@ from growth.plumbing.http import (
     idempotency_key,
     page_of,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid

@@ -10,9 +10,9 @@ from growth.mechanics.referral.risk.store import find_rules
 from growth.mechanics.referral.service import program_at
 from growth.mechanics.referral.withdrawal import model, store
 from growth.mechanics.referral.withdrawal.model import Payee, Withdrawal, WithdrawalFilter, WithdrawalRules
-from growth.plumbing.idempotency import Once, fingerprint, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.http.idempotency import Once, fingerprint, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.rewards.ledger import model as ledger_model
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency

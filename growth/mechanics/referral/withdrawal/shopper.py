@@ -8,7 +8,7 @@ from growth.mechanics.referral.withdrawal import store
 from growth.mechanics.referral.withdrawal.model import Payee, Withdrawal, WithdrawalFilter
 from growth.mechanics.referral.withdrawal.person import store as person
 from growth.mechanics.referral.withdrawal.service import give_back
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.refusals import Kind, Refusal
 
 BUSY = Kind("withdrawal.shopper_busy", "Money is on its way to the shopper. Try again when the withdrawal has ended.")

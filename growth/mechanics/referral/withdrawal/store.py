@@ -9,7 +9,7 @@ from datetime import date, datetime
 import msgspec
 
 from growth.mechanics.referral.withdrawal.model import Payee, Withdrawal, WithdrawalFilter, WithdrawalRules
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
 def withdrawal_of(row: Record) -> Withdrawal:

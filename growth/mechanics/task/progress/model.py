@@ -65,7 +65,7 @@ class Counting(Struct, frozen=True, kw_only=True):
     """With so many no more are needed; None if all are kept, for refunds and corrections to come."""
 
 
-class Verdict(Struct, frozen=True):
+class CountDecision(Struct, frozen=True):
     """Whether an occurrence counts for a task."""
 
     why: Why
@@ -91,7 +91,7 @@ class TaskGiven(Struct, frozen=True):
     """Place in the reward list → the coupon."""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class CountedProgress(Struct, frozen=True, kw_only=True):
     """Progress after it was counted anew, beside what was decided about it before."""
 
     user_id: str
@@ -134,18 +134,18 @@ class Watched:
             yield from judge(task, occurrence, now, self._zone).countings
 
 
-def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> Verdict:
+def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> CountDecision:
     """Say whether `occurrence`, told at `now`, counts for `task`, and why."""
     if found := _out_of_time(task, occurrence, now):
         return found
     if values_at(occurrence.data, "is_purchase") == [False]:
-        return Verdict("nothing_paid", "Nothing was paid for the order.")
+        return CountDecision("nothing_paid", "Nothing was paid for the order.")
     for index, condition in enumerate(task.filter):
         if not any(condition.allows(value) for value in values_at(occurrence.data, condition.field)):
-            return Verdict("filtered", f"filter[{index}] on {condition.field} does not hold.")
+            return CountDecision("filtered", f"filter[{index}] on {condition.field} does not hold.")
     values = _distinct(task, occurrence)
     if not values:
-        return Verdict("no_value", f"There is no value in {task.distinct_by} to tell it from others.")
+        return CountDecision("no_value", f"There is no value in {task.distinct_by} to tell it from others.")
     day = period_on(task.period, occurrence.counted_at, zone)
     may_go = task.undo_on_refund != "no" or task.event_type in CORRECTABLE
     countings = [
@@ -161,21 +161,21 @@ def judge(task: Task, occurrence: Occurrence, now: datetime, zone: ZoneInfo) -> 
         )
         for value in values
     ]
-    return Verdict("counts", f"It counts in the period from {day}.", countings)
+    return CountDecision("counts", f"It counts in the period from {day}.", countings)
 
 
-def _out_of_time(task: Task, occurrence: Occurrence, now: datetime) -> Verdict | None:
+def _out_of_time(task: Task, occurrence: Occurrence, now: datetime) -> CountDecision | None:
     at = occurrence.at
     if occurrence.type != task.event_type:
-        return Verdict("other_event", f"The task counts {task.event_type}.")
+        return CountDecision("other_event", f"The task counts {task.event_type}.")
     if at < task.counts_from:
-        return Verdict("before_start", "It happened before the task opened and was published.")
+        return CountDecision("before_start", "It happened before the task opened and was published.")
     if occurrence.counted_at >= task.counts_until:
-        return Verdict("after_end", "It happened after the task was over.")
+        return CountDecision("after_end", "It happened after the task was over.")
     if at < now - MAX_LATE:
-        return Verdict("too_late", f"It is told more than {MAX_LATE.days} days after it happened.")
+        return CountDecision("too_late", f"It is told more than {MAX_LATE.days} days after it happened.")
     if at > now + MAX_AHEAD:
-        return Verdict("in_the_future", "It has not happened yet.")
+        return CountDecision("in_the_future", "It has not happened yet.")
     return None
 
 
@@ -279,13 +279,13 @@ def done_before(task_id: str, period_on: date) -> str:
     return f"task:{task_id}" if period_on == ONCE else f"task:{task_id}:{period_on}"
 
 
-def united(ours: Standing, theirs: Standing) -> Standing:
+def united(ours: CountedProgress, theirs: CountedProgress) -> CountedProgress:
     """Return the row that stays where two ids become one: the one with a reward, and what the other gave beside it."""
     loser, stays = sorted((theirs, ours), key=lambda one: ("open", "done", "rewarded").index(one.state))
     given = loser.given if loser.state == "rewarded" else []
     return replace(stays, kept=sorted({*ours.kept, *theirs.kept}), others=[*stays.others, *given])
 
 
-def surplus(standing: Standing, count: int) -> list[TaskGiven]:
+def surplus(standing: CountedProgress, count: int) -> list[TaskGiven]:
     """Return what was given besides, and is more than what counts still bears."""
     return standing.others[max(0, standing.done // count - 1) :]

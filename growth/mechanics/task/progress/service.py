@@ -16,10 +16,10 @@ from growth.mechanics.task.model import Task
 from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import (
     MAX_LATE,
+    CountedProgress,
     Counting,
     Key,
     Occurrence,
-    Standing,
     TaskGiven,
     Watched,
     done_before,
@@ -32,9 +32,9 @@ from growth.mechanics.task.progress.model import (
     undo_keys,
     user_ids_of,
 )
-from growth.mechanics.task.progress.store import Decided
-from growth.plumbing.outbox import Envelope, emit
-from growth.plumbing.postgres import Tx
+from growth.mechanics.task.progress.store import DecidedProgress
+from growth.plumbing.outbox.outbox import Envelope, emit
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon import service as coupons
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant, Granted
@@ -53,13 +53,13 @@ UNDONE = "task.undone"
 class Reached(Struct, frozen=True):
     """A shopper who did what a task asks for, and what follows."""
 
-    standing: Standing
+    standing: CountedProgress
     task: Task
     grants: Mapping[int, Grant]
     """By place in the reward list."""
 
 
-class Projection:
+class TaskProjection:
     """Counts, for all tasks. One per process; what it remembers of tasks is asked for again with every batch."""
 
     def __init__(self, zone: ZoneInfo) -> None:
@@ -234,7 +234,7 @@ async def settle(
         await _take_back_surplus(tx, fewer, tasks, now)
 
 
-def _reached(standing: Standing, task: Task) -> Reached:
+def _reached(standing: CountedProgress, task: Task) -> Reached:
     keys = grant_keys(standing.grant_id, standing.attempt + 1, len(task.reward))
     return Reached(
         standing,
@@ -280,7 +280,7 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
     await emit(tx, *events)
 
 
-async def _take_back(tx: Tx, fallen: Sequence[Standing], tasks: Mapping[str, Task], now: datetime) -> None:
+async def _take_back(tx: Tx, fallen: Sequence[CountedProgress], tasks: Mapping[str, Task], now: datetime) -> None:
     in_use = await _revoke(tx, [(tasks[one.task_id], one.given) for one in fallen], now)
     await _write(tx, [_decided(one, "open", {}, _places(one.given, in_use)) for one in fallen], now)
     await emit(
@@ -289,7 +289,9 @@ async def _take_back(tx: Tx, fallen: Sequence[Standing], tasks: Mapping[str, Tas
     )
 
 
-async def _take_back_surplus(tx: Tx, fewer: Sequence[Standing], tasks: Mapping[str, Task], now: datetime) -> None:
+async def _take_back_surplus(
+    tx: Tx, fewer: Sequence[CountedProgress], tasks: Mapping[str, Task], now: datetime
+) -> None:
     gone = [surplus(one, tasks[one.task_id].count) for one in fewer]
     in_use = await _revoke(tx, [(tasks[one.task_id], its) for one, its in zip(fewer, gone, strict=True)], now)
     await store.put_others(
@@ -334,12 +336,14 @@ def _places(given: Sequence[TaskGiven], in_use: Mapping[str, Sequence[int]]) -> 
     return [place for one in given for place in in_use.get(one.grant_id, ())]
 
 
-def _key(one: Standing) -> Key:
+def _key(one: CountedProgress) -> Key:
     return Key(one.user_id, one.period_on, one.task_id)
 
 
-def _decided(standing: Standing, state: str, given: dict[str, str], in_use: Sequence[int] = ()) -> Decided:
-    return Decided(
+def _decided(
+    standing: CountedProgress, state: str, given: dict[str, str], in_use: Sequence[int] = ()
+) -> DecidedProgress:
+    return DecidedProgress(
         user_id=standing.user_id,
         period_on=standing.period_on,
         task_id=standing.task_id,
@@ -350,6 +354,6 @@ def _decided(standing: Standing, state: str, given: dict[str, str], in_use: Sequ
     )
 
 
-async def _write(tx: Tx, decided: Sequence[Decided], now: datetime) -> None:
+async def _write(tx: Tx, decided: Sequence[DecidedProgress], now: datetime) -> None:
     written = await store.decide(tx, decided, now)
     assert written == len(decided), "the lock is held, so nobody else decided"

@@ -6,14 +6,14 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.task.progress.model import Counting, Key, Standing
-from growth.plumbing.postgres import Reader, Tx
+from growth.mechanics.task.progress.model import CountedProgress, Counting, Key
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.ids import new_ids
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Decided(Struct, frozen=True, kw_only=True):
+class DecidedProgress(Struct, frozen=True, kw_only=True):
     """What was decided about one row of progress."""
 
     user_id: str
@@ -188,7 +188,7 @@ async def count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Ke
     return [Key(row["user_id"], row["period_on"], row["task_id"]) for row in rows]
 
 
-async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[Standing]:
+async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[CountedProgress]:
     """Compute progress anew, and begin it where there is none; return all of `keys`, whether they changed or not.
 
     An upsert: it finds its rows by their key, whatever Postgres believes of the table.
@@ -224,10 +224,10 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[Standing]:
         ).decode(),
         now,
     )
-    return [msgspec.convert(dict(row), Standing) for row in rows]
+    return [msgspec.convert(dict(row), CountedProgress) for row in rows]
 
 
-async def decide(tx: Tx, decided: Sequence[Decided], now: datetime) -> int:
+async def decide(tx: Tx, decided: Sequence[DecidedProgress], now: datetime) -> int:
     """Write what was granted or taken back; return how many rows still were in the state that it was decided in."""
     rows = await tx.fetch(
         """
@@ -254,7 +254,7 @@ async def decide(tx: Tx, decided: Sequence[Decided], now: datetime) -> int:
     return len(rows)
 
 
-async def put_others(tx: Tx, standings: Sequence[Standing]) -> None:
+async def put_others(tx: Tx, standings: Sequence[CountedProgress]) -> None:
     """Write what rows gave besides, and which places of the reward list are not given again."""
     await tx.execute(
         """

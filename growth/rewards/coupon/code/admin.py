@@ -8,9 +8,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Struct
 
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     CSV_MEDIA_TYPE,
     DEFAULT_PAGE,
+    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
@@ -22,8 +23,8 @@ from growth.plumbing.http import (
     page_of,
     wants_csv,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER, fingerprint
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.operators import act_of, requires
 from growth.rewards.coupon.code.model import CodeBatch, CodeBatchDraft, MadeCodes
 from growth.rewards.coupon.code.service import Codes
 from growth.vocabulary.actors import Operator, Role

@@ -4,13 +4,13 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.limits import Limiter
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.redis import AnyRedis
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.http.limits import Limiter
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.redis.client import AnyRedis
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.code import model, store
 from growth.rewards.coupon.code.model import CodeBatch, CodeBatchDraft, MadeCodes
@@ -18,8 +18,8 @@ from growth.rewards.coupon.code.store import Found
 from growth.rewards.coupon.model import Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import Ask, refused_by_limit, refused_by_template
-from growth.rewards.coupon.take.service import Taken, with_lives_before
+from growth.rewards.coupon.take.model import TakeAsk, refused_by_limit, refused_by_template
+from growth.rewards.coupon.take.service import TakenCoupon, with_lives_before
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponTemplate, term_of
@@ -97,7 +97,7 @@ class Codes:
             await _audit(tx, act, "revoke", before, after)
         return after
 
-    async def redeem(self, text: str, user_id: str) -> Taken:
+    async def redeem(self, text: str, user_id: str) -> TakenCoupon:
         """Turn a code into a coupon; again, by the same shopper, the same coupon.
 
         Raises `Refusal`: 404 for every code that this shopper cannot redeem, whatever the reason; 409 where the code is
@@ -114,12 +114,12 @@ class Codes:
             # Under the lock: whoever was quicker has committed.
             found = await _find(tx, code_hash)
             coupon_id = derived_id(found.template_id, "code", code_hash.hex())
-            seen = await takes_store.look(tx, [Ask(coupon_id, found.template_id, user_id)])
+            seen = await takes_store.look(tx, [TakeAsk(coupon_id, found.template_id, user_id)])
             if found.coupon_id is not None:
                 mine = seen.coupons.get(found.coupon_id)
                 if mine is None or mine.user_id != user_id:
                     raise Refusal(model.CODE_NOT_FOUND)
-                return Taken(mine, template, seen.now, replayed=True)
+                return TakenCoupon(mine, template, seen.now, replayed=True)
             day = seen.now.astimezone(self._zone).date()
             pair = (found.template_id, user_id)
             standing = (await with_lives_before(tx, [pair], seen.standings(day), day))[pair]
@@ -131,7 +131,7 @@ class Codes:
             complete = await store.redeem(tx, code_hash, row, seen.now, day)
             assert complete, "the template is locked, so what was allowed still is"
             await emit(tx, told_issued(row, "code", seen.now))
-        return Taken(coupons_store.new_coupon(row, "code", seen.now), template, seen.now, replayed=False)
+        return TakenCoupon(coupons_store.new_coupon(row, "code", seen.now), template, seen.now, replayed=False)
 
 
 async def _find(tx: Tx, code_hash: bytes) -> Found:

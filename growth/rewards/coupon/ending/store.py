@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.model import Coupon, CouponState
 from growth.rewards.coupon.store import coupon_of
 

@@ -18,7 +18,7 @@ EXPIRED = "coupon.expired"
 LOCK_LAPSED = "coupon.lock_lapsed"
 
 
-class Standing(Struct, frozen=True):
+class CouponInOrder(Struct, frozen=True):
     """A coupon, and what its template says of refunds."""
 
     coupon: Coupon
@@ -27,27 +27,27 @@ class Standing(Struct, frozen=True):
     """The order that last had it, and lost it for it was neither paid nor closed for days."""
 
 
-class Verdict(Struct, frozen=True):
+class CouponDecision(Struct, frozen=True):
     """The step to take, or why the lines cannot have the coupon."""
 
     step: Literal["nothing", "lock", "use", "give_back"] = "nothing"
     code: str = ""
 
 
-NOTHING = Verdict()
-GIVE_BACK = Verdict("give_back")
+NOTHING = CouponDecision()
+GIVE_BACK = CouponDecision("give_back")
 
 
 def decide(
-    order: Order, lines: Sequence[OrderLine], standing: Standing | None, owed: Mapping[str, str], now: datetime
-) -> Verdict:
+    order: Order, lines: Sequence[OrderLine], standing: CouponInOrder | None, owed: Mapping[str, str], now: datetime
+) -> CouponDecision:
     """Say what `order` asks of one coupon; `lines` are those that name it, none if the order only has it.
 
     `owed` says which lines of the order are to be paid back, and why. That another order was first stays, though it
     gives the coupon back; whose the coupon is, and that it was taken back, is looked at anew.
     """
     if standing is None:
-        return Verdict(code=NOT_FOUND)
+        return CouponDecision(code=NOT_FOUND)
     has = standing.coupon.order_id == order.order_id
     if order.is_paid:
         keeps = bool(lines) and (standing.stays_used or not all(line.is_refunded for line in lines))
@@ -57,33 +57,33 @@ def decide(
     if has:
         return NOTHING
     return (
-        Verdict(code=LOCK_LAPSED)
+        CouponDecision(code=LOCK_LAPSED)
         if standing.lapsed_order_id == order.order_id
         else _placed(order, standing.coupon, now)
     )
 
 
-def _paid(order: Order, lines: Sequence[OrderLine], coupon: Coupon, owed: Mapping[str, str]) -> Verdict:
+def _paid(order: Order, lines: Sequence[OrderLine], coupon: Coupon, owed: Mapping[str, str]) -> CouponDecision:
     for line in lines:
         if owed.get(line.line_id) == OF_OTHER_ORDER:
-            return Verdict(code=OF_OTHER_ORDER)
+            return CouponDecision(code=OF_OTHER_ORDER)
     if coupon.order_id == order.order_id:
-        return NOTHING if coupon.state == "used" else Verdict("use")
+        return NOTHING if coupon.state == "used" else CouponDecision("use")
     if coupon.state == "locked" and coupon.user_id == order.user_id:
         # By an order that is not paid: whoever pays has the coupon. A shop that splits an order at payment pays the
         # parts before it closes the order that was placed, or after.
-        return Verdict("use")
-    return Verdict(code=code) if (code := _not_to_be_had(order, coupon)) else Verdict("use")
+        return CouponDecision("use")
+    return CouponDecision(code=code) if (code := _not_to_be_had(order, coupon)) else CouponDecision("use")
 
 
-def _placed(order: Order, coupon: Coupon, now: datetime) -> Verdict:
+def _placed(order: Order, coupon: Coupon, now: datetime) -> CouponDecision:
     assert order.placed_at is not None, "an order with lines is placed or paid"
     if code := _not_to_be_had(order, coupon):
-        return Verdict(code=code)
+        return CouponDecision(code=code)
     # Not by the shop's clock: it may be behind, and the coupon taken a second before.
     if coupon.valid_from > now:
-        return Verdict(code=NOT_YET_VALID)
-    return Verdict(code=EXPIRED) if order.placed_at >= coupon.valid_until else Verdict("lock")
+        return CouponDecision(code=NOT_YET_VALID)
+    return CouponDecision(code=EXPIRED) if order.placed_at >= coupon.valid_until else CouponDecision("lock")
 
 
 def _not_to_be_had(order: Order, coupon: Coupon) -> str:

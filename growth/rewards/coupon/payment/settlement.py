@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.payment import store
-from growth.rewards.coupon.payment.model import NOT_FOUND, Standing, Verdict, decide
+from growth.rewards.coupon.payment.model import NOT_FOUND, CouponDecision, CouponInOrder, decide
 from growth.vocabulary.events.coupon import CouponRefundRequired, CouponReturned, CouponUsed
 from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
@@ -20,7 +20,7 @@ MAX_LOOKS = 5
 _is_uuid = re.compile(UUID_PATTERN).match
 
 
-class Settlement:
+class CouponSettlement:
     """The coupons' part in orders."""
 
     async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
@@ -50,10 +50,10 @@ class Settlement:
         order: Order,
         lines: Sequence[OrderLine],
         coupon_id: str,
-        standing: Standing | None,
+        standing: CouponInOrder | None,
         owed: Mapping[str, str],
         now: datetime,
-    ) -> tuple[Verdict, Standing | None]:
+    ) -> tuple[CouponDecision, CouponInOrder | None]:
         """Take the step that the order asks for; look again where another order was quicker."""
         for _ in range(MAX_LOOKS):
             verdict = decide(order, lines, standing, owed, now)
@@ -65,7 +65,7 @@ class Settlement:
         raise Unavailable("the coupon keeps changing hands")
 
     async def _step(
-        self, tx: Tx, order: Order, lines: Sequence[OrderLine], coupon: Coupon, verdict: Verdict, now: datetime
+        self, tx: Tx, order: Order, lines: Sequence[OrderLine], coupon: Coupon, verdict: CouponDecision, now: datetime
     ) -> bool:
         assert order.user_id is not None, "an order with lines has a shopper"
         if verdict.step == "lock":
@@ -105,7 +105,13 @@ class Settlement:
         return True
 
     async def _told(
-        self, tx: Tx, order: Order, line: OrderLine, standing: Standing | None, verdict: Verdict, now: datetime
+        self,
+        tx: Tx,
+        order: Order,
+        line: OrderLine,
+        standing: CouponInOrder | None,
+        verdict: CouponDecision,
+        now: datetime,
     ) -> LineOutcome:
         if not verdict.code:
             return LineOutcome(line.line_id, Outcome.APPLIED)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.model import Coupon, CouponState
-from growth.rewards.coupon.payment.model import Standing
+from growth.rewards.coupon.payment.model import CouponInOrder
 
 
-async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> dict[str, Standing]:
+async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> dict[str, CouponInOrder]:
     """Return the coupons named, and those that the order has, in the order of their ids."""
     rows = await tx.fetch(
         """
@@ -35,7 +35,7 @@ async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> di
         fields = dict(row)
         stays_used = fields.pop("after_refund") == "stay_used"
         lapsed_order_id = fields.pop("lapsed_order_id")
-        found[row["coupon_id"]] = Standing(Coupon(**fields), stays_used, lapsed_order_id)
+        found[row["coupon_id"]] = CouponInOrder(Coupon(**fields), stays_used, lapsed_order_id)
     return found
 
 

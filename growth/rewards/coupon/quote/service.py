@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing.postgres import Database
-from growth.plumbing.wire import FieldError, invalid
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.strict_json import FieldError, invalid
 from growth.rewards.coupon.listing import store
 from growth.rewards.coupon.quote.model import Quote, QuoteLine, quote
 from growth.rewards.coupon.template import store as templates_store

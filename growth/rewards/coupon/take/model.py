@@ -10,7 +10,7 @@ from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 
 
-class Ask(Struct, frozen=True):
+class TakeAsk(Struct, frozen=True):
     """One shopper's wish for a coupon."""
 
     coupon_id: str
@@ -18,7 +18,7 @@ class Ask(Struct, frozen=True):
     user_id: str
 
 
-class Standing(Struct, frozen=True):
+class TakenSoFar(Struct, frozen=True):
     """What one shopper took of one template."""
 
     taken: int = 0
@@ -71,7 +71,7 @@ def refused_by_template(template: CouponTemplate, now: datetime, *, by_code: boo
     return templates.SOLD_OUT if state == "sold_out" else None
 
 
-def refused_by_limit(template: CouponTemplate, standing: Standing) -> Kind | None:
+def refused_by_limit(template: CouponTemplate, standing: TakenSoFar) -> Kind | None:
     """Say whether the shopper took as many as are allowed."""
     if standing.taken >= template.max_per_shopper:
         return templates.LIMIT_REACHED
@@ -79,7 +79,7 @@ def refused_by_limit(template: CouponTemplate, standing: Standing) -> Kind | Non
     return templates.LIMIT_REACHED_TODAY if per_day is not None and standing.taken_today >= per_day else None
 
 
-def refusal_of(template: CouponTemplate, standing: Standing, now: datetime, day: date) -> Kind | None:
+def refusal_of(template: CouponTemplate, standing: TakenSoFar, now: datetime, day: date) -> Kind | None:
     """Say what one wish is refused as, or None if it gets a coupon. `day` is that of `now` at the merchant's.
 
     The shopper's own limit comes before the quota: who has one wants to hear that, not that others were quicker.
@@ -94,7 +94,7 @@ def refusal_of(template: CouponTemplate, standing: Standing, now: datetime, day:
     return templates.SOLD_OUT_TODAY if per_day is not None and template.taken_on(day) >= per_day else None
 
 
-def show_template(template: CouponTemplate, standing: Standing, now: datetime, day: date) -> TemplatePage:
+def show_template(template: CouponTemplate, standing: TakenSoFar, now: datetime, day: date) -> TemplatePage:
     """Show a template to a shopper."""
     per_day = template.units_per_day
     return TemplatePage(

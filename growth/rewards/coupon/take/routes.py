@@ -5,8 +5,9 @@ from typing import Any
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
+    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
@@ -16,7 +17,6 @@ from growth.plumbing.http import (
     idempotency_key,
     page_of,
 )
-from growth.plumbing.idempotency import REPLAYED_HEADER
 from growth.rewards.coupon.model import CouponPage, show
 from growth.rewards.coupon.take.model import TemplatePage
 from growth.rewards.coupon.take.service import Takes

@@ -9,26 +9,26 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.idempotency import OTHER_CONTENT, is_kept, later_names
-from growth.plumbing.outbox import emit
+from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
+from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres import CommitUnknown, Database, Reader
+from growth.plumbing.postgres.database import CommitUnknown, Database, Reader
+from growth.plumbing.work.coalesce import Coalescer
 from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.model import Coupon, Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import Row
 from growth.rewards.coupon.take import store
 from growth.rewards.coupon.take.model import (
-    Ask,
-    Standing,
+    TakeAsk,
+    TakenSoFar,
     TemplatePage,
     refusal_of,
     show_template,
     taken_of,
     taken_on,
 )
-from growth.rewards.coupon.take.store import Seen
+from growth.rewards.coupon.take.store import TakeBatch
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponTemplate, term_of
@@ -47,7 +47,7 @@ TAKEN = Counter("growth_coupon_taken_total", "Coupons that shoppers took")
 REFUSED = Counter("growth_coupon_refused", "Coupons refused, by reason", ["reason"])
 
 
-class Taken(Struct, frozen=True):
+class TakenCoupon(Struct, frozen=True):
     """A coupon that Postgres has."""
 
     coupon: Coupon
@@ -63,7 +63,7 @@ class Takes:
     def __init__(self, database: Database, zone: ZoneInfo) -> None:
         self._database = database
         self._zone = zone
-        self._takes: Coalescer[Ask, Taken] = Coalescer(
+        self._takes: Coalescer[TakeAsk, TakenCoupon] = Coalescer(
             "coupon.takes", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
         )
 
@@ -75,7 +75,7 @@ class Takes:
         """Return the merchant's day."""
         return now.astimezone(self._zone).date()
 
-    async def take(self, template_id: str, user_id: str, key: str | None, token_id: str | None = None) -> Taken:
+    async def take(self, template_id: str, user_id: str, key: str | None, token_id: str | None = None) -> TakenCoupon:
         """Take a coupon; when this returns, it is committed.
 
         The same `key` (Idempotency-Key) names the same coupon for a day, under the id that the shopper's token names
@@ -85,12 +85,12 @@ class Takes:
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
         coupon_id = derived_id(template_id, asked_as, key) if key else child_id(template_id)
         try:
-            taken = await self._takes(Ask(coupon_id, template_id, user_id))
+            taken = await self._takes(TakeAsk(coupon_id, template_id, user_id))
             if key and (names := later_names(key, taken.coupon.issued_at, taken.at)):
                 before, today = (derived_id(template_id, asked_as, name) for name in names)
                 known = (await coupons_store.find_coupons(self._database, [before])).get(before)
                 kept = known is not None and is_kept(known.issued_at, taken.at)
-                taken = await self._takes(Ask(before if kept else today, template_id, user_id))
+                taken = await self._takes(TakeAsk(before if kept else today, template_id, user_id))
         except Refusal as refusal:
             REFUSED.labels(refusal.kind.code).inc()
             raise
@@ -114,18 +114,18 @@ class Takes:
         mine = await self._standings([template_id], user_id, day)
         return show_template(found, mine[template_id], now, day)
 
-    async def _standings(self, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, Standing]:
+    async def _standings(self, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, TakenSoFar]:
         known = await store.standings(self._database, template_ids, user_id, day)
-        taken = {(template_id, user_id): known.get(template_id, Standing()) for template_id in template_ids}
+        taken = {(template_id, user_id): known.get(template_id, TakenSoFar()) for template_id in template_ids}
         mine = await with_lives_before(self._database, taken, taken, day)
         return {template_id: standing for (template_id, _), standing in mine.items()}
 
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
-    async def _decide(self, asks: list[Ask]) -> Sequence[Taken | BaseException]:
+    async def _decide(self, asks: list[TakeAsk]) -> Sequence[TakenCoupon | BaseException]:
         return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
 
-    async def _decide_together(self, asks: Sequence[Ask]) -> Sequence[Taken | BaseException]:
+    async def _decide_together(self, asks: Sequence[TakeAsk]) -> Sequence[TakenCoupon | BaseException]:
         unique = list({ask.coupon_id: ask for ask in asks}.values())
         try:
             decided = await self._commit(unique)
@@ -133,17 +133,17 @@ class Takes:
             # It may have been committed. The same ids again tell: those written are known, the rest is written now.
             log.warning("coupon.commit_unknown", coupons=len(unique))
             decided = await self._commit(unique)
-        answers: list[Taken | BaseException] = []
+        answers: list[TakenCoupon | BaseException] = []
         told: set[str] = set()
         for ask in asks:
             answer = decided[ask.coupon_id]
-            if ask.coupon_id in told and isinstance(answer, Taken):
+            if ask.coupon_id in told and isinstance(answer, TakenCoupon):
                 answer = msgspec.structs.replace(answer, replayed=True)
             told.add(ask.coupon_id)
             answers.append(answer)
         return answers
 
-    async def _commit(self, asks: Sequence[Ask]) -> dict[str, Taken | BaseException]:
+    async def _commit(self, asks: Sequence[TakeAsk]) -> dict[str, TakenCoupon | BaseException]:
         async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
             found = await templates_store.lock_templates(tx, sorted({ask.template_id for ask in asks}))
             seen = await store.look(tx, asks)
@@ -164,30 +164,30 @@ class Takes:
 
 
 async def with_lives_before(
-    reader: Reader, pairs: Iterable[tuple[str, str]], taken: Mapping[tuple[str, str], Standing], day: date
-) -> dict[tuple[str, str], Standing]:
+    reader: Reader, pairs: Iterable[tuple[str, str]], taken: Mapping[tuple[str, str], TakenSoFar], day: date
+) -> dict[tuple[str, str], TakenSoFar]:
     """Return what was taken by pairs of template and shopper, with what a shopper took who was erased and is back."""
     asked = {
         (template_id, user_id): ((user_id, taken_of(template_id)), (user_id, taken_on(template_id, day)))
         for template_id, user_id in pairs
     }
     had = await reader.people.units_had(reader, [what for whats in asked.values() for what in whats])
-    standings = {pair: taken.get(pair, Standing()) for pair in asked}
+    standings = {pair: taken.get(pair, TakenSoFar()) for pair in asked}
     for pair, (in_all, on_day) in asked.items() if had else ():
         mine = standings[pair]
-        standings[pair] = Standing(mine.taken + had.get(in_all, 0), mine.taken_today + had.get(on_day, 0))
+        standings[pair] = TakenSoFar(mine.taken + had.get(in_all, 0), mine.taken_today + had.get(on_day, 0))
     return standings
 
 
 def judge(
-    asks: Sequence[Ask],
+    asks: Sequence[TakeAsk],
     found: dict[str, CouponTemplate],
-    seen: Seen,
-    standings: Mapping[tuple[str, str], Standing],
+    seen: TakeBatch,
+    standings: Mapping[tuple[str, str], TakenSoFar],
     day: date,
-) -> tuple[dict[str, Taken | BaseException], list[Row]]:
+) -> tuple[dict[str, TakenCoupon | BaseException], list[Row]]:
     """Say what each ask gets, one after the other, and what is to be written for those that get a coupon."""
-    answers: dict[str, Taken | BaseException] = {}
+    answers: dict[str, TakenCoupon | BaseException] = {}
     standing = dict(standings)
     now_of = dict(found)
     rows: list[Row] = []
@@ -199,7 +199,7 @@ def judge(
             continue
         if known is not None:
             answers[ask.coupon_id] = (
-                Taken(known, template, seen.now, replayed=True)
+                TakenCoupon(known, template, seen.now, replayed=True)
                 if known.user_id == ask.user_id
                 # An erased shopper's, whose id this one has now.
                 else Refusal(OTHER_CONTENT)
@@ -210,7 +210,7 @@ def judge(
         if kind is not None:
             answers[ask.coupon_id] = _refused(kind, template, mine, seen.now)
             continue
-        standing[pair] = Standing(mine.taken + 1, mine.taken_today + 1)
+        standing[pair] = TakenSoFar(mine.taken + 1, mine.taken_today + 1)
         now_of[ask.template_id] = msgspec.structs.replace(
             template, issued=template.issued + 1, taken_day=day, taken_on_day=template.taken_on(day) + 1
         )
@@ -218,11 +218,11 @@ def judge(
         row = coupons_store.row_of(wish, place, term_of(template, seen.now))
         rows.append(row)
         coupon = coupons_store.new_coupon(row, "taken", seen.now)
-        answers[ask.coupon_id] = Taken(coupon, template, seen.now, replayed=False)
+        answers[ask.coupon_id] = TakenCoupon(coupon, template, seen.now, replayed=False)
     return answers, rows
 
 
-def _refused(kind: Kind, template: CouponTemplate, standing: Standing, now: datetime) -> Refusal:
+def _refused(kind: Kind, template: CouponTemplate, standing: TakenSoFar, now: datetime) -> Refusal:
     refusal = Refusal(kind, server_time=now)
     if kind is templates.NOT_OPEN:
         refusal.members["opens_at"] = template.opens_at

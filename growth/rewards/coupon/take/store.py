@@ -6,15 +6,15 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.store import Row, find_coupons
-from growth.rewards.coupon.take.model import Ask, Standing
+from growth.rewards.coupon.take.model import TakeAsk, TakenSoFar
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Seen(Struct, frozen=True):
+class TakeBatch(Struct, frozen=True):
     """What is known of a batch of wishes, their templates locked."""
 
     now: datetime
@@ -24,14 +24,15 @@ class Seen(Struct, frozen=True):
     takings: dict[tuple[str, str], tuple[int, date, int]]
     """By template and shopper: taken in all, on which day last, how many then."""
 
-    def standings(self, day: date) -> dict[tuple[str, str], Standing]:
+    def standings(self, day: date) -> dict[tuple[str, str], TakenSoFar]:
         """Return by template and shopper what was taken, up to `day`."""
         return {
-            pair: Standing(taken, on_day if last == day else 0) for pair, (taken, last, on_day) in self.takings.items()
+            pair: TakenSoFar(taken, on_day if last == day else 0)
+            for pair, (taken, last, on_day) in self.takings.items()
         }
 
 
-async def look(tx: Tx, asks: Sequence[Ask]) -> Seen:
+async def look(tx: Tx, asks: Sequence[TakeAsk]) -> TakeBatch:
     """Return what is known of the coupons and shoppers that are asked about."""
     coupons = await find_coupons(tx, [ask.coupon_id for ask in asks])
     rows = await tx.fetch(
@@ -54,10 +55,10 @@ async def look(tx: Tx, asks: Sequence[Ask]) -> Seen:
         for row in rows
         if row["template_id"] is not None
     }
-    return Seen(rows[0]["now"], coupons, takings)
+    return TakeBatch(rows[0]["now"], coupons, takings)
 
 
-async def standings(reader: Reader, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, Standing]:
+async def standings(reader: Reader, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, TakenSoFar]:
     """Return what a shopper took, by template, where it took any."""
     rows = await reader.fetch(
         """
@@ -70,7 +71,7 @@ async def standings(reader: Reader, template_ids: Sequence[str], user_id: str, d
         user_id,
         day,
     )
-    return {row["template_id"]: Standing(row["taken"], row["taken_today"]) for row in rows}
+    return {row["template_id"]: TakenSoFar(row["taken"], row["taken_today"]) for row in rows}
 
 
 async def take(tx: Tx, rows: Sequence[Row], now: datetime, day: date) -> bool:

@@ -6,15 +6,15 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.idempotency import Once, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import invalid
+from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.listing import store as listing
 from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import Standing, refusal_of
+from growth.rewards.coupon.take.model import TakenSoFar, refusal_of
 from growth.rewards.coupon.template import model, store
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, term_of
 from growth.vocabulary.events import Event
@@ -174,7 +174,7 @@ class Templates:
         template = await self.find(template_id)
         day = at.astimezone(self._zone).date()
         standing = (await takes_store.standings(self._database, [template_id], user_id, day)).get(
-            template_id, Standing()
+            template_id, TakenSoFar()
         )
         kind = refusal_of(template, standing, at, day)
         term = term_of(template, at)
@@ -233,7 +233,7 @@ def template_ended(template: CouponTemplate, now: datetime) -> CouponTemplateEnd
     )
 
 
-def _because(template: CouponTemplate, standing: Standing, kind: Kind | None) -> str:
+def _because(template: CouponTemplate, standing: TakenSoFar, kind: Kind | None) -> str:
     why = "A coupon would be issued." if kind is None else kind.title
     return (
         f"{why} {template.units_left} of {template.units_total} units are left; "

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate
 
 MAX_CLAIMABLE = 1_000

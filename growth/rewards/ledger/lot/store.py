@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.ledger.model import Expiring, ExpiringMonth, Transfer
 
 MAX_EXPIRING = 50

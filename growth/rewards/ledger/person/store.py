@@ -1,6 +1,6 @@
 """Every statement about all that one shopper has in the books."""
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
 async def lock(tx: Tx, owners: list[str]) -> None:

@@ -12,7 +12,7 @@ RETURNED_FOR = timedelta(days=7)
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
-class Taken(Struct, frozen=True, kw_only=True):
+class SpentFromLot(Struct, frozen=True, kw_only=True):
     """What one spending took from one lot."""
 
     lot_id: str
@@ -30,7 +30,7 @@ class Part(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
-def end_of(taken: Taken, spent_at: datetime, now: datetime) -> datetime | None:
+def end_of(taken: SpentFromLot, spent_at: datetime, now: datetime) -> datetime | None:
     """Return when points end that come back now.
 
     Their own end, if it is far enough. Else a week from now; or, of points that came back before, what was left of
@@ -44,7 +44,9 @@ def end_of(taken: Taken, spent_at: datetime, now: datetime) -> datetime | None:
     return max(taken.expires_at, now + grace)
 
 
-def coming_back(taken: Sequence[Taken], before: int, points: int, spent_at: datetime, now: datetime) -> list[Part]:
+def coming_back(
+    taken: Sequence[SpentFromLot], before: int, points: int, spent_at: datetime, now: datetime
+) -> list[Part]:
     """Return what the next `points` of a spending come back as, of which `before` came back already; soonest end first.
 
     `taken` in the order in which it was spent: what ends first comes back first.

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.ledger.spending import store

@@ -5,8 +5,8 @@ from datetime import datetime
 
 import msgspec
 
-from growth.plumbing.postgres import Record, Tx
-from growth.rewards.ledger.spending.model import Part, Taken
+from growth.plumbing.postgres.database import Record, Tx
+from growth.rewards.ledger.spending.model import Part, SpentFromLot
 from growth.vocabulary.ids import derived_id
 
 _encode = msgspec.json.Encoder().encode
@@ -84,7 +84,7 @@ async def add_return(tx: Tx, spend_id: str, return_id: str, points: int, now: da
     )
 
 
-async def taken(tx: Tx, transfer_id: str) -> list[Taken]:
+async def taken(tx: Tx, transfer_id: str) -> list[SpentFromLot]:
     """Return what a spending took from which lots, in the order in which they end."""
     rows = await tx.fetch(
         """
@@ -96,7 +96,7 @@ async def taken(tx: Tx, transfer_id: str) -> list[Taken]:
         """,
         transfer_id,
     )
-    return [msgspec.convert(dict(row), Taken) for row in rows]
+    return [msgspec.convert(dict(row), SpentFromLot) for row in rows]
 
 
 async def part(tx: Tx, transfer_id: str, parts: Sequence[Part]) -> None:

@@ -6,7 +6,7 @@ from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     Limit,
@@ -16,9 +16,9 @@ from growth.plumbing.http import (
     encode_cursor,
     page_of,
 )
-from growth.plumbing.listing import instant_of
-from growth.plumbing.operators import act_of, requires
-from growth.plumbing.wire import FieldError, Instant, invalid
+from growth.plumbing.http.listing import instant_of
+from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.strict_json import FieldError, Instant, invalid
 from growth.shop.webhook.delivery.service import Deliveries, ProbeAnswer, Redelivery, RedeliveryAsked
 from growth.shop.webhook.model import Delivery
 from growth.vocabulary.actors import Operator, Role

@@ -21,8 +21,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from growth.shop.webhook.addresses import Target, may_call_text, read_target
-from growth.shop.webhook.model import MAX_ENDPOINTS, MAX_OK, MIN_OK, Attempt, ErrorClass, Told
+from growth.shop.webhook.addresses import AllowedUrl, may_call_text, read_target
+from growth.shop.webhook.model import MAX_ENDPOINTS, MAX_OK, MIN_OK, Attempt, ErrorClass, ReceiverAnswer
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.refusals import Refusal
 
@@ -48,7 +48,7 @@ class TargetRefused(OSError):
     """A socket was about to connect to an address that may not be called."""
 
 
-class Names(AbstractResolver):
+class NameLookup(AbstractResolver):
     """Looks names up, each in one thread at a time, however many ask."""
 
     def __init__(self) -> None:
@@ -135,10 +135,10 @@ class Courier:
     def __init__(self, exempt_hosts: Collection[str], clock: Clock, names: AbstractResolver | None = None) -> None:
         self.exempt_hosts = frozenset(exempt_hosts)
         self._clock = clock
-        self.names: AbstractResolver = names or Names()
+        self.names: AbstractResolver = names or NameLookup()
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
-    async def addresses_of(self, target: Target) -> list[str]:
+    async def addresses_of(self, target: AllowedUrl) -> list[str]:
         """Return where a target's name leads now; nothing if nobody knows. Raises TimeoutError."""
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
@@ -149,7 +149,7 @@ class Courier:
             return []
         return [one["host"] for one in found]
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Told:
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> ReceiverAnswer:
         """Post `body` once; never raises for anything that a receiver does, and ends within the bounds above."""
         at, started = self._clock(), time.monotonic()
         status: int | None = None
@@ -172,9 +172,9 @@ class Courier:
             if error == "internal":
                 log.exception("webhook.send_failed")
         milliseconds = round((time.monotonic() - started) * 1000)
-        return Told(Attempt(at=at, milliseconds=milliseconds, status=status, error=error), retry_after)
+        return ReceiverAnswer(Attempt(at=at, milliseconds=milliseconds, status=status, error=error), retry_after)
 
-    def _session(self, target: Target) -> aiohttp.ClientSession:
+    def _session(self, target: AllowedUrl) -> aiohttp.ClientSession:
         """Return the session for hosts that are checked, or the one for those that the deployment vouches for."""
         known = self._sessions.get(target.is_exempt)
         if known is None:

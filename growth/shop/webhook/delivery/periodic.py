@@ -4,9 +4,9 @@ from datetime import UTC, datetime, time, timedelta
 
 from prometheus_client import Gauge
 
-from growth.plumbing import partitions
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres import partitions
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import Turn
 from growth.shop.webhook.delivery import store
 
 TABLE = "shop.webhook_deliveries"
@@ -22,7 +22,7 @@ _waiting = Gauge("growth_webhook_waiting", "Deliveries of enabled endpoints that
 _overdue = Gauge("growth_webhook_overdue_seconds", "How long the oldest of them has been due.")
 
 
-class Keeper:
+class DeliveryKeeper:
     """Tasks for the schedule."""
 
     def __init__(self, database: Database) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from growth.plumbing.cloud_events import cloud_event
-from growth.plumbing.outbox import Envelope
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.cloud_events import cloud_event
+from growth.plumbing.outbox.outbox import Envelope
+from growth.plumbing.postgres.database import Tx
 from growth.shop.webhook import model
 from growth.shop.webhook import store as endpoints_store
 from growth.shop.webhook.delivery import store

@@ -14,18 +14,18 @@ import structlog
 from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
-from growth.plumbing import audit, traces
-from growth.plumbing.audit import Act
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.telemetry import request_id
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.request import request_id
+from growth.plumbing.watch import audit, traces
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.webhook import model
 from growth.shop.webhook import store as endpoints_store
 from growth.shop.webhook.delivery import store
 from growth.shop.webhook.delivery.courier import TOTAL_SECONDS, Courier
-from growth.shop.webhook.delivery.store import Outcome
-from growth.shop.webhook.model import MAX_ENDPOINTS, Endpoint, Parcel, Verdict
+from growth.shop.webhook.delivery.store import AttemptOutcome
+from growth.shop.webhook.model import MAX_ENDPOINTS, DeliveryDecision, Parcel, WebhookEndpoint
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import Clock
 from growth.vocabulary.events.webhook import WebhookEndpointDisabled
@@ -68,8 +68,8 @@ _busy_now = Gauge("growth_webhook_sending", "Requests under way.")
 class Noted(Struct, frozen=True):
     """An attempt that has ended, on its way to the log."""
 
-    outcome: Outcome
-    verdict: Verdict
+    outcome: AttemptOutcome
+    verdict: DeliveryDecision
 
 
 class Sender:
@@ -173,7 +173,9 @@ class Sender:
         verdict = model.judge(parcel.attempts + 1, told, self._clock(), random.random())
         _attempts.labels(told.attempt.error or "delivered").inc()
         _seconds.observe(told.attempt.milliseconds / 1000)
-        outcome = Outcome(parcel=parcel, attempt=told.attempt, state=verdict.state, next_try_at=verdict.next_try_at)
+        outcome = AttemptOutcome(
+            parcel=parcel, attempt=told.attempt, state=verdict.state, next_try_at=verdict.next_try_at
+        )
         for left in reversed(range(RECORD_TRIES)):
             try:
                 await self._notes(Noted(outcome, verdict))
@@ -254,7 +256,7 @@ class Sender:
                 log.warning("webhook.not_given_back", deliveries=len(unsent), error=error.what)
 
 
-async def _give_notice(tx: Tx, endpoint: Endpoint, now: datetime) -> None:
+async def _give_notice(tx: Tx, endpoint: WebhookEndpoint, now: datetime) -> None:
     """Tell operators (the audit, a metric, a log line) and whoever else listens (an event)."""
     assert endpoint.reason is not None, "disabled endpoints say why"
     await audit.record(tx, Act(SERVICE, now), "webhook.disable", endpoint.endpoint_id, after=endpoint)

@@ -6,20 +6,21 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing import audit, outbox
-from growth.plumbing.audit import Act
-from growth.plumbing.catalogue import event_names
-from growth.plumbing.cloud_events import cloud_event
-from growth.plumbing.outbox import Envelope
+from growth.plumbing.docs.event_catalogue import event_names
+from growth.plumbing.outbox import outbox
+from growth.plumbing.outbox.cloud_events import cloud_event
+from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.person.events import current
-from growth.plumbing.postgres import Database, Tx
-from growth.plumbing.wire import FieldError, Instant, invalid
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.strict_json import FieldError, Instant, invalid
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.shop.webhook import model
 from growth.shop.webhook import store as endpoints_store
 from growth.shop.webhook.delivery import store
 from growth.shop.webhook.delivery.courier import Courier
 from growth.shop.webhook.delivery.queue import Queue, first_after
-from growth.shop.webhook.model import Delivery, Endpoint, ErrorClass, Filter
+from growth.shop.webhook.model import Delivery, ErrorClass, Filter, WebhookEndpoint
 from growth.vocabulary.events.webhook import WebhookTest
 from growth.vocabulary.ids import Uuid, new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -180,7 +181,7 @@ class Deliveries:
             await _audit(tx, act, "test", endpoint_id, answer)
         return answer
 
-    async def _find(self, endpoint_id: str) -> Endpoint:
+    async def _find(self, endpoint_id: str) -> WebhookEndpoint:
         endpoint = await endpoints_store.find_endpoint(self._database, endpoint_id)
         if endpoint is None:
             raise Refusal(model.NOT_FOUND)

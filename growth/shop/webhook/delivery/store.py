@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.shop.webhook.model import Attempt, Delivery, Parcel
 
 _encode = msgspec.json.Encoder().encode
@@ -28,7 +28,7 @@ class Fresh(Struct, frozen=True):
     body: str
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class AttemptOutcome(Struct, frozen=True, kw_only=True):
     """What an attempt came to, to be written down."""
 
     parcel: Parcel
@@ -157,7 +157,7 @@ async def lease(
     return parcels
 
 
-async def write_down(tx: Tx, outcomes: Sequence[Outcome], max_log: int) -> None:
+async def write_down(tx: Tx, outcomes: Sequence[AttemptOutcome], max_log: int) -> None:
     """Keep what attempts came to; one whose lease is somebody else's by now changes nothing."""
     await tx.execute(
         """

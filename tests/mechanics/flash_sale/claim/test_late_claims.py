@@ -6,7 +6,7 @@ import pytest
 
 from growth.mechanics.flash_sale.claim import loading, store
 from growth.mechanics.flash_sale.claim.model import Wanted
-from growth.mechanics.flash_sale.stock import Ask, Occupied
+from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from tests import world
@@ -22,7 +22,7 @@ def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_arrives_between_two_looks_stays(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     sale = await world.put_sale(room.database)
     await room.loader.load(sale.sale_id)
-    late, stranded = (Ask(child_id(sale.sale_id), user_id, 1) for user_id in ("alice", "bob"))
+    late, stranded = (ClaimAsk(child_id(sale.sale_id), user_id, 1) for user_id in ("alice", "bob"))
     at = (await room.stock.claim(sale.sale_id, [late, stranded])).at
 
     async def arrives() -> None:
@@ -38,7 +38,7 @@ async def test_what_arrives_between_two_looks_stays(room: Room, monkeypatch: pyt
 async def test_what_nobody_ever_writes_is_given_back(room: Room) -> None:
     sale = await world.put_sale(room.database)
     await room.loader.load(sale.sale_id)
-    await room.stock.claim(sale.sale_id, [Ask(child_id(sale.sale_id), "alice", 1)])
+    await room.stock.claim(sale.sale_id, [ClaimAsk(child_id(sale.sale_id), "alice", 1)])
     done = await room.loader.reconcile(sale.sale_id, now() + timedelta(seconds=1))
     # The claim, and its shopper.
     assert (done.mended, done.compared) == (1, 2)
@@ -49,7 +49,7 @@ async def asked_twice(room: Room) -> tuple[str, Occupied, Occupied]:
     """A claim that one process has on its way to Postgres, and another too: its shopper had waited long enough."""
     sale = await world.put_sale(room.database)
     await room.loader.load(sale.sale_id)
-    ask = Ask(child_id(sale.sale_id), "alice", 1)
+    ask = ClaimAsk(child_id(sale.sale_id), "alice", 1)
     first = (await room.stock.claim(sale.sale_id, [ask])).at
     while (second := (await room.stock.claim(sale.sale_id, [ask])).at) == first:
         pass  # within the same millisecond
@@ -76,7 +76,7 @@ async def test_a_sale_that_another_process_has_just_rebuilt_is_not_rebuilt_again
 ) -> None:
     sale = await world.put_sale(room.database)
     elsewhere = assemble(room.database, room.redis)
-    mine = Ask(child_id(sale.sale_id), "alice", 1)
+    mine = ClaimAsk(child_id(sale.sale_id), "alice", 1)
     lock = room.stock.lock_for_load
 
     async def too_late(sale_id: str, token: str) -> bool:

@@ -7,10 +7,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from growth.mechanics.flash_sale.claim.gate import Decided
-from growth.mechanics.flash_sale.model import Draft
-from growth.mechanics.flash_sale.stock import Ask
-from growth.plumbing.audit import Act
+from growth.mechanics.flash_sale.claim.gate import DecidedClaim
+from growth.mechanics.flash_sale.model import SaleDraft
+from growth.mechanics.flash_sale.stock import ClaimAsk
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import derived_id
@@ -45,9 +45,9 @@ async def test_a_repeat_after_the_stock_was_cut_to_what_is_taken_is_the_claim_an
 ) -> None:
     sale = await world.put_sale(room.database, units_total=10)
     mine = (await room.claim(sale.sale_id, "alice", key="k")).claim
-    fields = {name: getattr(sale, name) for name in Draft.__struct_fields__}
+    fields = {name: getattr(sale, name) for name in SaleDraft.__struct_fields__}
     act = Act(Operator("test", Role.EDITOR), now())
-    await room.sales.change(act, sale.sale_id, sale.version, msgspec.convert(fields | {"units_total": 1}, Draft))
+    await room.sales.change(act, sale.sale_id, sale.version, msgspec.convert(fields | {"units_total": 1}, SaleDraft))
     assert await sold_out_events(room) == 1
     again = await room.claim(sale.sale_id, "alice", key="k")
     assert (again.claim.claim_id, again.replayed) == (mine.claim_id, True)
@@ -62,7 +62,7 @@ async def test_of_two_sizes_under_one_key_at_once_the_first_counts_in_both_store
     got = await asyncio.gather(
         *[room.claim(sale.sale_id, "alice", units, "k") for units in sizes], return_exceptions=True
     )
-    said = Counter(f"{answer.claim.units} units" if isinstance(answer, Decided) else str(answer) for answer in got)
+    said = Counter(f"{answer.claim.units} units" if isinstance(answer, DecidedClaim) else str(answer) for answer in got)
     assert said == {"1 units": 2, "idempotency.other_content": 4}
     assert await units_in_both(room, sale.sale_id) == (2, 2)
     assert await off_by(room.stock, sale.sale_id) == 0
@@ -93,7 +93,7 @@ async def test_a_claim_that_redis_knows_and_postgres_does_not_is_written_by_its_
     sale = await world.put_sale(room.database, units_total=1)
     # A process died between the two.
     await room.loader.load(sale.sale_id)
-    await room.stock.claim(sale.sale_id, [Ask(derived_id(sale.sale_id, "alice", "k"), "alice", 1)])
+    await room.stock.claim(sale.sale_id, [ClaimAsk(derived_id(sale.sale_id, "alice", "k"), "alice", 1)])
     with pytest.raises(Refusal, match="sold_out"):
         await room.claim(sale.sale_id, "bob")
     again = await room.claim(sale.sale_id, "alice", key="k")

@@ -12,9 +12,9 @@ import pytest
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import store as settlement_store
-from growth.mechanics.flash_sale.model import Draft, Protection
-from growth.plumbing.audit import Act
-from growth.plumbing.postgres import Tx
+from growth.mechanics.flash_sale.model import Protection, SaleDraft
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.watch.audit import Act
 from growth.shop import store as orders
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
@@ -756,7 +756,7 @@ async def test_late_money_that_leaves_units_says_nothing_of_sold_out(room: Room)
 async def test_an_edit_that_leaves_no_unit_over_sells_the_sale_out(room: Room) -> None:
     sale = await world.put_sale(room.database, units_total=5)
     await room.claim(sale.sale_id, "ann")
-    draft = Draft(**{name: getattr(sale, name) for name in Draft.__struct_fields__} | {"units_total": 1})
+    draft = SaleDraft(**{name: getattr(sale, name) for name in SaleDraft.__struct_fields__} | {"units_total": 1})
     after = await room.sales.change(Act(Operator("olga", Role.ADMIN), now()), sale.sale_id, sale.version, draft)
     assert after.sold_out_at is not None
     assert await sold_out(room, sale.sale_id) == (True, 1)

@@ -7,10 +7,10 @@ from hashlib import sha256
 from typing import Any
 
 from growth.mechanics.flash_sale import store as sales_store
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY
-from growth.mechanics.flash_sale.draw.service import Draws, Entry
+from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry
+from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection, Sale
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world
@@ -40,7 +40,7 @@ def time_to_draw(sale: Sale) -> datetime:
     return sale.draw_at + DRAW_DELAY
 
 
-async def enter_all(draws: Draws, sale: Sale, *user_ids: str, units: int = 1) -> list[Entry]:
+async def enter_all(draws: Draws, sale: Sale, *user_ids: str, units: int = 1) -> list[DrawEntry]:
     return await asyncio.gather(*[draws.enter(sale, user_id, units, in_time(sale)) for user_id in user_ids])
 
 

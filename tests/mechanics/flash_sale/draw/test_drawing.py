@@ -12,12 +12,12 @@ from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.draw import service, store
-from growth.mechanics.flash_sale.draw.model import Wish
-from growth.mechanics.flash_sale.draw.service import Draws, Entry
+from growth.mechanics.flash_sale.draw.model import DrawEntry, EntryWish
+from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.periodic import LeaseLost
-from growth.plumbing.postgres import Database, Tx, connect_postgres
+from growth.plumbing.postgres.database import Database, Tx, connect_postgres
+from growth.plumbing.work.periodic import LeaseLost
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
@@ -143,7 +143,7 @@ async def test_what_is_left_is_open_to_all_but_winners_have_theirs(room: Room) -
     await room.loader.load(sale.sale_id)
     await enter_all(room.draws, sale, "alice", units=2)
     drawing = await room.claims.claim(sale.sale_id, "bob", 1, None, "")
-    assert isinstance(drawing, Entry)
+    assert isinstance(drawing, DrawEntry)
     await room.database.fetch("DELETE FROM flash_sale.draw_entries WHERE user_id = 'bob'")
     await draw_now(room, sale)
     assert await refusal(room.claim(sale.sale_id, "alice")) == "flash_sale.limit_reached"
@@ -408,7 +408,7 @@ async def _draw_while_entering(room: Room, sale: Sale, *, unlocked: bool) -> int
     async with room.database.transaction() as tx:
         await store.enter(
             _Unlocked(tx) if unlocked else tx,  # type: ignore[arg-type]
-            [Wish(sale.sale_id, "alice", 1, in_time(sale))],
+            [EntryWish(sale.sale_id, "alice", 1, in_time(sale))],
         )
         drawing = asyncio.create_task(draw_now(room, sale))
         # Until the draw waits for us, or is done without us: only Postgres knows.

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from growth.mechanics.flash_sale import store as sales_store
-from growth.mechanics.flash_sale.draw.service import Draws, Entry, show_entry
+from growth.mechanics.flash_sale.draw.model import DrawEntry, show_entry
+from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_claim_while_the_sale_draws_is_an_entry(room: Room) -> None:
     sale = await put_draw(room.database)
     answer = await room.claims.claim(sale.sale_id, "alice", 1, "key", "")
-    assert isinstance(answer, Entry)
+    assert isinstance(answer, DrawEntry)
     shown = show_entry(answer, now())
     assert (shown.state, shown.units, shown.draw_at, shown.claim_id) == ("entered", 1, sale.draw_at, None)
     found = await room.draws.entry(sale.sale_id, "alice", shown.server_time)

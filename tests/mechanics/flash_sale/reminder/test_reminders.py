@@ -11,9 +11,9 @@ from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.reminder import model, service, store
 from growth.mechanics.flash_sale.reminder.service import Reminders
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import LeaseLost
-from growth.plumbing.postgres import Database
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.work.periodic import LeaseLost
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal

@@ -8,7 +8,7 @@ import pytest
 
 from growth.mechanics.flash_sale.model import Protection
 from growth.mechanics.flash_sale.series.model import Item, SeriesDraft, faults
-from growth.plumbing.wire import decode_json
+from growth.plumbing.strict_json import decode_json
 from growth.vocabulary.refusals import Refusal
 
 NOW = datetime.fromisoformat("2026-11-20T00:00:00+00:00")

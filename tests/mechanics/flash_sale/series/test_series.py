@@ -14,9 +14,9 @@ from growth.mechanics.flash_sale.series import store as series_store
 from growth.mechanics.flash_sale.series.model import Series
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.series.timetable import DAYS
-from growth.plumbing import audit
-from growth.plumbing.audit import Act, AuditEntry, AuditFilter
-from growth.plumbing.periodic import LeaseLost
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act, AuditEntry, AuditFilter
+from growth.plumbing.work.periodic import LeaseLost
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id

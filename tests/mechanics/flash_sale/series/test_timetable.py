@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from growth.mechanics.flash_sale.series.timetable import (
     DAYS,
     Day,
+    RoundWindow,
     Timetable,
-    Window,
     is_over,
     is_zone,
     next_rounds,
@@ -47,7 +47,7 @@ def opens(timetable: Timetable, day: str) -> list[str]:
     return [f"{window.opens_at:%d %H:%M}" for window in found]
 
 
-def walked(timetable: Timetable, after: datetime, until: datetime) -> list[Window]:
+def walked(timetable: Timetable, after: datetime, until: datetime) -> list[RoundWindow]:
     """The obvious way: watch the clock on the wall for days and note when it first shows each start or later."""
     zone = ZoneInfo(timetable.zone)
     instant = after.replace(second=0, microsecond=0) - timedelta(days=3)
@@ -60,7 +60,7 @@ def walked(timetable: Timetable, after: datetime, until: datetime) -> list[Windo
         if instant.astimezone(zone).replace(tzinfo=None) >= starts[0]:
             starts.pop(0)
             if instant > after:
-                found.append(Window(instant, instant + timetable.duration_minutes * MINUTE))
+                found.append(RoundWindow(instant, instant + timetable.duration_minutes * MINUTE))
         instant += MINUTE
     return found
 
@@ -123,20 +123,20 @@ def test_every_wednesday_at_eight_in_the_evening() -> None:
     timetable = a_timetable(days_of_week=["wed"])
     found = rounds(timetable, at("2026-11-20T00:00"), at("2026-12-05T00:00"))
     assert found == [
-        Window(at("2026-11-25T12:00"), at("2026-11-25T13:00")),
-        Window(at("2026-12-02T12:00"), at("2026-12-02T13:00")),
+        RoundWindow(at("2026-11-25T12:00"), at("2026-11-25T13:00")),
+        RoundWindow(at("2026-12-02T12:00"), at("2026-12-02T13:00")),
     ]
 
 
 def test_a_round_belongs_to_the_stretch_that_ends_with_its_opening() -> None:
     noon = at("2026-11-25T12:00")
-    assert rounds(a_timetable(), noon - MINUTE, noon) == [Window(noon, noon + timedelta(hours=1))]
+    assert rounds(a_timetable(), noon - MINUTE, noon) == [RoundWindow(noon, noon + timedelta(hours=1))]
     assert rounds(a_timetable(), noon, noon + MINUTE) == []
 
 
 def test_a_round_passes_midnight() -> None:
     found = rounds(a_timetable(start_time="23:30", duration_minutes=90), at("2026-11-25T00:00"), at("2026-11-26T00:00"))
-    assert found == [Window(at("2026-11-25T15:30"), at("2026-11-25T17:00"))]
+    assert found == [RoundWindow(at("2026-11-25T15:30"), at("2026-11-25T17:00"))]
 
 
 def test_a_start_that_clocks_leave_out_is_the_first_instant_after() -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
 from tests.mechanics.referral.commission.money import Till, assemble, broken_laws
 
 

@@ -10,20 +10,20 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.referral.commission.model import Commission
-from growth.mechanics.referral.commission.periodic import Keeper
+from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
-from growth.mechanics.referral.commission.settlement import Settlement
+from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.commission.store import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
 from growth.mechanics.referral.withdrawal.desk.service import Desk
-from growth.mechanics.referral.withdrawal.payout.model import Script, script_of
+from growth.mechanics.referral.withdrawal.payout.model import SandboxScript, script_of
 from growth.mechanics.referral.withdrawal.payout.service import Sandbox
 from growth.mechanics.referral.withdrawal.periodic import Cashier
 from growth.mechanics.referral.withdrawal.service import Withdrawals
-from growth.plumbing.audit import Act
-from growth.plumbing.invariants import violations
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
+from growth.plumbing.watch.audit import Act
+from growth.plumbing.watch.invariants import violations
+from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.shop.service import Result, ShopService
@@ -52,12 +52,12 @@ class Clockwork:
 
     def __init__(self) -> None:
         self.now = NOON
-        self.script: Script | None = None
+        self.script: SandboxScript | None = None
 
     def __call__(self) -> datetime:
         return self.now
 
-    def script_of(self, amount_fen: int) -> Script:
+    def script_of(self, amount_fen: int) -> SandboxScript:
         return script_of(amount_fen) if self.script is None else self.script
 
 
@@ -67,7 +67,7 @@ class Till(Struct):
     database: Database
     shop: ShopService
     commissions: Commissions
-    keeper: Keeper
+    keeper: CommissionKeeper
     withdrawals: Withdrawals
     clock: Clockwork
     payout: Sandbox
@@ -277,9 +277,9 @@ def assemble(database: Database, clock: Clockwork | None = None) -> Till:
     payout = Sandbox(database, clock, clock.script_of)
     return Till(
         database=database,
-        shop=ShopService(database, [Settlement(ZONE)], [telling.SECRET]),
+        shop=ShopService(database, [CommissionSettlement(ZONE)], [telling.SECRET]),
         commissions=Commissions(database, ZONE),
-        keeper=Keeper(),
+        keeper=CommissionKeeper(),
         withdrawals=Withdrawals(database, ZONE),
         clock=clock,
         payout=payout,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral.model import Caps
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
 from tests import servers as test_servers
 from tests.mechanics.referral.commission.money import (
     Till,

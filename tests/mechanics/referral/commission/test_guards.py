@@ -14,8 +14,8 @@ from growth.mechanics.referral.model import Caps, FixedRule
 from growth.mechanics.referral.withdrawal import store as withdrawals
 from growth.mechanics.referral.withdrawal.model import WithdrawalRules
 from growth.mechanics.referral.withdrawal.service import pay_out
-from growth.plumbing.invariants import violations
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.vocabulary.ids import new_id
 from tests.mechanics.referral.commission.money import Till, an_act, paid, received
@@ -135,7 +135,7 @@ async def test_without_the_room_left_in_its_statement_a_cap_holds_nobody(till: T
     await till.bind("bob", "ann")
     await till.tells(paid("o1"))
     day = NOON.date()
-    asked = caps.Room(counted_fen=None, stands_fen=0, asked_fen=1000, cap_fen=1500)
+    asked = caps.CapRequest(counted_fen=None, stands_fen=0, asked_fen=1000, cap_fen=1500)
     async with undone(till) as tx:
         assert await caps.take_room(tx, "ann", day, asked) == 500
         assert await caps.take_room(tx, "ann", day, asked) == 0

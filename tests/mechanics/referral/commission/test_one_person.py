@@ -8,12 +8,12 @@ import pytest
 
 from growth.mechanics.referral import shopper as referral
 from growth.mechanics.referral.commission import shopper
-from growth.mechanics.referral.commission.settlement import Settlement
+from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.model import FixedRule, PercentRule
 from growth.mechanics.referral.withdrawal import shopper as withdrawals
 from growth.mechanics.referral.withdrawal.model import Payee
-from growth.mechanics.referral.withdrawal.payout.model import Script
-from growth.plumbing.postgres import Tx
+from growth.mechanics.referral.withdrawal.payout.model import SandboxScript
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.ledger import shopper as ledger
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.commission.money import ZONE, Till, paid, received, refunded
@@ -32,7 +32,7 @@ async def merge(till: Till, old: str, new: str) -> None:
 async def merge_in(tx: Tx, old: str, new: str) -> None:
     for room in ROOMS:
         await room.merge(tx, old, new, NOON)
-    await Settlement(ZONE).settle_united(tx, new, NOON)
+    await CommissionSettlement(ZONE).settle_united(tx, new, NOON)
 
 
 async def erase(till: Till, user_id: str) -> None:
@@ -127,7 +127,7 @@ async def test_of_two_withdrawals_of_one_person_one_stays_open(till: Till) -> No
 async def test_what_may_be_paid_already_goes_on_and_the_other_gives_way(till: Till) -> None:
     await till.earned(5_000, "ann", "o1")
     await till.earned(3_000, "ann2", "o2")
-    till.clock.script = Script(silent_sends=True)
+    till.clock.script = SandboxScript(silent_sends=True)
     first, second = await till.asks(2_000, "ann"), await till.approved(1_000, "ann2")
     await till.sends()
     await merge(till, "ann2", "ann")
@@ -139,7 +139,7 @@ async def test_what_may_be_paid_already_goes_on_and_the_other_gives_way(till: Ti
 async def test_two_that_may_both_be_paid_already_both_go_on(till: Till) -> None:
     await till.earned(5_000, "ann", "o1")
     await till.earned(3_000, "ann2", "o2")
-    till.clock.script = Script(silent_sends=True)
+    till.clock.script = SandboxScript(silent_sends=True)
     await till.approved(2_000, "ann")
     await till.approved(1_000, "ann2")
     await till.sends()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral.model import FixedRule, PercentRule
-from growth.plumbing.postgres import connect_postgres
+from growth.plumbing.postgres.database import connect_postgres
 from tests import servers as test_servers
 from tests.mechanics.referral.commission import slow_model
 from tests.mechanics.referral.commission.money import Till, assemble, broken_laws, line, paid, received, refunded

@@ -9,7 +9,7 @@ import pytest
 
 from growth.mechanics.referral.commission import periodic, store
 from growth.mechanics.referral.model import Caps, FixedRule
-from growth.plumbing.invariants import violations
+from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from tests.mechanics.referral.commission.money import AVAILABLE, Till, line, paid, received, refunded
 from tests.shop import telling

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.mechanics.referral.risk.model import Facts, Pace, Pair, Reason, ReviewRules, reasons_of
+from growth.mechanics.referral.risk.model import Pace, Pair, Reason, ReviewFacts, ReviewRules, reasons_of
 from growth.shop.model import Registration
 from tests.shop.telling import NOON
 
@@ -16,20 +16,20 @@ def registered(device_id: str | None, address: str | None) -> Registration:
     return Registration(NOON, None, device_id, address)
 
 
-def facts(**changes: Any) -> Facts:
+def facts(**changes: Any) -> ReviewFacts:
     plain: dict[str, Any] = {
         "registrations": {"ann": registered("d1", "1.1.1.1"), "bob": registered("d2", "2.2.2.2")},
         "payees": {"ann": ("bank", "1"), "bob": ("bank", "2")},
         "paces": {"c": Pace(1, 1, ("bob",))},
     }
-    return Facts(**plain | changes)
+    return ReviewFacts(**plain | changes)
 
 
 def alike(device_id: str | None, address: str | None) -> dict[str, Registration]:
     return {"ann": registered(device_id, address), "bob": registered(device_id, address)}
 
 
-CASES: dict[str, tuple[Facts, list[Reason], dict[str, Any]]] = {
+CASES: dict[str, tuple[ReviewFacts, list[Reason], dict[str, Any]]] = {
     "strangers": (facts(), [], {}),
     "nobody knows anything": (facts(registrations={}, payees={}, paces={}), [], {}),
     "one device": (
@@ -78,7 +78,7 @@ CASES: dict[str, tuple[Facts, list[Reason], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("known", "expected", "off"), CASES.values(), ids=CASES)
 def test_each_rule_finds_what_it_is_for_unless_it_is_switched_off(
-    known: Facts, expected: list[Reason], off: dict[str, Any]
+    known: ReviewFacts, expected: list[Reason], off: dict[str, Any]
 ) -> None:
     assert reasons_of(PAIR, known, ReviewRules()) == expected
     if expected:

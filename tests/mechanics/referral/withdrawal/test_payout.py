@@ -10,7 +10,7 @@ import pytest
 from growth.mechanics.referral.withdrawal import store
 from growth.mechanics.referral.withdrawal.desk.service import Desk
 from growth.mechanics.referral.withdrawal.model import FIRST_LOOK, MAX_BETWEEN_LOOKS, next_look, verdict_on
-from growth.mechanics.referral.withdrawal.payout.model import SCRIPTS, Order, Said, Script
+from growth.mechanics.referral.withdrawal.payout.model import SCRIPTS, PayoutOrder, Said, SandboxScript
 from growth.mechanics.referral.withdrawal.payout.service import Manual, Sandbox
 from growth.mechanics.referral.withdrawal.periodic import Cashier
 from growth.mechanics.referral.withdrawal.sending import service as sending
@@ -44,7 +44,9 @@ async def judged(till: Till, withdrawal_id: str, *, outcome: str, earned: int = 
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=[f"…{cents:02}" for cents in SCRIPTS])
-async def test_whatever_the_service_says_the_money_is_where_it_says_in_the_end(till: Till, script: Script) -> None:
+async def test_whatever_the_service_says_the_money_is_where_it_says_in_the_end(
+    till: Till, script: SandboxScript
+) -> None:
     await till.earned(5_000)
     till.clock.script = script
     withdrawal_id = await till.approved()
@@ -56,7 +58,7 @@ async def test_whatever_the_service_says_the_money_is_where_it_says_in_the_end(t
 async def test_a_time_out_is_no_failure(till: Till) -> None:
     """Seen in rustchain-bounties: a time-out was taken for a failure, and it was paid twice."""
     await till.earned(5_000)
-    till.clock.script = Script(silent_sends=True)
+    till.clock.script = SandboxScript(silent_sends=True)
     withdrawal_id = await till.approved()
     await till.sends()
     assert await till.state(withdrawal_id) == "paying"
@@ -70,7 +72,7 @@ async def test_a_time_out_is_no_failure(till: Till) -> None:
 
 async def test_a_no_to_sending_is_asked_again_before_it_is_believed(till: Till) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(lies_on_send=True)
+    till.clock.script = SandboxScript(lies_on_send=True)
     withdrawal_id = await till.approved()
     await till.sends()
     found = await till.desk.find(withdrawal_id)
@@ -81,7 +83,7 @@ async def test_a_no_to_sending_is_asked_again_before_it_is_believed(till: Till) 
 
 async def test_what_never_arrived_is_sent_again_under_the_same_number(till: Till) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(loses_sends=2)
+    till.clock.script = SandboxScript(loses_sends=2)
     withdrawal_id = await till.approved()
     await till.sends()
     assert await till.payouts() == {}
@@ -92,7 +94,7 @@ async def test_what_never_arrived_is_sent_again_under_the_same_number(till: Till
 
 async def test_a_service_that_never_answers_is_asked_for_as_long_as_it_takes(till: Till) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(silent_sends=True, silent_queries=40)
+    till.clock.script = SandboxScript(silent_sends=True, silent_queries=40)
     withdrawal_id = await till.approved()
     await till.sends()
     await play_out(till)
@@ -115,7 +117,7 @@ def test_looks_are_further_and_further_apart_and_never_stop() -> None:
 
 async def test_an_operator_cannot_call_failed_what_the_service_paid(till: Till) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(silent_sends=True)
+    till.clock.script = SandboxScript(silent_sends=True)
     withdrawal_id = await till.approved()
     await till.sends()
     with pytest.raises(Refusal, match=r"withdrawal\.payout_unknown"):
@@ -125,7 +127,7 @@ async def test_an_operator_cannot_call_failed_what_the_service_paid(till: Till) 
 
 async def test_an_operator_who_says_failed_is_believed_when_the_service_says_so_too(till: Till) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(outcome="failed", silent_sends=True)
+    till.clock.script = SandboxScript(outcome="failed", silent_sends=True)
     withdrawal_id = await till.approved()
     with pytest.raises(Refusal, match="wrong_state"):
         await till.desk.mark_failed(an_act(), withdrawal_id, "bounced")
@@ -173,7 +175,7 @@ class Dying:
         self._sandbox = sandbox
         self._step = step
 
-    async def send(self, order: Order) -> Said:
+    async def send(self, order: PayoutOrder) -> Said:
         if self._step == "before sending":
             raise Died
         said = await self._sandbox.send(order)
@@ -209,7 +211,7 @@ async def test_who_dies_around_a_call_leaves_a_question_and_the_next_asks_it(
     till: Till, step: str, outcome: Any
 ) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(outcome=outcome, silent_sends=step.endswith("asking"))
+    till.clock.script = SandboxScript(outcome=outcome, silent_sends=step.endswith("asking"))
     withdrawal_id = await till.approved()
     dying = Cashier(till.database, Dying(till.payout, step))  # type: ignore[arg-type]
     if step.endswith("asking"):
@@ -231,7 +233,7 @@ async def test_who_dies_before_the_answer_is_written_down_has_written_nothing(
     till: Till, monkeypatch: pytest.MonkeyPatch, step: str, outcome: Any, *, after: bool
 ) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(outcome=outcome, silent_sends=True)
+    till.clock.script = SandboxScript(outcome=outcome, silent_sends=True)
     withdrawal_id = await till.approved()
     await till.sends()
     dies_in(monkeypatch, store if step == "end" else sending, step, after=after)
@@ -254,7 +256,7 @@ async def test_two_workers_at_once_pay_once(till: Till) -> None:
 
 async def test_an_answer_told_twice_is_told_in_vain(till: Till) -> None:
     await till.earned(5_000)
-    till.clock.script = Script(silent_sends=True)
+    till.clock.script = SandboxScript(silent_sends=True)
     withdrawal_id = await till.approved()
     await till.sends()
     found = await till.desk.find(withdrawal_id)
@@ -299,7 +301,7 @@ async def test_a_service_that_hangs_is_waited_for_a_bounded_time(till: Till, mon
     monkeypatch.setattr(sending, "ANSWER_SECONDS", 0.05)
 
     class Hanging(Dying):
-        async def send(self, order: Order) -> Said:
+        async def send(self, order: PayoutOrder) -> Said:
             await asyncio.Event().wait()
             raise AssertionError(order)
 

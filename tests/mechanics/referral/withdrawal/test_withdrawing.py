@@ -8,7 +8,7 @@ import pytest
 
 from growth.mechanics.referral.model import WithdrawalTerms
 from growth.mechanics.referral.withdrawal.model import Payee, WithdrawalRules, show
-from growth.plumbing.audit import Act
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.commission.money import Till, an_act, refunded

@@ -12,11 +12,11 @@ from growth.mechanics.checkin.streak.model import (
     LIVE,
     ONE_DAY,
     Almanac,
+    CheckinTerms,
     Day,
     DayKind,
     NextCheckinMilestone,
-    Standing,
-    Terms,
+    Streak,
     closed_today,
     count,
     current,
@@ -24,7 +24,7 @@ from growth.mechanics.checkin.streak.model import (
     next_milestone,
     terms_of,
 )
-from growth.mechanics.checkin.streak.store import Shopper
+from growth.mechanics.checkin.streak.store import CheckinShopper
 from growth.vocabulary.rewards import Reward
 
 CalendarState = Literal["checked_in", "made_up", "frozen", "paused", "missed", "open", "future", "closed"]
@@ -83,9 +83,9 @@ class CheckinCalendar(Struct, frozen=True, kw_only=True):
 
 def calendar(
     month: date,
-    shopper: Shopper,
+    shopper: CheckinShopper,
     held: dict[date, Day],
-    terms: dict[int, Terms],
+    terms: dict[int, CheckinTerms],
     cards: Cards,
     almanac: Almanac,
     now: datetime,
@@ -124,7 +124,7 @@ def _day(
     day: date,
     today: date,
     held: Day | None,
-    terms: dict[int, Terms],
+    terms: dict[int, CheckinTerms],
     to_come: dict[date, list[Reward]],
     almanac: Almanac,
 ) -> CalendarDay:
@@ -158,7 +158,7 @@ def _state(day: date, today: date, held: Day | None, program: CheckinProgram | N
     return "open" if day == today else "future"
 
 
-def _to_come(standing: Standing, today: date, days: Sequence[date], almanac: Almanac) -> dict[date, list[Reward]]:
+def _to_come(standing: Streak, today: date, days: Sequence[date], almanac: Almanac) -> dict[date, list[Reward]]:
     """Return what each of `days` (in order) from today on gives, if it and all from today on are checked in."""
     found: dict[date, list[Reward]] = {}
     reached = today
@@ -173,7 +173,7 @@ def _to_come(standing: Standing, today: date, days: Sequence[date], almanac: Alm
     return found
 
 
-def ahead(standing: Standing, first: date, last: date, almanac: Almanac) -> Standing:
+def ahead(standing: Streak, first: date, last: date, almanac: Almanac) -> Streak:
     """Return where it leads if every day from `first` to `last` is checked in on which one can be.
 
     It takes as long for a hundred years as for a week: a program at a time, of which the first day is counted, and what
@@ -206,7 +206,7 @@ def ahead(standing: Standing, first: date, last: date, almanac: Almanac) -> Stan
     return standing
 
 
-def _position_after(standing: Standing, spells: Sequence[tuple[date, date]], terms: Terms, more: int) -> int:
+def _position_after(standing: Streak, spells: Sequence[tuple[date, date]], terms: CheckinTerms, more: int) -> int:
     """Return the place in the table of the last day of `spells`, the first of which is where `standing` is."""
     if terms.cycle == "endless":
         return standing.position + more

@@ -13,8 +13,8 @@ from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar import store
 from growth.mechanics.checkin.streak.calendar.model import Cards, CheckinCalendar, calendar, days_of
 from growth.mechanics.checkin.streak.model import Day
-from growth.plumbing.coalesce import Coalescer
-from growth.plumbing.postgres import Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.work.coalesce import Coalescer
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 
@@ -23,7 +23,7 @@ MAX_QUEUE_PAGES = 2_048
 """What a process reads in about a second."""
 
 
-class Look(Struct, frozen=True):
+class CalendarLook(Struct, frozen=True):
     """Whose page, and of which month; this one, if None."""
 
     user_id: str
@@ -36,20 +36,20 @@ class Calendars:
     def __init__(self, database: Database, almanacs: Almanacs) -> None:
         self._database = database
         self._almanacs = almanacs
-        self._pages: Coalescer[Look, CheckinCalendar] = Coalescer(
+        self._pages: Coalescer[CalendarLook, CheckinCalendar] = Coalescer(
             "checkin.pages", self._read, max_batch=MAX_BATCH_PAGES, max_queue=MAX_QUEUE_PAGES
         )
 
     async def page(self, user_id: str, month: date | None) -> CheckinCalendar:
         """Return a month of a shopper, this one if None. Raises `Unavailable`."""
-        return await self._pages(Look(user_id, month))
+        return await self._pages(CalendarLook(user_id, month))
 
     async def remind(self, user_id: str, *, wants: bool) -> None:
         """Note whether a shopper wants to hear of a streak at risk."""
         async with self._database.transaction(people=[user_id]) as tx:
             await streaks.set_reminder(tx, user_id, wants)
 
-    async def _read(self, looks: Sequence[Look]) -> Sequence[CheckinCalendar]:
+    async def _read(self, looks: Sequence[CalendarLook]) -> Sequence[CheckinCalendar]:
         async with self._database.transaction() as tx:
             await streaks.see_one_moment(tx)
             glance, almanac = await self._almanacs.look(tx)

@@ -6,15 +6,15 @@ from datetime import date
 import msgspec
 
 from growth.mechanics.checkin.streak.model import Day
-from growth.mechanics.checkin.streak.store import Shopper, day_of, shopper_of
-from growth.plumbing.postgres import Reader
+from growth.mechanics.checkin.streak.store import CheckinShopper, day_of, shopper_of
+from growth.plumbing.postgres.database import Reader
 
 MAX_DAYS_A_MONTH = 31
 
 _encode = msgspec.json.Encoder().encode
 
 
-async def find_shoppers(reader: Reader, user_ids: Sequence[str]) -> dict[str, Shopper]:
+async def find_shoppers(reader: Reader, user_ids: Sequence[str]) -> dict[str, CheckinShopper]:
     """Return those of `user_ids` that were ever seen."""
     rows = await reader.fetch(
         """

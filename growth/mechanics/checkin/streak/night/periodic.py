@@ -10,9 +10,9 @@ from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.model import ONE_DAY, Almanac
 from growth.mechanics.checkin.streak.night import store
 from growth.mechanics.checkin.streak.night.service import Missed, tell_broken, use_cards
-from growth.plumbing.outbox import emit
-from growth.plumbing.periodic import Turn
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
+from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.events.checkin import CheckinStreakAtRisk
 from growth.vocabulary.refusals import Refusal
 

@@ -7,10 +7,10 @@ from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinProgram
 from growth.mechanics.checkin.streak import store
-from growth.mechanics.checkin.streak.model import Almanac, Standing, freeze
-from growth.mechanics.checkin.streak.store import Glance, Shopper
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
+from growth.mechanics.checkin.streak.model import Almanac, Streak, freeze
+from growth.mechanics.checkin.streak.store import CheckinShopper, TapGlance
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.events.checkin import CheckinFrozen, CheckinStreakBroken
@@ -24,11 +24,11 @@ MAX_CAUGHT_UP_DAYS = 31
 class Missed(Struct, frozen=True):
     """A shopper with a streak, and the days that break it: oldest first."""
 
-    shopper: Shopper
+    shopper: CheckinShopper
     days: Sequence[date]
 
 
-async def use_cards(tx: Tx, missed: Sequence[Missed], almanac: Almanac, now: datetime) -> dict[str, Standing]:
+async def use_cards(tx: Tx, missed: Sequence[Missed], almanac: Almanac, now: datetime) -> dict[str, Streak]:
     """Use up freeze cards for those who have one for each missed day; return what they have then.
 
     Their rows are locked.
@@ -77,7 +77,7 @@ async def use_cards(tx: Tx, missed: Sequence[Missed], almanac: Almanac, now: dat
     return {one.shopper.user_id: _frozen(one, almanac) for one in holding}
 
 
-async def tell_broken(tx: Tx, broken: Iterable[tuple[Shopper, CheckinProgram]], now: datetime) -> None:
+async def tell_broken(tx: Tx, broken: Iterable[tuple[CheckinShopper, CheckinProgram]], now: datetime) -> None:
     """Tell of streaks that are over."""
     await emit(
         tx,
@@ -95,8 +95,8 @@ async def tell_broken(tx: Tx, broken: Iterable[tuple[Shopper, CheckinProgram]], 
 
 
 async def catch_up(
-    tx: Tx, lapsed: Sequence[tuple[Shopper, date]], glance: Glance, almanac: Almanac
-) -> dict[str, Standing]:
+    tx: Tx, lapsed: Sequence[tuple[CheckinShopper, date]], glance: TapGlance, almanac: Almanac
+) -> dict[str, Streak]:
     """Do for shoppers who tap on a day what the walk has not done for them yet; return what changed.
 
     Without this, who holds a card and taps right after midnight would lose the streak that the card is for.
@@ -112,7 +112,7 @@ async def catch_up(
         if len(one.days) < MAX_CAUGHT_UP_DAYS and not glance.has_walked(one.days[0], one.shopper.user_id)
     ]
     kept = await use_cards(tx, fresh, almanac, glance.now)
-    broken: list[tuple[Shopper, CheckinProgram]] = []
+    broken: list[tuple[CheckinShopper, CheckinProgram]] = []
     for one in fresh:
         if one.shopper.user_id not in kept:
             program = _program(almanac, one.days[-1])
@@ -133,7 +133,7 @@ def _program(almanac: Almanac, day: date) -> CheckinProgram:
     return program
 
 
-def _frozen(one: Missed, almanac: Almanac) -> Standing:
+def _frozen(one: Missed, almanac: Almanac) -> Streak:
     standing = one.shopper.standing
     for day in one.days:
         standing = freeze(standing, day, almanac.history)

@@ -3,8 +3,8 @@
 from datetime import date
 
 from growth.mechanics.checkin.streak.model import FEWEST_DAYS
-from growth.mechanics.checkin.streak.store import Shopper, shopper_of
-from growth.plumbing.postgres import Tx
+from growth.mechanics.checkin.streak.store import CheckinShopper, shopper_of
+from growth.plumbing.postgres.database import Tx
 
 
 async def lock_walk(tx: Tx, walk: str, first: date) -> tuple[date, str]:
@@ -79,7 +79,9 @@ async def end_of_page_to_remind(tx: Tx, after_user_id: str, limit: int) -> tuple
     return row["last"], row["shoppers"]
 
 
-async def lock_lapsing(tx: Tx, after: str, until: str, last_day_from: date, last_day_before: date) -> list[Shopper]:
+async def lock_lapsing(
+    tx: Tx, after: str, until: str, last_day_from: date, last_day_before: date
+) -> list[CheckinShopper]:
     """Return shoppers of a page whose streak has its last day in a range, locked until `tx` ends."""
     rows = await tx.fetch(
         """
@@ -103,7 +105,7 @@ async def lock_lapsing(tx: Tx, after: str, until: str, last_day_from: date, last
     return [shopper_of(row) for row in rows]
 
 
-async def at_risk(tx: Tx, after: str, until: str, last_day_from: date, today: date) -> list[Shopper]:
+async def at_risk(tx: Tx, after: str, until: str, last_day_from: date, today: date) -> list[CheckinShopper]:
     """Return shoppers of a page who want to be reminded, and whose streak does not have today yet."""
     rows = await tx.fetch(
         """

@@ -8,12 +8,12 @@ from msgspec import Struct
 from growth.mechanics.checkin.model import CheckinProgram
 from growth.mechanics.checkin.streak.model import (
     CheckinNotGranted,
+    CheckinTerms,
     Day,
     DayKind,
-    History,
     NextCheckinMilestone,
-    Standing,
-    Terms,
+    OpenDays,
+    Streak,
     folded,
 )
 from growth.vocabulary.events.checkin import CheckinReached
@@ -63,7 +63,7 @@ def refusal_of(program: CheckinProgram, held: Day | None, day: date, today: date
     return None if program.pause_on(day) is None else PAUSED_DAY
 
 
-def by_program(days: Sequence[Day], terms: Mapping[int, Terms], history: History) -> dict[str, Standing]:
+def by_program(days: Sequence[Day], terms: Mapping[int, CheckinTerms], history: OpenDays) -> dict[str, Streak]:
     """Return where all days of a shopper, oldest first, lead within each program that they are in."""
     return {
         standing.program_id: standing for _, standing in folded(days, terms, history) if standing.program_id is not None

@@ -13,10 +13,10 @@ from growth.mechanics.checkin.streak.model import (
     LIVE,
     Almanac,
     CheckedIn,
+    CheckinTerms,
     Day,
     DayKind,
-    Standing,
-    Terms,
+    Streak,
     first_of,
     next_milestone,
     owed,
@@ -35,10 +35,10 @@ from growth.mechanics.checkin.streak.repair.model import (
     by_program,
     refusal_of,
 )
-from growth.mechanics.checkin.streak.store import Shopper
-from growth.plumbing.idempotency import Once, fingerprint, once
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Tx
+from growth.mechanics.checkin.streak.store import CheckinShopper
+from growth.plumbing.http.idempotency import Once, fingerprint, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import INSUFFICIENT, Currency, Transfer
 from growth.vocabulary.events.checkin import CheckinCheckedIn, CheckinMadeUp
@@ -50,7 +50,7 @@ from growth.vocabulary.rewards import Reward
 class Mended(Struct, frozen=True):
     """Where all days lead after a repair, and what it gave."""
 
-    standing: Standing
+    standing: Streak
     day: Day
     """The day that was added, as it came out."""
     given: Given
@@ -118,7 +118,7 @@ class Repairs:
             return _told(mended.standing, program, mended.day, mended.given), True
 
 
-async def _make_up(tx: Tx, shopper: Shopper, day: date, almanac: Almanac, now: datetime) -> MadeUp:
+async def _make_up(tx: Tx, shopper: CheckinShopper, day: date, almanac: Almanac, now: datetime) -> MadeUp:
     user_id, today = shopper.user_id, almanac.zone.day(now)
     program = almanac.open_on(today)
     held = await streaks.find_day(tx, user_id, day)
@@ -182,7 +182,7 @@ async def _take_card(tx: Tx, user_id: str, program: CheckinProgram, now: datetim
 
 
 async def mend(
-    tx: Tx, shopper: Shopper, program: CheckinProgram, day: date, kind: DayKind, almanac: Almanac, now: datetime
+    tx: Tx, shopper: CheckinShopper, program: CheckinProgram, day: date, kind: DayKind, almanac: Almanac, now: datetime
 ) -> Mended:
     """Add a day that lies behind, fold all days anew, and give what is due by then and was not given.
 
@@ -219,7 +219,7 @@ async def mend(
 
 
 def _due(
-    days: Sequence[Day], terms: dict[int, Terms], program: CheckinProgram, repaid: Sequence[Reward]
+    days: Sequence[Day], terms: dict[int, CheckinTerms], program: CheckinProgram, repaid: Sequence[Reward]
 ) -> list[Reward]:
     """Return what the days of a program earn where they stand now, and did not earn where they were paid for.
 
@@ -231,7 +231,7 @@ def _due(
     return owed(due, [*paid, *repaid])
 
 
-def _told(standing: Standing, program: CheckinProgram, day: Day, given: Given) -> CheckedIn:
+def _told(standing: Streak, program: CheckinProgram, day: Day, given: Given) -> CheckedIn:
     return CheckedIn(
         day=day.day,
         streak=day.streak,
@@ -267,7 +267,7 @@ async def judge_milestones(
     user_id: str,
     former_id: str,
     days: Sequence[Day],
-    terms: Mapping[int, Terms],
+    terms: Mapping[int, CheckinTerms],
     almanac: Almanac,
     now: datetime,
 ) -> None:
@@ -284,7 +284,7 @@ async def judge_milestones(
             occasion="united",
             reason="checkin.milestone",
             rewards=[],
-            milestones=reached(Standing(), standing, live[program_id]),
+            milestones=reached(Streak(), standing, live[program_id]),
         )
         for program_id, standing in by_program(days, terms, almanac.history).items()
         if program_id in live

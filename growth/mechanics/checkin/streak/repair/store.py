@@ -5,8 +5,8 @@ from datetime import date, datetime
 
 import msgspec
 
-from growth.mechanics.checkin.streak.model import Day, Standing
-from growth.plumbing.postgres import Reader, Tx
+from growth.mechanics.checkin.streak.model import Day, Streak
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.vocabulary.rewards import Reward
 
 _encode = msgspec.json.Encoder().encode
@@ -48,7 +48,7 @@ async def move_days(tx: Tx, user_id: str, days: Sequence[Day]) -> None:
     )
 
 
-async def set_standing(tx: Tx, user_id: str, standing: Standing) -> None:
+async def set_standing(tx: Tx, user_id: str, standing: Streak) -> None:
     """Write where a shopper's days lead."""
     await tx.execute(
         """

@@ -12,9 +12,9 @@ from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim.keeping import store
 from growth.mechanics.flash_sale.model import Sale
-from growth.mechanics.flash_sale.names import Names
+from growth.mechanics.flash_sale.names import SaleNames
 from growth.mechanics.flash_sale.stock import MAX_WINNERS, Stock
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import to_milliseconds
 
 PAGE = 2_000
@@ -23,7 +23,7 @@ ZEROS_LEFT = 1_000
 MAX_ODD = 1_000
 
 
-class Crowd(Struct):
+class SaleShoppers(Struct):
     """What a look at the shoppers of a sale saw."""
 
     units: int = 0
@@ -38,11 +38,11 @@ class NameKeeper:
     def __init__(self, database: Database, stock: Stock) -> None:
         self._database = database
         self._stock = stock
-        self._names = Names(stock.redis)
+        self._names = SaleNames(stock.redis)
 
-    async def shoppers(self, sale_id: str) -> Crowd:
+    async def shoppers(self, sale_id: str) -> SaleShoppers:
         """Compare who holds units; forget who is unknown and holds none; mend the list of winners."""
-        crowd, strangers = Crowd(odd={}), list[str]()
+        crowd, strangers = SaleShoppers(odd={}), list[str]()
         listed = await self._names.winners(sale_id, MAX_WINNERS + 1)
         holders, known = set[str](), set[str]()
         async for page in self._names.known_shoppers(sale_id):
@@ -65,7 +65,7 @@ class NameKeeper:
         return crowd
 
     async def _list_is_wrong(
-        self, sale_id: str, before: list[str], holders: set[str], known: set[str], crowd: Crowd
+        self, sale_id: str, before: list[str], holders: set[str], known: set[str], crowd: SaleShoppers
     ) -> bool:
         """Say whether the list of winners lacks somebody, has somebody twice, or has grown far beyond the holders."""
         if crowd.names > 2 * crowd.units + ZEROS_LEFT:

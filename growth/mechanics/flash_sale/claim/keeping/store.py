@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.plumbing.postgres import Reader
+from growth.plumbing.postgres.database import Reader
 
 
 async def holdings_of(reader: Reader, sale_id: str, user_ids: Sequence[str]) -> dict[str, int]:

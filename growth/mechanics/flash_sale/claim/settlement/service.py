@@ -13,8 +13,8 @@ from growth.mechanics.flash_sale.claim.aftermath import after_release, follow
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import model, store
 from growth.mechanics.flash_sale.stock import Stock
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.events.flash_sale import (
     FlashSaleClaimPaid,
     FlashSaleClaimRefunded,
@@ -27,7 +27,7 @@ from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 _is_uuid = re.compile(UUID_PATTERN).match
 
 
-class Settlement:
+class ClaimSettlement:
     """Takes part in orders: brings claims to what the facts of an order say, in whatever order those arrived.
 
     The facts are read in one order: placed, closed unless paid, paid, refunded. So `closed` after `paid` changes

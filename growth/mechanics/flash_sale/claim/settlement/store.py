@@ -8,7 +8,7 @@ from msgspec import Struct
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.store import put_back
 from growth.mechanics.flash_sale.model import LIMIT_REACHED, SOLD_OUT
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 class _NotTaken(Exception):

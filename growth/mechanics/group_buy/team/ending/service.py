@@ -10,11 +10,11 @@ from datetime import datetime
 from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.model import GroupBuy, overpaid_fen
 from growth.mechanics.group_buy.team.ending import store
-from growth.mechanics.group_buy.team.ending.store import Owed
+from growth.mechanics.group_buy.team.ending.store import SeatOwed
 from growth.mechanics.group_buy.team.model import Seat, Team, TeamState
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
-from growth.shop.owed.model import Finding
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
+from growth.shop.owed.model import RefundFinding
 from growth.shop.owed.service import owe
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import (
@@ -75,7 +75,7 @@ async def after_ending(tx: Tx, teams: Sequence[Team], now: datetime, *, also_lef
     await store.give_back(tx, [*also_left, *[seat for seat in seats if not seat.occupies]])
 
 
-async def _owed(tx: Tx, teams: Sequence[Team], by_team: dict[str, list[Seat]]) -> list[tuple[Seat, Owed]]:
+async def _owed(tx: Tx, teams: Sequence[Team], by_team: dict[str, list[Seat]]) -> list[tuple[Seat, SeatOwed]]:
     """Return what each seat is owed: all of a failed team's, what was overpaid in a complete one."""
     campaigns = await campaigns_store.find_campaigns(tx, sorted({team.group_buy_id for team in teams})) if teams else {}
     owed = []
@@ -85,13 +85,13 @@ async def _owed(tx: Tx, teams: Sequence[Team], by_team: dict[str, list[Seat]]) -
             if seat.state == "refund_due" or (amount and seat.state == "confirmed"):
                 assert seat.order_id is not None
                 assert seat.line_id is not None
-                owed.append((seat, Owed(seat.order_id, seat.line_id, seat.seat_id, reason, amount)))
+                owed.append((seat, SeatOwed(seat.order_id, seat.line_id, seat.seat_id, reason, amount)))
     return owed
 
 
-def _finding(owed: Owed) -> Finding:
+def _finding(owed: SeatOwed) -> RefundFinding:
     part_fen = owed.amount_fen if owed.reason == OVERPAID else None
-    return Finding(order_id=owed.order_id, line_id=owed.line_id, reason=owed.reason, part_fen=part_fen)
+    return RefundFinding(order_id=owed.order_id, line_id=owed.line_id, reason=owed.reason, part_fen=part_fen)
 
 
 def _owed_to(campaign: GroupBuy, team: Team, seat: Seat) -> tuple[int, str]:
@@ -125,7 +125,7 @@ def _released(seat: Seat, now: datetime) -> Event:
     )
 
 
-def refund_required(seat: Seat, owed: Owed, now: datetime, user_id: str | None = None) -> Event:
+def refund_required(seat: Seat, owed: SeatOwed, now: datetime, user_id: str | None = None) -> Event:
     """Tell the shop to pay back; the money may be another shopper's than the seat."""
     return GroupBuyRefundRequired(
         at=now,

@@ -10,7 +10,7 @@ from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
 from growth.mechanics.group_buy.store import put_back
 from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, Team, TeamState
 from growth.mechanics.group_buy.team.store import seat_of, team_of
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 async def lock_lapsing_teams(tx: Tx, lapsed_before: datetime, seats: int) -> list[str]:
@@ -325,7 +325,7 @@ async def end_seats(tx: Tx, team_ids: Sequence[str], state: TeamState, now: date
     return [seat_of(row) for row in rows]
 
 
-class Owed(Struct, frozen=True):
+class SeatOwed(Struct, frozen=True):
     """What must be paid back of one order line."""
 
     order_id: str
@@ -335,7 +335,7 @@ class Owed(Struct, frozen=True):
     amount_fen: int
 
 
-async def require_refunds(tx: Tx, owed: Sequence[Owed], now: datetime) -> set[tuple[str, str]]:
+async def require_refunds(tx: Tx, owed: Sequence[SeatOwed], now: datetime) -> set[tuple[str, str]]:
     """Note what must be paid back; returns the order lines of which that was not known."""
     if not owed:
         return set()

@@ -6,7 +6,7 @@ import msgspec
 
 from growth.mechanics.group_buy.team.model import Seat, Team, TeamCard
 from growth.mechanics.group_buy.team.store import seat_of, team_of
-from growth.plumbing.postgres import Reader
+from growth.plumbing.postgres.database import Reader
 
 
 async def joinable_teams(

@@ -14,13 +14,13 @@ from growth.mechanics.group_buy.team.ending.service import (
     after_leaving,
     refund_required,
 )
-from growth.mechanics.group_buy.team.ending.store import Owed
+from growth.mechanics.group_buy.team.ending.store import SeatOwed
 from growth.mechanics.group_buy.team.model import Seat
 from growth.mechanics.group_buy.team.payment import store
 from growth.mechanics.group_buy.team.payment.store import Payment
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Tx
-from growth.shop.owed.model import Finding
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Tx
+from growth.shop.owed.model import RefundFinding
 from growth.shop.owed.service import owe
 from growth.shop.service import bought_before
 from growth.vocabulary.events.group_buy import (
@@ -44,7 +44,7 @@ PAID_FOR = frozenset({"paid", "confirmed", "refund_due", "refunded"})
 _is_uuid = re.compile(UUID_PATTERN).match
 
 
-class Settlement:
+class SeatSettlement:
     """Takes part in orders: brings seats to what the facts of an order say, in whatever order those arrived.
 
     The facts are read in one order: placed, closed unless paid, paid, refunded; and only then is a team looked at
@@ -102,10 +102,10 @@ class Settlement:
             ),
         )
         await after_leaving(tx, now, paid=[seat])
-        owed = Owed(seat.order_id, seat.line_id, seat.seat_id, NEWCOMERS_ONLY, seat.paid_fen)
+        owed = SeatOwed(seat.order_id, seat.line_id, seat.seat_id, NEWCOMERS_ONLY, seat.paid_fen)
         if await ending.require_refunds(tx, [owed], now):
             await emit(tx, refund_required(seat, owed, now))
-        await owe(tx, [Finding(order_id=seat.order_id, line_id=seat.line_id, reason=NEWCOMERS_ONLY)], now)
+        await owe(tx, [RefundFinding(order_id=seat.order_id, line_id=seat.line_id, reason=NEWCOMERS_ONLY)], now)
 
     async def _line(
         self, tx: Tx, order: Order, line: OrderLine, seat: Seat | None, now: datetime, *, again: bool
@@ -235,7 +235,7 @@ class Settlement:
         """Say that the line must be paid back, for as long as it was not; tell of it once."""
         if line.is_refunded:
             return LineOutcome(line.line_id, Outcome.APPLIED, why)
-        owed = Owed(order.order_id, line.line_id, seat.seat_id, why, line.left_fen)
+        owed = SeatOwed(order.order_id, line.line_id, seat.seat_id, why, line.left_fen)
         if await ending.require_refunds(tx, [owed], now):
             await emit(tx, refund_required(seat, owed, now, order.user_id))
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)

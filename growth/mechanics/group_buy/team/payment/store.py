@@ -8,7 +8,7 @@ from msgspec import Struct
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.store import raise_taken
 from growth.mechanics.group_buy.team.model import ReleaseReason, Seat
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
 class Payment(Struct, frozen=True):

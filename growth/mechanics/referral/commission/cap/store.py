@@ -4,10 +4,10 @@ from datetime import date
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
-class Room(Struct, frozen=True, kw_only=True):
+class CapRequest(Struct, frozen=True, kw_only=True):
     """What one commission asks of the cap of its inviter's day."""
 
     counted_fen: int | None
@@ -18,7 +18,7 @@ class Room(Struct, frozen=True, kw_only=True):
     cap_fen: int
 
 
-async def take_room(tx: Tx, inviter_id: str, day: date, room: Room) -> int:
+async def take_room(tx: Tx, inviter_id: str, day: date, room: CapRequest) -> int:
     """Return how much of what is asked the inviter's day has room for, and count that in place of what it counted.
 
     A day that was pruned gives nobody more than it counted.

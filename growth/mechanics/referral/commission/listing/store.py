@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from growth.mechanics.referral.commission.model import Commission, CommissionFilter, Step
+from growth.mechanics.referral.commission.model import Commission, CommissionFilter, CommissionStep
 from growth.mechanics.referral.commission.store import commission_of
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 async def fix_moment(tx: Tx) -> None:
@@ -118,7 +118,7 @@ async def page_of_queue(reader: Reader, which: CommissionFilter, *, before: str 
     return [commission_of(row) for row in rows]
 
 
-async def steps_of(reader: Reader, commission_id: str) -> list[Step]:
+async def steps_of(reader: Reader, commission_id: str) -> list[CommissionStep]:
     """Return how a commission came to be worth what it is."""
     rows = await reader.fetch(
         """
@@ -129,7 +129,7 @@ async def steps_of(reader: Reader, commission_id: str) -> list[Step]:
         """,
         commission_id,
     )
-    return [Step(**dict(row)) for row in rows]
+    return [CommissionStep(**dict(row)) for row in rows]
 
 
 async def withdrawn_fen(reader: Reader, user_id: str) -> int:

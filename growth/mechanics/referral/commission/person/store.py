@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.store import commission_of
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
 class Doubted(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from growth.mechanics.referral.withdrawal.model import (
     WithdrawalFilter,
     WithdrawalRules,
 )
-from growth.plumbing.http import (
+from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
     JsonResponse,
@@ -29,8 +29,8 @@ from growth.plumbing.http import (
     etag,
     if_match,
 )
-from growth.plumbing.listing import listed
-from growth.plumbing.operators import act_of, requires
+from growth.plumbing.http.listing import listed
+from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 

@@ -15,10 +15,10 @@ from growth.mechanics.referral.withdrawal.model import (
 from growth.mechanics.referral.withdrawal.payout.model import Payout
 from growth.mechanics.referral.withdrawal.sending.service import look
 from growth.mechanics.referral.withdrawal.service import RULES, give_back, pay_out, rules_of
-from growth.plumbing import audit
-from growth.plumbing.audit import Act
-from growth.plumbing.outbox import emit
-from growth.plumbing.postgres import Database, Reader, Tx
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.vocabulary.events.commission import WithdrawalApproved

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class PayoutOrder(Struct, frozen=True, kw_only=True):
     """Money to bring to a shopper."""
 
     number: str
@@ -45,7 +45,7 @@ class Payout(Protocol):
         """Whether a person pays: then nothing is sent or queried."""
         ...
 
-    async def send(self, order: Order) -> Said:
+    async def send(self, order: PayoutOrder) -> Said:
         """Pay, or say how it stands if the number is known already."""
         ...
 
@@ -54,7 +54,7 @@ class Payout(Protocol):
         ...
 
 
-class Script(Struct, frozen=True):
+class SandboxScript(Struct, frozen=True):
     """How the sandbox behaves about one number."""
 
     outcome: Literal["paid", "failed"] = "paid"
@@ -74,19 +74,19 @@ class Script(Struct, frozen=True):
 
 LATE_SECONDS = 30
 SCRIPTS = {
-    1: Script(silent_sends=True),
-    2: Script(loses_sends=1),
-    3: Script(late_seconds=LATE_SECONDS),
-    4: Script(outcome="failed"),
-    5: Script(lies_on_send=True),
-    6: Script(wrong_amount_on_send=True),
-    7: Script(silent_sends=True, silent_queries=2),
-    8: Script(outcome="failed", silent_sends=True),
-    9: Script(wrong_number_on_send=True),
+    1: SandboxScript(silent_sends=True),
+    2: SandboxScript(loses_sends=1),
+    3: SandboxScript(late_seconds=LATE_SECONDS),
+    4: SandboxScript(outcome="failed"),
+    5: SandboxScript(lies_on_send=True),
+    6: SandboxScript(wrong_amount_on_send=True),
+    7: SandboxScript(silent_sends=True, silent_queries=2),
+    8: SandboxScript(outcome="failed", silent_sends=True),
+    9: SandboxScript(wrong_number_on_send=True),
 }
 """By the last two digits of what the shopper is to get, in fen; other amounts are paid at once."""
 
 
-def script_of(amount_fen: int) -> Script:
+def script_of(amount_fen: int) -> SandboxScript:
     """Return how the sandbox behaves about an amount."""
-    return SCRIPTS.get(amount_fen % 100, Script())
+    return SCRIPTS.get(amount_fen % 100, SandboxScript())

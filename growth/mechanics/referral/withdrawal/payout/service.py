@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Literal
 
 from growth.mechanics.referral.withdrawal.payout import store
-from growth.mechanics.referral.withdrawal.payout.model import Order, Payout, Said, Script, script_of
+from growth.mechanics.referral.withdrawal.payout.model import Payout, PayoutOrder, Said, SandboxScript, script_of
 from growth.mechanics.referral.withdrawal.payout.store import SandboxPayout
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import Clock
 
 
@@ -18,7 +18,7 @@ class Manual:
     name: Literal["manual"] = "manual"
     is_by_hand = True
 
-    async def send(self, order: Order) -> Said:
+    async def send(self, order: PayoutOrder) -> Said:
         """Say that it is in somebody's hands."""
         return Said(number=order.number, state="working")
 
@@ -33,7 +33,7 @@ class Sandbox:
     name: Literal["sandbox"] = "sandbox"
     is_by_hand = False
 
-    def __init__(self, database: Database, clock: Clock, script: Callable[[int], Script] = script_of) -> None:
+    def __init__(self, database: Database, clock: Clock, script: Callable[[int], SandboxScript] = script_of) -> None:
         self._database = database
         self._clock = clock
         self._script = script
@@ -41,7 +41,7 @@ class Sandbox:
         """Sends that never arrived, by number: the network's memory, not the service's."""
         self._silent = Counter[str]()
 
-    async def send(self, order: Order) -> Said:
+    async def send(self, order: PayoutOrder) -> Said:
         """Pay by the script of the amount."""
         script = self._script(order.amount_fen)
         if self._lost[order.number] < script.loses_sends:

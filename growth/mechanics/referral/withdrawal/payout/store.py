@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
 class SandboxPayout(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from growth.mechanics.referral.withdrawal.model import Withdrawal
 from growth.mechanics.referral.withdrawal.store import withdrawal_of
-from growth.plumbing.postgres import Tx
+from growth.plumbing.postgres.database import Tx
 
 
 async def lock_open(tx: Tx, user_ids: Sequence[str]) -> list[Withdrawal]:

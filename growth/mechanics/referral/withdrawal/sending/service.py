@@ -9,10 +9,10 @@ import structlog
 from prometheus_client import Counter
 
 from growth.mechanics.referral.withdrawal import model, store
-from growth.mechanics.referral.withdrawal.model import Verdict, Withdrawal
-from growth.mechanics.referral.withdrawal.payout.model import Order, Payout, Said
+from growth.mechanics.referral.withdrawal.model import PayoutDecision, Withdrawal
+from growth.mechanics.referral.withdrawal.payout.model import Payout, PayoutOrder, Said
 from growth.mechanics.referral.withdrawal.service import give_back, pay_out
-from growth.plumbing.postgres import Database
+from growth.plumbing.postgres.database import Database
 
 log = structlog.get_logger("withdrawal")
 
@@ -25,7 +25,7 @@ _verdicts = Counter("growth_payout_verdicts_total", "What followed from answers 
 async def send(database: Database, payout: Payout, withdrawal: Withdrawal, now: datetime) -> None:
     """Send a withdrawal in `paying`, and draw the conclusion. May be called again: the number is the same."""
     payee = withdrawal.payee
-    order = Order(
+    order = PayoutOrder(
         number=withdrawal.withdrawal_id,
         user_id=withdrawal.user_id,
         account=None if payee is None else (payee.kind, payee.account, payee.name),
@@ -35,7 +35,7 @@ async def send(database: Database, payout: Payout, withdrawal: Withdrawal, now: 
     await conclude(database, withdrawal, model.verdict_on(withdrawal, said, asked="send"), now)
 
 
-async def look(database: Database, payout: Payout, withdrawal: Withdrawal, now: datetime) -> Verdict:
+async def look(database: Database, payout: Payout, withdrawal: Withdrawal, now: datetime) -> PayoutDecision:
     """Ask what became of a withdrawal in `paying`, and draw the conclusion; return it."""
     said = await _answer(payout.query(withdrawal.withdrawal_id), withdrawal, "query")
     verdict = model.verdict_on(withdrawal, said, asked="query")
@@ -56,7 +56,7 @@ async def _answer(call: Awaitable[Said], withdrawal: Withdrawal, asked: Literal[
         return None
 
 
-async def conclude(database: Database, withdrawal: Withdrawal, verdict: Verdict, now: datetime) -> None:
+async def conclude(database: Database, withdrawal: Withdrawal, verdict: PayoutDecision, now: datetime) -> None:
     """Write down what follows, if the withdrawal is still in `paying`: an answer told twice is told in vain."""
     _verdicts.labels(verdict.then).inc()
     async with database.transaction(everyone=True) as tx:

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from growth.mechanics.task.progress.model import Standing
-from growth.plumbing.postgres import Reader, Tx
+from growth.mechanics.task.progress.model import CountedProgress
+from growth.plumbing.postgres.database import Reader, Tx
 
 _encode = msgspec.json.Encoder().encode
 
@@ -66,7 +66,7 @@ async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str,
     return [dict(row) for row in rows]
 
 
-async def standings(tx: Tx, user_id: str) -> list[Standing]:
+async def standings(tx: Tx, user_id: str) -> list[CountedProgress]:
     """Return all progress of a shopper."""
     rows = await tx.fetch(
         """
@@ -77,10 +77,10 @@ async def standings(tx: Tx, user_id: str) -> list[Standing]:
         """,
         user_id,
     )
-    return [msgspec.convert(dict(row), Standing) for row in rows]
+    return [msgspec.convert(dict(row), CountedProgress) for row in rows]
 
 
-async def drop(tx: Tx, standings: Sequence[Standing]) -> None:
+async def drop(tx: Tx, standings: Sequence[CountedProgress]) -> None:
     """Delete rows of progress; what they counted stays."""
     await tx.execute(
         """

@@ -5,10 +5,10 @@ from datetime import date, datetime
 from msgspec import Struct
 
 from growth.mechanics.task.model import Task
-from growth.plumbing.postgres import Reader, Tx
+from growth.plumbing.postgres.database import Reader, Tx
 
 
-class Tally(Struct, frozen=True, kw_only=True):
+class PeriodTally(Struct, frozen=True, kw_only=True):
     """One period of a task in numbers."""
 
     period_on: date
@@ -21,7 +21,7 @@ class Tally(Struct, frozen=True, kw_only=True):
     """How often a refund took a reward back."""
 
 
-async def tally(reader: Reader, task_id: str) -> list[Tally]:
+async def tally(reader: Reader, task_id: str) -> list[PeriodTally]:
     """Return a task's periods in numbers, newest first: those that are kept, and what the others came to."""
     rows = await reader.fetch(
         """
@@ -49,7 +49,7 @@ async def tally(reader: Reader, task_id: str) -> list[Tally]:
         """,
         task_id,
     )
-    return [Tally(**dict(row)) for row in rows]
+    return [PeriodTally(**dict(row)) for row in rows]
 
 
 async def forget_refunds(tx: Tx, before: datetime, limit: int) -> int:

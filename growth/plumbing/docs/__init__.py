@@ -1,0 +1,1 @@
+"""The OpenAPI document, made of the code that answers, and the pages that show it."""

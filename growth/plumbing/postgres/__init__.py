@@ -1,0 +1,1 @@
+"""Postgres: the pool and its transactions, what its errors mean, partitions, migrations."""

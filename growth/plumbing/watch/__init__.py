@@ -1,0 +1,1 @@
+"""Watch: metrics, logs, traces, the audit, and the sentences that must always hold (invariants)."""
