@@ -20,8 +20,8 @@ from growth.plumbing.watch.invariant_rounds import SENTENCE_SECONDS, InvariantRo
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.rewards.pack.service import Packs
-from growth.shop.owed.service import RefundsRequired
-from growth.shop.service import ShopService
+from growth.shop.order.owed.service import RefundsRequired
+from growth.shop.order.service import ShopService
 from growth.shoppers import SWEPT, Shoppers
 
 REPLICA_MAX_CONNECTIONS = 4

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from growth.bootstrap import Growth
-from growth.events.model import LOG
 from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE
-from growth.mechanics.checkin import tally
-from growth.mechanics.flash_sale import tempo
+from growth.mechanics.checkin import projection as tally
+from growth.mechanics.flash_sale import projection as tempo
 from growth.mechanics.referral import again
 from growth.mechanics.task.progress.service import activity_types, outbox_types
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.outbox.stream import Stream
 from growth.rewards.pack import service as pack
+from growth.shopper.activity.model import LOG
 
 
 def reactions(growth: Growth) -> Sequence[Subscription]:

@@ -4,20 +4,17 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from growth.events.model import MAX_EVENTS
-from growth.events.periodic import EventsKeeper
-from growth.events.service import Events
 from growth.listeners.retention.report.service import Reports
 from growth.listeners.retention.service import RetentionProjection
 from growth.mechanics.checkin.service import CheckinPrograms
-from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar.service import Calendars
-from growth.mechanics.checkin.streak.night.periodic import Night
+from growth.mechanics.checkin.streak.day_end.periodic import Night
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.service import CheckIns
 from growth.mechanics.flash_sale.board import SaleBoard
-from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import ClaimKeeper
+from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
 from growth.mechanics.flash_sale.draw.service import Draws
@@ -35,15 +32,11 @@ from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import Commissions
 from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.correction.service import Corrections
+from growth.mechanics.referral.inviter.service import Standings
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
+from growth.mechanics.referral.review.service import Reviews
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
-from growth.mechanics.referral.risk.service import Reviews
 from growth.mechanics.referral.service import ReferralPrograms
-from growth.mechanics.referral.standing.service import Standings
-from growth.mechanics.referral.withdrawal.desk.service import Desk
-from growth.mechanics.referral.withdrawal.payout.service import payout_of
-from growth.mechanics.referral.withdrawal.periodic import Cashier
-from growth.mechanics.referral.withdrawal.service import Withdrawals
 from growth.mechanics.task.board import TaskBoard
 from growth.mechanics.task.progress.service import TaskProjection
 from growth.mechanics.task.service import Tasks
@@ -60,15 +53,22 @@ from growth.rewards.coupon.template.service import Templates
 from growth.rewards.granting.service import Granting
 from growth.rewards.ledger.service import Ledger
 from growth.rewards.ledger.spending.service import Spending
-from growth.shop.model import OrderParticipant
-from growth.shop.service import ShopService
-from growth.shop.webhook.delivery.courier import Courier
-from growth.shop.webhook.delivery.periodic import DeliveryKeeper
-from growth.shop.webhook.delivery.queue import Queue
-from growth.shop.webhook.delivery.sender import Sender
-from growth.shop.webhook.delivery.service import Deliveries
-from growth.shop.webhook.service import Webhooks
+from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.payout.service import payout_of
+from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.service import Withdrawals
+from growth.shop.order.model import OrderParticipant
+from growth.shop.order.service import ShopService
+from growth.shopper.activity.model import MAX_EVENTS
+from growth.shopper.activity.periodic import EventsKeeper
+from growth.shopper.activity.service import Events
 from growth.vocabulary.clock import now
+from growth.webhook.delivery.courier import Courier
+from growth.webhook.delivery.periodic import DeliveryKeeper
+from growth.webhook.delivery.queue import Queue
+from growth.webhook.delivery.sender import Sender
+from growth.webhook.delivery.service import Deliveries
+from growth.webhook.service import Webhooks
 
 SECONDS_A_MINUTE = 60
 

@@ -15,7 +15,6 @@ from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.team import periodic as group_buy
 from growth.mechanics.referral import periodic as referral
 from growth.mechanics.referral.commission import periodic as commission
-from growth.mechanics.referral.withdrawal import periodic as withdrawal
 from growth.mechanics.task import periodic as task
 from growth.plumbing.outbox.retry import RETRY_BATCH, Retries
 from growth.plumbing.watch.invariant_rounds import ROUND_SECONDS, SENTENCE_SECONDS
@@ -24,6 +23,7 @@ from growth.plumbing.work.periodic import PeriodicTask
 from growth.reactions import reactions
 from growth.rewards.coupon import periodic as coupon
 from growth.rewards.ledger.service import FOLD_BATCH
+from growth.rewards.withdrawal import periodic as withdrawal
 
 MAX_ROUND_SECONDS = ROUND_SECONDS + 2 * SENTENCE_SECONDS
 

@@ -11,20 +11,20 @@ from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 from msgspec.structs import replace
 
-import growth.events.shopper
-import growth.listeners.retention.shopper
-import growth.mechanics.checkin.shopper
-import growth.mechanics.flash_sale.shopper
-import growth.mechanics.group_buy.shopper
-import growth.mechanics.referral.commission.shopper
-import growth.mechanics.referral.shopper
-import growth.mechanics.referral.withdrawal.shopper
-import growth.mechanics.task.shopper
-import growth.rewards.coupon.shopper
-import growth.rewards.granting.shopper
-import growth.rewards.ledger.shopper
-import growth.rewards.pack.shopper
-import growth.shop.shopper
+import growth.listeners.retention.person
+import growth.mechanics.checkin.person
+import growth.mechanics.flash_sale.person
+import growth.mechanics.group_buy.person
+import growth.mechanics.referral.commission.person
+import growth.mechanics.referral.person
+import growth.mechanics.task.person
+import growth.rewards.coupon.person
+import growth.rewards.granting.person
+import growth.rewards.ledger.person
+import growth.rewards.pack.person
+import growth.rewards.withdrawal.person
+import growth.shop.order.person
+import growth.shopper.activity.person
 from growth.plumbing.http import idempotency
 from growth.plumbing.http.answers import PathUserId
 from growth.plumbing.http.discretion import discreet
@@ -65,29 +65,29 @@ United = Callable[[Tx, str, datetime], Awaitable[None]]
 
 ROOMS: Mapping[str, PersonRoom] = {
     # In this order: who may refuse comes first, and money comes after what it hangs on.
-    "flash_sale": growth.mechanics.flash_sale.shopper,
-    "group_buy": growth.mechanics.group_buy.shopper,
-    "withdrawal": growth.mechanics.referral.withdrawal.shopper,
-    "referral": growth.mechanics.referral.shopper,
-    "commission": growth.mechanics.referral.commission.shopper,
-    "shop": growth.shop.shopper,
-    "checkin": growth.mechanics.checkin.shopper,
-    "task": growth.mechanics.task.shopper,
-    "coupon": growth.rewards.coupon.shopper,
-    "pack": growth.rewards.pack.shopper,
-    "granting": growth.rewards.granting.shopper,
-    "ledger": growth.rewards.ledger.shopper,
-    "events": growth.events.shopper,
-    "retention": growth.listeners.retention.shopper,
+    "flash_sale": growth.mechanics.flash_sale.person,
+    "group_buy": growth.mechanics.group_buy.person,
+    "withdrawal": growth.rewards.withdrawal.person,
+    "referral": growth.mechanics.referral.person,
+    "commission": growth.mechanics.referral.commission.person,
+    "shop": growth.shop.order.person,
+    "checkin": growth.mechanics.checkin.person,
+    "task": growth.mechanics.task.person,
+    "coupon": growth.rewards.coupon.person,
+    "pack": growth.rewards.pack.person,
+    "granting": growth.rewards.granting.person,
+    "ledger": growth.rewards.ledger.person,
+    "events": growth.shopper.activity.person,
+    "retention": growth.listeners.retention.person,
 }
 
 GIVEN_ONCE = (
-    growth.rewards.pack.shopper.had,
-    growth.shop.shopper.had,
-    growth.mechanics.referral.shopper.had,
-    growth.mechanics.task.shopper.had,
-    growth.mechanics.checkin.shopper.had,
-    growth.rewards.coupon.shopper.had,
+    growth.rewards.pack.person.had,
+    growth.shop.order.person.had,
+    growth.mechanics.referral.person.had,
+    growth.mechanics.task.person.had,
+    growth.mechanics.checkin.person.had,
+    growth.rewards.coupon.person.had,
 )
 """What asks rooms what a shopper had of what is given once, or so often, and could be given again: never a page of it.
 What is named n times was had n times."""

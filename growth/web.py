@@ -11,7 +11,6 @@ from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
-import growth.events.routes as events_routes
 import growth.listeners.retention.report.admin as retention_admin
 import growth.mechanics.checkin.admin as checkin_admin
 import growth.mechanics.checkin.streak.routes as checkin_routes
@@ -31,11 +30,9 @@ import growth.mechanics.referral.admin as referral_admin
 import growth.mechanics.referral.commission.admin as commission_admin
 import growth.mechanics.referral.commission.routes as commission_routes
 import growth.mechanics.referral.correction.admin as referral_correction_admin
+import growth.mechanics.referral.inviter.routes as referral_routes
 import growth.mechanics.referral.relation.routes as referral_relation_routes
-import growth.mechanics.referral.risk.admin as review_rules_admin
-import growth.mechanics.referral.standing.routes as referral_routes
-import growth.mechanics.referral.withdrawal.desk.admin as withdrawal_admin
-import growth.mechanics.referral.withdrawal.routes as withdrawal_routes
+import growth.mechanics.referral.review.admin as review_rules_admin
 import growth.mechanics.task.admin as task_admin
 import growth.mechanics.task.routes as task_routes
 import growth.plumbing.admin as plumbing_admin
@@ -49,17 +46,19 @@ import growth.rewards.granting.admin as granting_admin
 import growth.rewards.ledger.admin as ledger_admin
 import growth.rewards.ledger.routes as ledger_routes
 import growth.rewards.pack.admin as pack_admin
-import growth.shop.owed.admin as owed_admin
-import growth.shop.routes as shop_routes
-import growth.shop.webhook.admin as webhook_admin
-import growth.shop.webhook.delivery.admin as delivery_admin
+import growth.rewards.withdrawal.approval.admin as withdrawal_admin
+import growth.rewards.withdrawal.routes as withdrawal_routes
+import growth.shop.order.owed.admin as owed_admin
+import growth.shop.order.routes as shop_routes
+import growth.shopper.activity.routes as events_routes
+import growth.webhook.admin as webhook_admin
+import growth.webhook.delivery.admin as delivery_admin
 from growth import shoppers
 from growth.bootstrap import Growth, stop_task
-from growth.events.front import EventsFront
-from growth.mechanics.checkin.front import CheckinFront
-from growth.mechanics.flash_sale.turnstile import Turnstile
-from growth.mechanics.group_buy.front import GroupBuyFront
-from growth.mechanics.referral.front import ReferralFront
+from growth.mechanics.checkin.short_cut import CheckinFront
+from growth.mechanics.flash_sale.short_cut import Turnstile
+from growth.mechanics.group_buy.short_cut import GroupBuyFront
+from growth.mechanics.referral.short_cut import ReferralFront
 from growth.plumbing.docs import page as docs
 from growth.plumbing.http.answers import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.http.callers import ADDRESS, Callers
@@ -71,6 +70,7 @@ from growth.plumbing.http.urls import WholePaths, plain_ids
 from growth.plumbing.person.pages import Pages
 from growth.plumbing.watch.readiness import Readiness
 from growth.plumbing.watch.telemetry import Telemetry, watch_loop
+from growth.shopper.activity.short_cut import EventsFront
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 

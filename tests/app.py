@@ -27,7 +27,7 @@ from growth.vocabulary.clock import now
 from growth.web import create_app
 from tests.documented import Document
 from tests.patience import PATIENCE_SECONDS
-from tests.shop.telling import SECRET
+from tests.shop.order.telling import SECRET
 
 JSON = dict[str, Any]
 Headers = dict[str, str]
@@ -115,7 +115,7 @@ class RunningApp:
         return await self.client.post("/shop/v1/events", content=raw, headers=signed | _named(headers))
 
     async def shop_tells(self, *events: JSON) -> list[JSON]:
-        """Send one hook with these events (`tests.shop.telling` makes them); what became of each."""
+        """Send one hook with these events (`tests.shop.order.telling` makes them); what became of each."""
         response = await self.hook(json.dumps(events).encode())
         assert response.status_code == OK, response.text
         results: list[JSON] = response.json()["results"]

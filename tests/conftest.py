@@ -81,8 +81,8 @@ def patient_house() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("growth.plumbing.http.limits.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
         patched.setattr("growth.plumbing.postgres.database.MAX_AFTER_COMMIT_SECONDS", PATIENCE_SECONDS)
-        patched.setattr("growth.mechanics.flash_sale.claim.loading.LOAD_WAIT_SECONDS", PATIENCE_SECONDS)
-        patched.setattr("growth.shop.service.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.mechanics.flash_sale.claim.redis_sync.LOAD_WAIT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr("growth.shop.order.service.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
         yield
 
 

@@ -14,8 +14,8 @@ from growth.reactions import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
-from tests.shop import telling
-from tests.shop.telling import of
+from tests.shop.order import telling
+from tests.shop.order.telling import of
 
 pytestmark = pytest.mark.anyio
 

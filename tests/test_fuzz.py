@@ -31,10 +31,10 @@ from growth.plumbing.http.signatures import sign
 from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
-from tests import everything
+from tests import one_of_each as everything
 from tests.app import RunningApp, running_app
-from tests.everything import Everything
-from tests.shop.telling import SECRET
+from tests.one_of_each import Everything
+from tests.shop.order.telling import SECRET
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -29,8 +29,8 @@ from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
 from tests.faults.houses import faults, house
 from tests.patience import PATIENCE_SECONDS
-from tests.shop import telling
-from tests.shop.telling import SECRET
+from tests.shop.order import telling
+from tests.shop.order.telling import SECRET
 from tests.test_merges import does, react
 from tests.test_people_machine import BOUGHT, TAPPED, VIEWS, Campaigns, put_campaigns
 from tests.test_shoppers import places, sweep

@@ -25,7 +25,7 @@ from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests import servers as test_servers
 from tests.app import JSON, RunningApp, running_app
-from tests.shop import telling
+from tests.shop.order import telling
 from tests.test_merges import asks, campaign, does, react
 from tests.test_shoppers import places, sweep
 

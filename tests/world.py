@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from growth.mechanics.flash_sale import store
 from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
+from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.vocabulary.clock import now

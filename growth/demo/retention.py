@@ -6,7 +6,7 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from growth.bootstrap import Growth
-from growth.listeners.retention import shopper
+from growth.listeners.retention import person as shopper
 from growth.listeners.retention.sighting import Sighting
 from growth.load.shop_year import YearPlan, sightings
 from growth.plumbing.watch.audit import Act

@@ -21,8 +21,8 @@ from growth.load.group_buy_bench import RequestCost, Requests, cost, request
 from growth.load.processes import Processes, cores
 from growth.load.tokens import shopper_token
 from growth.load.wire import ServiceEndpoint
-from growth.mechanics.checkin.streak.almanac import Almanacs
-from growth.mechanics.checkin.streak.night.periodic import GRACE, Night
+from growth.mechanics.checkin.streak.day_end.periodic import GRACE, Night
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Held, Turn

@@ -17,7 +17,6 @@ import msgspec
 import uvloop
 from msgspec import Struct
 
-from growth.events.model import LOG, MAX_EVENTS
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.engine import Engine
 from growth.load.processes import Processes
@@ -26,6 +25,7 @@ from growth.load.wire import Job, ServiceEndpoint
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, Tx, connect_postgres
 from growth.plumbing.watch.invariants import violations
+from growth.shopper.activity.model import LOG, MAX_EVENTS
 from growth.vocabulary import clock
 from growth.vocabulary.clock import rfc3339
 

@@ -22,8 +22,6 @@ import msgspec
 import uvloop
 
 from growth.embedded import EmbeddedServers
-from growth.events.model import LOG, LogEntry
-from growth.events.store import write
 from growth.listeners.retention import model
 from growth.listeners.retention.model import KINDS, MAX_GAP_DAYS, News
 from growth.listeners.retention.report.service import Question, Reports
@@ -34,6 +32,8 @@ from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.postgres.migrate import migrate_up
 from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.shopper.activity.model import LOG, LogEntry
+from growth.shopper.activity.store import write
 
 ZONE = "Asia/Shanghai"
 LAST_DAY = date(2026, 11, 21)

@@ -23,15 +23,15 @@ from growth.load.bench_stack import Stack, running_stack
 from growth.load.rewards_cost import SEEN, Measured, Meter, say
 from growth.load.rewards_night import night
 from growth.load.rewards_rows import FACTS, Campaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
-from growth.mechanics.checkin.streak.almanac import Almanacs
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.http.answers import encode_cursor
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.invariants import Invariant, all_invariants, violations
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
-from growth.rewards.ledger import store as ledger_store
-from growth.rewards.ledger.lot.store import expiring_by_month
 from growth.rewards.ledger.spending.service import Spending
+from growth.rewards.ledger.store import entries as ledger_store
+from growth.rewards.ledger.store.lots import expiring_by_month
 from growth.vocabulary import clock
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import new_id

@@ -10,10 +10,10 @@ import httpx
 from growth.plumbing.http.signatures import sign
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
-from tests import everything
+from tests import one_of_each as everything
 from tests.app import ENVIRONMENT, JSON, RunningApp, running_app
-from tests.everything import Everything
-from tests.shop.telling import SECRET
+from tests.one_of_each import Everything
+from tests.shop.order.telling import SECRET
 
 PROBLEM = "application/problem+json"
 NOBODYS_ID = "0199c0de-0000-7000-8000-000000000001"

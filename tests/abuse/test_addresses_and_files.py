@@ -8,11 +8,11 @@ import pytest
 
 from growth.mechanics.flash_sale.model import Protection
 from growth.vocabulary.actors import Role
-from tests import everything
+from tests import one_of_each as everything
 from tests.abuse.attacked import BYPASSING, PLAIN, refused
 from tests.app import RunningApp, running_app
-from tests.everything import Everything
-from tests.shop import telling
+from tests.one_of_each import Everything
+from tests.shop.order import telling
 from tests.world import a_draft
 
 pytestmark = pytest.mark.anyio

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests import everything
+from tests import one_of_each as everything
 from tests.abuse.attacked import refused
 from tests.app import RunningApp, running_app
-from tests.everything import Everything
+from tests.one_of_each import Everything
 
 pytestmark = pytest.mark.anyio
 

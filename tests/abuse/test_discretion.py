@@ -8,10 +8,10 @@ import pytest
 from growth.plumbing.http.discretion import discreet, discreet_url
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
-from tests import everything
+from tests import one_of_each as everything
 from tests.app import JSON, RunningApp, running_app
-from tests.everything import ACCOUNT, Everything
-from tests.shop import telling
+from tests.one_of_each import ACCOUNT, Everything
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

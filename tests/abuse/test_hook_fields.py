@@ -9,7 +9,7 @@ import pytest
 from growth.vocabulary.clock import now
 from tests.abuse.attacked import VICTIM, Attacked
 from tests.app import JSON
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Unavailable
 from tests.abuse.attacked import BYPASSING, PLAIN, refused
 from tests.app import RunningApp, running_app
-from tests.shop import telling
+from tests.shop.order import telling
 from tests.world import a_draft
 
 pytestmark = pytest.mark.anyio

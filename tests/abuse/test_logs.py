@@ -14,8 +14,8 @@ from growth.plumbing.watch import telemetry
 from growth.vocabulary.clock import now
 from tests.abuse.attacked import PROBLEM, VICTIM, Attacked, Call
 from tests.app import ENVIRONMENT
-from tests.everything import ACCOUNT
-from tests.shop.telling import SECRET
+from tests.one_of_each import ACCOUNT
+from tests.shop.order.telling import SECRET
 
 pytestmark = pytest.mark.anyio
 

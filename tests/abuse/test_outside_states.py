@@ -9,8 +9,8 @@ import pytest
 from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import RunningApp, running_app
-from tests.everything import ENVIRONMENT, Everything
-from tests.shop import telling
+from tests.one_of_each import ENVIRONMENT, Everything
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ class Module(NamedTuple):
     """One Python file of the house."""
 
     path: str
-    """From `growth/` on: `shop/store.py`."""
+    """From `growth/` on: `shop/order/store/orders.py`."""
     text: str
 
     @property
@@ -30,8 +30,13 @@ class Module(NamedTuple):
         return self.path.rpartition("/")[0]
 
     @property
+    def is_store(self) -> bool:
+        """Whether it holds SQL: `store.py`, or a file in a folder `store`."""
+        return self.file == "store.py" or self.folder.rpartition("/")[2] == "store"
+
+    @property
     def name(self) -> str:
-        """As Python imports it: `growth.shop.store`."""
+        """As Python imports it: `growth.shop.order.store.orders`."""
         return ".".join(
             ["growth", *self.path.removesuffix(".py").removesuffix("__init__").strip("/").split("/")]
         ).strip(".")

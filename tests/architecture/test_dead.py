@@ -82,13 +82,14 @@ def test_every_module_is_reached_from_where_a_process_starts() -> None:
 
 def test_a_module_that_nobody_imports_is_seen() -> None:
     house = [
-        Module("cli.py", "from growth.shop import store\n"),
+        Module("cli.py", "from growth.shop.order.store import orders\n"),
         Module("__init__.py", ""),
-        Module("shop/__init__.py", ""),
-        Module("shop/store.py", ""),
-        Module("shop/leftover.py", "import growth.cli\n"),
+        Module("shop/order/__init__.py", ""),
+        Module("shop/order/store/__init__.py", ""),
+        Module("shop/order/store/orders.py", ""),
+        Module("shop/order/leftover.py", "import growth.cli\n"),
     ]
-    assert unreached(house, STARTS) == ["growth.shop.leftover"]
+    assert unreached(house, STARTS) == ["growth.shop.order.leftover"]
 
 
 def test_every_name_is_used() -> None:
@@ -97,7 +98,7 @@ def test_every_name_is_used() -> None:
 
 def test_a_name_that_nobody_uses_is_seen() -> None:
     pot = Module("shop/pot.py", "SIZE = 1\ndef pour(): ...\ndef boil(): ...\nclass Pot:\n    def lid(self): ...\n")
-    cup = Module("shop/cup.py", "from growth.shop.pot import pour, Pot\n")
+    cup = Module("shop/cup.py", "from growth.shop.order.pot import pour, Pot\n")
     assert unused([pot, cup]) == ["shop/pot.py: SIZE", "shop/pot.py: boil", "shop/pot.py: lid"]
     assert unused([pot, cup, Module("shop/tea.py", "pot.boil(pot.SIZE).lid()")]) == []
 

@@ -20,8 +20,8 @@ LONG_FILES: Mapping[str, str] = {
 LONG_FUNCTIONS: Mapping[str, str] = {
     "mechanics/flash_sale/claim/store.py win": "one statement: all guards of a win stand in it",
     "mechanics/referral/correction/store.py move_inviter": "one statement: the relation and both inviters counts",
-    "rewards/ledger/store.py move": "one statement: transfers, balances, guards and lots stand or fall together",
-    "mechanics/group_buy/team/store.py take": "one statement: all guards of a seat stand in it",
+    "rewards/ledger/store/entries.py move": "one statement: transfers, balances and lots stand or fall together",
+    "mechanics/group_buy/team/store/teams.py take": "one statement: all guards of a seat stand in it",
     "rewards/coupon/take/store.py take": "one statement: all guards of a taking stand in it",
     "rewards/coupon/code/store.py redeem": "one statement: all guards of a code stand in it",
 }

@@ -24,7 +24,7 @@ from growth.vocabulary.refusals import Unavailable
 from tests.app import ENVIRONMENT
 from tests.faults.houses import House
 from tests.patience import PATIENCE_SECONDS
-from tests.shop import telling
+from tests.shop.order import telling
 
 ANSWER_SECONDS = 3.0
 """So long a client waits for one answer."""

@@ -81,7 +81,7 @@ def main() -> None:
 
 def _shorten_waits(faults: Faults) -> None:
     if faults.grace_seconds is not None:
-        loading: Any = importlib.import_module("growth.mechanics.flash_sale.claim.loading")
+        loading: Any = importlib.import_module("growth.mechanics.flash_sale.claim.redis_sync")
         loading.GRACE = timedelta(seconds=faults.grace_seconds)
     if faults.lease_seconds is not None:
         periodic: Any = importlib.import_module("growth.plumbing.work.periodic")

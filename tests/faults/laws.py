@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 
 from msgspec import Struct
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.invariants import violations

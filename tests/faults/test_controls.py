@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 STOCK = "growth.mechanics.flash_sale.stock:Stock"
 NO_RECONCILER = [
     "growth.mechanics.flash_sale.claim.periodic:ClaimKeeper.reconcile",
-    "growth.mechanics.flash_sale.claim.loading:Loader._look_into",
+    "growth.mechanics.flash_sale.claim.redis_sync:Loader._look_into",
 ]
 WIN = "growth.mechanics.flash_sale.claim.store:win"
 GRACE_SECONDS = float(SHORT.get("grace_seconds", 15))

@@ -18,7 +18,7 @@ from tests.faults.crowd import Acknowledged, Paid
 from tests.faults.laws import Told, broken_laws, differing, drop_check_on_taken, uncounted
 from tests.mechanics.flash_sale.conftest import Room
 from tests.mechanics.flash_sale.conftest import room as _room
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 

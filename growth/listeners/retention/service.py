@@ -6,13 +6,13 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from growth.events.model import Activity
 from growth.listeners.retention import model, store
 from growth.listeners.retention.model import Counts, FunnelStage, News, ShopperFacts, ShopperRow
 from growth.listeners.retention.sighting import ACTIVITY, Sighting, sighting_of, sightings_in
 from growth.listeners.retention.source.service import numbered
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.postgres.database import Tx
+from growth.shopper.activity.model import Activity
 
 log = structlog.get_logger("retention")
 

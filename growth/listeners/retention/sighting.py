@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from growth.events.model import Activity
 from growth.listeners.retention.model import KINDS, FunnelStage
+from growth.shopper.activity.model import Activity
 from growth.vocabulary.events import Event
 from growth.vocabulary.ids import is_alias
 

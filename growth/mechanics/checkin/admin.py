@@ -8,9 +8,9 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
+from growth.mechanics.checkin.dry_run import CheckinDryRun
 from growth.mechanics.checkin.model import CheckinDraft, CheckinProgram
 from growth.mechanics.checkin.service import CheckinPrograms, CheckinStats
-from growth.mechanics.checkin.trial.model import CheckinDryRun
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.mechanics.checkin import model, store
+from growth.mechanics.checkin.dry_run import CheckinDryRun, tried
 from growth.mechanics.checkin.model import (
     FIRST_DAY,
     LAST_DAY,
@@ -16,7 +17,6 @@ from growth.mechanics.checkin.model import (
     CheckinProgram,
 )
 from growth.mechanics.checkin.streak import store as streaks
-from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.model import (
     ONE_DAY,
     OpenDays,
@@ -25,7 +25,7 @@ from growth.mechanics.checkin.streak.model import (
     count,
     terms_of,
 )
-from growth.mechanics.checkin.trial.model import CheckinDryRun, tried
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx

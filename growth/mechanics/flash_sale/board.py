@@ -16,7 +16,6 @@ import structlog
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
-from growth.mechanics.flash_sale import store
 from growth.mechanics.flash_sale.model import (
     ENDED,
     NOT_OPEN,
@@ -28,6 +27,7 @@ from growth.mechanics.flash_sale.model import (
     page,
 )
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, SaleGlance, Stock
+from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.http.problems import problem_bytes
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import json_bytes

@@ -5,20 +5,21 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
-from growth.mechanics.flash_sale import model, store
+from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.keeping import store as keeping_store
-from growth.mechanics.flash_sale.claim.loading import Loader
+from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import (
     FlashSaleEnded,

@@ -12,10 +12,10 @@ from hashlib import blake2b
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.group_buy import store
 from growth.mechanics.group_buy.model import GroupBuyPage, page
-from growth.mechanics.group_buy.team import store as teams_store
+from growth.mechanics.group_buy.store import campaigns as store
 from growth.mechanics.group_buy.team.model import TEAM_ENDED, TEAM_FULL, Team, TeamPage, show_team
+from growth.mechanics.group_buy.team.store import teams as teams_store
 from growth.plumbing.http.problems import problem_bytes
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import json_bytes

@@ -5,13 +5,14 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from growth.mechanics.group_buy import model, store
+from growth.mechanics.group_buy import model
 from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
+from growth.mechanics.group_buy.store import campaigns as store
 from growth.mechanics.group_buy.team import model as teams
-from growth.mechanics.group_buy.team import store as teams_store
-from growth.mechanics.group_buy.team.listing import store as listing
 from growth.mechanics.group_buy.team.service import standings
+from growth.mechanics.group_buy.team.store import listing
+from growth.mechanics.group_buy.team.store import teams as teams_store
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx

@@ -8,8 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.events.model import counted_at
-from growth.mechanics.task.catalogue import FieldKind, catalogue
+from growth.mechanics.task.countable import FieldKind, catalogue
 from growth.mechanics.task.model import Task, TaskDraft
 from growth.mechanics.task.progress.model import Occurrence
 from growth.mechanics.task.progress.service import activity_types
@@ -30,6 +29,7 @@ from growth.plumbing.http.idempotency import fingerprint
 from growth.plumbing.http.operators import act_of, requires
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import RULES, Rule
+from growth.shopper.activity.model import counted_at
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import ShopperId, Uuid

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
-from growth.mechanics.task.catalogue import Countable, FieldKind, countable, deed_of
+from growth.mechanics.task.countable import Countable, FieldKind, countable, deed_of
 from growth.plumbing.strict_json import FieldError, Instant
 from growth.rewards.compliance import Finding, Offer, check
 from growth.rewards.granting.model import Budget

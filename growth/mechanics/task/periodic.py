@@ -4,9 +4,9 @@ from datetime import date, datetime, timedelta
 
 from growth.mechanics.task import store
 from growth.mechanics.task.model import ONCE, Task
-from growth.mechanics.task.progress import store as progress_store
 from growth.mechanics.task.progress.model import MAX_LATE
-from growth.mechanics.task.progress.past import store as past
+from growth.mechanics.task.progress.store import counts as progress_store
+from growth.mechanics.task.progress.store import pruning as past
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.events.task import TaskEnded

@@ -10,11 +10,11 @@ from msgspec import Struct
 from growth.mechanics.task import model, store
 from growth.mechanics.task.board import TaskBoard
 from growth.mechanics.task.model import Task, TaskDraft, TaskPage
-from growth.mechanics.task.progress import store as progress_store
 from growth.mechanics.task.progress.model import CountDecision, Occurrence, judge
-from growth.mechanics.task.progress.past import store as past
-from growth.mechanics.task.progress.past.store import PeriodTally
-from growth.mechanics.task.progress.store import Mine
+from growth.mechanics.task.progress.store import counts as progress_store
+from growth.mechanics.task.progress.store import pruning as past
+from growth.mechanics.task.progress.store.counts import Mine
+from growth.mechanics.task.progress.store.pruning import PeriodTally
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx

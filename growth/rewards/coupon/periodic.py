@@ -7,7 +7,7 @@ from prometheus_client import Counter
 
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
-from growth.rewards.coupon.ending import store
+from growth.rewards.coupon.store import expiry as store
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.service import template_ended
 from growth.vocabulary.events.coupon import CouponExpired, CouponExpiring, CouponReturned

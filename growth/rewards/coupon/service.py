@@ -7,8 +7,6 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.rewards.coupon import store
-from growth.rewards.coupon.listing import store as listing
 from growth.rewards.coupon.model import (
     COUPON_NOT_FOUND,
     NOT_VOIDABLE,
@@ -21,7 +19,9 @@ from growth.rewards.coupon.model import (
     Voided,
     show,
 )
-from growth.rewards.coupon.store import Row
+from growth.rewards.coupon.store import coupons as store
+from growth.rewards.coupon.store import listing
+from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import term_of
 from growth.vocabulary.events.coupon import CouponIssued, CouponVoided

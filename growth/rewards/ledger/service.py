@@ -7,8 +7,6 @@ import structlog
 
 from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.work.periodic import Turn
-from growth.rewards.ledger import store
-from growth.rewards.ledger.lot import store as lots
 from growth.rewards.ledger.model import (
     INSUFFICIENT,
     Balance,
@@ -19,6 +17,8 @@ from growth.rewards.ledger.model import (
     Resolution,
     Transfer,
 )
+from growth.rewards.ledger.store import entries as store
+from growth.rewards.ledger.store import lots
 from growth.vocabulary.ids import HOUSE, derived_id
 from growth.vocabulary.refusals import Refusal
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from growth.listeners.retention import shopper
+from growth.listeners.retention import person as shopper
 from growth.listeners.retention.model import KINDS, FunnelStage
 from growth.listeners.retention.report.service import Reports
 from growth.listeners.retention.service import RetentionProjection

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from growth.listeners.retention import shopper
+from growth.listeners.retention import person as shopper
 from growth.listeners.retention.model import MAX_DAY, FunnelStage
 from growth.listeners.retention.report.answers import RetentionMatrix
 from growth.listeners.retention.report.model import MAX_GROUPS, newcombe

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
-from growth.listeners.retention import shopper
+from growth.listeners.retention import person as shopper
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from tests import servers as test_servers
 from tests.listeners.retention.conftest import Room, a_room, registered, sighting
-from tests.shop import telling
-from tests.shop.telling import NOON, SECRET
+from tests.shop.order import telling
+from tests.shop.order.telling import NOON, SECRET
 
 pytestmark = pytest.mark.anyio
 

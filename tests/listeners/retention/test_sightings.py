@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from growth.events.model import Activity
 from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
 from growth.listeners.retention.report.admin import MechanicFilter
 from growth.listeners.retention.sighting import ACTIVITY, NO_ACTIVITY, Sighting, sighting_of, sightings_in
 from growth.plumbing.outbox.outbox import events_below
+from growth.shopper.activity.model import Activity
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.coupon import CouponIssued
 from growth.vocabulary.events.flash_sale import FlashSaleClaimReleased

@@ -14,10 +14,10 @@ from msgspec import Struct
 from growth.mechanics.checkin.model import CheckinDraft, CheckinProgram
 from growth.mechanics.checkin.service import CheckinPrograms
 from growth.mechanics.checkin.streak import store
-from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar.service import Calendars
+from growth.mechanics.checkin.streak.day_end.periodic import Night
 from growth.mechanics.checkin.streak.model import Almanac, Day, replay
-from growth.mechanics.checkin.streak.night.periodic import Night
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.mechanics.checkin.streak.repair.model import MadeUp
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.service import CheckIns, TapAnswer

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from growth.mechanics.checkin.streak import service, store
+from growth.mechanics.checkin.streak.day_end import service as night
 from growth.mechanics.checkin.streak.model import Day, DayKind, Streak
-from growth.mechanics.checkin.streak.night import service as night
 from growth.mechanics.checkin.streak.repair import service as repair
 from growth.mechanics.checkin.streak.repair import store as repairs
 from growth.mechanics.checkin.streak.store import Written

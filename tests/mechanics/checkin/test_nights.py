@@ -3,8 +3,8 @@
 import pytest
 
 from growth.mechanics.checkin.model import CheckinPause
+from growth.mechanics.checkin.streak.day_end.periodic import Night
 from growth.mechanics.checkin.streak.model import DayKind
-from growth.mechanics.checkin.streak.night.periodic import Night
 from tests.mechanics.checkin.conftest import Room, nth
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from growth.mechanics.checkin import shopper
+from growth.mechanics.checkin import person as shopper
 from growth.mechanics.checkin.model import CheckinMilestone
 from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.plumbing.person import store as person

@@ -2,7 +2,7 @@
 
 import pytest
 
-from growth.mechanics.checkin import shopper
+from growth.mechanics.checkin import person as shopper
 from growth.mechanics.checkin.model import CheckinMilestone
 from growth.mechanics.checkin.streak.repair import service as repair
 from tests.mechanics.checkin.conftest import Room, nth, points

@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
-from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.periodic import ClaimKeeper
+from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
 from growth.mechanics.flash_sale.draw.service import Draws
@@ -17,10 +17,10 @@ from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.invariants import violations
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from growth.vocabulary.clock import now
 from tests import world
-from tests.shop.telling import SECRET
+from tests.shop.order.telling import SECRET
 
 
 class Room(Struct):

@@ -3,17 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import Held, Turn
-from growth.shop.service import Result
+from growth.shop.order.service import Result
 from growth.vocabulary.clock import now
 from tests.mechanics.flash_sale.conftest import Room
-from tests.shop import telling
-from tests.shop.telling import JSON
+from tests.shop.order import telling
+from tests.shop.order.telling import JSON
 
 
 async def turn_at(database: Database, moment: datetime) -> Turn:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.mechanics.flash_sale import store
 from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
+from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role

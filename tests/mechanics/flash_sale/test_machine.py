@@ -29,8 +29,8 @@ from tests import world
 from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.simple_model import LIMIT, LONG_HOLD, SHORT_HOLD, Claimed, Model, Ordered
 from tests.mechanics.flash_sale.story import claim_now, line, off_by, tell, turn_at, units_in_both
-from tests.shop import telling
-from tests.shop.telling import JSON
+from tests.shop.order import telling
+from tests.shop.order.telling import JSON
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from tests import world
 from tests.app import RunningApp, running_app
 from tests.mechanics.flash_sale.conftest import Room
 from tests.mechanics.flash_sale.story import paid, tell, turn_at
-from tests.shop import telling
+from tests.shop.order import telling
 
 ADMIN_PATH = "/admin/v1/flash-sales"
 

@@ -13,7 +13,7 @@ import pytest
 
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
 from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
-from growth.mechanics.flash_sale.tempo import LISTENS_TO, count
+from growth.mechanics.flash_sale.projection import LISTENS_TO, count
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import violations
@@ -24,7 +24,7 @@ from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import JSON, RunningApp, running_app
 from tests.mechanics.flash_sale.conftest import Room
-from tests.shop import telling
+from tests.shop.order import telling
 
 PATH = "/admin/v1/flash-sales"
 HOUR = timedelta(hours=1)

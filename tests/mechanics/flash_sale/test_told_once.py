@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from growth.mechanics.flash_sale import store as sales_store
-from growth.mechanics.flash_sale.claim.loading import GRACE
 from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.redis_sync import GRACE
 from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.stock import ClaimAsk, Face
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.watch.audit import Act
 from growth.shoppers import Shoppers
 from growth.vocabulary.actors import Operator, Role
@@ -29,7 +29,7 @@ from tests.mechanics.flash_sale.conftest import Room
 from tests.mechanics.flash_sale.draw.drawing import enter_all, put_draw, time_to_draw
 from tests.mechanics.flash_sale.series.test_plans import a_plan
 from tests.mechanics.flash_sale.story import paid, placed, tell, told, turn_at
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -8,25 +8,25 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
-from growth.mechanics.group_buy.team import store
+from growth.mechanics.group_buy.store import campaigns as campaigns_store
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import TeamKeeper
 from growth.mechanics.group_buy.team.service import Seated, Teams
+from growth.mechanics.group_buy.team.store import teams as store
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Turn
-from growth.shop.service import Result, ShopService
+from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
-from tests.shop import telling
+from tests.shop.order import telling
 
 PRICE_FEN = 5000
 

@@ -8,7 +8,6 @@ import asyncpg
 import msgspec
 import pytest
 
-from growth.mechanics.group_buy.team import store
 from growth.mechanics.group_buy.team.ending import store as ending
 from growth.mechanics.group_buy.team.ending.service import after_ending
 from growth.mechanics.group_buy.team.ending.store import SeatOwed
@@ -16,6 +15,7 @@ from growth.mechanics.group_buy.team.model import SeatAsk, Team
 from growth.mechanics.group_buy.team.payment import store as payment
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.mechanics.group_buy.team.service import _look, judge
+from growth.mechanics.group_buy.team.store import teams as store
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now

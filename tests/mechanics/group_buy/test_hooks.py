@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from growth.mechanics.group_buy.team.service import Seated
-from growth.shop.owed.service import RefundsRequired
+from growth.shop.order.owed.service import RefundsRequired
 from tests.mechanics.group_buy.conftest import PRICE_FEN, Room, closed, line, order_of, paid, placed, received, refunded
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.mechanics.group_buy.conftest import PRICE_FEN, Room, order_of
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

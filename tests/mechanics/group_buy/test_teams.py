@@ -382,6 +382,6 @@ async def test_teams_to_join_come_with_fewest_missing_first_then_soonest_to_expi
 
 
 def telling_paid(user_id: str) -> dict[str, Any]:
-    from tests.shop import telling  # noqa: PLC0415
+    from tests.shop.order import telling  # noqa: PLC0415
 
     return telling.paid(f"before-{user_id}", telling.line(), user_id=user_id)

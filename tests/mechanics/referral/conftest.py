@@ -9,23 +9,23 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.referral.correction.service import Corrections
+from growth.mechanics.referral.inviter.service import Standings
 from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import Bound, Relations
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.mechanics.referral.service import ReferralPrograms
-from growth.mechanics.referral.standing.service import Standings
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
-from growth.shop.service import Result, ShopService
+from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import PointsReward
-from tests.shop import telling
+from tests.shop.order import telling
 
 ZONE = "Asia/Shanghai"
 PRICE_FEN = 10_000

@@ -13,13 +13,13 @@ from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.watch.invariants import violations
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from growth.shoppers import Shoppers
 from growth.vocabulary.clock import now
 from growth.vocabulary.rewards import PointsReward
 from tests.mechanics.referral.conftest import PRICE_FEN, ZONE, Room, an_act, milestones, paid, refunded
-from tests.shop import telling
-from tests.shop.telling import JSON
+from tests.shop.order import telling
+from tests.shop.order.telling import JSON
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from growth.mechanics.referral.relation import model
 from growth.mechanics.referral.relation.model import CODE_ALPHABET, CODE_CHARACTERS, MAX_SCENE_CHARACTERS, scene_of
 from growth.vocabulary.clock import now
 from tests.mechanics.referral.conftest import Room, a_draft, an_act, assemble
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

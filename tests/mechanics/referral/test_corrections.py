@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from growth.mechanics.referral import shopper
+from growth.mechanics.referral import person as shopper
 from growth.mechanics.referral.correction.model import RelationFilter
 from growth.mechanics.referral.relation.service import relations_of
 from growth.vocabulary.clock import now

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.referral import shopper
+from growth.mechanics.referral import person as shopper
 from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Unavailable

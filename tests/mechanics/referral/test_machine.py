@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
-from growth.mechanics.referral import shopper
+from growth.mechanics.referral import person as shopper
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.plumbing.postgres.database import connect_postgres
 from growth.plumbing.watch.invariants import all_invariants, violations

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.board import TaskBoard
 from growth.mechanics.task.model import Task, TaskDraft
@@ -23,6 +22,7 @@ from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting.service import set_budget
 from growth.rewards.ledger.model import Currency
 from growth.rewards.ledger.service import balances
+from growth.shopper.activity.model import Activity
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.events import Event

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.events import model as events_model
-from growth.events.model import Activity
 from growth.mechanics.task.model import Condition
 from growth.rewards.granting.model import Budget
+from growth.shopper.activity import model as events_model
+from growth.shopper.activity.model import Activity
 from growth.vocabulary.clock import now
 from growth.vocabulary.events.group_buy import GroupBuyTeamComplete
 from growth.vocabulary.events.referral import ReferralInviteeBought, ReferralInviteeLost

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from growth.mechanics.task.model import ONCE
-from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import Key
 from growth.mechanics.task.progress.service import settle
+from growth.mechanics.task.progress.store import counts as store
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.watch.invariants import all_invariants, violations

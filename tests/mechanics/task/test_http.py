@@ -14,7 +14,7 @@ from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.task import model, shopper
+from growth.mechanics.task import model
+from growth.mechanics.task import person as shopper
 from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.periodic import KEPT, KEPT_FOR_REFUNDS, LONGEST_PERIOD, end_closed_tasks, forget_old
-from growth.rewards.granting import shopper as granting_shopper
-from growth.rewards.ledger import shopper as ledger_shopper
+from growth.rewards.granting import person as granting_shopper
+from growth.rewards.ledger import person as ledger_shopper
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.task.conftest import POINTS, Room, a_draft, an_act, paid, refunded, rows_of, viewed

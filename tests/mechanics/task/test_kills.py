@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.task import shopper
+from growth.mechanics.task import person as shopper
 from growth.mechanics.task.periodic import KEPT, LONGEST_PERIOD, end_closed_tasks, forget_old
 from growth.plumbing.outbox.outbox import deliver
 from growth.plumbing.postgres.database import Database

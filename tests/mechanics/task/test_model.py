@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from growth.mechanics.task.catalogue import UNDOERS, FieldKind, catalogue, deed_of
+from growth.mechanics.task.countable import UNDOERS, FieldKind, catalogue, deed_of
 from growth.mechanics.task.model import (
     ONCE,
     Condition,

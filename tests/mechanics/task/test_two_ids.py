@@ -2,15 +2,15 @@
 
 import pytest
 
-from growth.mechanics.task import shopper
+from growth.mechanics.task import person as shopper
 from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.granting.model import Budget
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from growth.vocabulary.clock import now
 from growth.vocabulary.rewards import CouponReward, PointsReward
 from tests.mechanics.task.conftest import POINTS, Room, paid, refunded
 from tests.mechanics.task.test_undoing import coupon_template, coupons_of, orders
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -9,20 +9,20 @@ import pytest
 from growth.mechanics.task.model import Task
 from growth.mechanics.task.periodic import KEPT, forget_old
 from growth.plumbing.outbox.outbox import Envelope
-from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.payment.settlement import CouponSettlement
+from growth.rewards.coupon.store import coupons as coupons_store
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, FixedOff, ValidForDays
 from growth.rewards.granting.model import Budget
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.ledger.service import transfer
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from growth.vocabulary.clock import now
 from growth.vocabulary.events.flash_sale import FlashSaleClaimPaid, FlashSaleClaimRefunded
 from growth.vocabulary.ids import HOUSE, new_id
 from growth.vocabulary.rewards import CouponReward, PointsReward
 from tests.mechanics.task.conftest import POINTS, Room, an_act, assemble, paid, refunded, viewed
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from standardwebhooks.webhooks import Webhook
 from growth.plumbing.http.signatures import MAX_SIGNATURES, TOLERANCE_SECONDS, Verifier, secret_bytes, sign
 from growth.plumbing.settings import load_settings
 from growth.vocabulary.refusals import Refusal
-from tests.shop.telling import NOON, OLD_SECRET, SECRET
+from tests.shop.order.telling import NOON, OLD_SECRET, SECRET
 
 UNAUTHORIZED = 401
 RAW = '{"name": "茶"}'.encode()

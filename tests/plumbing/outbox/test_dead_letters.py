@@ -13,7 +13,6 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from growth.cli import cli
-from growth.events.model import LOG
 from growth.plumbing.outbox import dead_letters, outbox
 from growth.plumbing.outbox import retry as outbox_retry
 from growth.plumbing.outbox.dead_letters import DeadLetter, ReaderStopped
@@ -23,6 +22,7 @@ from growth.plumbing.person import erasure
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import Held, Turn
+from growth.shopper.activity.model import LOG
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.events.flash_sale import FlashSalePaused
 from growth.vocabulary.ids import new_id

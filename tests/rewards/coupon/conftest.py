@@ -13,22 +13,23 @@ from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import all_invariants, violations
-from growth.rewards.coupon import service, store
+from growth.rewards.coupon import service
 from growth.rewards.coupon.code.model import CodeBatchDraft, MadeCodes
 from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.model import Coupon, Issue, Issued, Voided
 from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
+from growth.rewards.coupon.store import coupons as store
 from growth.rewards.coupon.take.service import TakenCoupon, Takes
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.coupon.template.service import Templates
-from growth.shop.service import Result, ShopService
+from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
-from tests.shop import telling
+from tests.shop.order import telling
 from tests.world import stores
 
 INVARIANTS = tuple(one for one in all_invariants() if one.room in {"coupon", "shop"})

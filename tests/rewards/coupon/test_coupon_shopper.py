@@ -2,7 +2,7 @@
 
 import pytest
 
-from growth.rewards.coupon import shopper
+from growth.rewards.coupon import person as shopper
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests.rewards.coupon.conftest import Room, line, paid, placed

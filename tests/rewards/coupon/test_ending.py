@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from growth.rewards.coupon import periodic, shopper
+from growth.rewards.coupon import periodic
+from growth.rewards.coupon import person as shopper
 from growth.rewards.coupon.periodic import GRACE, end_stale_templates, expire_coupons, tell_expiring
 from growth.rewards.coupon.template.model import ValidForDays, ValidOnDates
 from growth.vocabulary.clock import now
 from tests.queueing import queued
 from tests.rewards.coupon.conftest import Room, an_issue, closed, line, paid, placed
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

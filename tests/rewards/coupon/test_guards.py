@@ -8,14 +8,14 @@ import pytest
 
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.watch.invariants import violations
-from growth.rewards.coupon import store
 from growth.rewards.coupon.code import model as codes
 from growth.rewards.coupon.code import store as codes_store
 from growth.rewards.coupon.code.model import CodeBatch
-from growth.rewards.coupon.ending import store as ending
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.payment import store as payment
-from growth.rewards.coupon.store import Row
+from growth.rewards.coupon.store import coupons as store
+from growth.rewards.coupon.store import expiry as ending
+from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.take import store as takes
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponTemplate, term_of

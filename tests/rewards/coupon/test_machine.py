@@ -15,7 +15,7 @@ from growth.plumbing.watch.invariants import violations
 from growth.rewards.coupon.model import Coupon
 from tests import servers as test_servers
 from tests.rewards.coupon.conftest import INVARIANTS, Room, assemble, closed, line, paid, placed, refunded
-from tests.shop import telling
+from tests.shop.order import telling
 from tests.world import stores
 
 EXAMPLES = 100

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from growth.rewards.coupon.ending import store as ending
 from growth.rewards.coupon.payment import settlement
 from growth.rewards.coupon.payment import store as payment
+from growth.rewards.coupon.store import expiry as ending
 from growth.rewards.coupon.template.model import ValidForDays
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.rewards.coupon.conftest import Room, closed, line, outcomes, paid, placed, refunded
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from growth.plumbing.postgres.database import Database
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.spending.model import SpentFromLot, coming_back
 from growth.rewards.ledger.spending.service import Spending
-from growth.shop.service import Result, ShopService
+from growth.shop.order.service import Result, ShopService
 from tests.rewards.ledger.test_ledger import DAY, NOON, gain, move, spend
-from tests.shop.telling import SECRET, event, tell
+from tests.shop.order.telling import SECRET, event, tell
 
 pytestmark = pytest.mark.anyio
 

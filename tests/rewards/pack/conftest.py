@@ -17,12 +17,12 @@ from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, Fi
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Pack, PackDraft, Recipient
 from growth.rewards.pack.service import LISTENS_TO, Packs
-from growth.shop.service import ShopService
+from growth.shop.order.service import ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
-from tests.shop import telling
+from tests.shop.order import telling
 
 INVARIANTS = tuple(one for one in all_invariants() if one.room in {"pack", "coupon", "granting", "ledger", "shop"})
 

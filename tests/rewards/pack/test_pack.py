@@ -10,7 +10,8 @@ import pytest
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.person import store as person
 from growth.rewards.granting.model import Budget
-from growth.rewards.pack import service, shopper
+from growth.rewards.pack import person as shopper
+from growth.rewards.pack import service
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.events.shop import ShopShopperRegistered

@@ -12,8 +12,7 @@ from prometheus_client import Counter
 
 from growth.mechanics.checkin.model import CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store
-from growth.mechanics.checkin.streak.almanac import Almanacs
-from growth.mechanics.checkin.streak.giving import Earned, Given, give
+from growth.mechanics.checkin.streak.day_end.service import catch_up
 from growth.mechanics.checkin.streak.model import (
     FEWEST_DAYS,
     Almanac,
@@ -26,9 +25,10 @@ from growth.mechanics.checkin.streak.model import (
     reached,
     terms_of,
 )
-from growth.mechanics.checkin.streak.night.service import catch_up
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.mechanics.checkin.streak.repair.service import Repairs
+from growth.mechanics.checkin.streak.rewards import Earned, Given, give
 from growth.mechanics.checkin.streak.store import CheckinShopper, Written
 from growth.plumbing.http.idempotency import KEPT_HOURS
 from growth.plumbing.outbox.outbox import emit

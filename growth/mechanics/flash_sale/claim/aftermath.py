@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.mechanics.flash_sale.claim.loading import occupied
 from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason
+from growth.mechanics.flash_sale.claim.redis_sync import occupied
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx

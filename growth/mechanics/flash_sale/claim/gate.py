@@ -7,12 +7,12 @@ import structlog
 from msgspec import Struct
 
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
-from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import Claim, Wanted
+from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Admission
 from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied, Stock, admission_of
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.http.idempotency import OTHER_CONTENT
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import PersonChanged, sparing

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import structlog
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.aftermath import after_release
-from growth.mechanics.flash_sale.claim.loading import Loader
 from growth.mechanics.flash_sale.claim.model import Claim
+from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale, cooling_until
 from growth.mechanics.flash_sale.service import ended
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.periodic import Turn

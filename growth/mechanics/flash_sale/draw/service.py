@@ -8,7 +8,6 @@ import structlog
 from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.draw import store
@@ -25,6 +24,7 @@ from growth.mechanics.flash_sale.draw.model import (
 )
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.stock import Occupied, Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres.database import CommitUnknown, Database, Tx

@@ -8,7 +8,6 @@ import structlog
 from msgspec import Struct
 
 from growth.mechanics.flash_sale import model as sales_model
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.series import model, store
 from growth.mechanics.flash_sale.series.model import (
@@ -29,6 +28,7 @@ from growth.mechanics.flash_sale.series.model import (
 from growth.mechanics.flash_sale.series.timetable import FIRST_DAY, LAST_DAY, RoundWindow, is_over, next_rounds, rounds
 from growth.mechanics.flash_sale.service import Sales, ended
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.http.answers import encode_cursor
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit

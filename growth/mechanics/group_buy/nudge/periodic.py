@@ -1,7 +1,7 @@
 """Tells members what hurries."""
 
 from growth.mechanics.group_buy.nudge import store
-from growth.mechanics.group_buy.team import store as teams_store
+from growth.mechanics.group_buy.team.store import teams as teams_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.events.group_buy import GroupBuyExpiringSoon, GroupBuyOneSeatLeft

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from growth.mechanics.group_buy.team.model import Team
-from growth.mechanics.group_buy.team.store import team_of
+from growth.mechanics.group_buy.team.store.teams import team_of
 from growth.plumbing.postgres.database import Tx
 
 

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.service import ended
+from growth.mechanics.group_buy.store import campaigns as campaigns_store
 from growth.mechanics.group_buy.team.ending import store
 from growth.mechanics.group_buy.team.ending.service import after_ending, after_leaving
 from growth.plumbing.outbox.outbox import emit

@@ -10,12 +10,10 @@ from msgspec import Struct
 from prometheus_client import Counter
 
 from growth.mechanics.group_buy import model as campaigns
-from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.model import GroupBuy
-from growth.mechanics.group_buy.team import store
+from growth.mechanics.group_buy.store import campaigns as campaigns_store
 from growth.mechanics.group_buy.team.ending import store as ending
 from growth.mechanics.group_buy.team.ending.service import after_ending, after_leaving
-from growth.mechanics.group_buy.team.listing import store as listing
 from growth.mechanics.group_buy.team.model import (
     NOBODY_PAID,
     NOT_FORMING,
@@ -30,7 +28,9 @@ from growth.mechanics.group_buy.team.model import (
     open_team,
     refusal_of,
 )
-from growth.mechanics.group_buy.team.store import NewSeats
+from growth.mechanics.group_buy.team.store import listing
+from growth.mechanics.group_buy.team.store import teams as store
+from growth.mechanics.group_buy.team.store.teams import NewSeats
 from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import PersonChanged, sparing
@@ -38,7 +38,7 @@ from growth.plumbing.postgres.database import CommitUnknown, Database, Reader, T
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.coalesce import Coalescer
-from growth.shop.service import has_bought
+from growth.shop.order.service import has_bought
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id

@@ -16,7 +16,7 @@ from growth.mechanics.referral.commission.model import (
     VoidReason,
 )
 from growth.mechanics.referral.commission.service import CommissionExplained, Commissions, InReview
-from growth.mechanics.referral.risk.model import Reason
+from growth.mechanics.referral.review.model import Reason
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,

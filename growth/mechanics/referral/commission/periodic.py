@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
-from growth.mechanics.referral.commission import store
-from growth.mechanics.referral.commission.cap import store as caps
 from growth.mechanics.referral.commission.model import pending_id
-from growth.mechanics.referral.commission.store import DueCommission
-from growth.mechanics.referral.risk.model import Pair
-from growth.mechanics.referral.risk.service import judge
+from growth.mechanics.referral.commission.store import caps
+from growth.mechanics.referral.commission.store import commissions as store
+from growth.mechanics.referral.commission.store.commissions import DueCommission
+from growth.mechanics.referral.review.model import Pair
+from growth.mechanics.referral.review.service import judge
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.work.periodic import Turn

@@ -8,9 +8,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.mechanics.referral.commission import model, store
-from growth.mechanics.referral.commission.cap import store as caps
-from growth.mechanics.referral.commission.listing import store as listing
+from growth.mechanics.referral.commission import model
 from growth.mechanics.referral.commission.model import (
     Commission,
     CommissionFilter,
@@ -18,6 +16,8 @@ from growth.mechanics.referral.commission.model import (
     ShownState,
     VoidReason,
 )
+from growth.mechanics.referral.commission.store import caps, listing
+from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.commission.telling.model import because
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx

@@ -6,15 +6,16 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from growth.mechanics.referral.commission import model, store
-from growth.mechanics.referral.commission.cap import store as caps
+from growth.mechanics.referral.commission import model
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.service import book
+from growth.mechanics.referral.commission.store import caps
+from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.relation.model import CLOCKS_APART
 from growth.mechanics.referral.relation.service import relations_of
 from growth.mechanics.referral.service import terms_of
 from growth.plumbing.postgres.database import Tx
-from growth.shop.service import kept_orders
+from growth.shop.order.service import kept_orders
 from growth.vocabulary.ids import is_alias
 from growth.vocabulary.orders import LineOutcome, Order
 

@@ -7,9 +7,9 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from growth.mechanics.referral.inviter.model import MyInviter
 from growth.mechanics.referral.relation.model import mask_id
 from growth.mechanics.referral.relation.service import Relations
-from growth.mechanics.referral.standing.model import MyInviter
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.names import MAX_TYPED_CHARACTERS, Decoration

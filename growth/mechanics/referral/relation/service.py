@@ -34,7 +34,7 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres.database import CommitUnknown, Database, Reader, Tx
 from growth.plumbing.work.coalesce import Coalescer
-from growth.shop.service import has_bought, registration
+from growth.shop.order.service import has_bought, registration
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.names import masked

@@ -25,8 +25,8 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting.model import Grant
 from growth.rewards.granting.service import grant, lower, revoke
-from growth.shop.model import BOUGHT
-from growth.shop.service import bought_since, kept_orders, registration
+from growth.shop.order.model import BOUGHT
+from growth.shop.order.service import bought_since, kept_orders, registration
 from growth.vocabulary.events.referral import (
     ReferralInviteeBought,
     ReferralInviteeLost,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.mechanics.task.catalogue import CORRECTABLE, OCCURRED_AT, UNDOERS, USER_FIELDS, countable
+from growth.mechanics.task.countable import CORRECTABLE, OCCURRED_AT, UNDOERS, USER_FIELDS, countable
 from growth.mechanics.task.model import ONCE, Task, period_on
 from growth.vocabulary.clock import MAX_AHEAD
 from growth.vocabulary.events.shop import ShopOrderCorrected

@@ -9,11 +9,9 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.events.model import Activity
 from growth.mechanics.task import store as tasks_store
-from growth.mechanics.task.catalogue import CORRECTED, UNDOERS, catalogue
+from growth.mechanics.task.countable import CORRECTED, UNDOERS, catalogue
 from growth.mechanics.task.model import Task
-from growth.mechanics.task.progress import store
 from growth.mechanics.task.progress.model import (
     MAX_LATE,
     CountedProgress,
@@ -32,12 +30,14 @@ from growth.mechanics.task.progress.model import (
     undo_keys,
     user_ids_of,
 )
-from growth.mechanics.task.progress.store import DecidedProgress
+from growth.mechanics.task.progress.store import counts as store
+from growth.mechanics.task.progress.store.counts import DecidedProgress
 from growth.plumbing.outbox.outbox import Envelope, emit
 from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon import service as coupons
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant, Granted
+from growth.shopper.activity.model import Activity
 from growth.vocabulary.events.shop import ShopOrderCorrected
 from growth.vocabulary.events.task import TaskCompleted, TaskUndone
 from growth.vocabulary.ids import is_alias

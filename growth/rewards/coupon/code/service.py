@@ -11,12 +11,12 @@ from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.code import model, store
 from growth.rewards.coupon.code.model import CodeBatch, CodeBatchDraft, MadeCodes
 from growth.rewards.coupon.code.store import Found
 from growth.rewards.coupon.model import Issue
 from growth.rewards.coupon.service import told_issued
+from growth.rewards.coupon.store import coupons as coupons_store
 from growth.rewards.coupon.take import store as takes_store
 from growth.rewards.coupon.take.model import TakeAsk, refused_by_limit, refused_by_template
 from growth.rewards.coupon.take.service import TakenCoupon, with_lives_before

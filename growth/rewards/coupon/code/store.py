@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.rewards.coupon.code.model import CodeBatch
-from growth.rewards.coupon.store import Row
+from growth.rewards.coupon.store.coupons import Row
 
 
 class Found(Struct, frozen=True):

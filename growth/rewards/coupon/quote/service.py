@@ -5,8 +5,8 @@ from datetime import datetime
 
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import FieldError, invalid
-from growth.rewards.coupon.listing import store
 from growth.rewards.coupon.quote.model import Quote, QuoteLine, quote
+from growth.rewards.coupon.store import listing as store
 from growth.rewards.coupon.template import store as templates_store
 
 MAX_QUOTED = 100

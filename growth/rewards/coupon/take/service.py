@@ -14,10 +14,10 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.person.memory import sparing
 from growth.plumbing.postgres.database import CommitUnknown, Database, Reader
 from growth.plumbing.work.coalesce import Coalescer
-from growth.rewards.coupon import store as coupons_store
 from growth.rewards.coupon.model import Coupon, Issue
 from growth.rewards.coupon.service import told_issued
-from growth.rewards.coupon.store import Row
+from growth.rewards.coupon.store import coupons as coupons_store
+from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.take import store
 from growth.rewards.coupon.take.model import (
     TakeAsk,

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.coupon.model import Coupon
-from growth.rewards.coupon.store import Row, find_coupons
+from growth.rewards.coupon.store.coupons import Row, find_coupons
 from growth.rewards.coupon.take.model import TakeAsk, TakenSoFar
 
 _encode = msgspec.json.Encoder().encode

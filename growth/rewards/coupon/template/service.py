@@ -12,7 +12,7 @@ from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.rewards.coupon.listing import store as listing
+from growth.rewards.coupon.store import listing
 from growth.rewards.coupon.take import store as takes_store
 from growth.rewards.coupon.take.model import TakenSoFar, refusal_of
 from growth.rewards.coupon.template import model, store

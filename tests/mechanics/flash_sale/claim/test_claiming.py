@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Wanted
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id, new_id

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from growth.mechanics.flash_sale.claim import loading, store
+from growth.mechanics.flash_sale.claim import redis_sync as loading
+from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied
 from growth.vocabulary.clock import now

@@ -15,7 +15,7 @@ from growth.mechanics.flash_sale.claim.settlement import store as settlement_sto
 from growth.mechanics.flash_sale.model import Protection, SaleDraft
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.watch.audit import Act
-from growth.shop import store as orders
+from growth.shop.order.store import orders
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
@@ -33,8 +33,8 @@ from tests.mechanics.flash_sale.story import (
     turn_at,
     units_in_both,
 )
-from tests.shop import telling
-from tests.shop.telling import CLAIM_ID, JSON
+from tests.shop.order import telling
+from tests.shop.order.telling import CLAIM_ID, JSON
 
 OWED = "refund_required"
 SOLD_OUT = f"{OWED} flash_sale.sold_out"

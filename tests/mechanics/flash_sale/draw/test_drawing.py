@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.draw import service, store
@@ -16,6 +15,7 @@ from growth.mechanics.flash_sale.draw.model import DrawEntry, EntryWish
 from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database, Tx, connect_postgres
 from growth.plumbing.work.periodic import LeaseLost
 from growth.vocabulary.clock import now

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.draw.model import DrawEntry, show_entry
 from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import connect_postgres
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.reminder import model, service, store
 from growth.mechanics.flash_sale.reminder.service import Reminders
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import LeaseLost

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.mechanics.flash_sale.series import service
 from growth.mechanics.flash_sale.series import store as series_store
 from growth.mechanics.flash_sale.series.model import Series
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.series.timetable import DAYS
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act, AuditEntry, AuditFilter
 from growth.plumbing.work.periodic import LeaseLost

@@ -13,24 +13,24 @@ from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
 from growth.mechanics.referral.commission.settlement import CommissionSettlement
-from growth.mechanics.referral.commission.store import find_of_order
+from growth.mechanics.referral.commission.store.commissions import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
-from growth.mechanics.referral.withdrawal.desk.service import Desk
-from growth.mechanics.referral.withdrawal.payout.model import SandboxScript, script_of
-from growth.mechanics.referral.withdrawal.payout.service import Sandbox
-from growth.mechanics.referral.withdrawal.periodic import Cashier
-from growth.mechanics.referral.withdrawal.service import Withdrawals
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
-from growth.shop.service import Result, ShopService
+from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.payout.model import SandboxScript, script_of
+from growth.rewards.withdrawal.payout.service import Sandbox
+from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.service import Withdrawals
+from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
-from tests.shop import telling
-from tests.shop.telling import JSON, NOON
+from tests.shop.order import telling
+from tests.shop.order.telling import JSON, NOON
 
 ZONE = ZoneInfo("Asia/Shanghai")
 LONG_AGO = NOON - timedelta(days=30)

@@ -10,8 +10,8 @@ from growth.mechanics.referral.model import FixedRule, PercentRule, WithdrawalTe
 from growth.vocabulary.money import MAX_FEN
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.commission.money import LONG_AGO, Till, line, paid, received, refunded
-from tests.shop import telling
-from tests.shop.telling import of
+from tests.shop.order import telling
+from tests.shop.order.telling import of
 
 pytestmark = pytest.mark.anyio
 

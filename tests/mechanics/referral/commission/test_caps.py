@@ -22,7 +22,7 @@ from tests.mechanics.referral.commission.money import (
     refunded,
 )
 from tests.mechanics.referral.commission.test_permutations import begin
-from tests.shop.telling import of
+from tests.shop.order.telling import of
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import pytest
 
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
 from tests.mechanics.referral.commission.money import AVAILABLE, LONG_AGO, Till, an_act, line, paid, received, refunded
-from tests.shop.telling import NOON, of
+from tests.shop.order.telling import NOON, of
 
 pytestmark = pytest.mark.anyio
 

@@ -8,18 +8,19 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 
-from growth.mechanics.referral.commission import model, service, store
-from growth.mechanics.referral.commission.cap import store as caps
+from growth.mechanics.referral.commission import model, service
+from growth.mechanics.referral.commission.store import caps
+from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.model import Caps, FixedRule
-from growth.mechanics.referral.withdrawal import store as withdrawals
-from growth.mechanics.referral.withdrawal.model import WithdrawalRules
-from growth.mechanics.referral.withdrawal.service import pay_out
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
+from growth.rewards.withdrawal.model import WithdrawalRules
+from growth.rewards.withdrawal.service import pay_out
+from growth.rewards.withdrawal.store import withdrawals
 from growth.vocabulary.ids import new_id
 from tests.mechanics.referral.commission.money import Till, an_act, paid, received
-from tests.shop.telling import NOON
+from tests.shop.order.telling import NOON
 
 pytestmark = pytest.mark.anyio
 

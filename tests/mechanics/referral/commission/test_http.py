@@ -13,7 +13,7 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
 from tests.mechanics.referral.commission.money import Anybody, Clockwork, Till, assemble, broken_laws
-from tests.shop import telling
+from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
 

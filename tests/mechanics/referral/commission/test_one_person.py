@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.referral import shopper as referral
-from growth.mechanics.referral.commission import shopper
+from growth.mechanics.referral import person as referral
+from growth.mechanics.referral.commission import person as shopper
 from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.model import FixedRule, PercentRule
-from growth.mechanics.referral.withdrawal import shopper as withdrawals
-from growth.mechanics.referral.withdrawal.model import Payee
-from growth.mechanics.referral.withdrawal.payout.model import SandboxScript
 from growth.plumbing.postgres.database import Tx
-from growth.rewards.ledger import shopper as ledger
+from growth.rewards.ledger import person as ledger
+from growth.rewards.withdrawal import person as withdrawals
+from growth.rewards.withdrawal.model import Payee
+from growth.rewards.withdrawal.payout.model import SandboxScript
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.commission.money import ZONE, Till, paid, received, refunded
-from tests.shop.telling import NOON, of
+from tests.shop.order.telling import NOON, of
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ from tests import servers as test_servers
 from tests.mechanics.referral.commission import slow_model
 from tests.mechanics.referral.commission.money import Till, assemble, broken_laws, line, paid, received, refunded
 from tests.mechanics.referral.commission.slow_model import Line, Refund, Told
-from tests.shop import telling
-from tests.shop.telling import JSON, NOON, of
+from tests.shop.order import telling
+from tests.shop.order.telling import JSON, NOON, of
 
 pytestmark = pytest.mark.anyio
 

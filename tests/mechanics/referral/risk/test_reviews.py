@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from growth.mechanics.referral.commission.periodic import JUDGE_BATCH
-from growth.mechanics.referral.risk import service
-from growth.mechanics.referral.risk.model import Pair, ReviewRules
-from growth.mechanics.referral.risk.service import Reviews
-from growth.mechanics.referral.withdrawal.model import Payee
+from growth.mechanics.referral.review import service
+from growth.mechanics.referral.review.model import Pair, ReviewRules
+from growth.mechanics.referral.review.service import Reviews
+from growth.rewards.withdrawal.model import Payee
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.commission.money import LONG_AGO, Till, an_act, line, paid, received, refunded
-from tests.shop import telling
-from tests.shop.telling import NOON, of
+from tests.shop.order import telling
+from tests.shop.order.telling import NOON, of
 
 pytestmark = pytest.mark.anyio
 

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.mechanics.referral.risk.model import Pace, Pair, Reason, ReviewFacts, ReviewRules, reasons_of
-from growth.shop.model import Registration
-from tests.shop.telling import NOON
+from growth.mechanics.referral.review.model import Pace, Pair, Reason, ReviewFacts, ReviewRules, reasons_of
+from growth.shop.order.model import Registration
+from tests.shop.order.telling import NOON
 
 PAIR = Pair("c", "ann", "bob", "r")
 

@@ -9,10 +9,10 @@ from datetime import date
 from msgspec import Struct
 
 from growth.mechanics.checkin.streak import store as streaks
-from growth.mechanics.checkin.streak.almanac import Almanacs
 from growth.mechanics.checkin.streak.calendar import store
 from growth.mechanics.checkin.streak.calendar.model import Cards, CheckinCalendar, calendar, days_of
 from growth.mechanics.checkin.streak.model import Day
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.coalesce import Coalescer
 from growth.rewards.ledger import service as ledger

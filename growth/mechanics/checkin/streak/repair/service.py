@@ -7,8 +7,7 @@ from msgspec import Struct
 
 from growth.mechanics.checkin.model import FIRST_DAY, LAST_DAY, CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store as streaks
-from growth.mechanics.checkin.streak.almanac import Almanacs
-from growth.mechanics.checkin.streak.giving import Earned, Given, give
+from growth.mechanics.checkin.streak.day_end.service import HOUSE_ACCOUNT
 from growth.mechanics.checkin.streak.model import (
     LIVE,
     Almanac,
@@ -24,7 +23,7 @@ from growth.mechanics.checkin.streak.model import (
     replay,
     terms_of,
 )
-from growth.mechanics.checkin.streak.night.service import HOUSE_ACCOUNT
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.mechanics.checkin.streak.repair import store
 from growth.mechanics.checkin.streak.repair.model import (
     ALREADY_CHECKED_IN,
@@ -35,6 +34,7 @@ from growth.mechanics.checkin.streak.repair.model import (
     by_program,
     refusal_of,
 )
+from growth.mechanics.checkin.streak.rewards import Earned, Given, give
 from growth.mechanics.checkin.streak.store import CheckinShopper
 from growth.plumbing.http.idempotency import Once, fingerprint, once
 from growth.plumbing.outbox.outbox import emit

@@ -9,11 +9,11 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim.keeping import store
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.names import SaleNames
 from growth.mechanics.flash_sale.stock import MAX_WINNERS, Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import to_milliseconds
 

@@ -7,12 +7,12 @@ from datetime import datetime
 
 import msgspec
 
-from growth.mechanics.flash_sale import store as sales_store
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.aftermath import after_release, follow
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import model, store
 from growth.mechanics.flash_sale.stock import Stock
+from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.events.flash_sale import (

@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.mechanics.group_buy import store as campaigns_store
 from growth.mechanics.group_buy.model import GroupBuy, overpaid_fen
+from growth.mechanics.group_buy.store import campaigns as campaigns_store
 from growth.mechanics.group_buy.team.ending import store
 from growth.mechanics.group_buy.team.ending.store import SeatOwed
 from growth.mechanics.group_buy.team.model import Seat, Team, TeamState
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
-from growth.shop.owed.model import RefundFinding
-from growth.shop.owed.service import owe
+from growth.shop.order.owed.model import RefundFinding
+from growth.shop.order.owed.service import owe
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import (
     GroupBuyLeaderChanged,

@@ -7,9 +7,9 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
-from growth.mechanics.group_buy.store import put_back
+from growth.mechanics.group_buy.store.campaigns import put_back
 from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, Team, TeamState
-from growth.mechanics.group_buy.team.store import seat_of, team_of
+from growth.mechanics.group_buy.team.store.teams import seat_of, team_of
 from growth.plumbing.postgres.database import Reader, Tx
 
 

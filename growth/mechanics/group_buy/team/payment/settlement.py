@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from growth.mechanics.group_buy import store as campaigns_store
-from growth.mechanics.group_buy.team import store as teams_store
+from growth.mechanics.group_buy.store import campaigns as campaigns_store
 from growth.mechanics.group_buy.team.ending import store as ending
 from growth.mechanics.group_buy.team.ending.service import (
     OVERPAID,
@@ -18,11 +17,12 @@ from growth.mechanics.group_buy.team.ending.store import SeatOwed
 from growth.mechanics.group_buy.team.model import Seat
 from growth.mechanics.group_buy.team.payment import store
 from growth.mechanics.group_buy.team.payment.store import Payment
+from growth.mechanics.group_buy.team.store import teams as teams_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
-from growth.shop.owed.model import RefundFinding
-from growth.shop.owed.service import owe
-from growth.shop.service import bought_before
+from growth.shop.order.owed.model import RefundFinding
+from growth.shop.order.owed.service import owe
+from growth.shop.order.service import bought_before
 from growth.vocabulary.events.group_buy import (
     GroupBuySeatPaid,
     GroupBuySeatRefunded,

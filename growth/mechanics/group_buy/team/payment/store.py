@@ -6,7 +6,7 @@ import asyncpg
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import GroupBuy
-from growth.mechanics.group_buy.store import raise_taken
+from growth.mechanics.group_buy.store.campaigns import raise_taken
 from growth.mechanics.group_buy.team.model import ReleaseReason, Seat
 from growth.plumbing.postgres.database import Tx
 

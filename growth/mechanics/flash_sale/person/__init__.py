@@ -1,1 +1,0 @@
-"""What flash sales know of one shopper."""

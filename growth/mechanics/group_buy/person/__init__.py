@@ -1,1 +1,0 @@
-"""What group buys know of one shopper."""

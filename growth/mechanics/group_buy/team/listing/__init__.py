@@ -1,1 +1,0 @@
-"""Lists and numbers of teams and seats: what shoppers choose from and operators look at. Decides nothing."""

@@ -1,1 +1,0 @@
-"""Commissions as people read them: pages, sums and histories. Decides nothing."""

@@ -1,1 +1,0 @@
-"""One person: what becomes of commissions when a shopper is erased, or two ids turn out to be one person's."""

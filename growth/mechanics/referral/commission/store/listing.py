@@ -1,0 +1,161 @@
+"""Every statement behind lists, sums and histories of commissions."""
+
+from collections.abc import Sequence
+
+from growth.mechanics.referral.commission.model import Commission, CommissionFilter, CommissionStep
+from growth.mechanics.referral.commission.store.commissions import commission_of
+from growth.plumbing.postgres.database import Reader, Tx
+
+
+async def fix_moment(tx: Tx) -> None:
+    """Let everything that `tx` reads be of one moment. Its first statement; it cannot write then."""
+    await tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+async def find(reader: Reader, commission_id: str) -> Commission | None:
+    """Return one commission."""
+    row = await reader.fetchrow(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE commission_id = $1
+        """,
+        commission_id,
+    )
+    return None if row is None else commission_of(row)
+
+
+async def page_of_inviter(
+    reader: Reader, inviter_id: str, *, state: str | None, before: str | None, limit: int
+) -> list[Commission]:
+    """Return what an inviter earns and earned, newest first. What never was worth anything is not shown."""
+    rows = await reader.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE inviter_id = $1
+          AND revision > 0
+          AND ($2::text IS NULL
+               OR $2 = CASE WHEN amount_fen = 0 AND state <> 'void' THEN 'refunded' ELSE state END)
+          AND ($3::uuid IS NULL OR commission_id < $3)
+        ORDER BY commission_id DESC
+        LIMIT $4
+        """,
+        inviter_id,
+        state,
+        before,
+        limit,
+    )
+    return [commission_of(row) for row in rows]
+
+
+async def page(reader: Reader, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
+    """Return commissions, newest first."""
+    rows = await reader.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE ($1::text IS NULL
+               OR state = $1
+              AND (amount_fen > 0 OR $1 = 'void')
+               OR $1 = 'refunded'
+              AND amount_fen = 0
+              AND state <> 'void')
+          AND ($2::text IS NULL OR inviter_id = $2)
+          AND ($3::text IS NULL OR invitee_id = $3)
+          AND ($4::text IS NULL OR order_id = $4)
+          AND ($5::text IS NULL OR review_reasons ? $5)
+          AND ($6::uuid IS NULL OR commission_id < $6)
+        ORDER BY commission_id DESC
+        LIMIT $7
+        """,
+        which.state,
+        which.inviter_id,
+        which.invitee_id,
+        which.order_id,
+        which.reason,
+        before,
+        limit,
+    )
+    return [commission_of(row) for row in rows]
+
+
+async def page_of_queue(reader: Reader, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
+    """Return commissions in review, newest first: by an index of their own, however many others there are."""
+    rows = await reader.fetch(
+        """
+        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
+            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
+            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
+            decision, created_at
+        FROM referral.commissions
+        WHERE state = 'review'
+          AND amount_fen > 0
+          AND ($1::text IS NULL OR inviter_id = $1)
+          AND ($2::text IS NULL OR invitee_id = $2)
+          AND ($3::text IS NULL OR order_id = $3)
+          AND ($4::text IS NULL OR review_reasons ? $4)
+          AND ($5::uuid IS NULL OR commission_id < $5)
+        ORDER BY commission_id DESC
+        LIMIT $6
+        """,
+        which.inviter_id,
+        which.invitee_id,
+        which.order_id,
+        which.reason,
+        before,
+        limit,
+    )
+    return [commission_of(row) for row in rows]
+
+
+async def steps_of(reader: Reader, commission_id: str) -> list[CommissionStep]:
+    """Return how a commission came to be worth what it is."""
+    rows = await reader.fetch(
+        """
+        SELECT commission_id, revision, at, from_fen, to_fen, state, why
+        FROM referral.commission_steps
+        WHERE commission_id = $1
+        ORDER BY revision
+        """,
+        commission_id,
+    )
+    return [CommissionStep(**dict(row)) for row in rows]
+
+
+async def withdrawn_fen(reader: Reader, user_id: str) -> int:
+    """Return what a shopper was ever paid, fees included."""
+    fen: int = await reader.fetchval(
+        """
+        SELECT coalesce(sum(amount_fen), 0)::bigint
+        FROM referral.withdrawals
+        WHERE user_id = $1
+          AND state = 'paid'
+        """,
+        user_id,
+    )
+    return fen
+
+
+async def in_review(reader: Reader) -> Sequence[tuple[str, int, int]]:
+    """Return what waits for a person, by reason: how many commissions, and how much money."""
+    rows = await reader.fetch(
+        """
+        SELECT reason, count(*) AS commissions, sum(amount_fen)::bigint AS amount_fen
+        FROM referral.commissions
+        CROSS JOIN LATERAL jsonb_array_elements_text(review_reasons) AS reason
+        WHERE state = 'review'
+        GROUP BY reason
+        ORDER BY reason
+        """
+    )
+    return [(row["reason"], row["commissions"], row["amount_fen"]) for row in rows]

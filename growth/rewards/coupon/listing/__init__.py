@@ -1,1 +1,0 @@
-"""Lists of coupons, for shoppers and for operators. Each statement walks an index: see the migration."""

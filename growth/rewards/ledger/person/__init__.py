@@ -1,1 +1,0 @@
-"""What the ledger has of one shopper."""

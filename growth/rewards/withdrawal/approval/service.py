@@ -1,0 +1,158 @@
+"""What operators do with withdrawals. Each act is one transaction with its audit entry."""
+
+import msgspec
+from msgspec.structs import replace
+
+from growth.mechanics.referral.review.store import change_rules, find_rules
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.watch import audit
+from growth.plumbing.watch.audit import Act
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import Currency
+from growth.rewards.withdrawal import model
+from growth.rewards.withdrawal.model import FailReason, RejectReason, Withdrawal, WithdrawalFilter, WithdrawalRules
+from growth.rewards.withdrawal.payout.calls import look
+from growth.rewards.withdrawal.payout.model import Payout
+from growth.rewards.withdrawal.service import RULES, give_back, pay_out, rules_of
+from growth.rewards.withdrawal.store import withdrawals as store
+from growth.vocabulary.events.commission import WithdrawalApproved
+from growth.vocabulary.refusals import Refusal
+
+
+class Desk:
+    """The operators' side of withdrawals."""
+
+    def __init__(self, database: Database, payout: Payout) -> None:
+        self._database = database
+        self._payout = payout
+
+    async def find(self, withdrawal_id: str) -> Withdrawal:
+        """Return a withdrawal. Raises `Refusal` 404."""
+        return await _find(self._database, withdrawal_id)
+
+    async def page(self, which: WithdrawalFilter, *, before: str | None, limit: int) -> list[Withdrawal]:
+        """Return withdrawals, newest first."""
+        return await store.page(self._database, which, before=before, limit=limit)
+
+    async def approve(self, act: Act, withdrawal_id: str) -> Withdrawal:
+        """Let a withdrawal be paid. Raises `Refusal` 409 in another state, or if its shopper owes."""
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
+            after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
+            if after is None:
+                raise await self._wrong_state(withdrawal_id)
+            owed_fen = -(await ledger.balances(tx, after.user_id))[Currency.COMMISSION].available
+            if owed_fen > 0:
+                raise Refusal(model.OWED, f"{owed_fen} fen were taken back since; reject it.", owed_fen=owed_fen)
+            await _audit(tx, act, "approve", before, after)
+            await emit(
+                tx,
+                WithdrawalApproved(
+                    at=act.now,
+                    withdrawal_id=withdrawal_id,
+                    user_id=after.user_id,
+                    amount_fen=after.amount_fen,
+                    fee_fen=after.fee_fen,
+                ),
+            )
+        return after
+
+    async def reject(self, act: Act, withdrawal_id: str, reason: RejectReason) -> Withdrawal:
+        """Pay a withdrawal not, and give the money back. Raises `Refusal` 409 once it may have been sent."""
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
+            after = await store.end(tx, withdrawal_id, ["requested", "approved"], "rejected", act.now, reason=reason)
+            if after is None:
+                raise await self._wrong_state(withdrawal_id)
+            await give_back(tx, after, act.now)
+            await _audit(tx, act, "reject", before, after)
+        return after
+
+    async def mark_paid(self, act: Act, withdrawal_id: str, reference: str | None) -> Withdrawal:
+        """Note that a withdrawal was paid: by hand, or as the payout service's own records show.
+
+        Raises `Refusal` 409 in another state.
+        """
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
+            states = ["approved", "paying"] if before.payout == "manual" else ["paying"]
+            after = await store.end(tx, withdrawal_id, states, "paid", act.now, reference=reference)
+            if after is None:
+                raise await self._wrong_state(withdrawal_id)
+            await pay_out(tx, after, act.now)
+            await _audit(tx, act, "mark_paid", before, after)
+        return after
+
+    async def mark_failed(self, act: Act, withdrawal_id: str, reason: FailReason) -> Withdrawal:
+        """Note that a withdrawal could not be paid, and give the money back.
+
+        Of one that a payout service was asked to pay, only that service knows: it is asked, and unless it says
+        "failed", the answer is `Refusal` `withdrawal.payout_unknown` 409. Raises `Refusal` 409 in another state.
+        """
+        before = await self.find(withdrawal_id)
+        if before.payout != "manual":
+            return await self._ask_whether_failed(act, before)
+        async with self._database.transaction(everyone=True) as tx:
+            before = await _find(tx, withdrawal_id)
+            after = await store.end(tx, withdrawal_id, ["approved"], "failed", act.now, reason=reason)
+            if after is None:
+                raise await self._wrong_state(withdrawal_id)
+            await give_back(tx, after, act.now)
+            await _audit(tx, act, "mark_failed", before, after)
+        return after
+
+    async def _ask_whether_failed(self, act: Act, before: Withdrawal) -> Withdrawal:
+        if before.state != "paying" or before.payout != self._payout.name:
+            raise Refusal(model.WRONG_STATE, f"It is {before.state}.", state=before.state)
+        verdict = await look(self._database, self._payout, before, act.now)
+        after = await self.find(before.withdrawal_id)
+        if after.state != "failed":
+            raise Refusal(model.PAYOUT_UNKNOWN, f"It says: {verdict.said}.", state=after.state, said=verdict.said)
+        async with self._database.transaction(everyone=True) as tx:
+            await _audit(tx, act, "mark_failed", before, after)
+        return after
+
+    async def _wrong_state(self, withdrawal_id: str) -> Refusal:
+        found = await self.find(withdrawal_id)
+        return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
+
+    async def rules(self) -> tuple[int, WithdrawalRules]:
+        """Return the version of the limits of a day, and the limits."""
+        return await rules_of(self._database)
+
+    async def change_rules(self, act: Act, version: int, rules: WithdrawalRules) -> int:
+        """Write limits over those at `version`; return the new one. Raises `Refusal` 412 if somebody else has."""
+        async with self._database.transaction() as tx:
+            _, before = await find_rules(tx, RULES)
+            if not await change_rules(tx, RULES, version, msgspec.to_builtins(rules)):
+                raise Refusal(model.RULES_CHANGED)
+            await audit.record(
+                tx,
+                act,
+                "withdrawal_rules.change",
+                RULES,
+                before=before,
+                after=rules,
+            )
+        return version + 1
+
+
+async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
+    found = await store.find(reader, withdrawal_id)
+    if found is None:
+        raise Refusal(model.NOT_FOUND)
+    return found
+
+
+async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:
+    """Without the account: the audit is kept for good, the withdrawal's own may be erased."""
+    await audit.record(
+        tx,
+        act,
+        f"withdrawal.{action}",
+        after.withdrawal_id,
+        before=replace(before, payee=None),
+        after=replace(after, payee=None),
+        reason=after.reason or act.reason,
+    )

@@ -1,0 +1,102 @@
+"""Shoppers' HTTP of withdrawals."""
+
+from typing import Any
+
+from litestar import Request, Response, Router, delete, get, post, put
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Struct
+
+from growth.plumbing.http.answers import (
+    DEFAULT_PAGE,
+    REPLAYED_HEADER,
+    Cursor,
+    JsonResponse,
+    Limit,
+    Page,
+    PathUuid,
+    decode_cursor,
+    idempotency_key,
+    page_of,
+)
+from growth.rewards.withdrawal.model import Payee, WithdrawalFen, WithdrawalPage, show
+from growth.rewards.withdrawal.service import Withdrawals
+from growth.vocabulary import clock
+from growth.vocabulary.actors import Shopper
+from growth.vocabulary.ids import Uuid
+
+
+class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much a shopper wants."""
+
+    amount_fen: WithdrawalFen
+
+
+@post("/withdrawals", operation_id="withdrawals_request", summary="Ask for money")
+async def request_withdrawal(
+    data: JSONBody[WithdrawalRequest],
+    request: Request[Any, Any, Any],
+    shopper: NamedDependency[Shopper],
+    withdrawals: NamedDependency[Withdrawals],
+) -> Response[WithdrawalPage]:
+    """201: the amount is set aside, the fee with it. Send an Idempotency-Key and repeat the call with it after a 503.
+
+    409 `withdrawal.below_minimum`, `.one_open`, `.day_limit`, `.insufficient`, `.owed`.
+    """
+    now = clock.now()
+    made = await withdrawals.request(shopper.user_id, data.amount_fen, idempotency_key(request), now)
+    headers = {REPLAYED_HEADER: "true"} if made.replayed else {}
+    return JsonResponse(show(made.answer, now), status_code=201, headers=headers)
+
+
+@get("/withdrawals", operation_id="withdrawals_list", summary="List my withdrawals")
+async def list_withdrawals(
+    shopper: NamedDependency[Shopper],
+    withdrawals: NamedDependency[Withdrawals],
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[WithdrawalPage]:
+    """Newest first."""
+    position = decode_cursor(cursor, tuple[Uuid])
+    before = None if position is None else position[0]
+    found = await withdrawals.page(shopper.user_id, before=before, limit=limit + 1)
+    now = clock.now()
+    return page_of([show(one, now) for one in found], limit, lambda one: (one.withdrawal_id,))
+
+
+@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawals_get", summary="Get one of my withdrawals")
+async def get_withdrawal(
+    withdrawal_id: PathUuid, shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
+) -> WithdrawalPage:
+    """404 for what is not there and for what is somebody else's, alike."""
+    return show(await withdrawals.find(withdrawal_id, shopper.user_id), clock.now())
+
+
+@delete("/withdrawals/{withdrawal_id:str}", status_code=200, operation_id="withdrawals_cancel", summary="Take it back")
+async def cancel_withdrawal(
+    withdrawal_id: PathUuid, shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
+) -> WithdrawalPage:
+    """The money is back at once. Again: the same answer. 409 once somebody has approved or ended it."""
+    now = clock.now()
+    return show(await withdrawals.cancel(withdrawal_id, shopper.user_id, now), now)
+
+
+@get("/payee", operation_id="payee_get", summary="Where my money goes")
+async def get_payee(shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]) -> Payee:
+    """404 if no account was named yet."""
+    return await withdrawals.payee(shopper.user_id)
+
+
+@put("/payee", operation_id="payee_change", summary="Say where my money goes")
+async def change_payee(
+    data: JSONBody[Payee], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
+) -> Payee:
+    """Counts for withdrawals asked for from now on."""
+    return await withdrawals.change_payee(shopper.user_id, data, clock.now())
+
+
+router = Router(
+    path="/v1",
+    route_handlers=[request_withdrawal, list_withdrawals, get_withdrawal, cancel_withdrawal, get_payee, change_payee],
+    tags=["Commission"],
+)

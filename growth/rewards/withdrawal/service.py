@@ -1,0 +1,196 @@
+"""What shoppers do with withdrawals, and how each ends. Money is set aside, leaves or comes back in the same step."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from growth.mechanics.referral.model import WithdrawalTerms
+from growth.mechanics.referral.review.store import find_rules
+from growth.mechanics.referral.service import program_at
+from growth.plumbing.http.idempotency import Once, fingerprint, once
+from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.rewards.ledger import model as ledger_model
+from growth.rewards.ledger import service as ledger
+from growth.rewards.ledger.model import Currency
+from growth.rewards.withdrawal import model
+from growth.rewards.withdrawal.model import Payee, Withdrawal, WithdrawalFilter, WithdrawalRules
+from growth.rewards.withdrawal.store import withdrawals as store
+from growth.vocabulary.events.commission import (
+    WithdrawalCancelled,
+    WithdrawalFailed,
+    WithdrawalPaid,
+    WithdrawalRejected,
+    WithdrawalRequested,
+)
+from growth.vocabulary.ids import new_id
+from growth.vocabulary.refusals import Refusal
+
+RULES = "withdrawal"
+
+
+class Withdrawals:
+    """The shoppers' side of withdrawals."""
+
+    def __init__(self, database: Database, zone: ZoneInfo) -> None:
+        self._database = database
+        self._zone = zone
+
+    async def request(self, user_id: str, amount_fen: int, key: str | None, now: datetime) -> Once[Withdrawal]:
+        """Set money aside and ask for it.
+
+        Raises `Refusal` 409: `withdrawal.below_minimum` (`min_fen`), `.one_open` (`withdrawal_id`), `.day_limit`,
+        `.insufficient` (`available_fen`), `.owed` (`owed_fen`); nothing is set aside then.
+        """
+        try:
+            async with self._database.transaction(people=[user_id]) as tx:
+
+                async def work() -> Withdrawal:
+                    return await self._request(tx, user_id, amount_fen, now)
+
+                return await once(
+                    tx,
+                    scope="POST withdrawals",
+                    person=user_id,
+                    key=key,
+                    content=fingerprint(str(amount_fen)),
+                    answer_type=Withdrawal,
+                    work=work,
+                    now=now,
+                )
+        except Refusal as refusal:
+            if refusal.kind is not ledger_model.INSUFFICIENT:
+                raise
+        # Asked once more when nothing of the try is left: what is told is what there is.
+        available = (await ledger.balances(self._database, user_id))[Currency.COMMISSION].available
+        if available < 0:
+            raise Refusal(model.OWED, f"{-available} fen are owed.", owed_fen=-available)
+        raise Refusal(model.INSUFFICIENT, f"{available} fen are available.", available_fen=available)
+
+    async def _request(self, tx: Tx, user_id: str, amount_fen: int, now: datetime) -> Withdrawal:
+        program = await program_at(tx, now)
+        terms = WithdrawalTerms() if program is None else program.draft.withdrawal
+        if amount_fen < terms.min_fen:
+            raise Refusal(model.BELOW_MINIMUM, f"At least {terms.min_fen} fen.", min_fen=terms.min_fen)
+        withdrawal = Withdrawal(
+            withdrawal_id=new_id(now),
+            user_id=user_id,
+            amount_fen=amount_fen,
+            fee_fen=model.fee_of(amount_fen, terms.fee_fen),
+            payee=await store.find_payee(tx, user_id),
+            state="requested",
+            requested_at=now,
+        )
+        day = now.astimezone(self._zone).date()
+        if not await store.add(tx, withdrawal, day):
+            is_open = await store.find_open(tx, user_id)
+            raise Refusal(model.ONE_OPEN, withdrawal_id=None if is_open is None else is_open.withdrawal_id)
+        _, rules = await rules_of(tx)
+        if not await store.take_day(tx, user_id, day, amount_fen, rules):
+            raise Refusal(
+                model.DAY_LIMIT,
+                f"At most {rules.max_per_day} a day, of {rules.max_fen_per_day} fen together.",
+                max_per_day=rules.max_per_day,
+                max_fen_per_day=rules.max_fen_per_day,
+            )
+        await ledger.transfer(tx, model.holds_of(withdrawal), now)
+        await emit(
+            tx,
+            WithdrawalRequested(
+                at=now,
+                withdrawal_id=withdrawal.withdrawal_id,
+                user_id=user_id,
+                amount_fen=amount_fen,
+                fee_fen=withdrawal.fee_fen,
+            ),
+        )
+        return withdrawal
+
+    async def find(self, withdrawal_id: str, user_id: str) -> Withdrawal:
+        """Return one of a shopper's withdrawals. Raises `Refusal` 404, also for another's."""
+        found = await store.find(self._database, withdrawal_id)
+        if found is None or found.user_id != user_id:
+            raise Refusal(model.NOT_FOUND)
+        return found
+
+    async def page(self, user_id: str, *, before: str | None, limit: int) -> list[Withdrawal]:
+        """Return a shopper's withdrawals, newest first."""
+        return await store.page(self._database, WithdrawalFilter(user_id=user_id), before=before, limit=limit)
+
+    async def cancel(self, withdrawal_id: str, user_id: str, now: datetime) -> Withdrawal:
+        """Take back what nobody has approved; again: the same. Raises `Refusal` 404, or 409 when it is too late."""
+        found = await self.find(withdrawal_id, user_id)
+        async with self._database.transaction(people=[user_id]) as tx:
+            ended = await store.end(tx, withdrawal_id, ["requested"], "cancelled", now)
+            if ended is not None:
+                await give_back(tx, ended, now)
+                return ended
+        found = await self.find(withdrawal_id, user_id)
+        if found.state != "cancelled":
+            raise Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
+        return found
+
+    async def payee(self, user_id: str) -> Payee:
+        """Return where a shopper's money goes. Raises `Refusal` 404 if they named no account."""
+        payee = await store.find_payee(self._database, user_id)
+        if payee is None:
+            raise Refusal(model.NO_PAYEE)
+        return payee
+
+    async def change_payee(self, user_id: str, payee: Payee, now: datetime) -> Payee:
+        """Send what is withdrawn from now on there; what was asked for before keeps its account."""
+        async with self._database.transaction(people=[user_id]) as tx:
+            await store.keep_payee(tx, user_id, payee, now)
+        return payee
+
+
+async def rules_of(reader: Reader) -> tuple[int, WithdrawalRules]:
+    """Return the version of the limits of a day, and the limits."""
+    version, rules = await find_rules(reader, RULES)
+    return version, msgspec.convert(rules, WithdrawalRules)
+
+
+async def pay_out(tx: Tx, paid: Withdrawal, now: datetime) -> None:
+    """Let the money leave of a withdrawal that has just become `paid`, and tell."""
+    await ledger.post(tx, {hold.transfer_id: None for hold in model.holds_of(paid)}, now)
+    await emit(
+        tx,
+        WithdrawalPaid(
+            at=now,
+            withdrawal_id=paid.withdrawal_id,
+            user_id=paid.user_id,
+            amount_fen=paid.amount_fen,
+            fee_fen=paid.fee_fen,
+        ),
+    )
+
+
+async def give_back(tx: Tx, ended: Withdrawal, now: datetime) -> None:
+    """Give the money back of a withdrawal that has just ended otherwise, and tell."""
+    await store.give_day_back(tx, ended.withdrawal_id)
+    await ledger.void(tx, [hold.transfer_id for hold in model.holds_of(ended)], now)
+    if ended.state == "cancelled":
+        await emit(
+            tx,
+            WithdrawalCancelled(
+                at=now,
+                withdrawal_id=ended.withdrawal_id,
+                user_id=ended.user_id,
+                amount_fen=ended.amount_fen,
+                fee_fen=ended.fee_fen,
+            ),
+        )
+        return
+    event = WithdrawalRejected if ended.state == "rejected" else WithdrawalFailed
+    await emit(
+        tx,
+        event(
+            at=now,
+            withdrawal_id=ended.withdrawal_id,
+            user_id=ended.user_id,
+            amount_fen=ended.amount_fen,
+            fee_fen=ended.fee_fen,
+            reason=ended.reason or "",
+        ),
+    )

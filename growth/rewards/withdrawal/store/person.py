@@ -1,0 +1,97 @@
+"""Every statement that puts one shopper in another's place."""
+
+from collections.abc import Sequence
+
+from growth.plumbing.postgres.database import Tx
+from growth.rewards.withdrawal.model import Withdrawal
+from growth.rewards.withdrawal.store.withdrawals import withdrawal_of
+
+
+async def lock_open(tx: Tx, user_ids: Sequence[str]) -> list[Withdrawal]:
+    """Lock the open withdrawals of some shoppers, earliest first."""
+    rows = await tx.fetch(
+        """
+        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
+            look_at, looks, said, ended_at, reason, reference
+        FROM referral.withdrawals
+        WHERE user_id = ANY ($1::text[])
+          AND state IN ('requested', 'approved', 'paying')
+        ORDER BY withdrawal_id
+        FOR NO KEY UPDATE
+        """,
+        list(user_ids),
+    )
+    return [withdrawal_of(row) for row in rows]
+
+
+async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Make the old id's withdrawals, days and account the other's.
+
+    The slot of one that is open moves only if the other's is free: both may be on their way to the bank. Else it gets
+    one of its own, which names nobody.
+    """
+    await tx.execute(
+        """
+        UPDATE referral.withdrawals AS withdrawal
+        SET user_id = $2,
+            slot = CASE
+                WHEN withdrawal.slot <> $1 THEN withdrawal.slot
+                WHEN withdrawal.state IN ('requested', 'approved', 'paying')
+                 AND EXISTS (
+                    SELECT
+                    FROM referral.withdrawals AS other
+                    WHERE other.slot = $2
+                      AND other.state IN ('requested', 'approved', 'paying')
+                 ) THEN withdrawal.withdrawal_id::text
+                ELSE $2
+            END
+        WHERE withdrawal.user_id = $1
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        WITH old AS (
+            DELETE FROM referral.withdrawal_days
+            WHERE user_id = $1
+            RETURNING day, asked, fen
+        )
+        INSERT INTO referral.withdrawal_days AS known (user_id, day, asked, fen)
+        SELECT $2, day, asked, fen
+        FROM old
+        ON CONFLICT (user_id, day) DO UPDATE
+        SET asked = known.asked + excluded.asked, fen = known.fen + excluded.fen
+        """,
+        old_user_id,
+        user_id,
+    )
+    await tx.execute(
+        """
+        WITH old AS (
+            DELETE FROM referral.payees
+            WHERE user_id = $1
+            RETURNING kind, account, name, changed_at
+        )
+        INSERT INTO referral.payees (user_id, kind, account, name, changed_at)
+        SELECT $2, kind, account, name, changed_at
+        FROM old
+        ON CONFLICT (user_id) DO NOTHING
+        """,
+        old_user_id,
+        user_id,
+    )
+
+
+async def forget_accounts(tx: Tx, user_id: str) -> None:
+    """Forget where a shopper's money went and goes."""
+    await tx.execute("DELETE FROM referral.payees WHERE user_id = $1", user_id)
+    await tx.execute(
+        """
+        UPDATE referral.withdrawals
+        SET payee = NULL
+        WHERE user_id = $1
+          AND payee IS NOT NULL
+        """,
+        user_id,
+    )

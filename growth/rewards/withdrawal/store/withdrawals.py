@@ -1,0 +1,304 @@
+"""Every statement on withdrawals. Functions never commit; services do.
+
+Each move has the old state in its WHERE. Locks are taken in one order: a withdrawal, its shopper's day, the ledger.
+"""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+import msgspec
+
+from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.rewards.withdrawal.model import Payee, Withdrawal, WithdrawalFilter, WithdrawalRules
+
+
+def withdrawal_of(row: Record) -> Withdrawal:
+    """Read a row with every column."""
+    return msgspec.convert(dict(row), Withdrawal)
+
+
+async def add(tx: Tx, withdrawal: Withdrawal, day: date) -> bool:
+    """Insert a withdrawal; False if the shopper has one open."""
+    added = await tx.fetchval(
+        """
+        INSERT INTO referral.withdrawals
+            (withdrawal_id, user_id, slot, amount_fen, fee_fen, payee, day, state, requested_at)
+        VALUES ($1, $2, $2, $3, $4, $5, $6, 'requested', $7)
+        ON CONFLICT (slot) WHERE state IN ('requested', 'approved', 'paying') DO NOTHING
+        RETURNING TRUE
+        """,
+        withdrawal.withdrawal_id,
+        withdrawal.user_id,
+        withdrawal.amount_fen,
+        withdrawal.fee_fen,
+        None if withdrawal.payee is None else msgspec.to_builtins(withdrawal.payee),
+        day,
+        withdrawal.requested_at,
+    )
+    return bool(added)
+
+
+async def take_day(tx: Tx, user_id: str, day: date, amount_fen: int, rules: WithdrawalRules) -> bool:
+    """Count one more withdrawal of a day; False if the day's limits do not allow it."""
+    taken = await tx.fetchval(
+        """
+        INSERT INTO referral.withdrawal_days AS known (user_id, day, asked, fen)
+        SELECT $1, $2, 1, $3::bigint
+        WHERE $3 <= $5::bigint
+        ON CONFLICT (user_id, day) DO UPDATE
+        SET asked = known.asked + 1, fen = known.fen + excluded.fen
+        WHERE known.asked < $4
+          AND known.fen + excluded.fen <= $5
+        RETURNING TRUE
+        """,
+        user_id,
+        day,
+        amount_fen,
+        rules.max_per_day,
+        rules.max_fen_per_day,
+    )
+    return bool(taken)
+
+
+async def find(reader: Reader, withdrawal_id: str) -> Withdrawal | None:
+    """Return one withdrawal."""
+    row = await reader.fetchrow(
+        """
+        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
+            look_at, looks, said, ended_at, reason, reference
+        FROM referral.withdrawals
+        WHERE withdrawal_id = $1
+        """,
+        withdrawal_id,
+    )
+    return None if row is None else withdrawal_of(row)
+
+
+async def find_open(reader: Reader, user_id: str) -> Withdrawal | None:
+    """Return a shopper's open withdrawal."""
+    row = await reader.fetchrow(
+        """
+        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
+            look_at, looks, said, ended_at, reason, reference
+        FROM referral.withdrawals
+        WHERE slot = $1
+          AND state IN ('requested', 'approved', 'paying')
+        """,
+        user_id,
+    )
+    return None if row is None else withdrawal_of(row)
+
+
+async def page(reader: Reader, which: WithdrawalFilter, *, before: str | None, limit: int) -> list[Withdrawal]:
+    """Return withdrawals, newest first."""
+    rows = await reader.fetch(
+        """
+        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
+            look_at, looks, said, ended_at, reason, reference
+        FROM referral.withdrawals
+        WHERE ($1::text IS NULL OR state = $1)
+          AND ($2::text IS NULL OR user_id = $2)
+          AND ($3::date IS NULL OR day = $3)
+          AND ($4::uuid IS NULL OR withdrawal_id < $4)
+        ORDER BY withdrawal_id DESC
+        LIMIT $5
+        """,
+        which.state,
+        which.user_id,
+        which.day,
+        before,
+        limit,
+    )
+    return [withdrawal_of(row) for row in rows]
+
+
+async def approve(tx: Tx, withdrawal_id: str, payout: str, now: datetime) -> Withdrawal | None:
+    """Let a requested withdrawal be paid, by `payout` and nobody else; None in another state."""
+    row = await tx.fetchrow(
+        """
+        UPDATE referral.withdrawals
+        SET state = 'approved', approved_at = $3, payout = $2
+        WHERE withdrawal_id = $1
+          AND state = 'requested'
+        RETURNING withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout,
+            sent_at, look_at, looks, said, ended_at, reason, reference
+        """,
+        withdrawal_id,
+        payout,
+        now,
+    )
+    return None if row is None else withdrawal_of(row)
+
+
+async def end(
+    tx: Tx,
+    withdrawal_id: str,
+    from_states: Sequence[str],
+    state: str,
+    now: datetime,
+    *,
+    reason: str | None = None,
+    reference: str | None = None,
+    said: str | None = None,
+) -> Withdrawal | None:
+    """End a withdrawal that is in one of `from_states`; None in another."""
+    row = await tx.fetchrow(
+        """
+        UPDATE referral.withdrawals
+        SET state = $3, ended_at = $4, reason = $5, reference = $6, said = coalesce($7, said), look_at = NULL
+        WHERE withdrawal_id = $1
+          AND state = ANY ($2::text[])
+        RETURNING withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout,
+            sent_at, look_at, looks, said, ended_at, reason, reference
+        """,
+        withdrawal_id,
+        list(from_states),
+        state,
+        now,
+        reason,
+        reference,
+        said,
+    )
+    return None if row is None else withdrawal_of(row)
+
+
+async def give_day_back(tx: Tx, withdrawal_id: str) -> None:
+    """Let the money of a withdrawal that was given back not count for its day."""
+    await tx.execute(
+        """
+        UPDATE referral.withdrawal_days AS known
+        SET fen = known.fen - withdrawal.amount_fen
+        FROM referral.withdrawals AS withdrawal
+        WHERE withdrawal.withdrawal_id = $1
+          AND known.user_id = withdrawal.user_id
+          AND known.day = withdrawal.day
+          AND known.fen >= withdrawal.amount_fen
+        """,
+        withdrawal_id,
+    )
+
+
+async def lock_approved(tx: Tx, payout: str, limit: int) -> list[Withdrawal]:
+    """Lock withdrawals that wait to be sent, longest waiting first."""
+    rows = await tx.fetch(
+        """
+        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
+            look_at, looks, said, ended_at, reason, reference
+        FROM referral.withdrawals
+        WHERE state = 'approved'
+          AND payout = $1
+        ORDER BY withdrawal_id
+        LIMIT $2
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        payout,
+        limit,
+    )
+    return [withdrawal_of(row) for row in rows]
+
+
+async def begin_paying(tx: Tx, withdrawal_id: str, now: datetime, look_at: datetime) -> None:
+    """Note that the payout service is about to hear of an approved withdrawal: from here on nobody knows."""
+    begun = await tx.fetchval(
+        """
+        UPDATE referral.withdrawals
+        SET state = 'paying', sent_at = $2, look_at = $3
+        WHERE withdrawal_id = $1
+          AND state = 'approved'
+        RETURNING TRUE
+        """,
+        withdrawal_id,
+        now,
+        look_at,
+    )
+    assert begun, "locked, so nobody else moved it"
+
+
+async def lock_to_look_at(tx: Tx, payout: str, now: datetime, limit: int) -> list[Withdrawal]:
+    """Lock withdrawals in `paying` that it is time to ask for."""
+    rows = await tx.fetch(
+        """
+        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
+            look_at, looks, said, ended_at, reason, reference
+        FROM referral.withdrawals
+        WHERE state = 'paying'
+          AND payout = $1
+          AND look_at <= $2
+        ORDER BY look_at
+        LIMIT $3
+        FOR NO KEY UPDATE SKIP LOCKED
+        """,
+        payout,
+        now,
+        limit,
+    )
+    return [withdrawal_of(row) for row in rows]
+
+
+async def look_later(tx: Tx, withdrawal_id: str, look_at: datetime, said: str | None) -> None:
+    """Note what was said of a withdrawal in `paying`, and when to ask again."""
+    await tx.execute(
+        """
+        UPDATE referral.withdrawals
+        SET look_at = $2, looks = looks + 1, said = coalesce($3, said)
+        WHERE withdrawal_id = $1
+          AND state = 'paying'
+        """,
+        withdrawal_id,
+        look_at,
+        said,
+    )
+
+
+async def find_payee(reader: Reader, user_id: str) -> Payee | None:
+    """Return where a shopper's money goes."""
+    row = await reader.fetchrow("SELECT kind, account, name FROM referral.payees WHERE user_id = $1", user_id)
+    return None if row is None else Payee(**dict(row))
+
+
+async def keep_payee(tx: Tx, user_id: str, payee: Payee, now: datetime) -> None:
+    """Write down where a shopper's money goes from now on."""
+    await tx.execute(
+        """
+        INSERT INTO referral.payees AS known (user_id, kind, account, name, changed_at)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (user_id) DO UPDATE
+        SET kind = excluded.kind,
+            account = excluded.account,
+            name = excluded.name,
+            changed_at = excluded.changed_at
+        """,
+        user_id,
+        payee.kind,
+        payee.account,
+        payee.name,
+        now,
+    )
+
+
+async def prune_days(tx: Tx, before: date, limit: int) -> int:
+    """Forget up to `limit` counts of days before `before`; return how many."""
+    return int(
+        await tx.fetchval(
+            """
+            WITH old AS MATERIALIZED (
+                SELECT user_id, day
+                FROM referral.withdrawal_days
+                WHERE day < $1
+                ORDER BY day
+                LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            ),
+            forgotten AS (
+                DELETE FROM referral.withdrawal_days AS known
+                USING old
+                WHERE known.user_id = old.user_id
+                  AND known.day = old.day
+                RETURNING 1
+            )
+            SELECT count(*) FROM forgotten
+            """,
+            before,
+            limit,
+        )
+    )

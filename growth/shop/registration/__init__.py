@@ -1,1 +1,0 @@
-"""When, and from where, the shop registered its shoppers: of several tellings the earliest."""

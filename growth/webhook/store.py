@@ -1,0 +1,321 @@
+"""Every statement about endpoints and their secrets."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.webhook.model import EndpointDraft, WebhookEndpoint
+
+
+class SubscribedEndpoint(Struct, frozen=True):
+    """An enabled endpoint, as far as what it asked for."""
+
+    endpoint_id: str
+    event_types: list[str]
+
+
+def _endpoint(row: Record) -> WebhookEndpoint:
+    return msgspec.convert(dict(row), WebhookEndpoint)
+
+
+async def add_endpoint(
+    tx: Tx, endpoint_id: str, draft: EndpointDraft, limit: int, now: datetime
+) -> WebhookEndpoint | None:
+    """Keep a new endpoint; None if there are `limit` already."""
+    # Two at once count one after the other.
+    await tx.execute("LOCK TABLE shop.webhook_endpoints IN SHARE ROW EXCLUSIVE MODE")
+    row = await tx.fetchrow(
+        """
+        INSERT INTO shop.webhook_endpoints (endpoint_id, url, event_types, description, state, created_at)
+        SELECT $1, $2, $3, $4, 'enabled', $6
+        WHERE (SELECT count(*) FROM shop.webhook_endpoints) < $5
+        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
+            created_at, disabled_at
+        """,
+        endpoint_id,
+        draft.url,
+        draft.event_types,
+        draft.description,
+        limit,
+        now,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def find_endpoint(reader: Reader, endpoint_id: str) -> WebhookEndpoint | None:
+    """Return an endpoint."""
+    row = await reader.fetchrow(
+        """
+        SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
+            disabled_at
+        FROM shop.webhook_endpoints
+        WHERE endpoint_id = $1
+        """,
+        endpoint_id,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def lock_endpoint(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
+    """Return an endpoint that nobody else changes until the transaction ends."""
+    row = await tx.fetchrow(
+        """
+        SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
+            disabled_at
+        FROM shop.webhook_endpoints
+        WHERE endpoint_id = $1
+        FOR NO KEY UPDATE
+        """,
+        endpoint_id,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def page_of_endpoints(
+    reader: Reader, *, state: str | None, before: str | None, limit: int
+) -> list[WebhookEndpoint]:
+    """Return endpoints, newest first."""
+    rows = await reader.fetch(
+        """
+        SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
+            disabled_at
+        FROM shop.webhook_endpoints
+        WHERE ($1::text IS NULL OR state = $1)
+          AND ($2::uuid IS NULL OR endpoint_id < $2)
+        ORDER BY endpoint_id DESC
+        LIMIT $3
+        """,
+        state,
+        before,
+        limit,
+    )
+    return [_endpoint(row) for row in rows]
+
+
+async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: EndpointDraft) -> WebhookEndpoint | None:
+    """Write an operator's edit if nobody edited since `version`; None if somebody did."""
+    row = await tx.fetchrow(
+        """
+        UPDATE shop.webhook_endpoints
+        SET url = $3, event_types = $4, description = $5, version = version + 1
+        WHERE endpoint_id = $1
+          AND version = $2
+        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
+            created_at, disabled_at
+        """,
+        endpoint_id,
+        version,
+        draft.url,
+        draft.event_types,
+        draft.description,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def enable(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
+    """Enable an endpoint, its failures forgotten; None if it is not disabled."""
+    row = await tx.fetchrow(
+        """
+        UPDATE shop.webhook_endpoints
+        SET state = 'enabled', reason = NULL, disabled_at = NULL, failures = 0, failing_since = NULL,
+            version = version + 1
+        WHERE endpoint_id = $1
+          AND state = 'disabled'
+        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
+            created_at, disabled_at
+        """,
+        endpoint_id,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def disable(tx: Tx, endpoint_id: str, reason: str, now: datetime) -> WebhookEndpoint | None:
+    """Disable an endpoint; None if it is not enabled."""
+    row = await tx.fetchrow(
+        """
+        UPDATE shop.webhook_endpoints
+        SET state = 'disabled', reason = $2, disabled_at = $3, version = version + 1
+        WHERE endpoint_id = $1
+          AND state = 'enabled'
+        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
+            created_at, disabled_at
+        """,
+        endpoint_id,
+        reason,
+        now,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def disable_failing(
+    tx: Tx, endpoint_id: str, failing_before: datetime, failures: int, now: datetime
+) -> WebhookEndpoint | None:
+    """Disable an endpoint through which nothing has come since `failing_before`, in so many attempts; else None."""
+    row = await tx.fetchrow(
+        """
+        UPDATE shop.webhook_endpoints
+        SET state = 'disabled', reason = 'failing', disabled_at = $4, version = version + 1
+        WHERE endpoint_id = $1
+          AND state = 'enabled'
+          AND failing_since <= $2
+          AND failures >= $3
+        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
+            created_at, disabled_at
+        """,
+        endpoint_id,
+        failing_before,
+        failures,
+        now,
+    )
+    return None if row is None else _endpoint(row)
+
+
+async def delete_endpoint(tx: Tx, endpoint_id: str) -> None:
+    """Forget an endpoint and its secrets. What was on its way to it stays until its day is dropped."""
+    await tx.execute(
+        """
+        DELETE FROM shop.webhook_endpoints
+        WHERE endpoint_id = $1
+        """,
+        endpoint_id,
+    )
+
+
+async def note_failures(tx: Tx, endpoint_id: str, failures: int, since: datetime) -> None:
+    """Count attempts that failed, the first of them at `since`."""
+    await tx.execute(
+        """
+        UPDATE shop.webhook_endpoints
+        SET failures = failures + $2,
+            failing_since = coalesce(failing_since, $3)
+        WHERE endpoint_id = $1
+        """,
+        endpoint_id,
+        failures,
+        since,
+    )
+
+
+async def note_success(tx: Tx, endpoint_ids: Sequence[str]) -> None:
+    """Something came through: nothing is written about endpoints that are well."""
+    await tx.execute(
+        """
+        UPDATE shop.webhook_endpoints
+        SET failures = 0, failing_since = NULL
+        WHERE endpoint_id IN (
+            SELECT endpoint_id
+            FROM shop.webhook_endpoints
+            WHERE endpoint_id = ANY ($1::uuid[])
+              AND failing_since IS NOT NULL
+            ORDER BY endpoint_id
+            FOR NO KEY UPDATE)
+        """,
+        endpoint_ids,
+    )
+
+
+async def listeners(reader: Reader) -> list[SubscribedEndpoint]:
+    """Return every enabled endpoint, and what it asked for."""
+    rows = await reader.fetch(
+        """
+        SELECT endpoint_id, event_types
+        FROM shop.webhook_endpoints
+        WHERE state = 'enabled'
+        ORDER BY endpoint_id
+        """
+    )
+    return [SubscribedEndpoint(row["endpoint_id"], row["event_types"]) for row in rows]
+
+
+async def add_secret(tx: Tx, endpoint_id: str, secret: str, now: datetime) -> None:
+    """Keep the first secret of an endpoint."""
+    await tx.execute(
+        """
+        INSERT INTO shop.webhook_secrets (endpoint_id, made_at, secret)
+        VALUES ($1, $2, $3)
+        """,
+        endpoint_id,
+        now,
+        secret,
+    )
+
+
+async def rotate_secret(
+    tx: Tx, endpoint_id: str, secret: str, keep_until: datetime, max_secrets: int, now: datetime
+) -> bool:
+    """Put a secret in place of the current one, which stays good until `keep_until`; False if too many would be.
+
+    The caller has locked the endpoint.
+    """
+    await tx.execute(
+        """
+        DELETE FROM shop.webhook_secrets
+        WHERE endpoint_id = $1
+          AND (good_until <= $2 OR $3 <= $2)
+        """,
+        endpoint_id,
+        now,
+        keep_until,
+    )
+    await tx.execute(
+        """
+        UPDATE shop.webhook_secrets
+        SET good_until = $2
+        WHERE endpoint_id = $1
+          AND good_until IS NULL
+        """,
+        endpoint_id,
+        keep_until,
+    )
+    added: Any = await tx.fetchval(
+        """
+        INSERT INTO shop.webhook_secrets (endpoint_id, made_at, secret)
+        SELECT $1, greatest($3, (SELECT max(made_at) + interval '1 microsecond'
+                                 FROM shop.webhook_secrets
+                                 WHERE endpoint_id = $1)), $2
+        WHERE (SELECT count(*) FROM shop.webhook_secrets WHERE endpoint_id = $1) < $4
+        RETURNING TRUE
+        """,
+        endpoint_id,
+        secret,
+        now,
+        max_secrets,
+    )
+    return added is not None
+
+
+async def first_secret(reader: Reader, endpoint_id: str) -> str | None:
+    """Return the secret that an endpoint was made with, as long as it is the current one."""
+    secret: str | None = await reader.fetchval(
+        """
+        SELECT known.secret
+        FROM shop.webhook_secrets AS known
+        JOIN shop.webhook_endpoints AS endpoint
+             ON endpoint.endpoint_id = known.endpoint_id
+            AND endpoint.created_at = known.made_at
+        WHERE known.endpoint_id = $1
+          AND known.good_until IS NULL
+        """,
+        endpoint_id,
+    )
+    return secret
+
+
+async def secrets_of(reader: Reader, endpoint_id: str, now: datetime) -> list[str]:
+    """Return the secrets that are good, the current one first."""
+    rows = await reader.fetch(
+        """
+        SELECT secret
+        FROM shop.webhook_secrets
+        WHERE endpoint_id = $1
+          AND (good_until IS NULL OR good_until > $2)
+        ORDER BY made_at DESC
+        """,
+        endpoint_id,
+        now,
+    )
+    return [row["secret"] for row in rows]
