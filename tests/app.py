@@ -25,6 +25,7 @@ from growth.plumbing.watch.telemetry import RequestMetrics
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.web import create_app
+from growth.webhook.delivery.courier import Courier
 from tests.documented import Document
 from tests.patience import PATIENCE_SECONDS
 from tests.shop.order.telling import SECRET
@@ -134,7 +135,7 @@ async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> 
     where = {"GROWTH_POSTGRES_DSN": postgres_dsn, "GROWTH_REDIS_URL": redis_url}
     settings = load_settings(ENVIRONMENT | PATIENT | where | environment)
     async with assembled(settings) as growth:
-        growth.webhook.courier.names = NobodyKnows()
+        growth.of(Courier).names = NobodyKnows()
         _forget_metrics()
         asgi = create_app(growth)
         transport = httpx.ASGITransport(_in_one_piece(asgi))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from growth.plumbing.outbox.cloud_events import cloud_event
 from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit, types_of
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.request import request_id
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSalePaused, FlashSaleResumed
 from growth.vocabulary.refusals import Unavailable

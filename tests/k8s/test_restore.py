@@ -13,7 +13,7 @@ from growth.embedded.folder import package_folder
 from growth.plumbing.outbox import outbox
 from growth.plumbing.postgres.migrate import migrate_up
 from growth.plumbing.watch.invariants import violations
-from growth.reactions import reactions
+from growth.tables import reactions
 from tests import servers as test_servers
 from tests.app import RunningApp, running_app
 from tests.world import put_sale

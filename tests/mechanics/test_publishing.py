@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.postgres.database import Database
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
@@ -70,7 +71,7 @@ def draft_of(kind: Kind, app: RunningApp) -> JSON:
     opens_at = now() - timedelta(minutes=1)
     times = {"opens_at": rfc3339(opens_at), "closes_at": rfc3339(opens_at + timedelta(days=2))}
     sold = {"title": "Tea", "sku": "tea", "price_fen": 5000, "list_price_fen": 9900, "units_total": 300}
-    day = str(app.growth.checkin.almanacs.zone.day(now()))
+    day = str(app.growth.of(Almanacs).zone.day(now()))
     plan = {"zone": "Asia/Shanghai", "days_of_week": ["mon"], "start_time": "12:00", "duration_minutes": 30}
     drafts: dict[str, JSON] = {
         "flash-sales": sold | times,

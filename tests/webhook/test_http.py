@@ -15,6 +15,8 @@ from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSalePaused
+from growth.webhook.delivery.queue import Queue
+from growth.webhook.delivery.sender import Sender
 from growth.webhook.model import MAX_ENDPOINTS
 from tests.app import JSON, RunningApp, running_app
 from tests.webhook.receiving import Heard, Receiver, answers, receiving, settled
@@ -52,9 +54,9 @@ async def happens(app: RunningApp, *names: str) -> None:
     growth = app.growth
     async with growth.database.transaction() as tx:
         await outbox.emit(tx, *(FlashSalePaused(at=now(), sale_id=name) for name in names))
-    await outbox.deliver(growth.database, Subscription("shop.webhook_queue", None, growth.webhook.queue.take))
-    await growth.webhook.sender.take()
-    await settled(growth.webhook.sender)
+    await outbox.deliver(growth.database, Subscription("shop.webhook_queue", None, growth.of(Queue).take))
+    await growth.of(Sender).take()
+    await settled(growth.of(Sender))
 
 
 async def test_from_an_endpoint_to_its_log(app: RunningApp) -> None:

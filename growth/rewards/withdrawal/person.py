@@ -23,7 +23,7 @@ class WithdrawalsKnown(Struct, frozen=True):
     """The newest 100."""
 
 
-async def told(reader: Reader, user_id: str) -> WithdrawalsKnown:
+async def export(reader: Reader, user_id: str) -> WithdrawalsKnown:
     """Return the account, and the newest withdrawals."""
     which = WithdrawalFilter(user_id=user_id)
     return WithdrawalsKnown(

@@ -114,11 +114,20 @@ class ShopService:
         ignored.
         """
         self._database = database
+        self._verifier = Verifier(secrets)
+        self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
+        self.join(participants, activities, points)
+
+    def join(
+        self,
+        participants: Sequence[OrderParticipant],
+        activities: ActivityListener | None = None,
+        points: PointsDesk | None = None,
+    ) -> None:
+        """Have these take part from now on: rooms above, which are made later."""
         self._participants = tuple(participants)
         self._activities = activities
         self._points = points
-        self._verifier = Verifier(secrets)
-        self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
 
     async def receive(self, headers: Mapping[str, str], raw: bytes, now: datetime) -> list[Result]:
         """Apply the events of one hook, activities together, then the others one by one; header names in lower case.

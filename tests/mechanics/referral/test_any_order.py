@@ -13,10 +13,11 @@ from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.watch.invariants import violations
+from growth.privacy.service import Shoppers
 from growth.shop.order.service import ShopService
-from growth.shoppers import Shoppers
 from growth.vocabulary.clock import now
 from growth.vocabulary.rewards import PointsReward
+from tests.housed import shoppers_on
 from tests.mechanics.referral.conftest import PRICE_FEN, ZONE, Room, an_act, milestones, paid, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON
@@ -124,7 +125,7 @@ class Person(Struct):
 async def person(room: Room) -> Person:
     room.shop = ShopService(room.database, [ReferralSettlement(ZONE), Commissions(ZoneInfo(ZONE))], [telling.SECRET])
     again = Again(ZONE)
-    return Person(room, Shoppers(room.database, 365, united=[again.settle_united]), again)
+    return Person(room, shoppers_on(room.database), again)
 
 
 def stories(count: int) -> list[Told]:

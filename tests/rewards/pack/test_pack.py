@@ -158,8 +158,8 @@ async def test_who_is_erased_is_told_of_no_more(room: Room) -> None:
     for _ in range(2):
         async with room.database.transaction() as tx:
             await shopper.erase(tx, "ann", "erased:01")
-    assert (await shopper.told(room.database, "ann")).recipient is None
-    known = (await shopper.told(room.database, "erased:01")).recipient
+    assert (await shopper.export(room.database, "ann")).recipient is None
+    known = (await shopper.export(room.database, "erased:01")).recipient
     assert known is not None
     assert known.given == 1
     assert (await room.packs.page()).shoppers == 1

@@ -9,7 +9,7 @@ import pytest
 from growth.bootstrap import Growth
 from growth.plumbing.http.answers import MAX_BODY_BYTES
 from growth.plumbing.outbox.outbox import OUTBOX
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary import clock
 from growth.vocabulary.refusals import Unavailable
 from tests.abuse.attacked import BYPASSING, PLAIN

@@ -53,9 +53,9 @@ async def test_the_newest_are_told(database: Database, events: Events, monkeypat
     monkeypatch.setattr(shopper, "MAX_TOLD", 2)
     await tell(events, event("a", at=ago(hours=3)), event("b", at=ago(hours=70)), event("c", sku="tea"))
     await tell(events, event("d"), user_id="u2")
-    told = await shopper.told(database, "u1")
+    told = await shopper.export(database, "u1")
     assert [(one.activity_id, dict(one.data)) for one in told.activities] == [("c", {"sku": "tea"}), ("a", {})]
-    assert (await shopper.told(database, "nobody")).activities == []
+    assert (await shopper.export(database, "nobody")).activities == []
 
 
 async def test_a_shopper_is_erased_over_all_days_and_nobody_else(database: Database, events: Events) -> None:
