@@ -54,14 +54,18 @@ class Growth(Struct):
 
 
 @asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Growth]:
-    """Connect and assemble; on leaving, let what is under way end and close the pools."""
+async def assembled(settings: Settings, *, connect_now: bool = True) -> AsyncIterator[Growth]:
+    """Connect and assemble; on leaving, let what is under way end and close the pools.
+
+    With `connect_now` false the stores need not be there, as long as nothing is asked of them.
+    """
     database = await connect_postgres(
         settings.postgres_dsn,
         max_connections=settings.postgres_max_connections,
         acquire_seconds=settings.postgres_acquire_seconds,
         statement_seconds=settings.postgres_statement_seconds,
         statement_cache=settings.postgres_statement_cache,
+        connect_now=connect_now,
     )
     replica = database
     if settings.postgres_replica_dsn is not None:

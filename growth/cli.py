@@ -48,7 +48,7 @@ click.rich_click.COMMAND_GROUPS = {
     "growth": [
         {"name": "Try it", "commands": ["dev", "demo", "token", "hook", "load"]},
         {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
-        {"name": "Look after it", "commands": ["report", "operator", "events", "invariants", "dead-letters"]},
+        {"name": "Look after it", "commands": ["report", "operator", "events", "invariants", "dead-letters", "house"]},
     ]
 }
 
@@ -56,7 +56,7 @@ click.rich_click.COMMAND_GROUPS = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="growth")
 def cli() -> None:
-    """Flash sales for shops that live in mini-programs: nothing oversold, nothing lost, nothing stuck.
+    """Social growth for shops that live in mini-programs: nothing oversold, nothing lost, nothing stuck.
 
     One image, three commands: **serve** answers HTTP, **worker** does what the clock and events wake, **migrate**
     brings the database up to date. All read the environment; **config** shows what they see.
@@ -126,6 +126,14 @@ def worker(metrics_port: int | None) -> None:
 
     settings = settings_of_environment()
     run(serve_worker(settings, settings.metrics_port if metrics_port is None else metrics_port))
+
+
+@cli.command()
+def house() -> None:
+    """Print who answers each URL, who reacts to each event and what the clock wakes, as the rooms declare it."""
+    from growth import tables  # noqa: PLC0415 - only this command needs all rooms
+
+    click.echo(run(tables.page()), nl=False)
 
 
 @cli.group()

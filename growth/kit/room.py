@@ -19,6 +19,7 @@ from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.settings import Settings
 from growth.plumbing.work.periodic import PeriodicTask
+from growth.vocabulary.refusals import Kind
 
 T = TypeVar("T")
 
@@ -55,6 +56,8 @@ class Person(Struct, frozen=True, kw_only=True):
     """Forgets the shopper, or puts the alias in place of the id."""
     merge: Callable[[Tx, str, str, datetime], Awaitable[None]]
     """Makes what the old id has the new one's."""
+    refuses: Sequence[Kind] = ()
+    """What an erasure or a merge may be refused with."""
     had: Callable[[Reader, str], Awaitable[Sequence[str]]] | None = None
     """Returns what the shopper had of what is given once, or so often, and could be given again: never a page of it.
     What is named n times was had n times."""

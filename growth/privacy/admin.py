@@ -1,5 +1,6 @@
 """Operators' HTTP of privacy."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from litestar import Request, Router, delete, get, post
@@ -7,12 +8,14 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec.structs import replace
 
+from growth.plumbing.docs.refusals_of import RAISES
 from growth.plumbing.http.answers import PathUserId
 from growth.plumbing.http.discretion import discreet
 from growth.plumbing.http.operators import act_of, requires
 from growth.privacy.model import MergeRequest, ShopperErased, ShopperKnown, ShopperMerged
 from growth.privacy.service import Shoppers
 from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import LINE_PATTERN
 
 
@@ -79,8 +82,11 @@ async def merge_shopper(
     return await shoppers.merge(act_of(request, operator, data.reason), user_id, data.into)
 
 
-router = Router(
-    path="/admin/v1/shoppers",
-    route_handlers=[get_shopper, erase_shopper, merge_shopper],
-    tags=["Operators: shoppers"],
-)
+def router_of(refusals: Sequence[Kind]) -> Router:
+    """Return the routes; rooms refuse an erasure or a merge with `refusals`."""
+    return Router(
+        path="/admin/v1/shoppers",
+        route_handlers=[get_shopper, erase_shopper, merge_shopper],
+        tags=["Operators: shoppers"],
+        opt={RAISES: refusals},
+    )

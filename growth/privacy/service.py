@@ -30,10 +30,6 @@ class Shoppers:
         self._memory = timedelta(days=erased_memory_days)
         self._persons = persons
 
-    def join(self, persons: Mapping[str, Person]) -> None:
-        """Ask these rooms from now on."""
-        self._persons = persons
-
     async def export(self, user_id: str) -> ShopperKnown:
         """Return all that is known of a shopper; of a former id, what is known of its survivor."""
         (user_id,) = await self._now(self._database, [user_id])

@@ -70,7 +70,11 @@ def room(stores: Stores, below: Rooms) -> Room:
         api_standing=[Standing("flash_sale.board", board.run)],
         persons={
             "flash_sale": Person(
-                export=person.export, erase=person.erase, merge=person.merge, renamed=loader.rename_shopper
+                export=person.export,
+                erase=person.erase,
+                merge=person.merge,
+                refuses=[person.BUSY],
+                renamed=loader.rename_shopper,
             )
         },
         declares=[(OrderParticipant, ClaimSettlement(stock))],

@@ -31,7 +31,9 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             PeriodicTask("group_buy.end_closed_campaigns", 2, keeper.end_closed_campaigns, END_BATCH),
             PeriodicTask("group_buy.nudge", 1, nudge, NUDGE_BATCH),
         ],
-        persons={"group_buy": Person(export=person.export, erase=person.erase, merge=person.merge)},
+        persons={
+            "group_buy": Person(export=person.export, erase=person.erase, merge=person.merge, refuses=[person.BUSY])
+        },
         declares=[(OrderParticipant, SeatSettlement())],
         drain=[teams.drain],
     )

@@ -16,6 +16,8 @@ from msgspec import Struct
 from growth.vocabulary.refusals import Kind
 
 OURS = "growth."
+RAISES = "raises"
+"""Under it the `opt` of a route or router declares refusals to which no name leads from the handler."""
 
 
 def kinds_of(function: Callable[..., Any]) -> set[Kind]:

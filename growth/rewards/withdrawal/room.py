@@ -25,5 +25,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             PeriodicTask("referral.look_at_paying", 5, cashier.look_at_paying, periodic.SEND_BATCH),
             PeriodicTask("referral.forget_withdrawal_days", 600, cashier.forget_days, periodic.PRUNE_BATCH),
         ],
-        persons={"withdrawal": Person(export=person.export, erase=person.erase, merge=person.merge)},
+        persons={
+            "withdrawal": Person(export=person.export, erase=person.erase, merge=person.merge, refuses=[person.BUSY])
+        },
     )
