@@ -31,6 +31,7 @@ from growth.plumbing.http.problems import exception_handlers
 from growth.plumbing.http.short_cut import Door
 from growth.plumbing.http.urls import WholePaths, plain_ids
 from growth.plumbing.person.pages import Pages
+from growth.plumbing.settings import Settings
 from growth.plumbing.watch.readiness import Readiness
 from growth.plumbing.watch.telemetry import Telemetry, watch_loop
 from growth.shopper.activity.service import Events
@@ -62,79 +63,88 @@ async def readyz(readiness: NamedDependency[Readiness]) -> Response[str]:
     return Response(why or "ok", status_code=503 if why else 200)
 
 
-def create_app(growth: Growth) -> ASGIApp:
-    """Return the ASGI application around everything in `growth`."""
-    readiness = Readiness(growth.database, growth.redis)
+class Routes:
+    """The ordinary routes, and what they serve with. Making them takes a second: a process does so once."""
 
-    said = growth.settings
-    serves_docs = not said.is_production if said.docs is None else said.docs
-    door = Door(growth.identity, growth.limits.shopper_here)
+    def __init__(self, growth: Growth, *, serves_docs: bool) -> None:
+        self.litestar = Litestar(
+            route_handlers=[
+                *(router for room in growth.rooms for router in room.routers),
+                livez,
+                readyz,
+                *([docs.router] if serves_docs else []),
+            ],
+            dependencies={
+                "shopper": Provide(self._shopper),
+                "operator": Provide(provide_operator),
+                "address": Provide(_address, sync_to_thread=False),
+                "readiness": self._given("readiness"),
+                **{name: self._given(name) for room in growth.rooms for name in room.gives},
+                **{name: self._given_after_shopper(name) for room in growth.rooms for name in room.gives_after_shopper},
+            },
+            before_request=self._limit,
+            exception_handlers=exception_handlers,
+            request_class=StrictRequest,
+            response_class=JsonResponse,
+            request_max_body_size=MAX_BODY_BYTES,
+            middleware=[plain_ids],
+            lifespan=[lambda _app: _running(self._growth)],
+            openapi_config=_openapi(),
+            # Bodies may hold what must not be logged; problems log what they know.
+            logging_config=None,
+        )
+        self.serve_with(growth)
 
-    async def shopper(request: AnyRequest) -> Shopper:
-        found = await growth.identity.shopper(request)
-        await growth.limits.shopper.take(found.user_id)
+    def serve_with(self, growth: Growth) -> None:
+        """Serve with this from now on."""
+        self._growth = growth
+        self.door = Door(growth.identity, growth.limits.shopper_here)
+        self._services: dict[str, object] = {"readiness": Readiness(growth.database, growth.redis)}
+        for room in growth.rooms:
+            self._services |= {**room.gives, **room.gives_after_shopper}
+        self.litestar.state.operators = growth.operators
+
+    def _given(self, name: str) -> Provide:
+        return Provide(lambda: self._services[name], sync_to_thread=False)
+
+    def _given_after_shopper(self, name: str) -> Provide:
+        def provide(shopper: NamedDependency[Shopper]) -> Any:  # noqa: ARG001 - so that it comes after
+            return self._services[name]
+
+        return Provide(provide, sync_to_thread=False)
+
+    async def _shopper(self, request: AnyRequest) -> Shopper:
+        found = await self._growth.identity.shopper(request)
+        await self._growth.limits.shopper.take(found.user_id)
         return found
 
-    def address(request: AnyRequest) -> str:
-        return str(request.scope["state"].get(ADDRESS, ""))
-
-    async def limit(request: AnyRequest) -> None:
+    async def _limit(self, request: AnyRequest) -> None:
         if request.scope["path"].startswith("/v1/"):
             # Before the body is read: nobody without a token is told what is wrong with one. Tokens are remembered.
-            found = await growth.identity.shopper(request)
-            door.count(found.user_id, request.scope)
+            found = await self._growth.identity.shopper(request)
+            self.door.count(found.user_id, request.scope)
         operator = request.scope["state"].get("operator")
         if operator is not None:
-            await growth.limits.operator.take(operator.name)
-
-    litestar = Litestar(
-        route_handlers=[
-            *(router for room in growth.rooms for router in room.routers),
-            livez,
-            readyz,
-            *([docs.router] if serves_docs else []),
-        ],
-        dependencies={
-            "shopper": Provide(shopper),
-            "operator": Provide(provide_operator),
-            "address": Provide(address, sync_to_thread=False),
-            "readiness": _given(readiness),
-            **_services(growth),
-        },
-        before_request=limit,
-        exception_handlers=exception_handlers,
-        request_class=StrictRequest,
-        response_class=JsonResponse,
-        request_max_body_size=MAX_BODY_BYTES,
-        middleware=[plain_ids],
-        lifespan=[lambda _app: _running(growth)],
-        openapi_config=_openapi(),
-        # Bodies may hold what must not be logged; problems log what they know.
-        logging_config=None,
-    )
-    litestar.state.operators = growth.operators
-    fronts = _fronts(growth, WholePaths(litestar), door)
-    return Telemetry(Callers(fronts, trusted_proxies=said.trusted_proxies, share=growth.limits.address))
+            await self._growth.limits.operator.take(operator.name)
 
 
-def _given(value: Any) -> Provide:
-    return Provide(lambda: value, sync_to_thread=False)
+def _address(request: AnyRequest) -> str:
+    return str(request.scope["state"].get(ADDRESS, ""))
 
 
-def _after_shopper(value: Any) -> Provide:
-    """Given to handlers that ask for the shopper too, after it: two at once make a task group, which costs more."""
-
-    def provide(shopper: NamedDependency[Shopper]) -> Any:  # noqa: ARG001 - so that it comes after
-        return value
-
-    return Provide(provide, sync_to_thread=False)
+def serves_docs(settings: Settings) -> bool:
+    """Say whether the document and its pages are served."""
+    return not settings.is_production if settings.docs is None else settings.docs
 
 
-def _services(growth: Growth) -> dict[str, Provide]:
-    """Return what handlers may ask for by name, room by room."""
-    given = {name: _given(service) for room in growth.rooms for name, service in room.gives.items()}
-    after = {name: _after_shopper(one) for room in growth.rooms for name, one in room.gives_after_shopper.items()}
-    return given | after
+def create_app(growth: Growth, routes: Routes | None = None) -> ASGIApp:
+    """Return the ASGI application around everything in `growth`; with `routes` that served before, if there are any."""
+    if routes is None:
+        routes = Routes(growth, serves_docs=serves_docs(growth.settings))
+    else:
+        routes.serve_with(growth)
+    fronts = _fronts(growth, WholePaths(routes.litestar), routes.door)
+    return Telemetry(Callers(fronts, trusted_proxies=growth.settings.trusted_proxies, share=growth.limits.address))
 
 
 def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:

@@ -19,13 +19,13 @@ from msgspec import Struct, field
 from growth.embedded import EmbeddedServers
 from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.outbox import outbox
-from growth.plumbing.watch.invariants import violations
 from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests import servers as test_servers
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.test_merges import asks, campaign, does, react
 from tests.test_shoppers import places, sweep

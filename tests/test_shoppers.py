@@ -13,12 +13,12 @@ from growth.demo import ROOMS
 from growth.plumbing.outbox import outbox
 from growth.plumbing.person.erasure import Erasures
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Held, Turn
 from growth.tables import reactions
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.one_of_each import ENVIRONMENT, Everything
 from tests.shop.order import telling
 

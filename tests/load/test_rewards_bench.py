@@ -5,8 +5,9 @@ import pytest
 from growth.load.rewards_night import run
 from growth.load.rewards_rows import FACTS, RewardCrowd, drop_indexes, make_books, settle
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary import clock
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import violations
 from growth.webhook import model, store
 from growth.webhook.delivery import sender as sender_module
 from growth.webhook.delivery import store as deliveries
 from growth.webhook.delivery.courier import Courier
 from growth.webhook.delivery.sender import LEASE_SECONDS, SLOTS
+from tests.kit.invariants import violations
 from tests.webhook.conftest import Room, paused
 from tests.webhook.receiving import answers, hangs, receiving
 

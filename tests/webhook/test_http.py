@@ -11,7 +11,6 @@ from standardwebhooks import Webhook
 
 from growth.plumbing.outbox import outbox
 from growth.plumbing.outbox.outbox import Subscription
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSalePaused
@@ -19,6 +18,7 @@ from growth.webhook.delivery.queue import Queue
 from growth.webhook.delivery.sender import Sender
 from growth.webhook.model import MAX_ENDPOINTS
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.webhook.receiving import Heard, Receiver, answers, receiving, settled
 
 pytestmark = pytest.mark.anyio

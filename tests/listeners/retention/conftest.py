@@ -13,7 +13,7 @@ from growth.listeners.retention.report.service import Reports
 from growth.listeners.retention.service import RetentionProjection
 from growth.listeners.retention.sighting import Sighting
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import violations
+from tests.kit.invariants import violations
 
 ZONE = "Asia/Shanghai"
 

@@ -13,12 +13,12 @@ from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.mechanics.flash_sale.conftest import Room
 
 PATH = "/admin/v1/flash-sales"

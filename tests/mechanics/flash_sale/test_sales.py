@@ -17,13 +17,13 @@ from growth.mechanics.flash_sale.projection import LISTENS_TO, count
 from growth.mechanics.flash_sale.service import Sales
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.mechanics.flash_sale.conftest import Room
 from tests.shop.order import telling
 

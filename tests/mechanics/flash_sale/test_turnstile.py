@@ -17,12 +17,12 @@ from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests import world
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 
 STATES = ("scheduled", "open", "sold_out", "paused", "ended", "closed")
 VOLATILE = {"server_time", "request_id", "opens_in_ms", "closes_in_ms", "retry_after_seconds"}

@@ -17,7 +17,6 @@ from growth.mechanics.referral.service import ReferralPrograms
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.shop.order.service import Result, ShopService
@@ -25,6 +24,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import PointsReward
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 ZONE = "Asia/Shanghai"

@@ -12,12 +12,12 @@ from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.plumbing.outbox.outbox import Subscription, deliver
-from growth.plumbing.watch.invariants import violations
 from growth.privacy.service import Shoppers
 from growth.shop.order.service import ShopService
 from growth.vocabulary.clock import now
 from growth.vocabulary.rewards import PointsReward
 from tests.housed import shoppers_on
+from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import PRICE_FEN, ZONE, Room, an_act, milestones, paid, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON

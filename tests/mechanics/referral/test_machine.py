@@ -28,9 +28,10 @@ from growth.embedded import EmbeddedServers
 from growth.mechanics.referral import person as shopper
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import ZONE, Room, an_act, assemble, milestones
 
 T = TypeVar("T")

@@ -9,12 +9,12 @@ import pytest
 from growth.mechanics.task.board import MAX_AGE_SECONDS
 from growth.mechanics.task.service import Tasks
 from growth.plumbing.outbox import outbox
-from growth.plumbing.watch.invariants import violations
 from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio

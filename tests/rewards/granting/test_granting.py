@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.granting import service, store
 from growth.rewards.granting.model import Budget, Grant, Granted, Revoked, Spent
 from growth.rewards.ledger import service as ledger
@@ -23,6 +22,7 @@ from growth.vocabulary.rewards import (
     MakeUpCardReward,
     PointsReward,
 )
+from tests.kit.invariants import violations
 from tests.queueing import queued
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from msgspec import Struct
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.pack import store
@@ -22,6 +22,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 INVARIANTS = tuple(one for one in all_invariants() if one.room in {"pack", "coupon", "granting", "ledger", "shop"})

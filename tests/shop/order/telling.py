@@ -9,9 +9,9 @@ from typing import Any
 
 from growth.plumbing.http.signatures import sign
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.watch.invariants import violations
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.orders import LineOutcome, Order
+from tests.kit.invariants import violations
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ELEVEN = NOON - timedelta(hours=1)

@@ -10,9 +10,10 @@ import pytest
 from growth.embedded import EmbeddedServers
 from growth.plumbing.postgres.database import connect_postgres
 from growth.plumbing.postgres.migrate import MIGRATIONS_FOLDER, migrate_up
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.shop.order.owed.service import RefundsRequired
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 

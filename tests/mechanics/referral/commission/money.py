@@ -17,7 +17,6 @@ from growth.mechanics.referral.commission.store.commissions import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
@@ -29,6 +28,7 @@ from growth.rewards.withdrawal.service import Withdrawals
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON, NOON
 

@@ -13,12 +13,12 @@ from growth.mechanics.referral.commission.store import caps
 from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.model import Caps, FixedRule
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.withdrawal.model import WithdrawalRules
 from growth.rewards.withdrawal.service import pay_out
 from growth.rewards.withdrawal.store import withdrawals
 from growth.vocabulary.ids import new_id
+from tests.kit.invariants import violations
 from tests.mechanics.referral.commission.money import Till, an_act, paid, received
 from tests.shop.order.telling import NOON
 
