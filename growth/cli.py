@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 import msgspec
 import rich_click as click
@@ -24,6 +24,7 @@ from growth.command_line import (
 from growth.dead_letter_commands import dead_letters
 from growth.listeners.retention.report.service import Reports
 from growth.plumbing.docs.event_catalogue import catalogue
+from growth.plumbing.docs.parts import Part
 from growth.plumbing.http import operators
 from growth.plumbing.http.identity import Identity
 from growth.plumbing.http.signatures import sign
@@ -48,7 +49,8 @@ click.rich_click.COMMAND_GROUPS = {
     "growth": [
         {"name": "Try it", "commands": ["dev", "demo", "token", "hook", "load"]},
         {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
-        {"name": "Look after it", "commands": ["report", "operator", "events", "invariants", "dead-letters", "house"]},
+        {"name": "Look after it", "commands": ["report", "operator", "invariants", "dead-letters"]},
+        {"name": "Read it", "commands": ["events", "openapi", "house"]},
     ]
 }
 
@@ -134,6 +136,15 @@ def house() -> None:
     from growth import tables  # noqa: PLC0415 - only this command needs all rooms
 
     click.echo(run(tables.page()), nl=False)
+
+
+@cli.command()
+@click.option("--part", type=click.Choice(get_args(Part)), help="Only what this kind of caller calls.")
+def openapi(part: Part | None) -> None:
+    """Print the OpenAPI document of this release, for generators of clients. Nothing needs to run."""
+    from growth import tables  # noqa: PLC0415 - only this command needs all rooms
+
+    click.echo(run(tables.document(part)))
 
 
 @cli.group()

@@ -1,15 +1,19 @@
 """TABLES: clock → what runs, event → who reacts. They are read from the rooms, which declare them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from litestar.routes import HTTPRoute
 
 from growth.bootstrap import Growth, assembled
 from growth.kit.room import Room, Standing
+from growth.plumbing.docs.page import document as openapi_document
+from growth.plumbing.docs.parts import Part
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.outbox.retry import RETRY_BATCH, Retries
 from growth.plumbing.settings import load_settings
 from growth.plumbing.work.periodic import PeriodicTask
+from growth.web import Routes
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 
@@ -38,8 +42,9 @@ def standing(growth: Growth) -> Sequence[Standing]:
     return [one for room in growth.rooms for one in room.worker_standing]
 
 
-async def page() -> str:
-    """Return the page of this release. Nothing needs to run for it, and nothing needs to be set."""
+@asynccontextmanager
+async def unconnected() -> AsyncIterator[Growth]:
+    """Assemble this release to be looked at: nothing needs to run for it, and nothing needs to be set."""
     nowhere = {
         "GROWTH_ENVIRONMENT": "development",
         "GROWTH_POSTGRES_DSN": "postgresql://nowhere",
@@ -48,7 +53,19 @@ async def page() -> str:
         "GROWTH_SHOP_SECRETS": "whsec_" + "A" * 44,
     }
     async with assembled(load_settings(nowhere), connect_now=False) as growth:
+        yield growth
+
+
+async def page() -> str:
+    """Return the page of this release."""
+    async with unconnected() as growth:
         return told(growth)
+
+
+async def document(part: Part | None) -> bytes:
+    """Return the OpenAPI document of this release, or a part of it, as JSON."""
+    async with unconnected() as growth:
+        return openapi_document.of(Routes(growth, serves_docs=True).litestar, part)
 
 
 def told(growth: Growth) -> str:

@@ -10,9 +10,10 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.signatures import sign
 from growth.plumbing.outbox.cloud_events import MEDIA_TYPE
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
 from growth.webhook.addresses import MAX_URL_CHARACTERS

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from growth.plumbing.strict_json import FieldError
+from growth.plumbing.field_errors import FieldError
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind, Refusal

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from growth.plumbing.strict_json import FieldError, Instant
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from growth.plumbing.strict_json import FieldError, Instant
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
 from growth.vocabulary.ids import GroupBuyId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind, Refusal

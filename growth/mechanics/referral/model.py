@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
-from growth.plumbing.strict_json import FieldError, Instant
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Deed, Finding, Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.ids import Sku, Uuid

@@ -8,10 +8,11 @@ from msgspec import Struct
 from growth.mechanics.referral import model, store
 from growth.mechanics.referral.model import ProgramTerms, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import look_at
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.rewards.compliance import hold

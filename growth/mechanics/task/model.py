@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct
 
 from growth.mechanics.task.countable import Countable, FieldKind, countable, deed_of
-from growth.plumbing.strict_json import FieldError, Instant
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Finding, Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals

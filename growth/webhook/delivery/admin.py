@@ -6,6 +6,7 @@ from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
@@ -18,7 +19,7 @@ from growth.plumbing.http.answers import (
 )
 from growth.plumbing.http.listing import instant_of
 from growth.plumbing.http.operators import act_of, requires
-from growth.plumbing.strict_json import FieldError, Instant, invalid
+from growth.plumbing.strict_json import Instant, invalid
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid
 from growth.webhook.delivery.service import Deliveries, ProbeAnswer, Redelivery, RedeliveryAsked

@@ -13,9 +13,10 @@ from growth.listeners.retention.model import EARLY_DAYS, MAX_DAY, MAX_WITHIN_DAY
 from growth.listeners.retention.report.answers import Actives, Effects, Funnels, RetentionMatrix
 from growth.listeners.retention.report.service import Question, Reports
 from growth.listeners.retention.sighting import MAX_SOURCE_CHARACTERS
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import CSV_MEDIA_TYPE, AnyRequest, csv_bytes, wants_csv
 from growth.plumbing.http.operators import requires
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN

@@ -16,8 +16,9 @@ from growth.mechanics.checkin.streak.model import CheckedIn
 from growth.mechanics.checkin.streak.repair.model import MadeUp
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.service import CheckIns
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import REPLAYED_HEADER, JsonResponse, idempotency_key, raw_body, require_json
-from growth.plumbing.strict_json import FieldError, decode_json, invalid
+from growth.plumbing.strict_json import decode_json, invalid
 from growth.vocabulary.actors import Shopper
 
 MAX_TAP_BYTES = 64

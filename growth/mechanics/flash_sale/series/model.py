@@ -18,7 +18,7 @@ from growth.mechanics.flash_sale.series.timetable import (
     next_rounds,
     shortest_gap,
 )
-from growth.plumbing.strict_json import FieldError
+from growth.plumbing.field_errors import FieldError
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind

@@ -9,8 +9,9 @@ from litestar.params import QueryParameter
 
 from growth.mechanics.referral.inviter.model import By, InviteeCard, Leaderboard, ReferralPage
 from growth.mechanics.referral.inviter.service import Standings
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
