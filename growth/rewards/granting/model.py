@@ -72,6 +72,8 @@ class Revoked(Struct, frozen=True):
     key: str
     outcome: Literal["revoked", "already"]
     """`already`: taken back before, or never given."""
+    in_use: bool = False
+    """It was a coupon, and an order has it: it is voided if the order gives it back."""
 
 
 class GrantRecord(Struct, frozen=True, kw_only=True):
