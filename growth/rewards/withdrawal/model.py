@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from growth.plumbing.strict_json import FieldError
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.withdrawal.payout.model import Said
 from growth.vocabulary.ids import Uuid, derived_id
-from growth.vocabulary.money import MAX_FEN
+from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
 
@@ -62,8 +63,12 @@ class Payee(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WithdrawalRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much one shopper may ask for on one day, in the merchant's zone. Minimum and fee are the program's."""
+    """How money is paid out, and how much one shopper may ask for on one day, in the merchant's zone."""
 
+    min_fen: WithdrawalFen = 1_000
+    """The least that is paid out at once."""
+    fee_fen: Fen = 0
+    """Kept of each withdrawal; less than `min_fen`."""
     max_per_day: Annotated[int, Meta(ge=1, le=MAX_PER_DAY)] = 3
     """Withdrawals, whatever becomes of them."""
     max_fen_per_day: WithdrawalFen = 2_000_000
@@ -146,6 +151,11 @@ def mask(account: str) -> str:
     """Hide all of an account but its last characters: a third of it, four at most."""
     shown = min(4, len(account) // 3)
     return "*" * 4 + account[len(account) - shown :]
+
+
+def faults(rules: WithdrawalRules) -> list[FieldError]:
+    """Return what is wrong with rules."""
+    return [FieldError("fee_fen", "Must be less than min_fen")] if rules.fee_fen >= rules.min_fen else []
 
 
 def fee_of(amount_fen: int, fee_fen: int) -> int:

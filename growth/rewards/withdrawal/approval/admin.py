@@ -90,7 +90,7 @@ async def get_withdrawal(withdrawal_id: PathUuid, desk: NamedDependency[Desk]) -
     "/withdrawals/{withdrawal_id:str}/approve",
     status_code=200,
     operation_id="admin_withdrawals_approve",
-    summary="Let it be paid",
+    summary="Approve a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
 async def approve(
@@ -99,7 +99,7 @@ async def approve(
     operator: NamedDependency[Operator],
     desk: NamedDependency[Desk],
 ) -> Withdrawal:
-    """Paid by the payout service that is configured now, or by hand. 409 in another state, or if the shopper owes."""
+    """The payout service that is configured now pays it, or a person. 409 in another state, or if the shopper owes."""
     return await desk.approve(act_of(request, operator), withdrawal_id)
 
 
@@ -107,7 +107,7 @@ async def approve(
     "/withdrawals/{withdrawal_id:str}/reject",
     status_code=200,
     operation_id="admin_withdrawals_reject",
-    summary="Pay it not",
+    summary="Reject a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
 async def reject(
@@ -125,7 +125,7 @@ async def reject(
     "/withdrawals/{withdrawal_id:str}/paid",
     status_code=200,
     operation_id="admin_withdrawals_paid",
-    summary="Note that it was paid",
+    summary="Mark a withdrawal as paid",
     guards=[requires(Role.ADMIN)],
 )
 async def mark_paid(
@@ -143,7 +143,7 @@ async def mark_paid(
     "/withdrawals/{withdrawal_id:str}/failed",
     status_code=200,
     operation_id="admin_withdrawals_failed",
-    summary="Note that it could not be paid",
+    summary="Mark a withdrawal as failed",
     guards=[requires(Role.ADMIN)],
 )
 async def mark_failed(
@@ -160,11 +160,11 @@ async def mark_failed(
 @get(
     "/withdrawal-rules",
     operation_id="admin_withdrawal_rules_get",
-    summary="Limits of a day",
+    summary="Get the withdrawal rules",
     guards=[requires(Role.VIEWER)],
 )
 async def get_rules(desk: NamedDependency[Desk]) -> Response[WithdrawalRules]:
-    """The ETag is the version that PUT asks for in If-Match. Minimum and fee stand in the referral program."""
+    """Minimum, fee, and the limits of a day. The ETag is the version that PUT asks for in If-Match."""
     version, rules = await desk.rules()
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
@@ -172,7 +172,7 @@ async def get_rules(desk: NamedDependency[Desk]) -> Response[WithdrawalRules]:
 @put(
     "/withdrawal-rules",
     operation_id="admin_withdrawal_rules_change",
-    summary="Change the limits of a day",
+    summary="Change the withdrawal rules",
     guards=[requires(Role.ADMIN)],
 )
 async def change_rules(
@@ -181,7 +181,7 @@ async def change_rules(
     operator: NamedDependency[Operator],
     desk: NamedDependency[Desk],
 ) -> Response[WithdrawalRules]:
-    """Replaces all fields."""
+    """Replaces all fields: one that is left out gets its default. Counts for withdrawals asked for from now on."""
     version = await desk.change_rules(act_of(request, operator), if_match(request), data)
     return JsonResponse(data, headers={"ETag": etag(version)})
 

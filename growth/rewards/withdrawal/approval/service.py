@@ -1,11 +1,10 @@
 """What operators do with withdrawals. Each act is one transaction with its audit entry."""
 
-import msgspec
 from msgspec.structs import replace
 
-from growth.mechanics.referral.review.store import change_rules, find_rules
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
@@ -14,7 +13,8 @@ from growth.rewards.withdrawal import model
 from growth.rewards.withdrawal.model import FailReason, RejectReason, Withdrawal, WithdrawalFilter, WithdrawalRules
 from growth.rewards.withdrawal.payout.calls import look
 from growth.rewards.withdrawal.payout.model import Payout
-from growth.rewards.withdrawal.service import RULES, give_back, pay_out, rules_of
+from growth.rewards.withdrawal.service import give_back, pay_out
+from growth.rewards.withdrawal.store import rules as rules_store
 from growth.rewards.withdrawal.store import withdrawals as store
 from growth.vocabulary.events.commission import WithdrawalApproved
 from growth.vocabulary.refusals import Refusal
@@ -118,23 +118,18 @@ class Desk:
         return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
     async def rules(self) -> tuple[int, WithdrawalRules]:
-        """Return the version of the limits of a day, and the limits."""
-        return await rules_of(self._database)
+        """Return the version of the rules, and the rules."""
+        return await rules_store.find(self._database)
 
     async def change_rules(self, act: Act, version: int, rules: WithdrawalRules) -> int:
-        """Write limits over those at `version`; return the new one. Raises `Refusal` 412 if somebody else has."""
+        """Write rules over those at `version`; return the new one. Raises `Refusal`: 400; 412 if somebody else has."""
+        if found := model.faults(rules):
+            raise invalid(*found)
         async with self._database.transaction() as tx:
-            _, before = await find_rules(tx, RULES)
-            if not await change_rules(tx, RULES, version, msgspec.to_builtins(rules)):
+            _, before = await rules_store.find(tx)
+            if not await rules_store.change(tx, version, rules):
                 raise Refusal(model.RULES_CHANGED)
-            await audit.record(
-                tx,
-                act,
-                "withdrawal_rules.change",
-                RULES,
-                before=before,
-                after=rules,
-            )
+            await audit.record(tx, act, "withdrawal_rules.change", "withdrawal", before=before, after=rules)
         return version + 1
 
 

@@ -213,7 +213,7 @@ class Till(Struct):
 
     async def payouts(self) -> dict[str, tuple[int, str, int]]:
         """What the sandbox was asked to pay, by number: amount, outcome, and how often it was sent."""
-        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM referral.sandbox_payouts")
+        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM withdrawal.sandbox_payouts")
         return {row["number"]: (row["amount_fen"], row["outcome"], row["sends"]) for row in rows}
 
     async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:
@@ -246,7 +246,7 @@ LAWS = """
         SELECT user_id AS owner,
             coalesce(sum(amount_fen) FILTER (WHERE state IN ('requested', 'approved', 'paying')), 0) AS open,
             coalesce(sum(amount_fen) FILTER (WHERE state = 'paid'), 0) AS paid
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         GROUP BY user_id
     ),
     held AS (
