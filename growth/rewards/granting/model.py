@@ -19,8 +19,8 @@ from growth.vocabulary.rewards import (
 MAX_BUDGET = 10**12
 
 NOT_FOUND = Kind("grant.not_found", "There is no such grant.", 404)
-NOT_GRANTED = Kind("grant.not_granted", "Nothing was given, so there is nothing to take back.")
-REVOKED = Kind("grant.revoked", "It was taken back already.")
+NOT_GRANTED = Kind("grant.not_granted", "This grant gave nothing, so there is nothing to revoke.")
+REVOKED = Kind("grant.revoked", "This grant was already revoked.")
 GONE = Kind("grant.coupon_gone", "No coupon of this template is left, or it is not published.")
 
 

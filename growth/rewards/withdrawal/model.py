@@ -14,15 +14,17 @@ from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
 
 NOT_FOUND = Kind("withdrawal.not_found", "There is no such withdrawal.", 404)
-BELOW_MINIMUM = Kind("withdrawal.below_minimum", "This is less than can be withdrawn at once.")
-INSUFFICIENT = Kind("withdrawal.insufficient", "There is not so much to withdraw.")
-OWED = Kind("withdrawal.owed", "More was taken back than there is: nothing can be withdrawn until that is earned.")
-ONE_OPEN = Kind("withdrawal.one_open", "Another withdrawal is open.")
-DAY_LIMIT = Kind("withdrawal.day_limit", "Nothing more can be withdrawn today.")
+BELOW_MINIMUM = Kind("withdrawal.below_minimum", "This is less than the smallest amount that can be withdrawn.")
+INSUFFICIENT = Kind("withdrawal.insufficient", "The balance is too small for this withdrawal.")
+OWED = Kind(
+    "withdrawal.owed", "More was taken back than the balance holds; nothing can be withdrawn until that is earned."
+)
+ONE_OPEN = Kind("withdrawal.one_open", "Another withdrawal is still open.")
+DAY_LIMIT = Kind("withdrawal.day_limit", "Today's withdrawal limit has been reached.")
 WRONG_STATE = Kind("withdrawal.wrong_state", "The withdrawal's state does not allow this.")
-PAYOUT_UNKNOWN = Kind("withdrawal.payout_unknown", "The payout service does not say that it was never paid.")
-RULES_CHANGED = Kind("withdrawal_rules.version_mismatch", "Somebody else changed the rules.", 412)
-NO_PAYEE = Kind("payee.not_found", "This shopper has named no account.", 404)
+PAYOUT_UNKNOWN = Kind("withdrawal.payout_unknown", "The payout service does not confirm that this was never paid.")
+RULES_CHANGED = Kind("withdrawal_rules.version_mismatch", "Somebody else changed the withdrawal rules.", 412)
+NO_PAYEE = Kind("payee.not_found", "This shopper has not named a payout account.", 404)
 
 PAYOUT_ACCOUNT = "house/payout"
 """Where money goes that leaves the house."""

@@ -42,7 +42,7 @@ To = Annotated[str | None, QueryParameter(name="to", format="date-time", descrip
 @get(
     "/{endpoint_id:str}/deliveries",
     operation_id="admin_webhooks_deliveries",
-    summary="List what was sent, and what came of it",
+    summary="List deliveries of a webhook endpoint",
     guards=[requires(Role.VIEWER)],
 )
 async def list_deliveries(
@@ -72,7 +72,7 @@ async def list_deliveries(
     "/{endpoint_id:str}/redeliver",
     status_code=200,
     operation_id="admin_webhooks_redeliver",
-    summary="Send again",
+    summary="Resend a delivery",
     guards=[requires(Role.EDITOR)],
 )
 async def redeliver(
@@ -105,7 +105,7 @@ async def redeliver(
     "/{endpoint_id:str}/test",
     status_code=200,
     operation_id="admin_webhooks_test",
-    summary="Send a test event, and see what comes of it",
+    summary="Send a test event",
     guards=[requires(Role.EDITOR)],
 )
 async def test_endpoint(

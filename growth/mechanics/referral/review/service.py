@@ -11,7 +11,7 @@ from growth.rewards.withdrawal.service import accounts_of
 from growth.shop.order.service import registration
 from growth.vocabulary.refusals import Kind, Refusal
 
-VERSION_MISMATCH = Kind("review_rules.version_mismatch", "Somebody else changed the rules.", 412)
+VERSION_MISMATCH = Kind("review_rules.version_mismatch", "Somebody else changed the review rules.", 412)
 
 MAX_SIBLINGS = 20
 """Invitees before the payer, and as many after, whose devices are looked at."""
