@@ -1,4 +1,4 @@
-"""Webhooks out: every event, told to whoever asked for its type, at least once and never in a promised order.
+"""Webhooks: every event is sent to the endpoints that asked for its type, at least once and in no promised order.
 
 An *endpoint* is where events go: an address, filters, and secrets that only it and we know.
 

@@ -13,10 +13,10 @@ _encode = msgspec.json.Encoder().encode
 async def write(
     database: Reader, entries: Sequence[LogEntry], stripes: Sequence[int] = (), known: int = 0
 ) -> frozenset[int]:
-    """Write what is new of `entries` with one statement; return the places, from 0, of those that were there already.
+    """Write what is new of `entries` (deduplication); return the places, from 0, of those that were there already.
 
-    Of two alike among `entries` the first is new. A statement is its own transaction: given the pool, what it wrote is
-    committed when this returns; given a transaction, it must be the only call in it.
+    Of duplicates within the batch the first is new. A statement is its own transaction: given the pool, what it wrote
+    is committed when this returns; given a transaction, it must be the only call in it.
 
     `stripes` and `known` are what `plumbing.enter` shares the shoppers' locks by: it looks anew once it has them, so
     that nothing is committed under an id that changed hands.
@@ -76,7 +76,7 @@ async def newest(reader: Reader, user_id: str, limit: int) -> list[Activity]:
 
 
 async def ask_departure(tx: Tx, departure: Departure) -> None:
-    """Note that a shopper's activities are to go; those that are on their way to them go along."""
+    """Note that a shopper's activities are to be erased or moved, and with them those on their way to the shopper."""
     await tx.execute(
         """
         UPDATE activity.departures
@@ -87,7 +87,7 @@ async def ask_departure(tx: Tx, departure: Departure) -> None:
         departure.user_id,
         departure.successor,
     )
-    # Whoever was on the way here, and is to be followed now, stays.
+    # If B was merged into A, and A is now merged into B, cancel B's own move.
     await tx.execute("DELETE FROM activity.departures WHERE subject = $1", departure.successor)
     await tx.execute(
         """
@@ -102,7 +102,7 @@ async def ask_departure(tx: Tx, departure: Departure) -> None:
 
 
 async def next_departure(tx: Tx) -> Departure | None:
-    """Return who is to go next, ours until the transaction ends."""
+    """Return the departure that waits longest, locked until the transaction ends."""
     row = await tx.fetchrow(
         """
         SELECT subject, successor
@@ -155,5 +155,5 @@ async def depart(tx: Tx, departure: Departure, limit: int) -> int:
 
 
 async def end_departure(tx: Tx, user_id: str) -> None:
-    """Forget a shopper of whom nothing is left."""
+    """Delete the departure of a shopper of whom nothing is left in the log."""
     await tx.execute("DELETE FROM activity.departures WHERE subject = $1", user_id)

@@ -21,7 +21,7 @@ from growth.plumbing.http.answers import (
 )
 from growth.plumbing.http.listing import listed
 from growth.plumbing.http.operators import act_of, requires
-from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.model import (
     FailReason,
     Reference,
@@ -60,7 +60,7 @@ class WithdrawalFailure(Struct, frozen=True, forbid_unknown_fields=True):
 @get("/withdrawals", operation_id="admin_withdrawals_list", summary="List withdrawals", guards=[requires(Role.ADMIN)])
 async def list_all(
     request: Request[Any, Any, Any],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
     only: StateFilter = None,
     user_id: UserFilter = None,
     day: DayFilter = None,
@@ -70,7 +70,7 @@ async def list_all(
     """Newest first, with the accounts to pay to. With `Accept: text/csv` all of it as a file."""
 
     async def read(after: str | None, most: int) -> Sequence[Withdrawal]:
-        return await desk.page(WithdrawalFilter(state=only, user_id=user_id, day=day), before=after, limit=most)
+        return await approvals.page(WithdrawalFilter(state=only, user_id=user_id, day=day), before=after, limit=most)
 
     return await listed(request, cursor, limit, Withdrawal, "withdrawal_id", read)
 
@@ -81,9 +81,9 @@ async def list_all(
     summary="Get a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
-async def get_withdrawal(withdrawal_id: PathUuid, desk: NamedDependency[Desk]) -> Withdrawal:
+async def get_withdrawal(withdrawal_id: PathUuid, approvals: NamedDependency[Approvals]) -> Withdrawal:
     """With what the payout service said last, and when it is asked again."""
-    return await desk.find(withdrawal_id)
+    return await approvals.find(withdrawal_id)
 
 
 @post(
@@ -97,10 +97,10 @@ async def approve(
     withdrawal_id: PathUuid,
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The payout service that is configured now pays it, or a person. 409 in another state, or if the shopper owes."""
-    return await desk.approve(act_of(request, operator), withdrawal_id)
+    return await approvals.approve(act_of(request, operator), withdrawal_id)
 
 
 @post(
@@ -115,10 +115,10 @@ async def reject(
     data: JSONBody[WithdrawalRejection],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The shopper has the money to withdraw again. 409 once it may have been sent."""
-    return await desk.reject(act_of(request, operator), withdrawal_id, data.reason)
+    return await approvals.reject(act_of(request, operator), withdrawal_id, data.reason)
 
 
 @post(
@@ -133,10 +133,10 @@ async def mark_paid(
     data: JSONBody[WithdrawalPayment],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """By hand, or as the payout service's own records show. 409 in another state."""
-    return await desk.mark_paid(act_of(request, operator), withdrawal_id, data.reference)
+    return await approvals.mark_paid(act_of(request, operator), withdrawal_id, data.reference)
 
 
 @post(
@@ -151,10 +151,10 @@ async def mark_failed(
     data: JSONBody[WithdrawalFailure],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The shopper has the money to withdraw again. A payout service is asked first; 409 unless it says so itself."""
-    return await desk.mark_failed(act_of(request, operator), withdrawal_id, data.reason)
+    return await approvals.mark_failed(act_of(request, operator), withdrawal_id, data.reason)
 
 
 @get(
@@ -163,9 +163,9 @@ async def mark_failed(
     summary="Get the withdrawal rules",
     guards=[requires(Role.VIEWER)],
 )
-async def get_rules(desk: NamedDependency[Desk]) -> Response[WithdrawalRules]:
+async def get_rules(approvals: NamedDependency[Approvals]) -> Response[WithdrawalRules]:
     """Minimum, fee, and the limits of a day. The ETag is the version that PUT asks for in If-Match."""
-    version, rules = await desk.rules()
+    version, rules = await approvals.rules()
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
 
@@ -179,10 +179,10 @@ async def change_rules(
     data: JSONBody[WithdrawalRules],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Response[WithdrawalRules]:
     """Replaces all fields: one that is left out gets its default. Counts for withdrawals asked for from now on."""
-    version = await desk.change_rules(act_of(request, operator), if_match(request), data)
+    version = await approvals.change_rules(act_of(request, operator), if_match(request), data)
     return JsonResponse(data, headers={"ETag": etag(version)})
 
 

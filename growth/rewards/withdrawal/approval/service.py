@@ -20,7 +20,7 @@ from growth.vocabulary.events.commission import WithdrawalApproved
 from growth.vocabulary.refusals import Refusal
 
 
-class Desk:
+class Approvals:
     """The operators' side of withdrawals."""
 
     def __init__(self, database: Database, payout: Payout) -> None:
@@ -36,7 +36,7 @@ class Desk:
         return await store.page(self._database, which, before=before, limit=limit)
 
     async def approve(self, act: Act, withdrawal_id: str) -> Withdrawal:
-        """Let a withdrawal be paid. Raises `Refusal` 409 in another state, or if its shopper owes."""
+        """Approve a withdrawal: it will be paid. Raises `Refusal` 409 in another state, or if its shopper owes."""
         async with self._database.transaction(everyone=True) as tx:
             before = await _find(tx, withdrawal_id)
             after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
@@ -59,7 +59,7 @@ class Desk:
         return after
 
     async def reject(self, act: Act, withdrawal_id: str, reason: RejectReason) -> Withdrawal:
-        """Pay a withdrawal not, and give the money back. Raises `Refusal` 409 once it may have been sent."""
+        """Reject a withdrawal, and give the money back. Raises `Refusal` 409 once it may have been sent."""
         async with self._database.transaction(everyone=True) as tx:
             before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, ["requested", "approved"], "rejected", act.now, reason=reason)
@@ -70,7 +70,7 @@ class Desk:
         return after
 
     async def mark_paid(self, act: Act, withdrawal_id: str, reference: str | None) -> Withdrawal:
-        """Note that a withdrawal was paid: by hand, or as the payout service's own records show.
+        """Mark a withdrawal as paid: by hand, or as the payout service's own records show.
 
         Raises `Refusal` 409 in another state.
         """
@@ -85,7 +85,7 @@ class Desk:
         return after
 
     async def mark_failed(self, act: Act, withdrawal_id: str, reason: FailReason) -> Withdrawal:
-        """Note that a withdrawal could not be paid, and give the money back.
+        """Mark a withdrawal as failed, and give the money back.
 
         Of one that a payout service was asked to pay, only that service knows: it is asked, and unless it says
         "failed", the answer is `Refusal` `withdrawal.payout_unknown` 409. Raises `Refusal` 409 in another state.
@@ -141,7 +141,7 @@ async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:
-    """Without the account: the audit is kept for good, the withdrawal's own may be erased."""
+    """Write the audit entry, without the account: the audit is kept for good, and an account may have to be erased."""
     await audit.record(
         tx,
         act,

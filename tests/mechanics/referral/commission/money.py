@@ -20,10 +20,10 @@ from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
-from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.payout.model import SandboxScript, script_of
 from growth.rewards.withdrawal.payout.service import Sandbox
-from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.rewards.withdrawal.service import Withdrawals
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
@@ -71,8 +71,8 @@ class Till(Struct):
     withdrawals: Withdrawals
     clock: Clockwork
     payout: Sandbox
-    desk: Desk
-    cashier: Cashier
+    desk: Approvals
+    cashier: WithdrawalKeeper
 
     async def program(
         self,
@@ -283,8 +283,8 @@ def assemble(database: Database, clock: Clockwork | None = None) -> Till:
         withdrawals=Withdrawals(database, ZONE),
         clock=clock,
         payout=payout,
-        desk=Desk(database, payout),
-        cashier=Cashier(database, payout),
+        desk=Approvals(database, payout),
+        cashier=WithdrawalKeeper(database, payout),
     )
 
 
