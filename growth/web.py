@@ -44,7 +44,7 @@ STOP_SECONDS = 3.0
 AnyRequest = Request[Any, Any, Any]
 
 
-@get("/livez", media_type=MediaType.TEXT, sync_to_thread=False, summary="Is the process alive?", tags=["Probes"])
+@get("/livez", media_type=MediaType.TEXT, sync_to_thread=False, summary="Check liveness", tags=["Probes"])
 def livez() -> str:
     """Answer as long as the process runs."""
     return "ok"
@@ -53,7 +53,7 @@ def livez() -> str:
 @get(
     "/readyz",
     media_type=MediaType.TEXT,
-    summary="Can it serve?",
+    summary="Check readiness",
     tags=["Probes"],
     responses={503: ResponseSpec(str, generate_examples=False, description="No: why", media_type=MediaType.TEXT)},
 )

@@ -180,7 +180,7 @@ async def measure(seconds: float) -> str:
             one, accepted = await cost(stack, size, tokens, seconds)
             costs.append(one)
             acknowledged += accepted
-        rows = await database.fetchval("SELECT count(*) FROM events.log")
+        rows = await database.fetchval("SELECT count(*) FROM activity.log")
         # The last answers of a round may not have been waited for.
         assert rows >= acknowledged, (rows, acknowledged)
         heard, took = await read_all(database)

@@ -35,6 +35,6 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         ],
         subscriptions=[Subscription("shop.webhook_queue", None, queue.take, hears_of_erased=True)],
         worker_standing=[Standing("shop.webhook_send", sender.run)],
-        swept=[Swept("shop.webhook_deliveries", "body", "text")],
+        swept=[Swept("webhook.deliveries", "body", "text")],
         close=[courier.close],
     )

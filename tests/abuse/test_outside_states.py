@@ -35,7 +35,7 @@ STATES = {
     "XX001": "invalid page in block 0",
     "XX002": "index is corrupted",
 }
-TABLES = ("shop.events", "checkin.days", "flash_sale.claims", "events.log")
+TABLES = ("shop.events", "checkin.days", "flash_sale.claims", "activity.log")
 OURS = "22012"
 """A state that no table would call the outside's: division by zero."""
 

@@ -113,16 +113,13 @@ def schema_of(path: str) -> str:
 
 SCHEMAS = {
     "order": "shop",  # a reserved word of SQL
-    "activity": "events",
-    "withdrawal": "referral",
-    "webhook": "shop",
 }
 """Rooms whose tables stand under another word."""
 
 
 def schemas() -> set[str]:
     migrations = "\n".join(path.read_text(encoding="utf-8") for path in (HOUSE / "migrations").glob("*.sql"))
-    return set(re.findall(r"CREATE SCHEMA (?:IF NOT EXISTS )?(\w+)", migrations))
+    return set(re.findall(r"(?:CREATE SCHEMA|SCHEMA \w+ RENAME TO) (?:IF NOT EXISTS )?(\w+)", migrations))
 
 
 def foreign_schemas(statement: Statement, schemas: set[str]) -> list[str]:

@@ -106,8 +106,8 @@ async def test_a_secret_is_shown_once_and_stands_nowhere_else(
             (await app.operator("GET", "/admin/v1/audit")).text,
             "".join(capfd.readouterr()),
         ]
-        tables = ("webhook_endpoints", "webhook_deliveries")
-        rows = [await app.growth.database.fetch(f"SELECT t::text FROM shop.{table} AS t") for table in tables]
+        tables = ("endpoints", "deliveries")
+        rows = [await app.growth.database.fetch(f"SELECT t::text FROM webhook.{table} AS t") for table in tables]
         kept = await app.growth.database.fetch("SELECT encode(answer, 'escape') AS t FROM plumbing.idempotency")
         seen += [row["t"] for found in [*rows, kept] for row in found]
     for secret in (made["secret"], rotated["secret"]):

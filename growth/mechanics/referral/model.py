@@ -73,7 +73,7 @@ class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WithdrawalTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How commission becomes money."""
+    """How commission becomes money: what inviters are shown of the rules of withdrawals."""
 
     min_fen: PositiveFen = 1_000
     """The least that is paid out at once."""
@@ -112,6 +112,7 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     available_after_days: Annotated[int, Meta(ge=0, le=MAX_DAYS)] = 7
     """From receipt to the day that commission can be withdrawn."""
     withdrawal: WithdrawalTerms = WithdrawalTerms()
+    """Deprecated: it no longer counts. Minimum and fee are rules of withdrawals: `PUT /admin/v1/withdrawal-rules`."""
     budget: Budget | None = None
     """How much the program gives in rewards, money aside; what is beyond is not given."""
 

@@ -1,4 +1,4 @@
-"""The merchant's order system, as it tells its story in signed hooks (webhooks out come later).
+"""The merchant's order system, as it tells its story in signed hooks.
 
 What the shop tells are *facts*, and an order is the set of facts heard about it so far:
 

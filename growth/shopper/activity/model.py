@@ -179,7 +179,7 @@ def read_activity(row: Record) -> Activity:
     )
 
 
-LOG = Log("events.log", read_activity)
+LOG = Log("activity.log", read_activity)
 """For `Subscription(name, types, handle, LOG)`: types are such as `product.viewed`, or None for all."""
 
 

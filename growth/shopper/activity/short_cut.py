@@ -1,4 +1,4 @@
-"""The front: plain batches go straight to the way in. Most are small, and the routes would cost more than their events.
+"""The short cut: plain batches go straight to the service. Most are small, and the routes cost more than their events.
 
 A short cut, never another way: whatever is not exactly of the plain form (another header, a bad token, a body that
 does not come whole) goes on to the ordinary routes, which answer the same.

@@ -43,7 +43,7 @@ To = Annotated[str | None, QueryParameter(name="to", format="date-time", descrip
 @get(
     "/{endpoint_id:str}/deliveries",
     operation_id="admin_webhooks_deliveries",
-    summary="List what was sent, and what came of it",
+    summary="List deliveries of a webhook endpoint",
     guards=[requires(Role.VIEWER)],
 )
 async def list_deliveries(
@@ -73,7 +73,7 @@ async def list_deliveries(
     "/{endpoint_id:str}/redeliver",
     status_code=200,
     operation_id="admin_webhooks_redeliver",
-    summary="Send again",
+    summary="Resend a delivery",
     guards=[requires(Role.EDITOR)],
 )
 async def redeliver(
@@ -106,7 +106,7 @@ async def redeliver(
     "/{endpoint_id:str}/test",
     status_code=200,
     operation_id="admin_webhooks_test",
-    summary="Send a test event, and see what comes of it",
+    summary="Send a test event",
     guards=[requires(Role.EDITOR)],
 )
 async def test_endpoint(

@@ -186,6 +186,20 @@ async def test_a_key_named_twice_in_one_call_is_given_once_and_the_second_hears_
     assert (await points(database), await points(database, "bob")) == (20, 0)
 
 
+async def test_more_than_one_statement_takes_is_given_and_taken_back_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_GRANTS", 2)
+    keys = ["a", "b", "c", "a", "d"]
+    told = await give(database, *[a_grant(key) for key in keys])
+    assert told == [Granted(key, "granted") for key in "abc"] + [Granted("a", "already"), Granted("d", "granted")]
+    assert await points(database) == 40
+    async with database.transaction() as tx:
+        revoked = await service.revoke(tx, keys, "task.undone", NOON)
+    assert revoked == [Revoked(key, "revoked") for key in "abc"] + [Revoked("a", "already"), Revoked("d", "revoked")]
+    assert await points(database) == 0
+
+
 async def test_points_that_ended_are_not_taken_a_second_time(database: Database) -> None:
     lasting = PointsReward(points=50, valid_days=10)
     await give(database, a_grant("a", reward=lasting), a_grant("b", reward=lasting), a_grant("c", points=7))

@@ -101,7 +101,7 @@ def _text(cell: object) -> object:
     return cell.isoformat() if isinstance(cell, date) else cell
 
 
-@get("", operation_id="admin_retention", summary="Cohorts and who came back", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_retention", summary="Get retention cohorts", guards=[requires(Role.VIEWER)])
 async def get_retention(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -150,7 +150,7 @@ async def get_retention(
 @get(
     "/effects",
     operation_id="admin_retention_effects",
-    summary="Who took part early beside who did not",
+    summary="Get the effect of a mechanic",
     guards=[requires(Role.VIEWER)],
 )
 async def get_effects(
@@ -188,7 +188,7 @@ async def get_effects(
 @get(
     "/funnels",
     operation_id="admin_retention_funnels",
-    summary="How far shoppers came",
+    summary="Get the funnel",
     guards=[requires(Role.VIEWER)],
 )
 async def get_funnels(
@@ -214,7 +214,7 @@ async def get_funnels(
 @get(
     "/actives",
     operation_id="admin_retention_actives",
-    summary="Daily, weekly and monthly actives",
+    summary="Get active shoppers",
     guards=[requires(Role.VIEWER)],
 )
 async def get_actives(

@@ -20,10 +20,10 @@ from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
-from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.payout.model import SandboxScript, script_of
 from growth.rewards.withdrawal.payout.service import Sandbox
-from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.rewards.withdrawal.service import Withdrawals
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
@@ -71,8 +71,8 @@ class Till(Struct):
     withdrawals: Withdrawals
     clock: Clockwork
     payout: Sandbox
-    desk: Desk
-    cashier: Cashier
+    desk: Approvals
+    cashier: WithdrawalKeeper
 
     async def program(
         self,
@@ -213,7 +213,7 @@ class Till(Struct):
 
     async def payouts(self) -> dict[str, tuple[int, str, int]]:
         """What the sandbox was asked to pay, by number: amount, outcome, and how often it was sent."""
-        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM referral.sandbox_payouts")
+        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM withdrawal.sandbox_payouts")
         return {row["number"]: (row["amount_fen"], row["outcome"], row["sends"]) for row in rows}
 
     async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:
@@ -246,7 +246,7 @@ LAWS = """
         SELECT user_id AS owner,
             coalesce(sum(amount_fen) FILTER (WHERE state IN ('requested', 'approved', 'paying')), 0) AS open,
             coalesce(sum(amount_fen) FILTER (WHERE state = 'paid'), 0) AS paid
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         GROUP BY user_id
     ),
     held AS (
@@ -283,8 +283,8 @@ def assemble(database: Database, clock: Clockwork | None = None) -> Till:
         withdrawals=Withdrawals(database, ZONE),
         clock=clock,
         payout=payout,
-        desk=Desk(database, payout),
-        cashier=Cashier(database, payout),
+        desk=Approvals(database, payout),
+        cashier=WithdrawalKeeper(database, payout),
     )
 
 

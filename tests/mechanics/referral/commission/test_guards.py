@@ -152,7 +152,7 @@ async def test_without_the_unique_slot_a_shopper_has_two_withdrawals_open(till: 
     async with undone(till) as tx:
         assert not await withdrawals.add(tx, again, NOON.date())
     async with undone(till) as tx:
-        await tx.execute("DROP INDEX referral.withdrawals_one_open")
+        await tx.execute("DROP INDEX withdrawal.withdrawals_one_open")
         without = Without(tx, "ON CONFLICT (slot) WHERE state IN ('requested', 'approved', 'paying') DO NOTHING")
         assert await withdrawals.add(without, again, NOON.date())  # type: ignore[arg-type]
         assert "Nobody has two withdrawals open" in await broken(tx)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from growth.mechanics.referral.commission.periodic import CommissionKeeper
-from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
@@ -58,7 +58,7 @@ class Money:
 
     async def sends(self) -> None:
         turn: Any = Anybody(self.app.growth.database, now())
-        await self.app.growth.of(Cashier).send_approved(turn)
+        await self.app.growth.of(WithdrawalKeeper).send_approved(turn)
 
 
 @pytest.fixture
