@@ -11,7 +11,7 @@ from typing import cast
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-class _Nothing(asyncio.Protocol):
+class _Null(asyncio.Protocol):
     """Answers each request head with the same bytes; good enough for requests without a body that come whole."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -24,7 +24,7 @@ class _Nothing(asyncio.Protocol):
 
 async def _main() -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Nothing, "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(_Null, "127.0.0.1", 0, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     orders = asyncio.StreamReader()

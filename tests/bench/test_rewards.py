@@ -2,11 +2,11 @@
 
 import pytest
 
-from growth.load.rewards_night import run
-from growth.load.rewards_rows import FACTS, RewardCrowd, drop_indexes, make_books, settle
 from growth.plumbing.postgres.database import connect_postgres
 from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary import clock
+from scripts.bench.rewards_night import run
+from scripts.bench.rewards_rows import FACTS, RewardCrowd, drop_indexes, make_books, settle
 from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,7 @@ SHOPPERS, EACH = 200, 10
 async def test_its_books_balance_before_and_after_the_night(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("growth.load.rewards_rows.CHUNK", 700)
+    monkeypatch.setattr("scripts.bench.rewards_rows.CHUNK", 700)
     monkeypatch.setattr("growth.rewards.ledger.service.EXPIRE_BATCH", 80)
     database = await connect_postgres(postgres_dsn, max_connections=4, acquire_seconds=20, statement_seconds=20)
     async with database.pool.acquire() as connection:

@@ -1,13 +1,11 @@
 """What retention costs: counting what is seen, and answering: with ten thousand active days, and with ten million.
 
-`python -m growth.load.retention_bench [--shoppers N]` starts a Postgres of its own and prints what was measured. Shops
-are made up by `shop_year`. For the questions their facts are copied in and counted by one statement each, which the
-invariants check; for the projection everything goes the way that a worker takes it.
+Shops are made up by `growth.demo.shop_year`. For the questions their facts are copied in and counted by one statement
+each, which the invariants check; for the projection everything goes the way that a worker takes it.
 """
 
-import asyncio
 import statistics
-import sys
+from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
@@ -19,21 +17,20 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-import uvloop
 
+from growth.demo.shop_year import YearPlan, lives, sightings
 from growth.embedded import EmbeddedServers
 from growth.listeners.retention import model
 from growth.listeners.retention.model import KINDS, MAX_GAP_DAYS, News
 from growth.listeners.retention.report.service import Question, Reports
 from growth.listeners.retention.service import MAX_ACTIVITIES_AT_ONCE, RetentionProjection
 from growth.listeners.retention.sighting import Sighting
-from growth.load.shop_year import YearPlan, lives, sightings
 from growth.plumbing.outbox.outbox import Subscription, deliver
-from growth.plumbing.postgres.database import Database, connect_postgres
+from growth.plumbing.postgres.database import Database
 from growth.plumbing.postgres.migrate import migrate_up
-from growth.plumbing.watch.invariants import all_invariants, violations
 from growth.shopper.activity.model import LOG, LogEntry
 from growth.shopper.activity.store import write
+from scripts.bench.kit import connected, holds, run, say
 
 ZONE = "Asia/Shanghai"
 LAST_DAY = date(2026, 11, 21)
@@ -49,13 +46,6 @@ SEEN = 120_000
 PROJECTING_SHOPPERS = 24_000
 WRITTEN_AT_ONCE = 5_000
 PASSED_TYPES = {"app": "app.opened", "product": "product.viewed"}
-CONNECTIONS = 2
-WAIT_SECONDS, SEED_SECONDS = 30.0, 1800.0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 # --- the projection -------------------------------------------------------------------------------------------------
@@ -73,7 +63,7 @@ async def project(database: Database, seen: Iterator[Sighting], name: str) -> No
                 await projection.see(tx, told[start : start + MAX_ACTIVITIES_AT_ONCE])
         rates.append(len(told) / (monotonic() - begin))
         costs.append(1e6 * (process_time() - cpu) / len(told))
-    _say(f"{name}: {_spread(rates)} sightings/s, {statistics.median(costs):.1f} µs of CPU each in the worker")
+    say(f"{name}: {_spread(rates)} sightings/s, {statistics.median(costs):.1f} µs of CPU each in the worker")
 
 
 async def project_log(database: Database, seen: Iterator[Sighting]) -> None:
@@ -89,7 +79,7 @@ async def project_log(database: Database, seen: Iterator[Sighting]) -> None:
         while count := await deliver(database, listener):
             passed += count
         rates.append(passed / (monotonic() - begin))
-    _say(f"from the log of activities, reading it included: {_spread(rates)} events/s")
+    say(f"from the log of activities, reading it included: {_spread(rates)} events/s")
 
 
 def _entry(number: int, start: int, one: Sighting) -> LogEntry:
@@ -277,24 +267,19 @@ def _spread(values: Sequence[float]) -> str:
 
 
 async def _fresh(servers: EmbeddedServers, name: str) -> Database:
-    admin = await connect_postgres(
-        servers.postgres.dsn, max_connections=1, acquire_seconds=WAIT_SECONDS, statement_seconds=WAIT_SECONDS
-    )
+    admin = await connected(servers.postgres.dsn)
     async with admin.pool.acquire() as connection:
         await connection.execute(f"CREATE DATABASE {name}")
     await admin.close()
     dsn = servers.postgres.dsn_of(name)
     await migrate_up(dsn)
-    return await connect_postgres(
-        dsn, max_connections=CONNECTIONS, acquire_seconds=WAIT_SECONDS, statement_seconds=SEED_SECONDS
-    )
+    return await connected(dsn)
 
 
 async def _check(database: Database) -> None:
     begin = monotonic()
-    own = tuple(one for one in all_invariants() if one.room == "retention")
-    assert await violations(database, own) == []
-    _say(f"its {len(own)} invariants hold, looked at in {1000 * (monotonic() - begin):,.0f} ms")
+    asked = await holds(database, "retention")
+    say(f"its {asked} invariants hold, looked at in {1000 * (monotonic() - begin):,.0f} ms")
 
 
 async def measure(servers: EmbeddedServers, large: int) -> None:
@@ -313,29 +298,23 @@ async def measure(servers: EmbeddedServers, large: int) -> None:
         database = await _fresh(servers, f"bench_{shoppers}")
         begin = monotonic()
         sizes.append(await seed(database, shoppers))
-        _say(f"{shoppers:,} shoppers with {sizes[-1]:,} active days made in {monotonic() - begin:,.0f} s")
+        say(f"{shoppers:,} shoppers with {sizes[-1]:,} active days made in {monotonic() - begin:,.0f} s")
         await _check(database)
         answers.append(await ask(database))
         if shoppers == large:
             await project(database, regulars(shoppers, 1), f"with {sizes[-1]:,} active days there, any shopper")
             await _check(database)
         await database.close()
-    _say(f"{'milliseconds, median (99 of 100)':40} {sizes[0]:>18,} days {sizes[1]:>18,} days")
+    say(f"{'milliseconds, median (99 of 100)':40} {sizes[0]:>18,} days {sizes[1]:>18,} days")
     for name in answers[0]:
         told = [f"{statistics.median(one[name]):8.1f} ({sorted(one[name])[-2]:.1f})" for one in answers]
-        _say(f"{name:40} {told[0]:>23} {told[1]:>23}")
+        say(f"{name:40} {told[0]:>23} {told[1]:>23}")
 
 
 def main() -> None:
     """Print what was measured."""
-    large = int(sys.argv[sys.argv.index("--shoppers") + 1]) if "--shoppers" in sys.argv else LARGE
-    with (
-        TemporaryDirectory(prefix="growth-bench-") as folder,
-        EmbeddedServers.start(Path(folder)) as servers,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(measure(servers, large))
-
-
-if __name__ == "__main__":
-    main()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--shoppers", type=int, default=LARGE)
+    large = parser.parse_args().shoppers
+    with TemporaryDirectory(prefix="growth-bench-") as folder, EmbeddedServers.start(Path(folder)) as servers:
+        run(measure(servers, large))

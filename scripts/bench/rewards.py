@@ -1,10 +1,8 @@
 """What rewards cost in a small shop and in one a hundred times larger: pages, grants, spending, and a night's expiry.
 
-`python -m growth.load.rewards_bench [--entries N] [--shoppers N] [--lots N] [--runs N]` starts servers of its own and
-prints what was measured at 1 % of the size and at all of it. The night is walked at the end, and killed half-way.
+It prints what was measured at 1 % of the size and at all of it. The night is walked at the end, and killed half-way.
 """
 
-import asyncio
 import os
 import random
 import signal
@@ -15,17 +13,10 @@ from functools import partial
 from itertools import cycle
 from time import monotonic
 
-import aiohttp
-import uvloop
 from msgspec import Struct
 
-from growth.load.bench_stack import Stack, running_stack
-from growth.load.rewards_cost import SEEN, Measured, Meter, say
-from growth.load.rewards_night import night
-from growth.load.rewards_rows import FACTS, Campaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
 from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.http.answers import encode_cursor
-from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.invariants import Invariant, all_invariants, violations
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
@@ -36,6 +27,10 @@ from growth.vocabulary import clock
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
+from scripts.bench.kit import Bench, run, running_bench, say
+from scripts.bench.rewards_cost import SEEN, Measured, Meter
+from scripts.bench.rewards_night import night
+from scripts.bench.rewards_rows import FACTS, Campaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
 
 ZONE = "Asia/Shanghai"
 ENTRIES, SHOPPERS, LOTS = 10_000_000, 1_000_000, 1_000_000
@@ -45,8 +40,6 @@ ENTRIES_AT_LEAST = 6
 DEEP, DEEP_ENTRIES = 8, 10_000
 SAVERS, SAVED_LOTS = 8, 3_650
 """Shoppers with so many entries, and with a point or ten saved each day for ten years."""
-POOL = 4
-WAIT_SECONDS, SEED_SECONDS = 30.0, 3_600.0
 GRANTED = (100, 500)
 GRANTS, SPENDS = 20, 40
 """Times each is done."""
@@ -61,15 +54,14 @@ class Size(Struct, frozen=True, kw_only=True):
 
 
 class RewardsBench:
-    """A stack, its operator, and the shop in it."""
+    """The shop in a stack."""
 
-    def __init__(self, stack: Stack, session: aiohttp.ClientSession, database: Database, meter: Meter) -> None:
-        self.stack = stack
-        self.database = database
+    def __init__(self, bench: Bench, meter: Meter) -> None:
+        self.bench = bench
+        self.database = bench.database
         self.today = Almanacs(ZONE).zone.day(clock.now())
         self.shoppers = 0
         self._meter = meter
-        self._session = session
 
     async def publish(self) -> Campaigns:
         """Publish a coupon, a check-in program and three tasks."""
@@ -91,28 +83,16 @@ class RewardsBench:
             "opens_at": rfc3339(now - timedelta(days=1)),
             "closes_at": rfc3339(now + timedelta(days=90)),
         }
-        program_id = await self._published("check-in-programs", "program_id", program)
+        program_id = await self.bench.publish("check-in-programs", "program_id", program)
         await self.database.fetchval(
             "UPDATE checkin.programs SET from_day = $2, closures = '[]', version = version + 1 WHERE program_id = $1",
             *(program_id, first),
         )
         return Campaigns(
-            template_id=await self._published("coupon-templates", "template_id", template),
+            template_id=await self.bench.publish("coupon-templates", "template_id", template),
             program_id=program_id,
-            task_ids=[await self._published("tasks", "task_id", task) for _ in range(3)],
+            task_ids=[await self.bench.publish("tasks", "task_id", task) for _ in range(3)],
         )
-
-    async def _published(self, path: str, id_name: str, draft: object) -> str:
-        made = await self._ask(f"/admin/v1/{path}", draft)
-        await self._ask(f"/admin/v1/{path}/{made[id_name]}/publish", None)
-        return made[id_name]
-
-    async def _ask(self, path: str, body: object) -> dict[str, str]:
-        headers = {"authorization": f"Bearer {self.stack.target.operator_key}"}
-        async with self._session.post(self.stack.target.base_url + path, json=body, headers=headers) as told:
-            answer: dict[str, str] = await told.json(content_type=None)
-            assert told.ok, answer
-            return answer
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
@@ -208,8 +188,7 @@ class RewardsBench:
         return found
 
     async def _holds(self, invariant: Invariant) -> None:
-        broken = await violations(self.database, (invariant,))
-        assert not broken, broken
+        assert not await violations(self.database, (invariant,)), invariant.name
 
 
 def told(small: dict[str, Measured], large: dict[str, Measured]) -> str:
@@ -224,31 +203,27 @@ def told(small: dict[str, Measured], large: dict[str, Measured]) -> str:
 
 async def measure(size: Size, runs: int) -> None:
     """Measure everything once, and print it."""
-    async with running_stack() as stack, aiohttp.ClientSession() as session:
-        database = await connect_postgres(
-            stack.postgres_dsn, max_connections=POOL, acquire_seconds=WAIT_SECONDS, statement_seconds=SEED_SECONDS
-        )
-        meter = Meter(stack, runs)
-        bench = RewardsBench(stack, session, database, meter)
+    async with running_bench(pinned=False) as bench:
+        meter, database = Meter(bench.stack, runs), bench.database
+        shop = RewardsBench(bench, meter)
         async with database.pool.acquire() as connection:
             # What any shop of this size would have set.
             await connection.execute("ALTER SYSTEM SET max_wal_size = '8GB'")
             await connection.execute("SELECT pg_reload_conf()")
             await connection.execute(FACTS)
         # The night is ours, and what else a worker does is not measured here.
-        worker = stack.target.pids["worker"]
+        worker = bench.stack.target.pids["worker"]
         assert isinstance(worker, int)
         os.kill(worker, signal.SIGTERM)
-        campaigns = await bench.publish()
+        campaigns = await shop.publish()
         found: list[dict[str, Measured]] = []
         for part in (SMALL_SHARE, 1):
             shoppers = max(1, size.shoppers // part)
             entries = shoppers * (size.entries // size.shoppers)
-            await bench.grow(Size(entries=entries, shoppers=shoppers, lots=size.lots // part), campaigns)
-            found.append(await bench.pages() | await bench.writes() | await bench.asked())
+            await shop.grow(Size(entries=entries, shoppers=shoppers, lots=size.lots // part), campaigns)
+            found.append(await shop.pages() | await shop.writes() | await shop.asked())
         say(told(*found))
         await night(meter, database, size.shoppers)
-        await database.close()
 
 
 def main() -> None:
@@ -261,10 +236,4 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.entries < ENTRIES_AT_LEAST * asked.shoppers or asked.lots > asked.shoppers:
         parser.error(f"each shopper has {ENTRIES_AT_LEAST} entries at least, and one lot that ends at most")
-    size = Size(entries=asked.entries, shoppers=asked.shoppers, lots=asked.lots)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(measure(size, asked.runs))
-
-
-if __name__ == "__main__":
-    main()
+    run(measure(Size(entries=asked.entries, shoppers=asked.shoppers, lots=asked.lots), asked.runs))

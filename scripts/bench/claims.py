@@ -1,4 +1,4 @@
-"""`scripts/bench`: what a claim costs, beside the least that the same server can do. Ratios, with their spread."""
+"""What a claim costs, beside the least that the same server can do. Ratios, with their spread."""
 
 import asyncio
 import secrets
@@ -13,13 +13,13 @@ from msgspec import Struct, field
 from rich.console import Console
 from rich.table import Table
 
-from growth.load.bench_cases import CONNECTIONS, Ceiling, ClaimBench, HolderGrowth, HolderWindow, RoundSales
-from growth.load.bench_rows import HotRow
-from growth.load.bench_stack import Stack, running_stack
 from growth.load.calibrate import Alone, measure_alone
 from growth.load.conductor import GeneratorProcess, LoadError
+from growth.load.formatting import short
 from growth.load.service import Service
-from growth.load.units import short
+from scripts.bench.claim_cases import CONNECTIONS, Ceiling, ClaimBench, HolderGrowth, HolderWindow, RoundSales
+from scripts.bench.hot_row import HotRow
+from scripts.bench.stack import Stack, running_stack
 
 MORE_SHOPPERS = 1.3
 """Than holders: the last window goes past the mark."""
@@ -275,7 +275,3 @@ def main(*, runs: int, seconds: float, holders: int, million: bool, json_path: P
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
     if not print_results(console, results) and strict:
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from growth.load.shop_year import CAMPAIGN_STAY, Life, YearPlan, lives, sightings
+from growth.demo.shop_year import CAMPAIGN_STAY, Life, YearPlan, lives, sightings
 
 PLAN = YearPlan(shoppers=4_000, days=200, last_day=date(2026, 11, 21), zone=ZoneInfo("Asia/Shanghai"))
 

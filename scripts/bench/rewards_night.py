@@ -1,6 +1,6 @@
 """The night in which lots end, as a worker of its own: so that it can be killed.
 
-`python -m growth.load.rewards_night <dsn>` prints a line for each batch (shoppers, milliseconds) and ends by itself.
+`python -m scripts.bench.rewards_night <dsn>` prints a line for each batch (shoppers, milliseconds) and ends by itself.
 """
 
 import asyncio
@@ -11,24 +11,21 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 
-import uvloop
-
-from growth.load.bench_stack import Stack
 from growth.load.processes import others_cores
-from growth.load.rewards_cost import SEEN, WARM_SECONDS, Measured, Meter, say
-from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import Periodic, PeriodicTask, Turn
 from growth.rewards.ledger.service import Ledger
 from growth.vocabulary import clock
+from scripts.bench.kit import connected, holds, say
+from scripts.bench.kit import run as run_bench
+from scripts.bench.rewards_cost import SEEN, WARM_SECONDS, Measured, Meter
+from scripts.bench.stack import Stack
 
 AHEAD = timedelta(hours=2)
 """What ends tonight has ended by then."""
 MARK = b"batch"
 """Begins a line for each batch; the others are the log's."""
 LEASE = "bench.expire_points"
-CONNECTIONS = 2
-WAIT_SECONDS = 5.0
 
 
 async def night(meter: Meter, database: Database, shoppers: int) -> None:
@@ -67,7 +64,7 @@ async def _walk(stack: Stack, until_done: int | None) -> list[tuple[float, float
     Returns of each batch the seconds since the last one (of the first: since it began), its milliseconds, lots.
     """
     worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "growth.load.rewards_night", stack.postgres_dsn),
+        *(sys.executable, "-m", "scripts.bench.rewards_night", stack.postgres_dsn),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -127,9 +124,8 @@ async def _adds_up(database: Database, due: int, until: datetime) -> None:
         """
     )
     assert wrong == 0, wrong
-    own = tuple(one for one in all_invariants() if one.room in {"ledger", "granting"})
-    assert not await violations(database, own)
-    say(f"{due:,} lots expired once each; every balance is what its lots hold; {len(own)} invariants hold")
+    asked = await holds(database, "ledger", "granting")
+    say(f"{due:,} lots expired once each; every balance is what its lots hold; {asked} invariants hold")
 
 
 async def _ended(task: asyncio.Task[Measured]) -> Measured:
@@ -139,9 +135,7 @@ async def _ended(task: asyncio.Task[Measured]) -> Measured:
 
 async def run(dsn: str) -> None:
     """Expire what is due, the way that the schedule does."""
-    database = await connect_postgres(
-        dsn, max_connections=CONNECTIONS, acquire_seconds=WAIT_SECONDS, statement_seconds=WAIT_SECONDS
-    )
+    database = await connected(dsn)
     ledger, stop = Ledger(database, database, "Asia/Shanghai"), asyncio.Event()
 
     async def batch(turn: Turn) -> int:
@@ -160,8 +154,7 @@ async def run(dsn: str) -> None:
 
 def main() -> None:
     """Run it to its end."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(sys.argv[1]))
+    run_bench(run(sys.argv[1]))
 
 
 if __name__ == "__main__":

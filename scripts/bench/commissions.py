@@ -1,39 +1,27 @@
-"""What inviters' money costs on this machine: orders paid with commission, and a settlement run of many entries.
-
-`python -m growth.load.commission_bench [--entries N] [--settlement]` starts servers of its own and prints what was
-measured, beside a bare server on the same core; `--settlement` leaves the orders out.
-"""
+"""What inviters' money costs: orders paid with commission, and a settlement run of many entries."""
 
 import asyncio
-import statistics
-import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from time import monotonic
 
 import msgspec
-import uvloop
 from msgspec import Struct
 
-from growth.load.bench_stack import Stack, running_stack
-from growth.load.engine import Engine
-from growth.load.group_buy_bench import RequestCost, Requests, request
-from growth.load.processes import Processes, cores
-from growth.load.tokens import shopper_token
-from growth.load.wire import ServiceEndpoint
+from growth.load.processes import Processes
 from growth.mechanics.referral.commission.model import EARNED, HOUSE, pending_id
 from growth.mechanics.referral.model import PercentRule, ReferralDraft
 from growth.plumbing.http.signatures import sign
-from growth.plumbing.postgres.database import Database, Tx, connect_postgres
-from growth.plumbing.watch.invariants import violations
+from growth.plumbing.postgres.database import Database, Tx
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary import clock
 from growth.vocabulary.ids import new_id
+from scripts.bench.kit import Bench, bare_posts, cost, run, running_bench, say
 
-ROUNDS = 3
 PLAY_SECONDS = 4.0
 CONNECTIONS = 8
+"""As many as a shop has."""
 PAYERS = 20_000
 INVITERS = 2_000
 HOOKS = 24_000
@@ -43,10 +31,6 @@ ENTRIES = 1_000_000
 SEED_BATCH = 5_000
 SEED_TOLD = 100_000
 ENTRIES_OF_ONE_INVITER = 10
-WATCHING = 2
-"""Connections."""
-WAIT_SECONDS = 30.0
-SEED_SECONDS = 600.0
 LOOK_SECONDS = 0.25
 LOOK_SECONDS_AN_ENTRY = 2 / 1_000_000
 """Looking counts what is left: rarer, the more there is."""
@@ -56,7 +40,7 @@ THIRD = 1 / 3
 BASIS_POINTS = 1_000
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class SettlementRun(Struct, frozen=True, kw_only=True):
     """One settlement run."""
 
     entries: int
@@ -65,6 +49,15 @@ class Run(Struct, frozen=True, kw_only=True):
     """In the first third of the time, and in the last: is it flat?"""
     cpu_seconds: dict[str, float]
     available_fen: int
+
+    def told(self) -> str:
+        """Say it in a sentence."""
+        cpu = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self.cpu_seconds.items())
+        return (
+            f"{self.entries:,} entries available in {self.seconds:.1f} s, {self.entries / self.seconds:,.0f}/s:"
+            f" {self.per_second[0]:,.0f}/s in the first third, {self.per_second[1]:,.0f}/s in the last;"
+            f" {self.available_fen:,} fen; CPU seconds: {cpu}"
+        )
 
 
 def hooks(secret: str, count: int, size: int, payer: str) -> Iterator[bytes]:
@@ -145,52 +138,31 @@ async def _bind(tx: Tx, prefix: str, invitees: int, inviters: int) -> None:
     )
 
 
-async def _cost(name: str, url: str, pid: int, payloads: Iterator[bytes]) -> RequestCost:
-    """Play closed loops, of as many connections as a shop has."""
-    cpu, rates = [], []
-    statuses: dict[int, int] = {}
-    served = Processes({"server": pid})
-    for _ in range(ROUNDS):
-        source = Requests(payloads)
-        engine = Engine(ServiceEndpoint(url), CONNECTIONS, source)
-        await engine.open()
-        before = served.sample()
-        await engine.play_closed(PLAY_SECONDS)
-        after = served.sample()
-        await engine.close()
-        cpu.append((after.seconds["server"] - before.seconds["server"]) / max(1, engine.answered_count) * 1e6)
-        rates.append(engine.answered_in_time / engine.played_seconds)
-        for status, count in source.statuses.items():
-            statuses[status] = statuses.get(status, 0) + count
-        sys.stderr.write(f"{name}: {rates[-1]:,.0f}/s\n")
-    return RequestCost(name, statistics.median(rates), statistics.median(cpu), (min(cpu), max(cpu)), statuses)
-
-
-async def orders(stack: Stack, database: Database) -> list[RequestCost]:
+async def orders(bench: Bench) -> None:
     """Measure order.paid without and with commission, alone and many in a hook, beside a bare POST."""
-    async with database.transaction() as tx:
+    async with bench.database.transaction() as tx:
         await _program(tx)
         await _bind(tx, "payer", PAYERS, INVITERS)
-    url, pid = stack.target.base_url, stack.target.pids["serve"]
-    assert isinstance(pid, int)
-    secret = stack.target.shop_secret
-    assert secret is not None
-    token = shopper_token(stack.target.jwt_secret, "bench", clock.now())
-    claims = "/v1/flash-sales/00000000-0000-7000-8000-000000000000/claims"
-
-    def bare() -> Iterator[bytes]:
-        while True:
-            yield request("POST", claims, token, b'{"units":1}', "k")
-
-    found = [await _cost("bare Litestar POST", stack.litestar.url, stack.litestar.pid, bare())]
+    stack, token = bench.stack, bench.token("bench")
+    bare = await cost(
+        "bare Litestar POST", stack.litestar, bare_posts([token]), seconds=PLAY_SECONDS, connections=CONNECTIONS
+    )
     for name, count, size, payer in (
         ("order.paid, nobody's", HOOKS, 1, "stranger"),
         ("order.paid, commission", HOOKS, 1, "payer"),
         ("100 paid, nobody's", LARGE_HOOKS, EVENTS_IN_LARGE_HOOK, "stranger"),
         ("100 paid, commission", LARGE_HOOKS, EVENTS_IN_LARGE_HOOK, "payer"),
     ):
-        found.append(await _cost(name, url, pid, hooks(secret, count, size, payer)))
-    return found
+        payloads = hooks(stack.target.shop_secret, count, size, payer)
+        await cost(
+            name,
+            stack.serve,
+            payloads,
+            beside=bare,
+            seconds=PLAY_SECONDS,
+            connections=CONNECTIONS,
+            things=size,
+        )
 
 
 async def _seed(database: Database, entries: int) -> None:
@@ -225,7 +197,7 @@ async def _seed(database: Database, entries: int) -> None:
             await ledger.transfer(tx, transfers, now)
             await _add(tx, msgspec.json.encode(rows).decode())
         if first % SEED_TOLD == 0:
-            sys.stderr.write(f"seeded: {first:,}\n")
+            say(f"seeded: {first:,}")
     await database.fetchval("ANALYZE referral.commissions, referral.commission_steps, ledger.transfers")
 
 
@@ -286,11 +258,12 @@ async def _left(database: Database) -> int:
     return left
 
 
-async def settlement(stack: Stack, database: Database, entries: int) -> Run:
+async def settlement(bench: Bench, entries: int) -> SettlementRun:
     """Let a worker make so many entries available, and watch."""
+    database = bench.database
     await _lead(database, until="infinity")
     await _seed(database, entries)
-    watched = Processes(stack.target.pids)
+    watched = Processes(bench.stack.target.pids)
     await _lead(database, until="-infinity")
     before, begin = watched.sample(), monotonic()
     looks = [(0.0, 0)]
@@ -304,7 +277,7 @@ async def settlement(stack: Stack, database: Database, entries: int) -> Run:
         looks.append((monotonic() - begin, done))
     after = watched.sample()
     assert looks[-1][1] == entries, "it took too long"
-    return Run(
+    return SettlementRun(
         entries=entries,
         seconds=looks[-1][0],
         per_second=(_rate(looks, 0.0, THIRD), _rate(looks, 1 - THIRD, 1.0)),
@@ -324,45 +297,14 @@ def _rate(looks: Sequence[tuple[float, int]], from_share: float, to_share: float
     return (last[1] - first[1]) / max(last[0] - first[0], LOOK_SECONDS)
 
 
-def told(costs: Sequence[RequestCost], run: Run) -> str:
-    """Say it to a person."""
-    sizes = {"100": EVENTS_IN_LARGE_HOOK}
-    lines = []
-    for one in costs:
-        size = sizes.get(one.name.partition(" ")[0], 1)
-        ratio = costs[0].cpu_us / (one.cpu_us / size)
-        lines.append(
-            f"{one.name:24} {one.per_second * size:9,.0f}/s  {one.cpu_us / size:7.1f} µs CPU each"
-            f" ({one.spread_us[0] / size:.1f} to {one.spread_us[1] / size:.1f}), {ratio:.2f} x bare  {one.statuses}"
-        )
-    cpu = ", ".join(f"{name} {seconds:.1f}" for name, seconds in run.cpu_seconds.items())
-    lines.append(
-        f"{run.entries:,} entries available in {run.seconds:.1f} s, {run.entries / run.seconds:,.0f}/s:"
-        f" {run.per_second[0]:,.0f}/s in the first third, {run.per_second[1]:,.0f}/s in the last;"
-        f" {run.available_fen:,} fen; CPU seconds: {cpu}"
-    )
-    return "\n".join(lines)
-
-
-async def measure(entries: int, *, only_settlement: bool) -> str:
-    """Measure everything once."""
-    async with running_stack() as stack:
-        stack.pin()
-        database = await connect_postgres(
-            stack.postgres_dsn,
-            max_connections=WATCHING,
-            acquire_seconds=WAIT_SECONDS,
-            statement_seconds=SEED_SECONDS,
-        )
-        costs = [] if only_settlement else await orders(stack, database)
-        # The api is idle now: the worker and the stores may have its core.
-        Processes(stack.target.pids).pin(set(cores()))
-        run = await settlement(stack, database, entries)
-        sys.stderr.write(f"settled: {run}\n")
-        broken = await violations(database)
-        assert not broken, broken
-        await database.close()
-    return told(costs, run)
+async def measure(entries: int, *, only_settlement: bool) -> None:
+    """Measure everything once, and print it."""
+    async with running_bench() as bench:
+        if not only_settlement:
+            await orders(bench)
+        bench.spread_out()
+        say((await settlement(bench, entries)).told())
+        await bench.holds()
 
 
 def main() -> None:
@@ -371,9 +313,4 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=ENTRIES)
     parser.add_argument("--settlement", action="store_true", help="leave the orders out")
     asked = parser.parse_args()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.stdout.write(runner.run(measure(asked.entries, only_settlement=asked.settlement)) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    run(measure(asked.entries, only_settlement=asked.settlement))

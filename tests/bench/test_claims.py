@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from growth.load import bench_rows
-from growth.load.bench import BenchResults, print_results, spread
-from growth.load.bench_cases import Ceiling, HolderGrowth, HolderWindow
-from growth.load.bench_rows import HotRow
 from growth.load.calibrate import Alone
+from scripts.bench import hot_row
+from scripts.bench.claim_cases import Ceiling, HolderGrowth, HolderWindow
+from scripts.bench.claims import BenchResults, print_results, spread
+from scripts.bench.hot_row import HotRow
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ SALE = "00000000-0000-7000-8000-000000000001"
 async def test_the_hot_row_counts_every_claim_whichever_way_it_is_written(
     postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_rows, "CONNECTIONS", 4)
+    monkeypatch.setattr(hot_row, "CONNECTIONS", 4)
     connection = await asyncpg.connect(postgres_dsn)
     async with HotRow(postgres_dsn) as row:
         for write in (row.each_alone, row.together):
@@ -37,7 +37,7 @@ async def test_the_hot_row_counts_every_claim_whichever_way_it_is_written(
 @pytest.mark.parametrize(("name", "status", "refuses"), [("asgi", 200, False), ("litestar", 201, True)])
 async def test_a_bare_server_answers_a_claim(name: str, status: int, *, refuses: bool) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "growth.load.bare", name, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "scripts.bench.baselines", name, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     port = int(await process.stdout.readline())

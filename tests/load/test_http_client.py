@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from growth.load.wire import Job, LoadConnection, Pool, ServiceEndpoint, answer_bytes
+from growth.load.http_client import Job, LoadConnection, Pool, ServiceEndpoint, answer_bytes
 
 pytestmark = pytest.mark.anyio
 

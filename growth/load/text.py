@@ -1,8 +1,8 @@
 """What each plot shows, in words made from the figures: the page is read before it is looked at."""
 
+from growth.load.formatting import counted, duration, milliseconds
 from growth.load.recorder import Latencies
 from growth.load.report import RateStep, SpikeReport
-from growth.load.units import counted, duration, milliseconds
 
 BACKWARDS_SECONDS = 0.5
 

@@ -1,20 +1,17 @@
 """What one thing takes, measured again and again: until it is answered, and in CPU of the server and of Postgres."""
 
 import statistics
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import cycle
 from time import monotonic
 
 from msgspec import Struct
 
-from growth.load.bench_stack import Stack
-from growth.load.engine import Engine
-from growth.load.group_buy_bench import request
 from growth.load.processes import Processes
 from growth.load.tokens import shopper_token
-from growth.load.wire import Job, ServiceEndpoint
 from growth.vocabulary import clock
+from scripts.bench.kit import Requests, play, request
+from scripts.bench.stack import Stack
 
 SEEN = 1_000
 """Different shoppers whose pages are read."""
@@ -37,32 +34,6 @@ class Measured(Struct, kw_only=True):
         return f"{statistics.median(self.p50_ms):8.2f} {statistics.median(self.p99_ms):8.2f} {cpu}"
 
 
-class Timed:
-    """A source of requests that notes how long each took."""
-
-    def __init__(self, payloads: Iterator[bytes]) -> None:
-        self._payloads = payloads
-        self.seconds: list[float] = []
-        self.failures: list[tuple[int, bytes]] = []
-
-    def next_job(self, due: float) -> Job:
-        """Return the next one."""
-        return Job(due, 0, next(self._payloads))
-
-    def settle(self, job: Job, status: int, answer: bytes, now: float) -> None:
-        """Note the answer."""
-        if status == 200:  # noqa: PLR2004
-            self.seconds.append(now - job.due)
-        else:
-            self.failures.append((status, answer))
-
-
-def say(line: str) -> None:
-    """Print a line, at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
 def _share(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
@@ -78,46 +49,41 @@ class Meter:
     async def read(self, path: str, users: Sequence[str], runs: int | None = None) -> Measured:
         """Play closed loops of one page, of many shoppers in turn; of few, as fast as they may."""
         now = clock.now()
-        secret, url = self.stack.target.jwt_secret, self.stack.target.base_url
+        secret = self.stack.target.jwt_secret
         payloads = cycle([request("GET", path, shopper_token(secret, user, now)) for user in users])
         found = Measured(p50_ms=[], p99_ms=[], cpu_us={})
+        # Of few shoppers, as fast as they may.
+        per_second = 0 if len(users) >= SEEN else min(OF_ONE_PER_SECOND * len(users), OF_FEW_PER_SECOND)
         for run in range((runs or self._runs) + 1):
-            source = Timed(payloads)
-            engine = Engine(ServiceEndpoint(url), CONNECTIONS, source)
-            await engine.open()
-            before = self.watched.sample()
-            seconds = PLAY_SECONDS if run else WARM_SECONDS
-            if len(users) >= SEEN:
-                await engine.play_closed(seconds)
-            else:
-                begin, rate = monotonic(), min(OF_ONE_PER_SECOND * len(users), OF_FEW_PER_SECOND)
-                dues = (number / rate for number in range(int(seconds * rate)))
-                await engine.play_open(dues, begin, begin + seconds)
-            after = self.watched.sample()
-            await engine.close()
-            assert not source.failures, source.failures[:3]
+            source, seconds = Requests(payloads), PLAY_SECONDS if run else WARM_SECONDS
+            played = await play(
+                *(self.stack.serve.url, source, seconds),
+                connections=CONNECTIONS,
+                per_second=per_second,
+                watched=self.watched,
+            )
+            assert source.statuses.keys() == {200}, (source.statuses, source.failure)
             if run:
-                self._note(found, source.seconds, len(source.seconds), before.seconds, after.seconds)
+                self._note(found, source.seconds, len(source.seconds), played.cpu_seconds)
         return found
 
     @staticmethod
-    def _note(
-        found: Measured, seconds: Sequence[float], things: int, before: Mapping[str, float], after: Mapping[str, float]
-    ) -> None:
+    def _note(found: Measured, seconds: Sequence[float], things: int, cpu_seconds: Mapping[str, float]) -> None:
         found.p50_ms.append(1000 * _share(seconds, 0.5))
         found.p99_ms.append(1000 * _share(seconds, 0.99))
-        for process, used in after.items():
-            found.cpu_us.setdefault(process, []).append((used - before[process]) / max(1, things) * 1e6)
+        for process, used in cpu_seconds.items():
+            found.cpu_us.setdefault(process, []).append(used / max(1, things) * 1e6)
 
     async def timed(self, act: Callable[[], Awaitable[object]], times: int) -> Measured:
         """Do something `times` in each run, one after the other."""
         found = Measured(p50_ms=[], p99_ms=[], cpu_us={})
         await act()
         for _ in range(self._runs):
-            before, seconds = self.watched.sample(), []
+            before, seconds = self.watched.sample().seconds, []
             for _ in range(times):
                 begin = monotonic()
                 await act()
                 seconds.append(monotonic() - begin)
-            self._note(found, seconds, times, before.seconds, self.watched.sample().seconds)
+            after = self.watched.sample().seconds
+            self._note(found, seconds, times, {name: used - before[name] for name, used in after.items()})
         return found

@@ -24,8 +24,8 @@ from growth.load.service import ServiceTarget
 STOP_SECONDS = 30.0
 
 
-class Bare(Struct, frozen=True):
-    """A bare server."""
+class ServerProcess(Struct, frozen=True):
+    """A server that is measured."""
 
     url: str
     pid: int
@@ -36,10 +36,17 @@ class Stack(Struct, frozen=True, kw_only=True):
 
     target: ServiceTarget
     postgres_dsn: str
-    asgi: Bare
-    litestar: Bare
+    asgi: ServerProcess
+    litestar: ServerProcess
     ready_seconds: float
     """From starting `growth serve` until it was ready."""
+
+    @property
+    def serve(self) -> ServerProcess:
+        """The api process."""
+        pid = self.target.pids["serve"]
+        assert isinstance(pid, int)
+        return ServerProcess(self.target.base_url, pid)
 
     def pin(self) -> tuple[int | None, int | None]:
         """Give the servers that are compared one core, the stores the others; returns theirs and the generator's."""
@@ -86,15 +93,15 @@ async def _running(
             await process.wait()
 
 
-async def _bare(stack: AsyncExitStack, name: str, folder: Path) -> Bare:
+async def _bare(stack: AsyncExitStack, name: str, folder: Path) -> ServerProcess:
     log = folder / f"{name}.log"
-    process = await stack.enter_async_context(_running("growth.load.bare", name, log=log))
+    process = await stack.enter_async_context(_running("scripts.bench.baselines", name, log=log))
     assert process.stdout is not None
     port = (await process.stdout.readline()).decode().strip()
     if not port:
         await process.wait()
         raise LoadError(await asyncio.to_thread(why_dead, f"The bare server {name}", process.returncode, log))
-    return Bare(f"http://127.0.0.1:{port}", process.pid)
+    return ServerProcess(f"http://127.0.0.1:{port}", process.pid)
 
 
 async def _until_ready(url: str, process: asyncio.subprocess.Process, log: Path) -> float:

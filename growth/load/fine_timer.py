@@ -41,7 +41,7 @@ def _timer_descriptor(seconds: float) -> int:
     return descriptor
 
 
-class Pulse:
+class FineTimer:
     """Calls `beat` every `BEAT_SECONDS` (every millisecond or two where the system has no timerfd) until stopped."""
 
     def __init__(self, beat: Callable[[], None]) -> None:

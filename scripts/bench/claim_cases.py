@@ -8,14 +8,15 @@ from time import monotonic
 
 from msgspec import Struct
 
-from growth.load.bench_stack import Stack
 from growth.load.calibrate import open_sale
 from growth.load.conductor import GeneratorProcess, LoadError
-from growth.load.messages import ONLY_CLAIMS, Play, Setup, Shares
+from growth.load.messages import Play, Setup, Shares
 from growth.load.processes import Processes, others_cores, used_between
 from growth.load.service import SalePlan, Service
 from growth.vocabulary import clock
+from scripts.bench.stack import Stack
 
+ONLY_CLAIMS = Shares(0, 0, 0, 0)
 ONLY_PAGES = Shares(1, 0, 0, 0)
 SHOPPERS = 60_000
 """Fewer than the tokens the service remembers: as in a sale, everybody has been seen on the page before they claim."""
