@@ -6,10 +6,10 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from growth.bootstrap import Growth
+from growth.demo.shop_year import YearPlan, sightings
 from growth.listeners.retention import person as shopper
 from growth.listeners.retention.service import RetentionProjection
 from growth.listeners.retention.sighting import Sighting
-from growth.load.shop_year import YearPlan, sightings
 from growth.plumbing.watch.audit import Act
 
 SHOPPERS, DAYS = 1_200, 60

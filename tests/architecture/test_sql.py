@@ -19,7 +19,6 @@ RUNS_SQL = {"fetch", "fetchrow", "fetchval", "execute", "executemany", "cursor"}
 ROOF = {
     "web.py": "asks whether Postgres answers",
     "embedded/": "looks after a server, not after tables",
-    "load/": "a program of its own: it makes load, and measures",
 }
 """Where SQL may stand besides stores and the plumbing."""
 
@@ -32,7 +31,6 @@ NOT_LITERAL: Mapping[str, str] = {
     "plumbing/postgres/migrate.py": "runs the migrations",
     "plumbing/postgres/database.py": "the one door that all others go through",
     "embedded/": "creates databases, whose names are no parameters",
-    "load/": "makes rows by the million",
 }
 
 KEYWORDS = re.compile(

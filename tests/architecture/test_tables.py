@@ -40,7 +40,7 @@ def made_elsewhere(house: Iterable[Module]) -> list[str]:
     return [
         module.at(call)
         for module in house
-        if module.file != "room.py" and module.path not in ROOF and not module.path.startswith("load/")
+        if module.file != "room.py" and module.path not in ROOF
         for call in calls(module)
         if called(call) in ENTRIES
     ]

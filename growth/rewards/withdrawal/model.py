@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from growth.plumbing.strict_json import FieldError
+from growth.plumbing.field_errors import FieldError
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.withdrawal.payout.model import Said
 from growth.vocabulary.ids import Uuid, derived_id
