@@ -75,6 +75,7 @@ def told(growth: Growth) -> str:
         for room in growth.rooms
         for path, method, handler in sorted(_answered(room))
     ]
+    short_cuts = [(f"`{cut.method} {cut.path}`", room.name) for room in growth.rooms for cut in room.short_cuts]
     events = [
         (f"`{event}`", room.name, f"`{one.name}`")
         for room in growth.rooms
@@ -94,6 +95,7 @@ def told(growth: Growth) -> str:
         [
             PAGE,
             *_table("What the shop, shoppers and operators call", ("URL", "room", "handler"), urls),
+            *_table("What is served before the routes, while it is plain", ("URL", "room"), short_cuts),
             *_table("What events wake", ("event", "room", "reader"), events),
             *_table("What the clock wakes", ("task", "room", "how often"), clock),
             *_table("What runs all the time", ("what", "room", "where"), always),

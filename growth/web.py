@@ -12,16 +12,6 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
 from growth.bootstrap import Growth, stop_task
-from growth.mechanics.checkin import short_cut as checkin_short_cut
-from growth.mechanics.checkin.streak.service import CheckIns
-from growth.mechanics.flash_sale import short_cut as sale_short_cut
-from growth.mechanics.flash_sale.board import SaleBoard
-from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.group_buy import short_cut as group_buy_short_cut
-from growth.mechanics.group_buy.board import GroupBuyBoard
-from growth.mechanics.group_buy.team.service import Teams
-from growth.mechanics.referral import short_cut as referral_short_cut
-from growth.mechanics.referral.relation.service import Relations
 from growth.plumbing.docs import page as docs
 from growth.plumbing.http.answers import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.http.callers import ADDRESS, Callers
@@ -34,9 +24,6 @@ from growth.plumbing.person.pages import Pages
 from growth.plumbing.settings import Settings
 from growth.plumbing.watch.readiness import Readiness
 from growth.plumbing.watch.telemetry import Telemetry, watch_loop
-from growth.shopper.activity import short_cut as events_short_cut
-from growth.shopper.activity.service import Events
-from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
 STOP_SECONDS = 3.0
@@ -149,13 +136,7 @@ def create_app(growth: Growth, routes: Routes | None = None) -> ASGIApp:
 
 def _fronts(growth: Growth, routes: ASGIApp, door: Door) -> ASGIApp:
     """Put the short cuts of the rooms in front of the routes, and in between what refuses when there is too much."""
-    cuts = [
-        *sale_short_cut.short_cuts(growth.of(SaleBoard), growth.of(Claims)),
-        *group_buy_short_cut.short_cuts(growth.of(GroupBuyBoard), growth.of(Teams)),
-        *checkin_short_cut.short_cuts(growth.of(CheckIns)),
-        *events_short_cut.short_cuts(growth.of(Events), clock.now),
-        *referral_short_cut.short_cuts(growth.of(Relations), clock.now),
-    ]
+    cuts = [cut for room in growth.rooms for cut in room.short_cuts]
     limit = growth.limits.shopper.take
     never_shed = [cut for cut in cuts if cut.is_never_shed]
     others = [cut for cut in cuts if not cut.is_never_shed]

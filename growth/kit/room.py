@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from litestar import Router
 from msgspec import Struct
 
+from growth.plumbing.http.short_cut import ShortCut
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.person.erasure import Swept
 from growth.plumbing.postgres.database import Database, Reader, Tx
@@ -80,6 +81,8 @@ class Room(Struct, frozen=True, kw_only=True):
     """The same, for handlers that ask for the shopper too. Litestar resolves one after the other then: dependencies
     that are resolved at the same time make a task group, which costs more."""
     routers: Sequence[Router] = ()
+    short_cuts: Sequence[ShortCut] = ()
+    """Plain requests that are served before the routes."""
     tasks: Sequence[PeriodicTask] = ()
     """What the clock wakes, on one worker."""
     subscriptions: Sequence[Subscription] = ()

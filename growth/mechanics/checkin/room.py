@@ -3,6 +3,7 @@
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.mechanics.checkin import admin, person, projection
 from growth.mechanics.checkin.service import CheckinPrograms
+from growth.mechanics.checkin.short_cut import short_cuts
 from growth.mechanics.checkin.streak import routes
 from growth.mechanics.checkin.streak.calendar.service import Calendars
 from growth.mechanics.checkin.streak.day_end.periodic import Night
@@ -30,6 +31,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "checkin_calendars": calendars,
         },
         routers=[routes.router, admin.router],
+        short_cuts=short_cuts(check_ins),
         tasks=[
             # Any shopper looked at, and the next page follows at once.
             PeriodicTask("checkin.end_days", 5, night.end_days, 1),

@@ -17,6 +17,7 @@ from growth.mechanics.flash_sale.reminder import service as reminder
 from growth.mechanics.flash_sale.series import admin as series_admin
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.service import Sales
+from growth.mechanics.flash_sale.short_cut import short_cuts
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.work.periodic import PeriodicTask
@@ -55,6 +56,7 @@ def room(stores: Stores, below: Rooms) -> Room:
             series_admin.router,
             draw_admin.router,
         ],
+        short_cuts=short_cuts(board, claims),
         tasks=[
             PeriodicTask("flash_sale.end_lapsed_holds", 1, keeper.end_lapsed_holds, LAPSE_BATCH),
             PeriodicTask("flash_sale.reconcile", 3, keeper.reconcile),

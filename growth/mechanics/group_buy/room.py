@@ -5,6 +5,7 @@ from growth.mechanics.group_buy import admin, person, routes
 from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.short_cut import short_cuts
 from growth.mechanics.group_buy.team import admin as team_admin
 from growth.mechanics.group_buy.team import routes as team_routes
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
@@ -24,6 +25,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         services=[board, group_buys, teams],
         gives={"group_board": board, "group_buys": group_buys, "teams": teams},
         routers=[routes.router, team_routes.router, admin.router, team_admin.router],
+        short_cuts=short_cuts(board, teams),
         tasks=[
             # Any due team, and the next batch follows at once: batches are bounded by seats too.
             PeriodicTask("group_buy.end_due_teams", 1, keeper.end_due_teams, 1),

@@ -18,10 +18,12 @@ from growth.mechanics.referral.review import admin as review_admin
 from growth.mechanics.referral.review.service import Reviews
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.mechanics.referral.service import ReferralPrograms
+from growth.mechanics.referral.short_cut import short_cuts
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.work.periodic import PeriodicTask
 from growth.shop.order.model import OrderParticipant
+from growth.vocabulary.clock import now
 
 
 def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is made so
@@ -53,6 +55,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             commission_admin.router,
             review_admin.router,
         ],
+        short_cuts=short_cuts(relations, now),
         tasks=[
             PeriodicTask("referral.end_closed_programs", 2, periodic.end_closed_programs),
             PeriodicTask("referral.forget_old_days", 600, periodic.forget_old_days, periodic.FORGET_BATCH),

@@ -8,6 +8,8 @@ from growth.shopper.activity import person, routes
 from growth.shopper.activity.model import MAX_EVENTS
 from growth.shopper.activity.periodic import EventsKeeper
 from growth.shopper.activity.service import Events
+from growth.shopper.activity.short_cut import short_cuts
+from growth.vocabulary.clock import now
 
 SECONDS_A_MINUTE = 60
 
@@ -23,6 +25,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         services=[events],
         gives_after_shopper={"events": events},
         routers=[routes.router],
+        short_cuts=short_cuts(events, now),
         tasks=[
             PeriodicTask("events.prepare", 3600, keeper.prepare),
             PeriodicTask("events.prune", 600, keeper.prune),
