@@ -16,7 +16,7 @@ from json import JSONDecodeError, JSONDecoder
 from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from growth.plumbing.field_errors import MAX_ERROR_CHARACTERS, WHOLE_BODY, FieldError, all_errors, field_error
 from growth.vocabulary.clock import rfc3339
