@@ -13,8 +13,9 @@ from random import Random
 
 from msgspec import Struct
 
-from growth.listeners.retention.model import KINDS, FunnelStage
+from growth.listeners.retention.model import KINDS
 from growth.listeners.retention.sighting import Sighting
+from growth.vocabulary.facts import FunnelStage
 
 WEEK = (0.86, 0.84, 1.02, 0.93, 1.08, 1.25, 1.2)
 """How busy Monday to Sunday are; on Wednesday there are flash sales."""

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.refusals import Kind, Refusal
 
 MAX_LEVELS = 2
@@ -36,23 +37,6 @@ class Severity(StrEnum):
     """The campaign cannot be published like this."""
     WARN = "warn"
     """It can, once the operator says that the warning was read."""
-
-
-class Deed(StrEnum):
-    """What somebody must do for the reward."""
-
-    SHARE = "share"
-    """Send a card, picture or link; nothing else has to happen."""
-    OPEN = "open"
-    """Open an app or a page; also: be bound to an inviter by having opened it."""
-    FOLLOW = "follow"
-    """Follow an account, or subscribe to its messages."""
-    REGISTER = "register"
-    """Sign up."""
-    PURCHASE = "purchase"
-    """Pay for an order."""
-    OTHER = "other"
-    """Anything else that takes part in something: look at products, check in, complete a team."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):

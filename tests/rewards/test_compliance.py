@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from growth.rewards.compliance import MAX_LEVELS, RULES, Deed, Offer, Severity, check, hold
+from growth.rewards.compliance import MAX_LEVELS, RULES, Offer, Severity, check, hold
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.refusals import Kind, Refusal
 
 NOT_COMPLIANT = Kind("tea.not_compliant", "Rules forbid this.")

@@ -7,8 +7,9 @@ from msgspec import Meta, Struct
 
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
-from growth.rewards.compliance import Deed, Finding, Offer, check
+from growth.rewards.compliance import Finding, Offer, check
 from growth.rewards.granting.model import Budget
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind

@@ -7,7 +7,6 @@ from growth.mechanics.referral.commission import periodic as commission
 from growth.mechanics.referral.commission import person as commission_person
 from growth.mechanics.referral.commission import routes as commission_routes
 from growth.mechanics.referral.commission.service import Commissions
-from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.correction import admin as correction_admin
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.inviter import routes as inviter_routes
@@ -16,8 +15,8 @@ from growth.mechanics.referral.relation import routes as relation_routes
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
 from growth.mechanics.referral.review import admin as review_admin
 from growth.mechanics.referral.review.service import Reviews
-from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.mechanics.referral.service import ReferralPrograms
+from growth.mechanics.referral.settlement import InviteeSettlement
 from growth.mechanics.referral.short_cut import short_cuts
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.outbox.outbox import Subscription
@@ -76,10 +75,6 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
                 export=commission_person.export, erase=commission_person.erase, merge=commission_person.merge
             ),
         },
-        # Relations before money, which asks them which order is an invitee's first.
-        declares=[
-            (OrderParticipant, ReferralSettlement(zone)),
-            (OrderParticipant, CommissionSettlement(stores.zone)),
-        ],
+        declares=[(OrderParticipant, InviteeSettlement(stores.zone))],
         drain=[relations.drain],
     )

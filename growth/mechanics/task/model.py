@@ -195,7 +195,7 @@ def faults(draft: TaskDraft) -> list[FieldError]:
     event = countable(draft.event_type)
     if event is None:
         return [*found, FieldError("event_type", "No event of this name names a shopper")]
-    if draft.undo_on_refund != "no" and event.undoing is None:
+    if draft.undo_on_refund != "no" and event.facts.undone_by is None:
         found.append(FieldError("undo_on_refund", "No refund takes this event back"))
     if draft.distinct_by is not None:
         kind = event.fields.get(draft.distinct_by)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from growth.listeners.retention import person as shopper
-from growth.listeners.retention.model import MAX_DAY, FunnelStage
+from growth.listeners.retention.model import MAX_DAY
 from growth.listeners.retention.report.answers import RetentionMatrix
 from growth.listeners.retention.report.model import MAX_GROUPS, newcombe
 from growth.listeners.retention.report.service import MAX_INVITEES, TOO_MANY_INVITEES, Question
 from growth.listeners.retention.source import store as source_store
 from growth.listeners.retention.source.store import MAX_SMALL, MAX_SOURCES
+from growth.vocabulary.facts import FunnelStage
 from growth.vocabulary.refusals import Refusal
 from tests.listeners.retention.conftest import Room, a_room, at, bound, registered, sighting, step
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 EXAMPLES = 80
 STEPS = 30
-RULES = tuple(rule for rule in all_invariants() if rule.room in {"flash_sale", "shop"})
+RULES = tuple(rule for rule in all_invariants() if rule.room in {"flash_sale", "order"})
 FAULTS = st.sampled_from(["flushed", "stale", "stale to its settings", "a process died"])
 STATES = {"pause": "paused", "resume": "published", "end": "ended"}
 

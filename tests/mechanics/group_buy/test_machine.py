@@ -384,7 +384,8 @@ async def _forget(room: Room) -> None:
         await tx.execute(
             """
             TRUNCATE group_buy.campaigns, group_buy.teams, group_buy.seats, group_buy.holdings,
-                group_buy.refunds_required, shop.orders, shop.order_lines, shop.refunds, shop.refund_lines, shop.events
+                group_buy.refunds_required, shop.orders, shop.order_lines, shop.line_uses, shop.refunds,
+                shop.refund_lines, shop.events
             """
         )
 

@@ -8,9 +8,8 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.referral.again import LISTENS_TO, Again
-from growth.mechanics.referral.commission.settlement import CommissionSettlement as Commissions
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
-from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.mechanics.referral.settlement import InviteeSettlement
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.privacy.service import Shoppers
 from growth.shop.order.service import ShopService
@@ -123,7 +122,7 @@ class Person(Struct):
 
 @pytest.fixture
 async def person(room: Room) -> Person:
-    room.shop = ShopService(room.database, [ReferralSettlement(ZONE), Commissions(ZoneInfo(ZONE))], [telling.SECRET])
+    room.shop = ShopService(room.database, [InviteeSettlement(ZoneInfo(ZONE))], [telling.SECRET])
     again = Again(ZONE)
     return Person(room, shoppers_on(room.database), again)
 

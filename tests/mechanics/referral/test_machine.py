@@ -11,6 +11,7 @@ from copy import deepcopy
 from datetime import timedelta
 from itertools import pairwise, permutations
 from typing import Any, ClassVar, TypeVar
+from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -309,7 +310,7 @@ async def _merge(room: Room, old: str, new: str) -> None:
     async with room.database.transaction() as tx:
         await shopper.merge(tx, old, new, now())
         await tx.execute("UPDATE shop.orders SET user_id = $2 WHERE user_id = $1", old, new)
-        await ReferralSettlement(ZONE).settle_invitee(tx, new, now())
+        await ReferralSettlement(ZoneInfo(ZONE)).settle_invitee(tx, new, now())
 
 
 async def _points(room: Room) -> int:
@@ -332,7 +333,7 @@ async def _fresh(room: Room) -> None:
             """
             TRUNCATE referral.programs, referral.terms, referral.relations, referral.inviters, referral.inviter_months,
                 referral.inviter_days, referral.progress, referral.milestones, shop.orders, shop.order_lines,
-                shop.refunds, shop.refund_lines, shop.events
+                shop.line_uses, shop.refunds, shop.refund_lines, shop.events
             """
         )
     await room.program(

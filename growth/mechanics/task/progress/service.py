@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.mechanics.task import store as tasks_store
-from growth.mechanics.task.countable import CORRECTED, UNDOERS, catalogue
+from growth.mechanics.task.countable import CORRECTED, catalogue, undoers
 from growth.mechanics.task.model import Task
 from growth.mechanics.task.progress.model import (
     MAX_LATE,
@@ -82,13 +82,13 @@ class TaskProjection:
             type_ = str(event.__struct_config__.tag)
             if live.is_undoable:
                 undone += undo_keys(type_, event)
-            if tasks.wants(type_):
-                at = occurred_at(type_, event, event.at)
+            if event.facts and tasks.wants(type_):
+                at = occurred_at(event, event.facts)
                 occurrences += [
                     Occurrence(
                         occurrence_id=envelope.event_id, user_id=user_id, type=type_, at=at, counted_at=at, data=event
                     )
-                    for user_id in user_ids_of(event)
+                    for user_id in user_ids_of(event, event.facts)
                 ]
         await self._take(tx, tasks, occurrences, undone, live.now)
 
@@ -200,7 +200,7 @@ def outbox_types() -> frozenset[str]:
     """Return the events of rooms that may count, or take back what had counted."""
     return (
         frozenset(event.type for event in catalogue().values() if event.is_told_by_outbox)
-        | UNDOERS.keys()
+        | undoers().keys()
         | {CORRECTED}
     )
 

@@ -1,7 +1,7 @@
 """The rooms of money on a database of their own: relations past the rules for binding, orders told by the shop."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,10 +12,10 @@ from msgspec import Struct
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
-from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.commission.store.commissions import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
-from growth.plumbing.postgres.database import Database
+from growth.mechanics.referral.settlement import InviteeSettlement
+from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
@@ -28,6 +28,7 @@ from growth.rewards.withdrawal.service import Withdrawals
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
+from growth.vocabulary.orders import LineOutcome, Order
 from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON, NOON
@@ -271,13 +272,22 @@ async def broken_laws(database: Database) -> list[str]:
     return broken + [f"the ledger and {row['owner']} differ: {dict(row)}" for row in await database.fetch(LAWS)]
 
 
+class MoneyAlone(InviteeSettlement):
+    """Settles commissions, and leaves relations as they are."""
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
+        for order in orders:
+            await self._commissions.settle_order(tx, order, now)
+        return {}
+
+
 def assemble(database: Database, clock: Clockwork | None = None) -> Till:
     """One more process on the same store."""
     clock = clock or Clockwork()
     payout = Sandbox(database, clock, clock.script_of)
     return Till(
         database=database,
-        shop=ShopService(database, [CommissionSettlement(ZONE)], [telling.SECRET]),
+        shop=ShopService(database, [MoneyAlone(ZONE)], [telling.SECRET]),
         commissions=Commissions(database, ZONE),
         keeper=CommissionKeeper(),
         withdrawals=Withdrawals(database, ZONE),
