@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NoReturn, get_args
+from typing import Literal, NoReturn
 
 import msgspec
 import rich_click as click
@@ -23,8 +23,6 @@ from growth.command_line import (
 )
 from growth.dead_letter_commands import dead_letters
 from growth.listeners.retention.report.service import Reports
-from growth.plumbing.docs.event_catalogue import catalogue
-from growth.plumbing.docs.parts import Part
 from growth.plumbing.http import operators
 from growth.plumbing.http.identity import Identity
 from growth.plumbing.http.signatures import sign
@@ -34,6 +32,7 @@ from growth.plumbing.postgres.migrate import MigrationError, migrate_up, migrati
 from growth.plumbing.postgres.sqlstates import ErrorMeaning, verdict
 from growth.plumbing.settings import Settings, SettingsError, redacted, variables
 from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.read_commands import events, house, openapi
 from growth.vocabulary import clock, ids
 from growth.vocabulary.actors import Role
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -128,23 +127,6 @@ def worker(metrics_port: int | None) -> None:
 
     settings = settings_of_environment()
     run(serve_worker(settings, settings.metrics_port if metrics_port is None else metrics_port))
-
-
-@cli.command()
-def house() -> None:
-    """Print who answers each URL, who reacts to each event and what the clock wakes, as the rooms declare it."""
-    from growth import tables  # noqa: PLC0415 - only this command needs all rooms
-
-    click.echo(run(tables.page()), nl=False)
-
-
-@cli.command()
-@click.option("--part", type=click.Choice(get_args(Part)), help="Only what this kind of caller calls.")
-def openapi(part: Part | None) -> None:
-    """Print the OpenAPI document of this release, for generators of clients. Nothing needs to run."""
-    from growth import tables  # noqa: PLC0415 - only this command needs all rooms
-
-    click.echo(run(tables.document(part)))
 
 
 @cli.group()
@@ -282,28 +264,6 @@ def config(*, show_variables: bool) -> None:
 
 
 @cli.command()
-@click.argument("name", required=False)
-def events(name: str | None) -> None:
-    """List every event that webhooks and the stream can carry; with a NAME, show its fields and an example."""
-    if name is None:
-        table = Table("event", "when", "data")
-        for entry in catalogue():
-            table.add_row(entry.name, entry.when, ", ".join(field.name for field in entry.fields))
-        console.print(table)
-        return
-    found = next((entry for entry in catalogue() if entry.name == name), None)
-    if found is None:
-        raise click.UsageError("No event has this name; `growth events` lists them.")
-    console.print(found.name, style="bold")
-    console.print(found.when)
-    table = Table("field of data", "type", "what it is")
-    for field in found.fields:
-        table.add_row(field.name, field.type, field.told)
-    console.print(table)
-    console.print_json(data=found.example)
-
-
-@cli.command()
 def invariants() -> None:
     """Check all invariants, in all rows; exit 1 if one does not hold or could not be checked."""
     found = run(with_database(settings_of_environment(), _judged))
@@ -396,7 +356,8 @@ def _add_groups() -> None:
     from growth.load.commands import load  # noqa: PLC0415 - nothing else waits for it
 
     cli.add_command(load)
-    cli.add_command(dead_letters)
+    for command in (dead_letters, events, house, openapi):
+        cli.add_command(command)
 
 
 _add_groups()

@@ -33,10 +33,8 @@ def beside_a_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         command = [sys.executable, "-m", "growth", "dev", "--port", str(free_port()), "--data", str(folder / ".growth")]
         dev = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
-        begin = time.monotonic()
         while not (folder / ".growth" / "dev.json").exists():
             assert dev.poll() is None, (folder / "dev.log").read_text(encoding="utf-8")
-            assert time.monotonic() - begin < PATIENCE_SECONDS
             time.sleep(0.1)
         yield folder
     finally:
