@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from growth.plumbing.settings import variables
 from tests.architecture.source import HOUSE, ROOT
 from tests.conftest import published_tests
 
@@ -57,6 +58,18 @@ def test_a_link_or_path_to_nowhere_is_seen() -> None:
         "nowhere.py",
         "shop/claim/",
     ]
+
+
+def unknown_variables(text: str) -> set[str]:
+    """Variables of the environment that a text names and nobody reads."""
+    known = {variable.name for variable in variables()} | {f"{variable.name}_FILE" for variable in variables()}
+    return set(re.findall(r"`(GROWTH_[A-Z_]+[A-Z])", text)) - known
+
+
+def test_every_variable_that_a_page_names_is_read() -> None:
+    found = {str(page.relative_to(ROOT)): unknown_variables(page.read_text(encoding="utf-8")) for page in documents()}
+    assert {page: names for page, names in found.items() if names} == {}
+    assert unknown_variables("`GROWTH_JWT_SECRET_FILE`, `GROWTH_TEA=1`") == {"GROWTH_TEA"}
 
 
 def test_the_readme_is_short() -> None:

@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from growth.embedded.folder import free_port
 from tests.architecture.source import ROOT
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, wait_until
 
 TOURS = [ROOT / "README.md", *sorted((ROOT / "growth" / "demo" / "tours").glob("*.md"))]
 BLOCKS = re.compile(r"```sh\n(?P<commands>.*?)```\n(?:\n```json\n(?P<shown>.*?)```\n)?", re.DOTALL)
@@ -33,9 +32,12 @@ def beside_a_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         command = [sys.executable, "-m", "growth", "dev", "--port", str(free_port()), "--data", str(folder / ".growth")]
         dev = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
-        while not (folder / ".growth" / "dev.json").exists():
+
+        def runs() -> bool:
             assert dev.poll() is None, (folder / "dev.log").read_text(encoding="utf-8")
-            time.sleep(0.1)
+            return (folder / ".growth" / "dev.json").exists()
+
+        wait_until(runs, "growth dev tells where it is")
         yield folder
     finally:
         dev.send_signal(signal.SIGINT)
