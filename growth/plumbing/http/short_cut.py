@@ -72,15 +72,15 @@ class ShortCuts:
             length = len(before) + (ID_LENGTH if is_open else 0) + len(after)
             self._ways.setdefault((cut.method, length), []).append((before, after, cut))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the plain requests; hand on all others."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve the plain requests; hand on all others. No coroutine of its own: everybody passes here."""
         if scope["type"] == ScopeType.HTTP:
             path = scope["path"]
             for before, after, cut in self._ways.get((scope["method"], len(path)), ()):
                 if path.startswith(before) and path.endswith(after) and not scope["query_string"]:
                     asked = PlainRequest(scope, path[len(before) : len(path) - len(after)])
-                    return await self._take(cut, asked, receive, send)
-        return await self._app(scope, receive, send)
+                    return self._take(cut, asked, receive, send)
+        return self._app(scope, receive, send)
 
     async def _take(self, cut: ShortCut, asked: "PlainRequest", receive: Receive, send: Send) -> None:
         scope = asked.scope
@@ -90,9 +90,13 @@ class ShortCuts:
         asked.shopper = shopper
         messages: list[Any] = []
         if cut.body is not None:
-            # Who is never shed is not counted while it waits, so it waits for nothing: the body comes whole.
-            body = await _read(receive, messages, cut.max_bytes, in_pieces=not cut.is_never_shed)
-            if body is not None and (asked.types or not body):
+            message: Any = await receive()
+            messages.append(message)
+            body: bytes | None = message.get("body", b"") if message["type"] == "http.request" else None
+            if message.get("more_body"):
+                # Who is never shed is not counted while it waits, so it waits for nothing: the body comes whole.
+                body = None if cut.is_never_shed else await _rest(receive, messages, cut.max_bytes)
+            if body is not None and len(body) <= cut.max_bytes and (asked.types or not body):
                 asked.body = cut.body(body)
             if asked.body is None:
                 return await self._app(scope, _once_more(messages, receive), send)
@@ -161,21 +165,24 @@ class PlainRequest:
         self.id = id_
         self.body: Any = None
         """As the short cut's `body` has read it."""
-        self.token = self._key = self.content_type = self.etag = b""
-        self._keys = self.types = tokens = 0
+        token = key = content_type = etag = b""
+        tokens = keys = types = 0
         for name, value in scope["headers"]:
             if name == b"authorization":
                 # Of two neither counts, whatever they are: the routes refuse them.
-                self.token = value[7:] if not tokens and value[:7] == b"Bearer " else b""
+                token = value[7:] if not tokens and value[:7] == b"Bearer " else b""
                 tokens += 1
             elif name == b"idempotency-key":
-                self._key = value
-                self._keys += 1
+                key = value
+                keys += 1
             elif name == b"content-type":
-                self.content_type = value
-                self.types += 1
+                content_type = value
+                types += 1
             elif name == b"if-none-match":
-                self.etag = value
+                etag = value
+        self.token, self.etag = token, etag
+        self._key, self._keys = key, keys
+        self.content_type, self.types = content_type, types
 
     @property
     def is_plain(self) -> bool:
@@ -243,22 +250,15 @@ def plain_body(type_: type[T], *quotes: int) -> Callable[[bytes], T | None]:
     return read
 
 
-async def _read(receive: Receive, messages: list[Any], max_bytes: int, *, in_pieces: bool) -> bytes | None:
-    """Read the body, and note the messages it came in; None if it is too large, not whole or ends too early."""
-    pieces: list[bytes] = []
-    left = max_bytes
-    while True:
-        message: Any = await receive()
-        messages.append(message)
-        if message["type"] != "http.request":
-            return None
-        pieces.append(message.get("body", b""))
-        left -= len(pieces[-1])
-        is_last = not message.get("more_body")
-        if left < 0 or not (is_last or in_pieces):
-            return None
-        if is_last:
-            return b"".join(pieces)
+async def _rest(receive: Receive, messages: list[Any], max_bytes: int) -> bytes | None:
+    """Read on, and note the messages; return the body, or None if it is too large or ends too early."""
+    size = len(messages[0].get("body", b""))
+    while size <= max_bytes and messages[-1].get("more_body"):
+        messages.append(await receive())
+        size += len(messages[-1].get("body", b""))
+    if size > max_bytes or messages[-1]["type"] != "http.request":
+        return None
+    return b"".join(message.get("body", b"") for message in messages)
 
 
 def _once_more(messages: list[Any], receive: Receive) -> Receive:
