@@ -39,6 +39,12 @@ counted AS MATERIALIZED (
         AND active.day <= shopper.first_day + 365
     GROUP BY member.segment, n, shopper.first_day
 ),
+-- Where segments have the number of a mechanic, or of none.
+met AS (
+    SELECT 0 AS bits
+    UNION ALL
+    SELECT (mechanic >> 4 << 16) + ((mechanic & 15) << 4) FROM retention.mechanics
+),
 -- All segments there can be, on the first days of life; and wherever somebody was counted.
 looked_at AS (
     SELECT segment, n, cohort_day
@@ -52,12 +58,12 @@ looked_at AS (
         UNION ALL
         SELECT (1 << 24) + (source << 8) FROM retention.sources
         UNION ALL
-        SELECT (2 << 24) + (mechanic << 4) + tail FROM generate_series(0, 6) AS mechanic, generate_series(0, 1) AS tail
+        SELECT (2 << 24) + met.bits + tail FROM met, generate_series(0, 1) AS tail
         UNION ALL
-        SELECT (3 << 24) + (source << 8) + (mechanic << 4) + tail
-        FROM retention.sources, generate_series(0, 6) AS mechanic, generate_series(0, 1) AS tail
+        SELECT (3 << 24) + (source << 8) + met.bits + tail
+        FROM retention.sources, met, generate_series(0, 1) AS tail
         UNION ALL
-        SELECT (4 << 24) + (mechanic << 4) + tail FROM generate_series(1, 6) AS mechanic, generate_series(0, 6) AS tail
+        SELECT (4 << 24) + met.bits + tail FROM met, generate_series(0, 6) AS tail WHERE met.bits > 0
     ) AS possible
 )
 SELECT looked_at.segment, looked_at.n, looked_at.cohort_day, counted.active, counted.returned, cell.active AS cell_active,
@@ -145,3 +151,15 @@ CROSS JOIN LATERAL (
     FROM (SELECT FROM retention.shoppers WHERE source = picked.source AND source > 1 LIMIT 1001) AS found
 ) AS counted
 WHERE picked.shoppers <> counted.shoppers;
+
+-- name: The mechanic that a shopper met first is one that there is.
+SELECT sampled.shopper_id, sampled.mechanic
+FROM (
+    SELECT shopper_id, mechanic
+    FROM retention.shoppers
+    WHERE shopper_id > (SELECT floor(random() * greatest(0, max(shopper_id) - 500)) FROM retention.shoppers)::bigint
+    ORDER BY shopper_id
+    LIMIT 500
+) AS sampled
+WHERE sampled.mechanic > 0
+  AND NOT EXISTS (SELECT FROM retention.mechanics AS known WHERE known.mechanic = sampled.mechanic);

@@ -51,10 +51,9 @@ MAX_GAP_DAYS = 30
 MAX_WITHIN_DAYS = 60
 """A step of a funnel that comes later is not counted."""
 
-# What segments and columns have room for: 31 bits of kinds, four of mechanics and of days of life, 16 of sources. A
-# mechanic too many would be counted as another one of another source; `invariants.sql` walks as many as there are.
+# What columns and segments have room for: 31 bits of kinds, and four of days of life. `retention.mechanics` has the
+# numbers too; `invariants.sql` walks as many as there are.
 assert len(KINDS) <= 31  # noqa: PLR2004
-assert len(MECHANICS) <= 1 << 4
 assert EARLY_DAYS <= 1 << 4
 
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -105,8 +104,17 @@ def mechanic_of(kind: int) -> int:
 
 
 def segment(family: Family, *, source: int = 0, mechanic: int = 0, tail: int = 0) -> int:
-    """Return the number of a segment. `tail`: whether invited, or the day of life of an early meeting."""
-    return family << 24 | source << 8 | mechanic << 4 | tail
+    """Return the number of a segment. `tail`: whether invited, or the day of life of an early meeting.
+
+    Its bits, from the right: 4 of the tail, 4 of the mechanic, 8 of the source, the next 8 of the mechanic, the family.
+    """
+    assert source < 1 << 8
+    return family << 24 | (mechanic >> 4) << 16 | source << 8 | (mechanic & 15) << 4 | tail
+
+
+def mechanic_in(number: int) -> int:
+    """Return the mechanic of a segment."""
+    return (number >> 16 & 255) << 4 | number >> 4 & 15
 
 
 class ShopperRow(Struct, frozen=True, kw_only=True):
@@ -249,7 +257,7 @@ def new_day_of(shopper: ShopperRow, news: News) -> tuple[int, int] | None:
         known = 0
         for one in shopper.segments:
             if one >> 24 == Family.EARLY:
-                known |= 1 << (_FIRST_MECHANIC_BIT - 1 + (one >> 4 & 15))
+                known |= 1 << (_FIRST_MECHANIC_BIT - 1 + mechanic_in(one))
         if kinds & _MECHANICS_MASK & ~known:
             return None
     return day, kinds

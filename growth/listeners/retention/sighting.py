@@ -21,6 +21,7 @@ from growth.vocabulary.ids import is_alias
 
 MAX_SOURCE_CHARACTERS = 64
 """Of a source's name; what is longer is cut."""
+OTHER_KIND = "shop"
 INVITATION = "i="
 """How the `scene` begins with which a mini-program is opened from an invitation, see the room of referrals."""
 
@@ -48,7 +49,7 @@ def visits() -> frozenset[str]:
 def sighting_of(activity: Activity) -> Sighting:
     """Return what the log of activities tells. What the shop made up itself is activity too."""
     facts = CLIENTS.get(activity.type)
-    kind, step = ("shop", None) if facts is None or facts.visit is None else (facts.visit, facts.step)
+    kind, step = (OTHER_KIND, None) if facts is None or facts.visit is None else (facts.visit, facts.step)
     if kind == "app" and str(activity.data.get("scene", "")).startswith(INVITATION):
         step = FunnelStage.INVITED
     return Sighting(user_id=activity.user_id, at=activity.at, kind=KINDS.index(kind), step=step)
@@ -73,7 +74,8 @@ def sightings_in(event: Event) -> Iterable[Sighting]:
         user_id=user_id,
         # Not after it was heard of, as in every room.
         at=min(getattr(event, facts.occurred_at), event.at),
-        kind=KINDS.index(facts.visit),
+        # Who met a mechanic that has no number yet was there all the same.
+        kind=KINDS.index(facts.visit if facts.visit in KINDS else OTHER_KIND),
         source=source,
         inviter=inviter,
         step=facts.step if facts.step_if is None or getattr(event, facts.step_if) else None,

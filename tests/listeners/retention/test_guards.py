@@ -135,22 +135,41 @@ async def test_a_projection_that_dies_has_counted_nothing_and_counts_once_when_t
     assert await database.fetchval("SELECT active FROM retention.cells WHERE segment = 0") == 1
 
 
-def test_the_sentences_walk_as_many_mechanics_and_days_of_life_as_there_are() -> None:
-    """Segments have four bits for a mechanic, and for a day of life; `model.py` asserts that there are no more."""
-    sentences = Path(model.__file__).with_name("invariants.sql")
-    walked = re.findall(r"generate_series\((\d), (\d+)\) AS (\w+)", sentences.read_text())
-    ends = {name: {int(end) for _, end, one in walked if one == name} for name in ("mechanic", "tail")}
-    assert ends == {"mechanic": {len(model.MECHANICS) - 1}, "tail": {1, model.EARLY_DAYS - 1}}
-    segments = [
-        model.segment(family, source=source, mechanic=mechanic, tail=tail)
+async def test_the_table_has_the_mechanics_that_there_are(database: Database) -> None:
+    rows = await database.fetch("SELECT mechanic, name FROM retention.mechanics ORDER BY mechanic")
+    assert [(row["mechanic"], row["name"]) for row in rows] == list(enumerate(model.MECHANICS))[1:]
+
+
+def all_segments(mechanics: int) -> list[tuple[int, int]]:
+    """Every number of a segment that there can be, each with its mechanic."""
+    return [
+        (model.segment(family, source=source, mechanic=mechanic, tail=tail), mechanic)
         for family in model.Family
-        for source in (0, 1, source_store.MAX_SOURCES + 1)
-        for mechanic in range(len(model.MECHANICS))
+        for source in range(source_store.MAX_SOURCES + 2)
+        for mechanic in range(mechanics)
         for tail in range(model.EARLY_DAYS)
     ]
-    assert len(set(segments)) == len(segments)
 
 
-def test_without_the_bound_on_mechanics_one_is_counted_as_another_of_another_source() -> None:
+def test_no_segment_has_the_number_of_another_however_many_mechanics_there_are() -> None:
+    most = 31 - model.KINDS.index(model.MECHANICS[1]) + 1
+    segments = all_segments(most)
+    assert len({number for number, _ in segments}) == len(segments)
+    assert all(model.mechanic_in(number) == mechanic for number, mechanic in segments)
+    assert max(number for number, _ in segments) < 5 << 24, "beyond the last partition of cells"
+
+
+def test_what_was_counted_with_four_bits_of_a_mechanic_keeps_its_number() -> None:
+    assert model.segment(model.Family.CUBE, source=201, mechanic=15, tail=6) == 3 << 24 | 201 << 8 | 15 << 4 | 6
+
+
+def test_four_bits_alone_would_count_a_mechanic_as_another_of_another_source() -> None:
     one_too_many = model.segment(model.Family.CUBE, source=4, mechanic=16, tail=0)
-    assert one_too_many == model.segment(model.Family.CUBE, source=5, mechanic=0, tail=0)
+    assert 4 << 8 | 16 << 4 == 5 << 8
+    assert one_too_many != model.segment(model.Family.CUBE, source=5, mechanic=0, tail=0)
+
+
+def test_the_sentences_walk_as_many_days_of_life_as_there_are() -> None:
+    sentences = Path(model.__file__).with_name("invariants.sql")
+    walked = re.findall(r"generate_series\((\d), (\d+)\) AS (\w+)", sentences.read_text())
+    assert {int(end) for _, end, one in walked if one == "tail"} == {1, model.EARLY_DAYS - 1}

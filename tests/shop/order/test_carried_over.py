@@ -1,21 +1,17 @@
 """Databases of releases before: what rooms said is owed back is in one list, what columns said lines use is rows."""
 
-import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.postgres.migrate import MIGRATIONS_FOLDER, migrate_up
 from growth.plumbing.watch.invariants import all_invariants
 from growth.shop.order.owed.service import RefundsRequired
 from growth.shop.order.store.orders import read_order
 from growth.vocabulary.orders import Use
 from tests import servers as test_servers
+from tests.kit.carried_over import carried_over
 from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
@@ -68,24 +64,6 @@ ROWS = """
 async def empty_dsn(servers: EmbeddedServers) -> AsyncIterator[str]:
     async with test_servers.database(servers, template="template1") as dsn:
         yield dsn
-
-
-@asynccontextmanager
-async def carried_over(dsn: str, folder: Path, *, before: str, rows: str) -> AsyncIterator[Database]:
-    """A database with rows of the release that came before a migration, brought to this release."""
-    for file in MIGRATIONS_FOLDER.glob("*.sql"):
-        if file.name < before:
-            shutil.copy(file, folder)
-    await migrate_up(dsn, folder=folder)
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(rows)
-    await connection.close()
-    await migrate_up(dsn)
-    database = await connect_postgres(dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 async def test_what_rooms_said_before_is_in_the_one_list(empty_dsn: str, tmp_path: Path) -> None:
