@@ -22,7 +22,7 @@ from msgspec import Struct
 from growth.load.bench_stack import Stack, running_stack
 from growth.load.rewards_cost import SEEN, Measured, Meter, say
 from growth.load.rewards_night import night
-from growth.load.rewards_rows import FACTS, Campaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
+from growth.load.rewards_rows import FACTS, NightCampaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
 from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.http.answers import encode_cursor
 from growth.plumbing.postgres.database import Database, connect_postgres
@@ -71,7 +71,7 @@ class RewardsBench:
         self._meter = meter
         self._session = session
 
-    async def publish(self) -> Campaigns:
+    async def publish(self) -> NightCampaigns:
         """Publish a coupon, a check-in program and three tasks."""
         now = clock.now()
         points = [{"type": "points", "points": 1}]
@@ -96,7 +96,7 @@ class RewardsBench:
             "UPDATE checkin.programs SET from_day = $2, closures = '[]', version = version + 1 WHERE program_id = $1",
             *(program_id, first),
         )
-        return Campaigns(
+        return NightCampaigns(
             template_id=await self._published("coupon-templates", "template_id", template),
             program_id=program_id,
             task_ids=[await self._published("tasks", "task_id", task) for _ in range(3)],
@@ -116,7 +116,7 @@ class RewardsBench:
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
-    async def grow(self, size: Size, campaigns: Campaigns) -> None:
+    async def grow(self, size: Size, campaigns: NightCampaigns) -> None:
         """Write rows until the shop is as large as `size`."""
         now, begin = clock.now(), monotonic()
         is_first = not self.shoppers

@@ -52,6 +52,7 @@ ROOM_FLOORS = ("shop", "shopper", "rewards", "webhook", "mechanics", "listeners"
 FLOORS = (
     {"vocabulary"},
     {"plumbing"},
+    {"kit"},
     {"shop"},
     {"shopper"},
     {"rewards"},

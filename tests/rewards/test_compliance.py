@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from growth.rewards.compliance import MAX_LEVELS, RULES, Deed, Offer, Severity, check, hold
+from growth.kit.campaign.findings import Severity, hold
+from growth.rewards.compliance import MAX_LEVELS, RULES, Deed, Offer, check
 from growth.vocabulary.refusals import Kind, Refusal
 
 NOT_COMPLIANT = Kind("tea.not_compliant", "Rules forbid this.")

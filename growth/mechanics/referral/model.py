@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta, Struct
 
+from growth.kit.campaign.findings import Finding
 from growth.plumbing.strict_json import FieldError, Instant
-from growth.rewards.compliance import Deed, Finding, Offer, check
+from growth.rewards.compliance import Deed, Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from growth.kit.campaign.findings import hold
 from growth.mechanics.referral import model, store
 from growth.mechanics.referral.model import ProgramTerms, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import look_at
@@ -14,7 +15,6 @@ from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.strict_json import FieldError, invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.rewards.compliance import hold
 from growth.rewards.granting.service import require_admin_for_money, set_budget
 from growth.vocabulary.events.referral import (
     ReferralProgramEnded,

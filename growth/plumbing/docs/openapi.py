@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from growth.plumbing.docs.event_catalogue import document_webhooks
 from growth.plumbing.docs.field_docs import field_docs
-from growth.plumbing.docs.refusals_of import kinds_of, names_in
+from growth.plumbing.docs.refusals_of import RAISES, kinds_of, names_in
 from growth.plumbing.http import identity, operators, problems
 from growth.plumbing.http.answers import (
     CSV_MEDIA_TYPE,
@@ -189,7 +189,9 @@ def _used(function: Callable[..., Any]) -> set[str]:
 
 def _kinds(operation: JSON, handler: HTTPRouteHandler, role: Role | None, *, asks: bool) -> set[Kind]:
     """Return how the call itself may be refused; one that only asks names states, and never ends in them."""
-    kinds = {kind for kind in kinds_of(handler.fn) if not (asks and kind.status == CONFLICT)}
+    declared = handler.opt.get(RAISES)
+    known = kinds_of(handler.fn) if declared is None else declared
+    kinds = {kind for kind in known if not (asks and kind.status == CONFLICT)}
     kinds |= {problems.TOO_MANY, problems.UNAVAILABLE}
     if operation.get("requestBody"):
         kinds |= {UNSUPPORTED_TYPE, TOO_LARGE, REQUEST_INVALID}

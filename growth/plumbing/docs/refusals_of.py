@@ -16,6 +16,8 @@ from msgspec import Struct
 from growth.vocabulary.refusals import Kind
 
 OURS = "growth."
+RAISES = "raises"
+"""Under it a route's `opt` declares its refusals, where no name leads from its handler to them."""
 
 
 def kinds_of(function: Callable[..., Any]) -> set[Kind]:

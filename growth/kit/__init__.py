@@ -1,0 +1,1 @@
+"""The kit: what rooms are made of. It names no room."""
