@@ -75,6 +75,8 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     """The one column that holds the whole draft."""
     copied: tuple[str, ...] = ()
     """Fields of the draft that are columns beside `document`."""
+    promise: tuple[str, ...] = ()
+    """Columns that an edit changes in drafts alone: the statement itself holds that."""
     over: str = "closes_at"
     """SQL for when its time is over, see `store.end_over`."""
     faults: Callable[[D], list[FieldError]]
@@ -95,7 +97,7 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
         """Return `statement`, which is written for `kit.campaigns`, for this kind.
 
         `kit.id` stands for the column of the id, `kit.draft` for those of the draft, `kit.columns` for all that `read`
-        needs, `kit.title` and `kit.over` for expressions.
+        needs; `kit.edited` for what an edit makes of those of the draft, `kit.title` and `kit.over` for expressions.
         """
         return _written(self, statement)
 
@@ -136,6 +138,12 @@ def _written(kind: CampaignKind[Any, Any], statement: str) -> str:
         "campaigns": kind.table,
         "id": kind.id_field,
         "draft": ", ".join(kind.columns_of_draft),
+        "edited": ", ".join(
+            f"CASE WHEN campaign.state = 'draft' THEN told.{name} ELSE campaign.{name} END"
+            if name in kind.promise
+            else f"told.{name}"
+            for name in kind.columns_of_draft
+        ),
         "columns": ", ".join([*read, *(name for name in fields if name not in kind.draft.__struct_fields__)]),
         "title": "title" if kind.document is None else f"({kind.document} ->> 'title')",
         "over": kind.over,

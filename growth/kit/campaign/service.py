@@ -194,8 +194,8 @@ class Campaigns(Generic[D, C]):
         """Do what follows an edit or a step once it has been committed: a memory of this process is old now."""
 
 
-async def end_over(tx: Tx, kind: CampaignKind[D, C], over_before: datetime, now: datetime, limit: int) -> int:
-    """End live campaigns whose time was over before an instant, and tell of each; return how many, up to `limit`."""
-    ended = await store.end_over(tx, kind, over_before, limit)
+async def end_over(tx: Tx, kind: CampaignKind[D, C], over_by: datetime, now: datetime, limit: int) -> int:
+    """End live campaigns whose time was over by an instant, and tell of each; return how many, up to `limit`."""
+    ended = await store.end_over(tx, kind, over_by, limit)
     await emit(tx, *[event for one in ended if (event := kind.event("end", one, now)) is not None])
     return len(ended)

@@ -86,10 +86,10 @@ async def change(tx: Tx, kind: CampaignKind[D, C], campaign_id: str, version: in
     row = await tx.fetchrow(
         kind.sql(
             """
-            UPDATE kit.campaigns
+            UPDATE kit.campaigns AS campaign
             SET (kit.draft) = (
-                    SELECT kit.draft
-                    FROM jsonb_populate_record(NULL::kit.campaigns, $3)),
+                    SELECT kit.edited
+                    FROM jsonb_populate_record(NULL::kit.campaigns, $3) AS told),
                 version = version + 1
             WHERE kit.id = $1
               AND version = $2
@@ -129,8 +129,8 @@ async def move(
     return None if row is None else kind.read(row)
 
 
-async def end_over(tx: Tx, kind: CampaignKind[D, C], over_before: datetime, limit: int) -> list[C]:
-    """End live campaigns whose time was over before an instant, as of the time when it was."""
+async def end_over(tx: Tx, kind: CampaignKind[D, C], over_by: datetime, limit: int) -> list[C]:
+    """End live campaigns whose time was over by an instant, as of the time when it was."""
     rows = await tx.fetch(
         kind.sql(
             """
@@ -140,7 +140,7 @@ async def end_over(tx: Tx, kind: CampaignKind[D, C], over_before: datetime, limi
                 SELECT kit.id
                 FROM kit.campaigns
                 WHERE state IN ('published', 'paused')
-                  AND kit.over < $1
+                  AND kit.over <= $1
                 ORDER BY kit.over
                 LIMIT $2
                 FOR NO KEY UPDATE SKIP LOCKED)
@@ -148,7 +148,7 @@ async def end_over(tx: Tx, kind: CampaignKind[D, C], over_before: datetime, limi
             RETURNING kit.columns
             """
         ),
-        over_before,
+        over_by,
         limit,
     )
     return [kind.read(row) for row in rows]
