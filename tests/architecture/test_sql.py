@@ -91,7 +91,7 @@ def said_of_kinds(module: Module, argument: ast.expr, sql: str) -> Iterator[tupl
     if not isinstance(argument, ast.Call) or "kit." not in sql:
         yield module.path, sql
     elif module.path.startswith("kit/"):
-        yield from ((path, kind.sql(sql)) for path, kind in kinds())
+        yield from ((path, kind.sql(sql)) for path, kind in kinds() if kind.over or "kit.over" not in sql)
     else:
         assert isinstance(argument.func, ast.Attribute)
         kind = vars(import_module(module.name))[ast.unparse(argument.func.value)]

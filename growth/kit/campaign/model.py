@@ -77,8 +77,8 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     """Fields of the draft that are columns beside `document`."""
     promise: tuple[str, ...] = ()
     """Columns that an edit changes in drafts alone: the statement itself holds that."""
-    over: str = "closes_at"
-    """SQL for when its time is over, see `store.end_over`."""
+    over: str | None = "closes_at"
+    """SQL for when its time is over, see `store.end_over`; None where the room looks after that."""
     faults: Callable[[D], list[FieldError]]
     """What does not fit together in a draft, by field."""
     findings: Callable[[Any], list[Finding]]
@@ -146,7 +146,7 @@ def _written(kind: CampaignKind[Any, Any], statement: str) -> str:
         ),
         "columns": ", ".join([*read, *(name for name in fields if name not in kind.draft.__struct_fields__)]),
         "title": "title" if kind.document is None else f"({kind.document} ->> 'title')",
-        "over": kind.over,
+        "over": kind.over or "",
     }
     return re.sub(r"\bkit\.(\w+)", lambda match: words[match[1]], statement)
 
