@@ -79,8 +79,8 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     """Columns that an edit changes in drafts alone: the statement itself holds that."""
     over: str | None = "closes_at"
     """SQL for when its time is over, see `store.end_over`; None where the room looks after that."""
-    faults: Callable[[D], list[FieldError]]
-    """What does not fit together in a draft, by field."""
+    faults: Callable[[D], list[FieldError]] | None = None
+    """What does not fit together in a draft, by field; None where `Campaigns.faults` says it."""
     findings: Callable[[Any], list[Finding]]
     """What rules of platforms and law say to a draft."""
     told: Mapping[Step, type[Event]]

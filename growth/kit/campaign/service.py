@@ -19,9 +19,11 @@ from growth.vocabulary.refusals import Refusal
 class Campaigns(Generic[D, C]):
     """The operators' side of one kind of campaign. A room's service adds to it by the hooks at its end."""
 
-    def __init__(self, database: Database, kind: CampaignKind[D, C]) -> None:
+    kind: CampaignKind[D, C]
+    """Which; of the class, so that its refusals are found where the document looks for them."""
+
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self.kind = kind
 
     async def create(self, act: Act, draft: D, key: str | None, content: bytes) -> Once[C]:
         """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
@@ -156,7 +158,7 @@ class Campaigns(Generic[D, C]):
 
     def faults(self, draft: D, _now: datetime) -> list[FieldError]:
         """Return what does not fit together in a draft, by field."""
-        return self.kind.faults(draft)
+        return [] if self.kind.faults is None else self.kind.faults(draft)
 
     def allow(self, act: Act, *campaigns: object) -> None:
         """Refuse an operator whose role does not suffice to let these go live: as a campaign was, and as it will be."""

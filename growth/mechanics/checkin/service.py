@@ -99,8 +99,10 @@ class CheckinStats(Struct, frozen=True, kw_only=True):
 class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
     """The operators' side of check-ins."""
 
+    kind = PROGRAMS
+
     def __init__(self, database: Database, almanacs: Almanacs) -> None:
-        super().__init__(database, PROGRAMS)
+        super().__init__(database)
         self._almanacs = almanacs
         self._zone = almanacs.zone
 

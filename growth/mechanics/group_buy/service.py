@@ -83,8 +83,10 @@ class GroupBuyStats(Struct, frozen=True, kw_only=True):
 class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
     """The operators' side of group buys."""
 
+    kind = GROUP_BUYS
+
     def __init__(self, database: Database, board: GroupBuyBoard) -> None:
-        super().__init__(database, GROUP_BUYS)
+        super().__init__(database)
         self._board = board
 
     def late(self, draft: GroupBuyDraft, now: datetime) -> FieldError | None:

@@ -75,8 +75,10 @@ class TaskStats(Struct, frozen=True, kw_only=True):
 class Tasks(Campaigns[TaskDraft, Task]):
     """The room's service."""
 
+    kind = TASKS
+
     def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo) -> None:
-        super().__init__(database, TASKS)
+        super().__init__(database)
         self._board = board
         self._zone = zone
 

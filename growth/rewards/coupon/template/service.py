@@ -66,8 +66,10 @@ class CouponStats(Struct, frozen=True, kw_only=True):
 class Templates(Campaigns[CouponDraft, CouponTemplate]):
     """The operators' side of coupons."""
 
+    kind = TEMPLATES
+
     def __init__(self, database: Database, zone: ZoneInfo) -> None:
-        super().__init__(database, TEMPLATES)
+        super().__init__(database)
         self._zone = zone
 
     def late(self, draft: CouponDraft, now: datetime) -> FieldError | None:
