@@ -16,13 +16,14 @@ from growth.plumbing.outbox.upkeep import Log
 from growth.plumbing.postgres import partitions
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.postgres.migrate import MIGRATIONS_FOLDER, migrate_up
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.rewards.withdrawal.model import Payee, WithdrawalFilter, WithdrawalRules
 from growth.rewards.withdrawal.store import payees, rules, withdrawals
 from growth.shopper.activity.model import LOG
 from growth.vocabulary.clock import now
 from growth.webhook.delivery.periodic import TABLE as DELIVERIES
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
+from growth.kit.campaign import store as campaigns
+from growth.mechanics.flash_sale.model import SALES, Protection, Sale, SaleDraft
 from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.redis.client import AnyRedis, connect_redis
@@ -59,7 +60,7 @@ async def put_sale(database: Database, *, state: str = "published", **changes: A
         sale = await store.add_sale(tx, new_id(moment), a_draft(**changes), moment)
         assert sale is not None
         if state != "draft":
-            sale = await store.move_sale(tx, sale.sale_id, ["draft"], state, moment)
+            sale = await campaigns.move(tx, SALES, sale.sale_id, ["draft"], state, moment)
             assert sale is not None
     return sale
 

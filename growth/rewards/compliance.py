@@ -1,22 +1,19 @@
 """Compliance: what platforms and law forbid a campaign to reward, told before shoppers see it.
 
-A room says in an `Offer` what its campaign pays for, asks `check`, and hands what was found to `hold`, which refuses::
+A room says in an `Offer` what its campaign pays for, and gives what `check` finds as its kind's `findings`::
 
-    offer = Offer(deed=Deed.PURCHASE, by_invitee=True, levels=draft.levels, texts=(draft.title, draft.description))
-    hold(check(offer), NOT_COMPLIANT, accept_warnings=accept_warnings)     # in publish, before the state moves
+    check(Offer(deed=Deed.PURCHASE, by_invitee=True, levels=draft.levels, texts=(draft.title, draft.description)))
 
-`NOT_COMPLIANT` is the room's own `Kind("room.not_compliant", …)`. `refuse` is for good; `warn` publishes once the
-operator has said `accept_warnings`. This is help, not legal advice: it knows what a campaign is, not what pages say.
+`refuse` is for good; `warn` publishes once the operator has said `accept_warnings`. This is
+help, not legal advice: it knows what a campaign is, not what pages say.
 """
 
 import re
-from collections.abc import Sequence
-from enum import StrEnum
 
 from msgspec import Struct
 
+from growth.kit.campaign.findings import Finding, Severity
 from growth.vocabulary.facts import Deed
-from growth.vocabulary.refusals import Kind, Refusal
 
 MAX_LEVELS = 2
 """Of inviters who earn from one order. The third is what the law calls pyramid selling."""
@@ -28,15 +25,6 @@ _PROMOTION = "Interim Provisions on Regulating Promotions (规范促销行为暂
 _PYRAMID = (
     "Regulations on Prohibition of Pyramid Selling (禁止传销条例), State Council Order No. 444 of 2005, article 7"
 )
-
-
-class Severity(StrEnum):
-    """How much a finding weighs."""
-
-    REFUSE = "refuse"
-    """The campaign cannot be published like this."""
-    WARN = "warn"
-    """It can, once the operator says that the warning was read."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -69,18 +57,6 @@ class Rule(Struct, frozen=True, kw_only=True):
     text: str
     source: str
     """Whose rule it is, by name and number."""
-
-
-class Finding(Struct, frozen=True, kw_only=True):
-    """A rule that a campaign breaks, or that an operator should think of."""
-
-    rule: str
-    """The code of the `Rule`."""
-    severity: Severity
-    title: str
-    detail: str
-    """What in this campaign is meant, and what would do."""
-    source: str
 
 
 SHARE_REQUIRED = Rule(
@@ -222,18 +198,6 @@ def check(*offers: Offer) -> list[Finding]:
         for finding in (*_about_sharing(offer), *_about_inviting(offer), *_about_telling(offer)):
             found.setdefault(finding.rule, finding)
     return sorted(found.values(), key=lambda finding: finding.severity is not Severity.REFUSE)
-
-
-def hold(findings: Sequence[Finding], not_compliant: Kind, *, accept_warnings: bool) -> None:
-    """Raise a `Refusal` of the room's own kind, with member `findings`, for what cannot be published like this."""
-    refused = [finding for finding in findings if finding.severity is Severity.REFUSE]
-    if refused:
-        told = "; ".join(f"{finding.rule}: {finding.detail}" for finding in refused)
-        raise Refusal(not_compliant, told, findings=list(findings))
-    if findings and not accept_warnings:
-        rules = ", ".join(finding.rule for finding in findings)
-        told = f"There are warnings ({rules}); publish with accept_warnings once they are read."
-        raise Refusal(not_compliant, told, findings=list(findings))
 
 
 def _find(rule: Rule, detail: str) -> Finding:

@@ -3,12 +3,15 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
 
+from growth.kit.campaign.model import CampaignKind
 from growth.plumbing.watch.invariants import read_invariants
 from tests.architecture.source import HOUSE, Module, called, calls, modules, path_of
 
@@ -61,7 +64,10 @@ def runs_of(module: Module) -> Iterator[ast.Call]:
 
 
 def literal_of(argument: ast.expr) -> str | None:
-    """A statement as it stands there; `log.sql("...")` is one, written for the outbox and said of another log too."""
+    """A statement as it stands there; `log.sql("...")` is one, written for the outbox and said of another log too.
+
+    So is `kind.sql("...")`, written for `kit.campaigns` and said of a kind of campaign.
+    """
     if isinstance(argument, ast.Call) and isinstance(argument.func, ast.Attribute) and called(argument) == "sql":
         argument = argument.args[0]
     return argument.value if isinstance(argument, ast.Constant) and isinstance(argument.value, str) else None
@@ -73,7 +79,34 @@ def statements(module: Module) -> Iterator[Statement]:
         if sql is not None:
             # Of many at once each row brings its own.
             is_spread = called(call) == "executemany" or any(isinstance(arg, ast.Starred) for arg in call.args)
-            yield Statement(module.at(call), module.path, sql, None if is_spread else len(call.args) - 1)
+            arguments = None if is_spread else len(call.args) - 1
+            for path, said in said_of_kinds(module, call.args[0], sql):
+                yield Statement(module.at(call), path, said, arguments)
+
+
+def said_of_kinds(module: Module, argument: ast.expr, sql: str) -> Iterator[tuple[str, str]]:
+    """The statement as it is run, and the room by whose rules it stands: the kit's once for each kind of campaign."""
+    if not isinstance(argument, ast.Call) or "kit." not in sql:
+        yield module.path, sql
+    elif module.path.startswith("kit/"):
+        yield from ((path, kind.sql(sql)) for path, kind in kinds() if kind.over or "kit.over" not in sql)
+    else:
+        assert isinstance(argument.func, ast.Attribute)
+        kind = vars(import_module(module.name))[ast.unparse(argument.func.value)]
+        yield module.path, kind.sql(sql)
+
+
+@cache
+def kinds() -> tuple[tuple[str, CampaignKind[Any, Any]], ...]:
+    """Every kind of campaign, with the module that makes it."""
+    found = {
+        value: module.path
+        for module in modules()
+        if module.file == "model.py" and "CampaignKind(" in module.text and not module.path.startswith("kit/")
+        for value in vars(import_module(module.name)).values()
+        if isinstance(value, CampaignKind)
+    }
+    return tuple((path, kind) for kind, path in found.items())
 
 
 def invariant_statements() -> Iterator[Statement]:

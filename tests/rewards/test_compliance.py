@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from growth.rewards.compliance import MAX_LEVELS, RULES, Offer, Severity, check, hold
+from growth.kit.campaign.findings import Severity, hold
+from growth.rewards.compliance import MAX_LEVELS, RULES, Offer, check
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.refusals import Kind, Refusal
 

@@ -6,10 +6,20 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State, keep_promises, locked
 from growth.plumbing.field_errors import FieldError
+from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
+from growth.vocabulary.events.checkin import (
+    CheckinProgramEnded,
+    CheckinProgramPaused,
+    CheckinProgramPublished,
+    CheckinProgramResumed,
+)
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Uuid
-from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.refusals import Kind
 from growth.vocabulary.rewards import PointsReward, Reward
 from growth.vocabulary.text import Title
 
@@ -32,9 +42,9 @@ NOT_FOUND = Kind("checkin.program_not_found", "There is no such check-in program
 WRONG_STATE = Kind("checkin.wrong_state", "The program's state does not allow this.")
 LOCKED_FIELD = Kind("checkin.locked_field", "The field can no longer be changed.")
 VERSION_MISMATCH = Kind("checkin.version_mismatch", "Somebody else changed the program.", 412)
+NOT_COMPLIANT = Kind("checkin.not_compliant", "Rules of platforms or law speak against the program.")
 OVERLAP = Kind("checkin.overlap", "Another live program has some of these days.")
 
-State = Literal["draft", "published", "paused", "ended"]
 Cycle = Literal["weekly", "monthly", "every_n", "endless"]
 Rewards = Annotated[list[Reward], Meta(max_length=MAX_REWARDS_A_DAY)]
 
@@ -171,28 +181,56 @@ def _faults_of_milestones(draft: CheckinDraft) -> Iterator[FieldError]:
         seen.add((milestone.of, milestone.days))
 
 
+def findings(draft: CheckinDraft) -> list[Finding]:
+    """Return what rules of platforms and law say about a program."""
+    return check(Offer(deed=Deed.OTHER, texts=(draft.title,)))
+
+
+PROGRAMS = CampaignKind(
+    noun="program",
+    nouns="programs",
+    path="check-in-programs",
+    audited_as="checkin",
+    table="checkin.programs",
+    id_field="program_id",
+    draft=CheckinDraft,
+    campaign=CheckinProgram,
+    over=None,
+    faults=faults,
+    findings=findings,
+    told={
+        "publish": CheckinProgramPublished,
+        "pause": CheckinProgramPaused,
+        "resume": CheckinProgramResumed,
+        "end": CheckinProgramEnded,
+    },
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+    locked_field=LOCKED_FIELD,
+)
+
+
 def check_edit(program: CheckinProgram, draft: CheckinDraft, today: date) -> None:
     """Refuse edits that would rewrite history: what days were, which of them broke a streak, and what they earned.
 
     Drafts, and programs that have not begun, change freely. Rewards, milestones and rules of one that runs change from
     the next check-in on; its first day, and pauses and an end that lie behind, are fixed. Today is still open.
     """
-    if program.state == "ended":
-        raise Refusal(WRONG_STATE, "An ended program cannot be changed.")
     if program.state == "draft":
         return
     if today < program.from_day:
         if draft.from_day < today:
-            raise Refusal(LOCKED_FIELD, "from_day lies in the past.", field="from_day")
+            raise locked(PROGRAMS, "from_day", "from_day lies in the past.")
         return
-    if draft.from_day != program.from_day:
-        raise Refusal(LOCKED_FIELD, "from_day is fixed once the program has begun.", field="from_day")
+    keep_promises(PROGRAMS, program, draft, ["from_day"], "has begun")
     if draft.until_day is not None and draft.until_day < today:
-        raise Refusal(LOCKED_FIELD, "until_day lies in the past; end the program instead.", field="until_day")
+        raise locked(PROGRAMS, "until_day", "until_day lies in the past; end the program instead.")
     if program.until_day is not None and program.until_day < today:
-        raise Refusal(LOCKED_FIELD, "The program's last day is over.", field="until_day")
+        raise locked(PROGRAMS, "until_day", "The program's last day is over.")
     if _past(program.pauses, today) != _past(draft.pauses, today):
-        raise Refusal(LOCKED_FIELD, "Pauses that lie behind are history.", field="pauses")
+        raise locked(PROGRAMS, "pauses", "Pauses that lie behind are history.")
 
 
 def _past(pauses: list[CheckinPause], today: date) -> list[CheckinPause]:

@@ -1,19 +1,23 @@
 """What operators do with programs. Each write is one transaction with its audit entry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from typing import Literal
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.model import LIVE, Step
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.checkin import model, store
 from growth.mechanics.checkin.dry_run import CheckinDryRun, tried
 from growth.mechanics.checkin.model import (
     FIRST_DAY,
     LAST_DAY,
+    PROGRAMS,
     CheckinDraft,
-    CheckinPause,
     CheckinProgram,
 )
 from growth.mechanics.checkin.streak import store as streaks
@@ -27,24 +31,15 @@ from growth.mechanics.checkin.streak.model import (
 )
 from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.field_errors import FieldError
-from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.strict_json import invalid
-from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
 from growth.rewards.granting.service import require_admin_for_money
-from growth.vocabulary.events import Event
-from growth.vocabulary.events.checkin import (
-    CheckinProgramEnded,
-    CheckinProgramPaused,
-    CheckinProgramPublished,
-    CheckinProgramResumed,
-)
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.events.checkin import CheckinProgramEnded
 from growth.vocabulary.refusals import Refusal
 
 MAX_TRIED_DAYS = 400
@@ -102,135 +97,71 @@ class CheckinStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class CheckinPrograms:
+class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
     """The operators' side of check-ins."""
 
+    kind = PROGRAMS
+
     def __init__(self, database: Database, almanacs: Almanacs) -> None:
-        self._database = database
+        super().__init__(database)
         self._almanacs = almanacs
         self._zone = almanacs.zone
 
-    async def create(self, act: Act, draft: CheckinDraft, key: str | None, content: bytes) -> Once[CheckinProgram]:
-        """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
-        _check(draft)
-
-        async with self._database.transaction() as tx:
-
-            async def work() -> CheckinProgram:
-                program = await store.add_program(tx, new_id(act.now), draft, act.now)
-                await _audit(tx, act, "create", None, program)
-                return program
-
-            scope = f"{act.operator.name} POST check-in-programs"
-            return await once(
-                tx, scope=scope, key=key, content=content, answer_type=CheckinProgram, work=work, now=act.now
-            )
-
-    async def find(self, program_id: str) -> CheckinProgram:
-        """Return a program in any state. Raises `Refusal` 404."""
-        program = await store.find_program(self._database, program_id)
-        if program is None:
-            raise Refusal(model.NOT_FOUND)
-        return program
-
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[CheckinProgram]:
-        """Return programs, newest first."""
-        return await store.page_of_programs(self._database, state=state, before=before, limit=limit)
-
-    async def change(self, act: Act, program_id: str, version: int, draft: CheckinDraft) -> CheckinProgram:
-        """Edit a program still at `version`. Raises `Refusal`: 412 for an older one, 409 for a locked field."""
-        _check(draft)
-        try:
-            async with self._database.transaction() as tx:
-                before = await _lock(tx, program_id)
-                if before.version != version:
-                    raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
-                if before.state != "draft":
-                    require_admin_for_money(act, before, draft)
-                model.check_edit(before, draft, self._zone.day(act.now))
-                after = await store.change_program(tx, program_id, version, draft)
-                assert after is not None, "locked, so nobody else changed it"
-                if before.state != "draft":
-                    await self._promise(tx, after)
-                    after = await _lock(tx, program_id)
-                await _audit(tx, act, "change", before, after)
-        except asyncpg.ExclusionViolationError:
-            raise Refusal(model.OVERLAP) from None
-        return after
-
-    async def publish(self, act: Act, program_id: str) -> CheckinProgram:
-        """Let a program begin on its first day. Raises `Refusal` 409 if that lies behind, or another is live then."""
-        today = self._zone.day(act.now)
-        try:
-            async with self._database.transaction() as tx:
-                before = await _lock(tx, program_id)
-                require_admin_for_money(act, before)
-                if before.from_day < today:
-                    raise Refusal(model.WRONG_STATE, "from_day lies in the past; change it first.")
-                # Who could have checked in since midnight?
-                begun = before.from_day == today and self._zone.begins_at(today) < act.now
-                closures = model.closed(before.closures, today, today) if begun else before.closures
-                event = CheckinProgramPublished(
-                    at=act.now, program_id=program_id, from_day=before.from_day, until_day=before.until_day
-                )
-                await self._promise(tx, before)
-                after = await self._move(tx, act, before, ("draft",), "published", closures, "publish", event)
-        except asyncpg.ExclusionViolationError:
-            raise Refusal(model.OVERLAP) from None
-        return after
-
-    async def pause(self, act: Act, program_id: str) -> CheckinProgram:
-        """Stop check-ins at once, and let no streak break from today until it goes on."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            if len(before.closures) >= model.MAX_CLOSURES:
-                raise Refusal(model.WRONG_STATE, "It was paused too often; end it, and begin another.")
-            closures = model.closed(before.closures, self._zone.day(act.now), LAST_DAY)
-            event = CheckinProgramPaused(at=act.now, program_id=program_id)
-            return await self._move(tx, act, before, ("published",), "paused", closures, "pause", event)
-
-    async def resume(self, act: Act, program_id: str) -> CheckinProgram:
-        """Let check-ins go on."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            require_admin_for_money(act, before)
-            closures = self._reopened(before, act.now)
-            event = CheckinProgramResumed(at=act.now, program_id=program_id)
-            return await self._move(tx, act, before, ("paused",), "published", closures, "resume", event)
-
-    async def end(self, act: Act, program_id: str) -> CheckinProgram:
-        """End a program for good, today. Streaks stay, and go on with the next one."""
-        today = self._zone.day(act.now)
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            closures = self._reopened(before, act.now)
-            if before.state in {"published", "paused"} and before.from_day <= today:
-                closures = model.closed(closures, today, today)
-            event = CheckinProgramEnded(at=act.now, program_id=program_id)
-            states = ("draft", "published", "paused")
-            await self._move(tx, act, before, states, "ended", closures, "end", event)
-            await store.end_on(tx, program_id, today)
-            return await _lock(tx, program_id)
-
-    def _reopened(self, before: CheckinProgram, now: datetime) -> list[CheckinPause]:
-        return model.reopened(before.closures, self._zone.day(now)) if before.state == "paused" else before.closures
-
-    async def _move(
-        self,
-        tx: Tx,
-        act: Act,
-        before: CheckinProgram,
-        from_states: Sequence[str],
-        to_state: str,
-        closures: list[CheckinPause],
-        action: str,
-        event: Event,
+    async def change(
+        self, act: Act, campaign_id: str, version: int, draft: CheckinDraft, *, accept_warnings: bool = False
     ) -> CheckinProgram:
-        after = await store.move_program(tx, before.program_id, from_states, to_state, closures, act.now)
-        if after is None:
-            raise Refusal(model.WRONG_STATE, f"Cannot {action} a program that is {before.state}.", state=before.state)
-        await _audit(tx, act, action, before, after)
-        await emit(tx, event)
+        """Edit a program; Postgres refuses one that would be live beside another."""
+        with _one_live():
+            return await super().change(act, campaign_id, version, draft, accept_warnings=accept_warnings)
+
+    async def step(self, act: Act, campaign_id: str, step: Step, *, accept_warnings: bool = False) -> CheckinProgram:
+        """Take a step; Postgres refuses to let a program go live beside another."""
+        with _one_live():
+            return await super().step(act, campaign_id, step, accept_warnings=accept_warnings)
+
+    def allow(self, act: Act, *campaigns: object) -> None:
+        """Refuse an editor where money is given."""
+        require_admin_for_money(act, *campaigns)
+
+    def late(self, draft: CheckinDraft, now: datetime) -> FieldError | None:
+        """Say that the first day lies behind."""
+        is_late = draft.from_day < self._zone.day(now)
+        return FieldError("from_day", "from_day lies in the past; change it first.") if is_late else None
+
+    async def before_change(self, _tx: Tx, act: Act, before: CheckinProgram, draft: CheckinDraft) -> None:
+        """Keep what is history."""
+        model.check_edit(before, draft, self._zone.day(act.now))
+
+    async def before_step(self, tx: Tx, act: Act, step: Step, before: CheckinProgram) -> None:
+        """Write down what a program promises from its publication on, and on which days a step closes it."""
+        today, closures = self._zone.day(act.now), before.closures
+        if step == "publish":
+            await self._promise(tx, before)
+            # Who could have checked in since midnight?
+            if before.from_day == today and self._zone.begins_at(today) < act.now:
+                closures = model.closed(closures, today, today)
+        elif step == "pause":
+            # No streak breaks from today until it goes on.
+            if len(closures) >= model.MAX_CLOSURES:
+                raise Refusal(model.WRONG_STATE, "It was paused too often; end it, and begin another.")
+            closures = model.closed(closures, today, LAST_DAY)
+        else:
+            if before.state == "paused":
+                closures = model.reopened(closures, today)
+            if step == "end" and before.state in LIVE and before.from_day <= today:
+                closures = model.closed(closures, today, today)
+        if closures != before.closures:
+            await store.set_closures(tx, before.program_id, closures)
+
+    async def after(
+        self, tx: Tx, act: Act, step: Step | Literal["change"], _before: CheckinProgram, after: CheckinProgram
+    ) -> CheckinProgram:
+        """Let a live program promise what an edit says, and one that was ended have its last day today."""
+        if step == "end":
+            return await store.end_on(tx, after.program_id, self._zone.day(act.now))
+        if step == "change" and after.state != "draft":
+            await self._promise(tx, after)
+            return await self.lock(tx, after.program_id)
         return after
 
     async def _promise(self, tx: Tx, program: CheckinProgram) -> None:
@@ -324,24 +255,9 @@ def _day_count(day: date, found: dict[str, int]) -> CheckinDayCount:
     )
 
 
-def _check(draft: CheckinDraft) -> None:
-    if found := model.faults(draft):
-        raise invalid(*found)
-
-
-async def _lock(tx: Tx, program_id: str) -> CheckinProgram:
-    program = await store.lock_program(tx, program_id)
-    if program is None:
-        raise Refusal(model.NOT_FOUND)
-    return program
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: CheckinProgram | None, after: CheckinProgram) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"checkin.{action}",
-        after.program_id,
-        before=before,
-        after=after,
-    )
+@contextmanager
+def _one_live() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.ExclusionViolationError:
+        raise Refusal(model.OVERLAP) from None

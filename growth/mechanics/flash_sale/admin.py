@@ -1,28 +1,17 @@
 """Operators' HTTP of flash sales."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import msgspec
-from litestar import Request, Response, Router, get, post, put
+from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, Sale, SaleDraft
+from growth.kit.campaign.admin import StateFilter, TitleSearch, campaign_routes
+from growth.mechanics.flash_sale import model
+from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, SALES, Sale
 from growth.mechanics.flash_sale.service import ClaimDryRun, Sales, SaleStats
-from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    Cursor,
-    Limit,
-    Page,
-    PathUuid,
-    decode_cursor,
-    idempotency_key,
-    if_match,
-    page_of,
-    versioned,
-)
-from growth.plumbing.http.idempotency import fingerprint
+from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
 from growth.plumbing.http.operators import act_of, requires
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
@@ -31,10 +20,6 @@ from growth.vocabulary.ids import UUID_PATTERN, ShopperId, Uuid
 
 MAX_INVITED_AT_ONCE = 1_000
 
-StateFilter = Annotated[
-    Literal["draft", "published", "paused", "ended"] | None,
-    QueryParameter(name="state", description="Only sales in this state."),
-]
 SeriesFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only the sales of this series.")]
 
 
@@ -59,23 +44,11 @@ class Invited(Struct, frozen=True):
     added: int
 
 
-@post("", operation_id="admin_flash_sales_create", summary="Draft a sale", guards=[requires(Role.EDITOR)])
-async def create_sale(
-    data: JSONBody[SaleDraft],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    sales: NamedDependency[Sales],
-) -> Response[Sale]:
-    """Nobody sees a draft; publish it when it is right."""
-    content = fingerprint(msgspec.json.encode(data))
-    made = await sales.create(act_of(request, operator), data, idempotency_key(request), content)
-    return versioned(made.answer, 201, replayed=made.replayed)
-
-
 @get("", operation_id="admin_flash_sales_list", summary="List sales, newest first", guards=[requires(Role.VIEWER)])
 async def list_sales(
     sales: NamedDependency[Sales],
     only: StateFilter = None,
+    q: TitleSearch = None,
     series_id: SeriesFilter = None,
     cursor: Cursor = None,
     limit: Limit = DEFAULT_PAGE,
@@ -83,48 +56,8 @@ async def list_sales(
     """Sales in any state."""
     position = decode_cursor(cursor, tuple[Uuid])
     before = None if position is None else position[0]
-    found = await sales.page(state=only, series_id=series_id, before=before, limit=limit + 1)
+    found = await sales.page(state=only, series_id=series_id, before=before, q=q, limit=limit + 1)
     return page_of(found, limit, lambda sale: (sale.sale_id,))
-
-
-@get("/{sale_id:str}", operation_id="admin_flash_sales_get", summary="Get a sale", guards=[requires(Role.VIEWER)])
-async def get_sale(sale_id: PathUuid, sales: NamedDependency[Sales]) -> Response[Sale]:
-    """The ETag is the version that PUT asks for in If-Match."""
-    return versioned(await sales.find(sale_id))
-
-
-@put("/{sale_id:str}", operation_id="admin_flash_sales_change", summary="Edit", guards=[requires(Role.EDITOR)])
-async def change_sale(
-    sale_id: PathUuid,
-    data: JSONBody[SaleDraft],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    sales: NamedDependency[Sales],
-) -> Response[Sale]:
-    """Replaces all fields. Once open, price, SKU, opening and policies are fixed, and stock never drops below taken."""
-    return versioned(await sales.change(act_of(request, operator), sale_id, if_match(request), data))
-
-
-def _step(name: Literal["publish", "pause", "resume", "end"], told: str) -> Any:
-    @post(
-        f"/{{sale_id:str}}/{name}",
-        status_code=200,
-        operation_id=f"admin_flash_sales_{name}",
-        summary=told,
-        guards=[requires(Role.EDITOR)],
-        name=f"admin_flash_sales_{name}",
-    )
-    async def take_step(
-        sale_id: PathUuid,
-        request: Request[Any, Any, Any],
-        operator: NamedDependency[Operator],
-        sales: NamedDependency[Sales],
-    ) -> Response[Sale]:
-        act = act_of(request, operator)
-        steps = {"publish": sales.publish, "pause": sales.pause, "resume": sales.resume, "end": sales.end}
-        return versioned(await steps[name](act, sale_id))
-
-    return take_step
 
 
 @post(
@@ -166,14 +99,24 @@ async def invite(
 router = Router(
     path="/admin/v1/flash-sales",
     route_handlers=[
-        create_sale,
         list_sales,
-        get_sale,
-        change_sale,
-        _step("publish", "Show a draft to shoppers"),
-        _step("pause", "Stop claims for now"),
-        _step("resume", "Let claims go on"),
-        _step("end", "End for good"),
+        *campaign_routes(
+            SALES,
+            Sales,
+            "sales",
+            "admin_flash_sales",
+            told={
+                "create": "Draft a sale\nNobody sees a draft; publish it when it is right.",
+                "change": "Edit a sale\nReplaces all fields. Once open, price, SKU, opening and policies are fixed, and"
+                " stock never drops below taken.",
+                "publish": "Show a draft to shoppers",
+                "pause": "Stop claims for now\nWhat is held stays held and can be paid.",
+                "resume": "Let claims go on",
+                "end": "End for good\nWhat is held can still be paid until its hold lapses.",
+            },
+            raises={"change": [model.SKU_ON_SALE], "publish": [model.SKU_ON_SALE]},
+            without=["list"],
+        ),
         dry_run,
         get_stats,
         invite,

@@ -6,12 +6,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State, keep_window, locked
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
 from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
-from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Title
 
 MAX_UNITS = 1_000_000
@@ -38,8 +43,8 @@ SKU_ON_SALE = Kind("flash_sale.sku_on_sale", "Another live sale of this SKU over
 WRONG_STATE = Kind("flash_sale.wrong_state", "The sale's state does not allow this.")
 LOCKED_FIELD = Kind("flash_sale.locked_field", "The field can no longer be changed.")
 VERSION_MISMATCH = Kind("flash_sale.version_mismatch", "Somebody else changed the sale.", 412)
+NOT_COMPLIANT = Kind("flash_sale.not_compliant", "Rules of platforms or law speak against the sale.")
 
-State = Literal["draft", "published", "paused", "ended"]
 PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
 
 
@@ -100,6 +105,11 @@ class Sale(SaleDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sold_out_at: datetime | None
     drawn_at: datetime | None
     draw_seed: str | None
+
+    @property
+    def units_taken(self) -> int:
+        """Units that somebody holds."""
+        return self.taken
 
     @property
     def units_left(self) -> int:
@@ -311,28 +321,40 @@ def faults(draft: SaleDraft) -> list[FieldError]:
     return found
 
 
-CHANGEABLE_ONCE_OPEN = frozenset({"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"})
+def findings(draft: SaleDraft) -> list[Finding]:
+    """Return what rules of platforms and law say about a sale: it rewards nothing but buying."""
+    return check(Offer(deed=Deed.PURCHASE, texts=(draft.title,)))
+
+
+SALES = CampaignKind(
+    noun="sale",
+    nouns="sales",
+    path="flash-sales",
+    audited_as="flash_sale",
+    table="flash_sale.sales",
+    id_field="sale_id",
+    draft=SaleDraft,
+    campaign=Sale,
+    faults=faults,
+    findings=findings,
+    told={"publish": FlashSalePublished, "pause": FlashSalePaused, "resume": FlashSaleResumed, "end": FlashSaleEnded},
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+    locked_field=LOCKED_FIELD,
+    changeable_once_open=frozenset(
+        {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"}
+    ),
+)
 
 
 def check_edit(sale: Sale, draft: SaleDraft, now: datetime) -> None:
-    """Refuse edits that would hurt shoppers who already see the sale.
-
-    Drafts and scheduled sales change freely; an open one keeps its price, SKU, opening and policies, and never drops
-    below what is taken; an ended one is history.
-    """
-    if sale.state == "ended" or (sale.state != "draft" and now >= sale.closes_at):
-        raise Refusal(WRONG_STATE, "An ended sale cannot be changed.")
+    """Refuse edits that would hurt shoppers who already see the sale, or that drop it below what is taken."""
+    keep_window(SALES, sale, draft, now)
     if sale.state == "draft":
         return
-    if now >= sale.opens_at:
-        for name in SaleDraft.__struct_fields__:
-            if name not in CHANGEABLE_ONCE_OPEN and getattr(sale, name) != getattr(draft, name):
-                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the sale has opened.", field=name)
-        if sale.protection.draw_seconds != draft.protection.draw_seconds:
-            raise Refusal(LOCKED_FIELD, "The draw is fixed once the sale has opened.", field="protection.draw_seconds")
-    if draft.closes_at <= now:
-        raise Refusal(LOCKED_FIELD, "closes_at lies in the past; end the sale instead.", field="closes_at")
+    if now >= sale.opens_at and sale.protection.draw_seconds != draft.protection.draw_seconds:
+        raise locked(SALES, "protection.draw_seconds", "The draw is fixed once the sale has opened.")
     if draft.units_total < sale.taken:
-        raise Refusal(
-            LOCKED_FIELD, f"{sale.taken} units are taken already.", field="units_total", units_taken=sale.taken
-        )
+        raise locked(SALES, "units_total", f"{sale.taken} units are taken already.", units_taken=sale.taken)

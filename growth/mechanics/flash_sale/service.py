@@ -2,33 +2,27 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 from msgspec import Struct
 
+from growth.kit.campaign.model import LIVE, Step, window_over
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.keeping import store as keeping_store
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
-from growth.mechanics.flash_sale.model import Sale, SaleDraft
+from growth.mechanics.flash_sale.model import SALES, Sale, SaleDraft
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as store
-from growth.plumbing.http.idempotency import Once, once
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.shop.order.service import ShopService
-from growth.vocabulary.events import Event
-from growth.vocabulary.events.flash_sale import (
-    FlashSaleEnded,
-    FlashSalePaused,
-    FlashSalePublished,
-    FlashSaleResumed,
-    FlashSaleSoldOut,
-)
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.events.flash_sale import FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal
 
 TEMPO_SECONDS = 60
@@ -87,165 +81,77 @@ class SaleStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Sales:
+class Sales(Campaigns[SaleDraft, Sale]):
     """The operators' side of flash sales."""
 
+    kind = SALES
+
     def __init__(self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, shop: ShopService) -> None:
-        self._database = database
+        super().__init__(database)
         self._stock = stock
         self._board = board
         self._loader = loader
         self._shop = shop
 
-    async def create(self, act: Act, draft: SaleDraft, key: str | None, content: bytes) -> Once[Sale]:
-        """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
-        _check(draft)
+    async def page(
+        self, *, state: str | None, before: str | None, limit: int, q: str | None = None, series_id: str | None = None
+    ) -> list[Sale]:
+        """Return sales, newest first; those of one series, if one is given."""
+        return await store.page_of_sales(
+            self._database, state=state, series_id=series_id, before=before, q=q, limit=limit
+        )
 
-        async with self._database.transaction() as tx:
+    async def step_in(self, tx: Tx, act: Act, campaign_id: str, step: Step, *, accept_warnings: bool = False) -> Sale:
+        """Take a step within a transaction of the caller's; who publishes has the SKU's lock before the sale's."""
+        if step == "publish":
+            seen = await store.find_sale(tx, campaign_id)
+            if seen is not None:
+                await store.lock_sku(tx, seen.sku)
+            before = await self.lock(tx, campaign_id)
+            if seen is None or before.sku != seen.sku:
+                # The lock is on another SKU than it has now.
+                told = "Its SKU was changed a moment ago; look at it again."
+                raise Refusal(model.WRONG_STATE, told, state=before.state)
+        return await super().step_in(tx, act, campaign_id, step, accept_warnings=accept_warnings)
 
-            async def work() -> Sale:
-                sale = await store.add_sale(tx, new_id(act.now), draft, act.now)
-                assert sale is not None, "only rounds of a series can meet themselves"
-                await self._audit(tx, act, "create", None, sale)
-                return sale
+    def late(self, draft: SaleDraft, now: datetime) -> FieldError | None:
+        """Say that the window is over."""
+        return window_over(draft, now)
 
-            scope = f"{act.operator.name} POST flash-sales"
-            return await once(tx, scope=scope, key=key, content=content, answer_type=Sale, work=work, now=act.now)
+    async def lock_before_change(self, tx: Tx, draft: SaleDraft) -> None:
+        """Let one edit or publication of a SKU look for overlaps at a time."""
+        await store.lock_sku(tx, draft.sku)
 
-    async def find(self, sale_id: str) -> Sale:
-        """Return a sale in any state. Raises `Refusal` 404."""
-        sale = await store.find_sale(self._database, sale_id)
-        if sale is None:
-            raise Refusal(model.NOT_FOUND)
-        return sale
+    async def before_change(self, _tx: Tx, act: Act, before: Sale, draft: SaleDraft) -> None:
+        """Keep what an open sale promises."""
+        model.check_edit(before, draft, act.now)
 
-    async def page(self, *, state: str | None, series_id: str | None, before: str | None, limit: int) -> list[Sale]:
-        """Return sales, newest first."""
-        return await store.page_of_sales(self._database, state=state, series_id=series_id, before=before, limit=limit)
+    async def after(self, tx: Tx, act: Act, step: Step | Literal["change"], before: Sale, after: Sale) -> Sale:
+        """Refuse a live sale beside another of its SKU, tell when an edit sells it out, and tell Redis."""
+        if step == "change" and after.units_left == 0 and after.sold_out_at is None:
+            after = await store.mark_sold_out(tx, after.sale_id, act.now)
+            await emit(tx, FlashSaleSoldOut(at=act.now, sale_id=after.sale_id))
+        if step in {"change", "publish"} and after.state in LIVE:
+            other = await store.overlapping_sale(tx, after)
+            if other is not None:
+                raise Refusal(model.SKU_ON_SALE, f"Sale {other} sells {after.sku} in the same window.", sale_id=other)
+        if before.state != "draft":
 
-    async def change(self, act: Act, sale_id: str, version: int, draft: SaleDraft) -> Sale:
-        """Edit a sale that is still at `version`. Raises `Refusal`: 412 for an older one, 409 for a locked field."""
-        _check(draft)
-        async with self._database.transaction() as tx:
-            await store.lock_sku(tx, draft.sku)
-            before = await self._lock(tx, sale_id)
-            if before.version != version:
-                raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
-            model.check_edit(before, draft, act.now)
-            after = await store.change_sale(tx, sale_id, version, draft, act.now)
-            assert after is not None, "locked, so nobody else changed it"
-            if after.sold_out_at != before.sold_out_at:
-                await emit(tx, FlashSaleSoldOut(at=act.now, sale_id=sale_id))
-            if after.state in {"published", "paused"}:
-                await self._refuse_overlap(tx, after)
-            await self._audit(tx, act, "change", before, after)
-            if after.state != "draft":
-                self._tell_redis(tx, after)
+            async def tell() -> None:
+                await self._stock.configure(after)
+
+            tx.after_commit(tell)
         return after
 
-    async def publish(self, act: Act, sale_id: str) -> Sale:
-        """Show a draft to shoppers. Raises `Refusal` 409 if its window is over or its SKU is on sale then."""
-        async with self._database.transaction() as tx:
-            sale = await self.publish_in(tx, act, sale_id)
+    async def changed(self) -> None:
+        """Read the board anew."""
         await self._board.refresh_catalogue()
-        return sale
-
-    async def publish_in(self, tx: Tx, act: Act, sale_id: str) -> Sale:
-        """Publish within a transaction of the caller's."""
-        sku = (await self.find_in(tx, sale_id)).sku
-        await store.lock_sku(tx, sku)
-        before = await self._lock(tx, sale_id)
-        if before.sku != sku:
-            # The lock is on another SKU than it has now, and locks are taken before the sale's.
-            raise Refusal(model.WRONG_STATE, "Its SKU was changed a moment ago; look at it again.", state=before.state)
-        if before.closes_at <= act.now:
-            raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
-        sale = await self._step(tx, act, before, ("draft",), "published", "publish")
-        await self._refuse_overlap(tx, sale)
-        await emit(
-            tx,
-            FlashSalePublished(
-                at=act.now, sale_id=sale_id, sku=sale.sku, opens_at=sale.opens_at, closes_at=sale.closes_at
-            ),
-        )
-        return sale
-
-    async def find_in(self, tx: Tx, sale_id: str) -> Sale:
-        """Return a sale as `tx` sees it. Raises `Refusal` 404."""
-        sale = await store.find_sale(tx, sale_id)
-        if sale is None:
-            raise Refusal(model.NOT_FOUND)
-        return sale
-
-    async def pause(self, act: Act, sale_id: str) -> Sale:
-        """Stop claims at once; what is held stays held and can be paid."""
-        return await self._move(act, sale_id, ("published",), "paused", FlashSalePaused(at=act.now, sale_id=sale_id))
-
-    async def resume(self, act: Act, sale_id: str) -> Sale:
-        """Let claims go on."""
-        return await self._move(act, sale_id, ("paused",), "published", FlashSaleResumed(at=act.now, sale_id=sale_id))
-
-    async def end(self, act: Act, sale_id: str) -> Sale:
-        """End a sale for good; what is held can still be paid until its hold lapses."""
-        return await self._move(act, sale_id, ("draft", "published", "paused"), "ended", None)
-
-    async def _move(
-        self, act: Act, sale_id: str, from_states: Sequence[str], to_state: str, event: Event | None
-    ) -> Sale:
-        action = {"paused": "pause", "published": "resume", "ended": "end"}[to_state]
-        async with self._database.transaction() as tx:
-            before = await self._lock(tx, sale_id)
-            sale = await self._step(tx, act, before, from_states, to_state, action)
-            if to_state == "ended":
-                event = ended(sale, act.now)
-            if event is not None:
-                await emit(tx, event)
-        await self._board.refresh_catalogue()
-        return sale
-
-    async def _step(
-        self, tx: Tx, act: Act, before: Sale, from_states: Sequence[str], to_state: str, action: str
-    ) -> Sale:
-        sale = await store.move_sale(tx, before.sale_id, from_states, to_state, act.now)
-        if sale is None:
-            raise Refusal(model.WRONG_STATE, f"Cannot {action} a sale that is {before.state}.", state=before.state)
-        await self._audit(tx, act, action, before, sale)
-        if before.state != "draft":
-            self._tell_redis(tx, sale)
-        return sale
-
-    async def _lock(self, tx: Tx, sale_id: str) -> Sale:
-        sale = await store.lock_sale(tx, sale_id)
-        if sale is None:
-            raise Refusal(model.NOT_FOUND)
-        return sale
-
-    async def _refuse_overlap(self, tx: Tx, sale: Sale) -> None:
-        other = await store.overlapping_sale(tx, sale)
-        if other is not None:
-            raise Refusal(model.SKU_ON_SALE, f"Sale {other} sells {sale.sku} in the same window.", sale_id=other)
-
-    def _tell_redis(self, tx: Tx, sale: Sale) -> None:
-        async def tell() -> None:
-            await self._stock.configure(sale)
-
-        tx.after_commit(tell)
-
-    async def _audit(self, tx: Tx, act: Act, action: str, before: Sale | None, after: Sale) -> None:
-        await audit.record(
-            tx,
-            act,
-            f"flash_sale.{action}",
-            after.sale_id,
-            before=before,
-            after=after,
-        )
 
     async def invite(self, act: Act, sale_id: str, user_ids: Sequence[str]) -> int:
         """Add shoppers to the allow-list, whoever they are now; return how many were new."""
         async with self._database.transaction(everyone=True) as tx:
             user_ids = await tx.people.all_today(tx, user_ids)
-            sale = await self._lock(tx, sale_id)
+            sale = await self.lock(tx, sale_id)
             added = await store.invite(tx, sale_id, user_ids)
             await audit.record(
                 tx,
@@ -342,13 +248,3 @@ class Sales:
         again = await self._loader.differences(sale.sale_id, model.FAR_FUTURE)
         still = {claim.claim_id for claim in differences} & {claim.claim_id for claim in again}
         return True, False if still else None
-
-
-def ended(sale: Sale, now: datetime) -> FlashSaleEnded:
-    """Tell that a sale is over."""
-    return FlashSaleEnded(at=now, sale_id=sale.sale_id, units_total=sale.units_total, units_taken=sale.taken)
-
-
-def _check(draft: SaleDraft) -> None:
-    if found := model.faults(draft):
-        raise invalid(*found)

@@ -5,11 +5,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State, keep_window, locked
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
+from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import GroupBuyId, Sku
 from growth.vocabulary.money import Fen
-from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Title
 
 MAX_UNITS = 1_000_000
@@ -28,8 +33,8 @@ LIMIT_REACHED = Kind("group_buy.limit_reached", "This shopper has as many seats 
 WRONG_STATE = Kind("group_buy.wrong_state", "The group buy's state does not allow this.")
 LOCKED_FIELD = Kind("group_buy.locked_field", "The field can no longer be changed.")
 VERSION_MISMATCH = Kind("group_buy.version_mismatch", "Somebody else changed the group buy.", 412)
+NOT_COMPLIANT = Kind("group_buy.not_compliant", "Rules of platforms or law speak against the group buy.")
 
-State = Literal["draft", "published", "paused", "ended"]
 PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
 TeamSize = Annotated[int, Meta(ge=2, le=MAX_TEAM_SIZE)]
 
@@ -98,6 +103,11 @@ class GroupBuy(GroupBuyDraft, frozen=True, kw_only=True, forbid_unknown_fields=T
     created_at: datetime
     published_at: datetime | None
     ended_at: datetime | None
+
+    @property
+    def units_taken(self) -> int:
+        """Units that somebody has a seat for."""
+        return self.taken
 
     @property
     def units_left(self) -> int:
@@ -234,28 +244,37 @@ def _faults_of_tiers(draft: GroupBuyDraft) -> list[FieldError]:
     return found
 
 
-CHANGEABLE_ONCE_OPEN = frozenset(
-    {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "late_payment", "nudge_lead_seconds"}
+def findings(draft: GroupBuyDraft) -> list[Finding]:
+    """Return what rules of platforms and law say about a group buy: it rewards nothing but buying."""
+    return check(Offer(deed=Deed.PURCHASE, texts=(draft.title,)))
+
+
+GROUP_BUYS = CampaignKind(
+    noun="group buy",
+    nouns="group buys",
+    path="group-buys",
+    audited_as="group_buy",
+    table="group_buy.campaigns",
+    id_field="group_buy_id",
+    draft=GroupBuyDraft,
+    campaign=GroupBuy,
+    faults=faults,
+    findings=findings,
+    told={"publish": GroupBuyPublished, "pause": GroupBuyPaused, "resume": GroupBuyResumed, "end": GroupBuyEnded},
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+    locked_field=LOCKED_FIELD,
+    changeable_once_open=frozenset(
+        {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "late_payment", "nudge_lead_seconds"}
+    ),
 )
 
 
 def check_edit(campaign: GroupBuy, draft: GroupBuyDraft, now: datetime) -> None:
-    """Refuse edits that would hurt shoppers who already see the campaign.
-
-    Drafts and scheduled campaigns change freely; an open one keeps its prices, sizes and promises, and never drops
-    below what is taken; an ended one is history.
-    """
-    if campaign.state == "ended" or (campaign.state != "draft" and now >= campaign.closes_at):
-        raise Refusal(WRONG_STATE, "An ended group buy cannot be changed.")
-    if campaign.state == "draft":
-        return
-    if now >= campaign.opens_at:
-        for name in GroupBuyDraft.__struct_fields__:
-            if name not in CHANGEABLE_ONCE_OPEN and getattr(campaign, name) != getattr(draft, name):
-                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the group buy has opened.", field=name)
-    if draft.closes_at <= now:
-        raise Refusal(LOCKED_FIELD, "closes_at lies in the past; end the group buy instead.", field="closes_at")
-    if draft.units_total < campaign.taken:
-        raise Refusal(
-            LOCKED_FIELD, f"{campaign.taken} units are taken already.", field="units_total", units_taken=campaign.taken
-        )
+    """Refuse edits that would hurt shoppers who already see the campaign, or that drop it below what is taken."""
+    keep_window(GROUP_BUYS, campaign, draft, now)
+    if campaign.state != "draft" and draft.units_total < campaign.taken:
+        told = f"{campaign.taken} units are taken already."
+        raise locked(GROUP_BUYS, "units_total", told, units_taken=campaign.taken)

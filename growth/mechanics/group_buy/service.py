@@ -1,27 +1,21 @@
 """What operators do with campaigns. Each write is one transaction with its audit entry."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
+from growth.kit.campaign.model import window_over
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.group_buy import model
 from growth.mechanics.group_buy.board import GroupBuyBoard
-from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
-from growth.mechanics.group_buy.store import campaigns as store
+from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.team import model as teams
 from growth.mechanics.group_buy.team.service import standings
 from growth.mechanics.group_buy.team.store import listing
 from growth.mechanics.group_buy.team.store import teams as teams_store
-from growth.plumbing.http.idempotency import Once, once
-from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import invalid
-from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.vocabulary.events import Event
-from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
-from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Kind, Refusal
 
 
@@ -86,103 +80,26 @@ class GroupBuyStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class GroupBuys:
+class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
     """The operators' side of group buys."""
 
+    kind = GROUP_BUYS
+
     def __init__(self, database: Database, board: GroupBuyBoard) -> None:
-        self._database = database
+        super().__init__(database)
         self._board = board
 
-    async def create(self, act: Act, draft: GroupBuyDraft, key: str | None, content: bytes) -> Once[GroupBuy]:
-        """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
-        _check(draft)
+    def late(self, draft: GroupBuyDraft, now: datetime) -> FieldError | None:
+        """Say that the window is over."""
+        return window_over(draft, now)
 
-        async with self._database.transaction() as tx:
+    async def before_change(self, _tx: Tx, act: Act, before: GroupBuy, draft: GroupBuyDraft) -> None:
+        """Keep what an open campaign promises."""
+        model.check_edit(before, draft, act.now)
 
-            async def work() -> GroupBuy:
-                campaign = await store.add_campaign(tx, new_id(act.now), draft, act.now)
-                await _audit(tx, act, "create", None, campaign)
-                return campaign
-
-            scope = f"{act.operator.name} POST group-buys"
-            return await once(tx, scope=scope, key=key, content=content, answer_type=GroupBuy, work=work, now=act.now)
-
-    async def find(self, group_buy_id: str) -> GroupBuy:
-        """Return a campaign in any state. Raises `Refusal` 404."""
-        campaign = (await store.find_campaigns(self._database, [group_buy_id])).get(group_buy_id)
-        if campaign is None:
-            raise Refusal(model.NOT_FOUND)
-        return campaign
-
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[GroupBuy]:
-        """Return campaigns, newest first."""
-        return await store.page_of_campaigns(self._database, state=state, before=before, limit=limit)
-
-    async def change(self, act: Act, group_buy_id: str, version: int, draft: GroupBuyDraft) -> GroupBuy:
-        """Edit a campaign still at `version`. Raises `Refusal`: 412 for an older one, 409 for a locked field."""
-        _check(draft)
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, group_buy_id)
-            if before.version != version:
-                raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
-            model.check_edit(before, draft, act.now)
-            after = await store.change_campaign(tx, group_buy_id, version, draft)
-            assert after is not None, "locked, so nobody else changed it"
-            await _audit(tx, act, "change", before, after)
+    async def changed(self) -> None:
+        """Read the board anew."""
         await self._board.forget()
-        return after
-
-    async def publish(self, act: Act, group_buy_id: str) -> GroupBuy:
-        """Show a draft to shoppers. Raises `Refusal` 409 if its window is over."""
-
-        def published(after: GroupBuy) -> Event:
-            if after.closes_at <= act.now:
-                raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
-            return GroupBuyPublished(
-                at=act.now,
-                group_buy_id=group_buy_id,
-                sku=after.sku,
-                opens_at=after.opens_at,
-                closes_at=after.closes_at,
-            )
-
-        return await self._move(act, group_buy_id, ("draft",), "published", "publish", published)
-
-    async def pause(self, act: Act, group_buy_id: str) -> GroupBuy:
-        """Stop new seats at once; what is held stays held and can be paid, and teams go on."""
-        event = GroupBuyPaused(at=act.now, group_buy_id=group_buy_id)
-        return await self._move(act, group_buy_id, ("published",), "paused", "pause", lambda _: event)
-
-    async def resume(self, act: Act, group_buy_id: str) -> GroupBuy:
-        """Let seats be taken again."""
-        event = GroupBuyResumed(at=act.now, group_buy_id=group_buy_id)
-        return await self._move(act, group_buy_id, ("paused",), "published", "resume", lambda _: event)
-
-    async def end(self, act: Act, group_buy_id: str) -> GroupBuy:
-        """End a campaign for good: no new seats. Teams end at their own time, with the seats that are held or paid."""
-        states = ("draft", "published", "paused")
-        return await self._move(act, group_buy_id, states, "ended", "end", lambda after: ended(after, act.now))
-
-    async def _move(
-        self,
-        act: Act,
-        group_buy_id: str,
-        from_states: Sequence[str],
-        to_state: str,
-        action: str,
-        told: Callable[[GroupBuy], Event],
-    ) -> GroupBuy:
-        """Take a step, and tell of the campaign as it is then: locked, so nobody edits it meanwhile."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, group_buy_id)
-            after = await store.move_campaign(tx, group_buy_id, from_states, to_state, act.now)
-            if after is None:
-                detail = f"Cannot {action} a group buy that is {before.state}."
-                raise Refusal(model.WRONG_STATE, detail, state=before.state)
-            await _audit(tx, act, action, before, after)
-            await emit(tx, told(after))
-        await self._board.forget()
-        return after
 
     async def dry_run(self, group_buy_id: str, user_id: str, team_id: str | None, at: datetime) -> SeatDryRun:
         """Say what asking for a seat at `at` would get, with today's stock, and why; nothing is changed."""
@@ -248,38 +165,8 @@ class GroupBuys:
         )
 
 
-def ended(campaign: GroupBuy, now: datetime) -> GroupBuyEnded:
-    """Tell that a campaign is over."""
-    return GroupBuyEnded(
-        at=now, group_buy_id=campaign.group_buy_id, units_total=campaign.units_total, units_taken=campaign.taken
-    )
-
-
 def _because(campaign: GroupBuy, team: teams.Team | None, standing: teams.ShopperInCampaign, kind: Kind | None) -> str:
     have = f"{campaign.units_left} of {campaign.units_total} units are left; the shopper has {standing.seats} seats"
     of_team = "" if team is None else f"; {team.seats_taken} of {team.team_size} seats of the team are taken"
     why = "A seat would be held." if kind is None else kind.title
     return f"{why} {have} of {campaign.max_per_shopper} allowed{of_team}."
-
-
-def _check(draft: GroupBuyDraft) -> None:
-    if found := model.faults(draft):
-        raise invalid(*found)
-
-
-async def _lock(tx: Tx, group_buy_id: str) -> GroupBuy:
-    campaign = await store.lock_campaign(tx, group_buy_id)
-    if campaign is None:
-        raise Refusal(model.NOT_FOUND)
-    return campaign
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: GroupBuy | None, after: GroupBuy) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"group_buy.{action}",
-        after.group_buy_id,
-        before=before,
-        after=after,
-    )

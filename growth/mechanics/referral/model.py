@@ -1,14 +1,22 @@
 """What a program promises, and what is wrong with one: decisions without I/O."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from msgspec import Meta, Struct
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
-from growth.rewards.compliance import Finding, Offer, check
+from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
+from growth.vocabulary.events.referral import (
+    ReferralProgramEnded,
+    ReferralProgramPaused,
+    ReferralProgramPublished,
+    ReferralProgramResumed,
+)
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen
@@ -32,7 +40,6 @@ NOT_COMPLIANT = Kind("referral.not_compliant", "The program cannot be published 
 OTHER_IS_LIVE = Kind("referral.other_program_live", "Another program is live; end it first.")
 
 PositiveFen = Annotated[int, Meta(ge=1, le=MAX_FEN, description="Whole fen (1/100 yuan), not 0.")]
-State = Literal["draft", "published", "paused", "ended"]
 
 
 class FixedRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="fixed"):
@@ -197,3 +204,29 @@ def findings(draft: ReferralDraft) -> list[Finding]:
             texts=(draft.title, draft.description or ""),
         )
     )
+
+
+PROGRAMS = CampaignKind(
+    noun="program",
+    nouns="programs",
+    path="referral-programs",
+    audited_as="referral",
+    table="referral.programs",
+    id_field="program_id",
+    draft=ReferralDraft,
+    campaign=ReferralProgram,
+    document="draft",
+    copied=("levels", "closes_at"),
+    faults=faults,
+    findings=findings,
+    told={
+        "publish": ReferralProgramPublished,
+        "pause": ReferralProgramPaused,
+        "resume": ReferralProgramResumed,
+        "end": ReferralProgramEnded,
+    },
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+)

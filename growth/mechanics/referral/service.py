@@ -1,31 +1,28 @@
 """Programs: what is promised, and what operators do with it. Each write is one transaction with its audit entry."""
 
-from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
+from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import LIVE, State, Step
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.referral import model, store
-from growth.mechanics.referral.model import ProgramTerms, ReferralDraft, ReferralProgram
+from growth.mechanics.referral.model import PROGRAMS, ProgramTerms, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import look_at
 from growth.plumbing.field_errors import FieldError
-from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.strict_json import invalid
-from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.rewards.compliance import hold
 from growth.rewards.granting.service import require_admin_for_money, set_budget
-from growth.vocabulary.events.referral import (
-    ReferralProgramEnded,
-    ReferralProgramEvent,
-    ReferralProgramPaused,
-    ReferralProgramPublished,
-    ReferralProgramResumed,
-)
-from growth.vocabulary.ids import new_id
+from growth.vocabulary.events.referral import ReferralProgramEnded
 from growth.vocabulary.refusals import Refusal
+
+END_BATCH = 100
+"""Programs ended in one transaction. One is live at a time."""
 
 
 class BindingDryRun(Struct, frozen=True, kw_only=True):
@@ -50,7 +47,7 @@ class ProgramStats(Struct, frozen=True, kw_only=True):
     """A program in numbers, as it stands."""
 
     program_id: str
-    state: model.State
+    state: State
     invited: int
     """Shoppers bound under it."""
     bought: int
@@ -66,109 +63,64 @@ class ProgramStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class ReferralPrograms:
+class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
     """The operators' side of referrals."""
+
+    kind = PROGRAMS
 
     def __init__(self, database: Database, zone: str) -> None:
         """`zone` is the merchant's, whose days budgets count."""
-        self._database = database
+        super().__init__(database)
         self._zone = zone
 
-    async def create(self, act: Act, draft: ReferralDraft, key: str | None, content: bytes) -> Once[ReferralProgram]:
-        """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
-        _check(draft)
+    def allow(self, act: Act, *campaigns: object) -> None:
+        """Refuse an editor where money is given."""
+        require_admin_for_money(act, *campaigns)
 
-        async with self._database.transaction() as tx:
+    def late(self, draft: ReferralDraft, now: datetime) -> FieldError | None:
+        """Say that the program would be over already."""
+        is_late = draft.closes_at is not None and draft.closes_at <= now
+        return FieldError("closes_at", "Lies in the past") if is_late else None
 
-            async def work() -> ReferralProgram:
-                program = await store.add_program(tx, new_id(act.now), draft, act.now)
-                await _audit(tx, act, "create", None, program)
-                return program
+    def too_late(self, late: FieldError) -> Refusal:
+        """Return the refusal that names the field."""
+        return invalid(late)
 
-            scope = f"{act.operator.name} POST referral-programs"
-            return await once(
-                tx, scope=scope, key=key, content=content, answer_type=ReferralProgram, work=work, now=act.now
-            )
+    def findings_of_change(self, _before: ReferralProgram, draft: ReferralDraft) -> list[Finding]:
+        """Return all: an edit of a live program begins new terms, and their warnings are to be read anew."""
+        return self.kind.findings(draft)
 
-    async def find(self, program_id: str) -> ReferralProgram:
-        """Return a program in any state. Raises `Refusal` 404."""
-        return await _find(self._database, program_id)
+    async def lock_before_change(self, tx: Tx, _draft: ReferralDraft) -> None:
+        """Let one program at a time be changed."""
+        await store.lock(tx)
 
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[ReferralProgram]:
-        """Return programs, newest first."""
-        return await store.page_of_programs(self._database, state=state, before=before, limit=limit)
+    async def lock_before_step(self, tx: Tx, _program_id: str, _step: Step) -> None:
+        """Let one program at a time take a step: it looks at the others."""
+        await store.lock(tx)
 
-    async def change(
-        self, act: Act, program_id: str, version: int, draft: ReferralDraft, *, accept_warnings: bool
+    async def before_change(self, _tx: Tx, act: Act, before: ReferralProgram, draft: ReferralDraft) -> None:
+        """Refuse an end that lies behind."""
+        late = self.late(draft, act.now)
+        if before.state in LIVE and late is not None:
+            raise self.too_late(late)
+
+    async def before_step(self, tx: Tx, _act: Act, step: Step, _before: ReferralProgram) -> None:
+        """Refuse a second live program."""
+        other = await store.live_program(tx) if step == "publish" else None
+        if other is not None:
+            raise Refusal(model.OTHER_IS_LIVE, program_id=other.program_id)
+
+    async def after(
+        self, tx: Tx, act: Act, step: Step | Literal["change"], before: ReferralProgram, after: ReferralProgram
     ) -> ReferralProgram:
-        """Edit a program still at `version`; a live one begins a new version of its terms.
-
-        Raises `Refusal`: 400, 412 for an older version, 409 if it has ended or could not be published like this.
-        """
-        _check(draft)
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            if before.version != version:
-                raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
-            is_live = before.state in {"published", "paused"}
-            if is_live:
-                require_admin_for_money(act, before, draft)
-                _check_live(draft, act.now)
-                hold(model.findings(draft), model.NOT_COMPLIANT, accept_warnings=accept_warnings)
-            after = await store.change_program(tx, program_id, version, draft)
-            if after is None:
-                raise Refusal(model.WRONG_STATE, "An ended program cannot be changed.", state=before.state)
-            if is_live:
-                await store.close_version(tx, program_id, act.now)
-                await self._begin(tx, after, draft, act.now)
-            await _audit(tx, act, "change", before, after)
+        """Begin a version of the terms with a publication or an edit of a live program, and end the one before."""
+        if step == "end" or (step == "change" and before.state in LIVE):
+            await store.close_version(tx, after.program_id, act.now)
+        if step in {"publish", "change"} and after.state in LIVE:
+            await store.open_version(tx, after.program_id, after.version, draft_of(after), act.now)
+            if after.budget is not None:
+                await set_budget(tx, after.program_id, after.budget, self._zone)
         return after
-
-    async def publish(self, act: Act, program_id: str, *, accept_warnings: bool) -> ReferralProgram:
-        """Let a draft go live. Raises `Refusal` 409: not compliant, warnings not accepted, or another one is live."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            draft = draft_of(before)
-            require_admin_for_money(act, draft)
-            _check_live(draft, act.now)
-            if before.state == "draft":
-                hold(model.findings(draft), model.NOT_COMPLIANT, accept_warnings=accept_warnings)
-                other = await store.live_program(tx)
-                if other is not None:
-                    raise Refusal(model.OTHER_IS_LIVE, program_id=other.program_id)
-            event = ReferralProgramPublished(at=act.now, program_id=program_id, levels=draft.levels)
-            after = await _move(tx, act, before, ("draft",), "published", "publish", event)
-            await self._begin(tx, after, draft, act.now)
-        return after
-
-    async def _begin(self, tx: Tx, program: ReferralProgram, draft: ReferralDraft, now: datetime) -> None:
-        await store.open_version(tx, program.program_id, program.version, draft, now)
-        if draft.budget is not None:
-            await set_budget(tx, program.program_id, draft.budget, self._zone)
-
-    async def pause(self, act: Act, program_id: str) -> ReferralProgram:
-        """Bind nobody for now; relations there are go on earning."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            event = ReferralProgramPaused(at=act.now, program_id=program_id)
-            return await _move(tx, act, before, ("published",), "paused", "pause", event)
-
-    async def resume(self, act: Act, program_id: str) -> ReferralProgram:
-        """Let shoppers be bound again."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            require_admin_for_money(act, before)
-            event = ReferralProgramResumed(at=act.now, program_id=program_id)
-            return await _move(tx, act, before, ("paused",), "published", "resume", event)
-
-    async def end(self, act: Act, program_id: str) -> ReferralProgram:
-        """End a program for good: orders paid from now on earn nothing; what was earned takes its course."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, program_id)
-            event = ReferralProgramEnded(at=act.now, program_id=program_id)
-            after = await _move(tx, act, before, ("draft", "published", "paused"), "ended", "end", event)
-            await store.close_version(tx, program_id, act.now)
-            return after
 
     async def dry_run(self, program_id: str, user_id: str, code: str, at: datetime) -> BindingDryRun:
         """Say what a shopper who sends `code` at `at` would get under this program, as if it were published."""
@@ -239,10 +191,9 @@ async def live(reader: Reader, now: datetime) -> tuple[ProgramTerms | None, bool
 async def end_closed(tx: Tx, now: datetime) -> int:
     """End programs whose time is over, as of that time; return how many."""
     await store.lock(tx)
-    closed = await store.closed_programs(tx, now)
+    closed = await campaigns.end_over(tx, PROGRAMS, now, END_BATCH)
     for program in closed:
         assert program.closes_at is not None
-        await store.move_program(tx, program.program_id, ("published", "paused"), "ended", program.closes_at)
         await store.close_version(tx, program.program_id, program.closes_at)
         await emit(tx, ReferralProgramEnded(at=now, program_id=program.program_id))
     return len(closed)
@@ -251,53 +202,3 @@ async def end_closed(tx: Tx, now: datetime) -> int:
 def draft_of(program: ReferralProgram) -> ReferralDraft:
     """Return what the operator decided."""
     return ReferralDraft(**{name: getattr(program, name) for name in ReferralDraft.__struct_fields__})
-
-
-def _check(draft: ReferralDraft) -> None:
-    if found := model.faults(draft):
-        raise invalid(*found)
-
-
-def _check_live(draft: ReferralDraft, now: datetime) -> None:
-    if draft.closes_at is not None and draft.closes_at <= now:
-        raise invalid(FieldError("closes_at", "Lies in the past"))
-
-
-async def _find(reader: Reader, program_id: str) -> ReferralProgram:
-    program = await store.find_program(reader, program_id)
-    if program is None:
-        raise Refusal(model.NOT_FOUND)
-    return program
-
-
-async def _lock(tx: Tx, program_id: str) -> ReferralProgram:
-    await store.lock(tx)
-    return await _find(tx, program_id)
-
-
-async def _move(
-    tx: Tx,
-    act: Act,
-    before: ReferralProgram,
-    from_states: Sequence[str],
-    to_state: str,
-    action: str,
-    event: ReferralProgramEvent,
-) -> ReferralProgram:
-    after = await store.move_program(tx, before.program_id, from_states, to_state, act.now)
-    if after is None:
-        raise Refusal(model.WRONG_STATE, f"Cannot {action} a program that is {before.state}.", state=before.state)
-    await _audit(tx, act, action, before, after)
-    await emit(tx, event)
-    return after
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: ReferralProgram | None, after: ReferralProgram) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"referral.{action}",
-        after.program_id,
-        before=before,
-        after=after,
-    )

@@ -1,13 +1,11 @@
 """Every statement on programs and their terms. Functions never commit; services do."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.referral.model import ProgramTerms, ReferralDraft, ReferralProgram
+from growth.mechanics.referral.model import PROGRAMS, ProgramTerms, ReferralDraft, ReferralProgram
 from growth.plumbing.postgres.database import Reader, Record, Tx
 
 
@@ -16,11 +14,6 @@ class ProgramCount(Struct, frozen=True):
 
     state: str
     invitees: int
-
-
-def _program(row: Record) -> ReferralProgram:
-    known: dict[str, Any] = dict(row)
-    return msgspec.convert(known.pop("draft") | known, ReferralProgram)
 
 
 def _terms(row: Record) -> ProgramTerms:
@@ -36,124 +29,18 @@ async def lock(tx: Tx) -> None:
     )
 
 
-async def add_program(tx: Tx, program_id: str, draft: ReferralDraft, now: datetime) -> ReferralProgram:
-    """Insert a draft."""
-    row = await tx.fetchrow(
-        """
-        INSERT INTO referral.programs (program_id, draft, levels, closes_at, created_at)
-        VALUES ($1, $2, $3, $4, $5)
-        RETURNING program_id, draft, state, version, created_at, published_at, ended_at
-        """,
-        program_id,
-        draft,
-        draft.levels,
-        draft.closes_at,
-        now,
-    )
-    assert row is not None
-    return _program(row)
-
-
-async def find_program(reader: Reader, program_id: str) -> ReferralProgram | None:
-    """Return one program."""
-    row = await reader.fetchrow(
-        """
-        SELECT program_id, draft, state, version, created_at, published_at, ended_at
-        FROM referral.programs
-        WHERE program_id = $1
-        """,
-        program_id,
-    )
-    return None if row is None else _program(row)
-
-
 async def live_program(reader: Reader) -> ReferralProgram | None:
     """Return the program that is published or paused."""
     row = await reader.fetchrow(
-        """
-        SELECT program_id, draft, state, version, created_at, published_at, ended_at
-        FROM referral.programs
-        WHERE state IN ('published', 'paused')
-        """
+        PROGRAMS.sql(
+            """
+            SELECT kit.columns
+            FROM referral.programs
+            WHERE state IN ('published', 'paused')
+            """
+        )
     )
-    return None if row is None else _program(row)
-
-
-async def page_of_programs(
-    reader: Reader, *, state: str | None, before: str | None, limit: int
-) -> list[ReferralProgram]:
-    """Return programs, newest first, those made before the id `before`."""
-    rows = await reader.fetch(
-        """
-        SELECT program_id, draft, state, version, created_at, published_at, ended_at
-        FROM referral.programs
-        WHERE ($1::text IS NULL OR state = $1)
-          AND ($2::uuid IS NULL OR program_id < $2)
-        ORDER BY program_id DESC
-        LIMIT $3
-        """,
-        state,
-        before,
-        limit,
-    )
-    return [_program(row) for row in rows]
-
-
-async def change_program(tx: Tx, program_id: str, version: int, draft: ReferralDraft) -> ReferralProgram | None:
-    """Write an operator's edit if nobody edited since `version`; None if somebody did, or the program has ended."""
-    row = await tx.fetchrow(
-        """
-        UPDATE referral.programs
-        SET draft = $3, levels = $4, closes_at = $5, version = version + 1
-        WHERE program_id = $1
-          AND version = $2
-          AND state <> 'ended'
-        RETURNING program_id, draft, state, version, created_at, published_at, ended_at
-        """,
-        program_id,
-        version,
-        draft,
-        draft.levels,
-        draft.closes_at,
-    )
-    return None if row is None else _program(row)
-
-
-async def move_program(
-    tx: Tx, program_id: str, from_states: Sequence[str], to_state: str, now: datetime
-) -> ReferralProgram | None:
-    """Take one step of the state machine; None if the program is in none of `from_states`."""
-    row = await tx.fetchrow(
-        """
-        UPDATE referral.programs
-        SET state = $3,
-            version = version + 1,
-            published_at = CASE WHEN $3 = 'published' THEN coalesce(published_at, $4) ELSE published_at END,
-            ended_at = CASE WHEN $3 = 'ended' THEN $4 ELSE ended_at END
-        WHERE program_id = $1
-          AND state = ANY ($2)
-        RETURNING program_id, draft, state, version, created_at, published_at, ended_at
-        """,
-        program_id,
-        list(from_states),
-        to_state,
-        now,
-    )
-    return None if row is None else _program(row)
-
-
-async def closed_programs(tx: Tx, closed_before: datetime) -> list[ReferralProgram]:
-    """Return live programs whose time is over."""
-    rows = await tx.fetch(
-        """
-        SELECT program_id, draft, state, version, created_at, published_at, ended_at
-        FROM referral.programs
-        WHERE state IN ('published', 'paused')
-          AND closes_at <= $1
-        """,
-        closed_before,
-    )
-    return [_program(row) for row in rows]
+    return None if row is None else PROGRAMS.read(row)
 
 
 async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDraft, now: datetime) -> None:

@@ -1,48 +1,29 @@
 """Operators' HTTP of tasks, and of the rules that campaigns are held to."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import msgspec
-from litestar import Request, Response, Router, get, post, put
+from litestar import Router, get, post
 from litestar.di import NamedDependency
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from growth.kit.campaign.admin import campaign_routes
+from growth.mechanics.task import model
 from growth.mechanics.task.countable import FieldKind, catalogue
-from growth.mechanics.task.model import Task, TaskDraft
+from growth.mechanics.task.model import TASKS
 from growth.mechanics.task.progress.model import Occurrence
 from growth.mechanics.task.progress.service import activity_types
 from growth.mechanics.task.service import TaskDryRun, Tasks, TaskStats
-from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    Cursor,
-    Limit,
-    Page,
-    PathUuid,
-    decode_cursor,
-    idempotency_key,
-    if_match,
-    page_of,
-    versioned,
-)
-from growth.plumbing.http.idempotency import fingerprint
-from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.http.answers import PathUuid
+from growth.plumbing.http.operators import requires
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import RULES, Rule
 from growth.shopper.activity.model import counted_at
 from growth.vocabulary import clock
-from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import ShopperId, Uuid
+from growth.vocabulary.actors import Role
+from growth.vocabulary.ids import ShopperId
 
 MAX_DATA_FIELDS = 50
-
-StateFilter = Annotated[
-    Literal["draft", "published", "paused", "ended"] | None,
-    QueryParameter(name="state", description="Only tasks in this state."),
-]
-AcceptWarnings = Annotated[
-    bool, QueryParameter(description="The warnings of the compliance check were read; publish all the same.")
-]
 
 
 class TaskDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,93 +62,6 @@ class ComplianceRules(Struct, frozen=True):
     """Every rule that publishing asks."""
 
     items: list[Rule]
-
-
-@post("", operation_id="admin_tasks_create", summary="Draft a task", guards=[requires(Role.EDITOR)])
-async def create_task(
-    data: JSONBody[TaskDraft],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    tasks: NamedDependency[Tasks],
-) -> Response[Task]:
-    """Nobody sees a draft, and nothing counts; publish it when it is right."""
-    content = fingerprint(msgspec.json.encode(data))
-    made = await tasks.create(act_of(request, operator), data, idempotency_key(request), content)
-    return versioned(made.answer, 201, replayed=made.replayed)
-
-
-@get("", operation_id="admin_tasks_list", summary="List tasks", guards=[requires(Role.VIEWER)])
-async def list_all_tasks(
-    tasks: NamedDependency[Tasks],
-    only: StateFilter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
-) -> Page[Task]:
-    """Tasks in any state, newest first."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    before = None if position is None else position[0]
-    found = await tasks.page(state=only, before=before, limit=limit + 1)
-    return page_of(found, limit, lambda task: (task.task_id,))
-
-
-@get("/{task_id:str}", operation_id="admin_tasks_get", summary="Get one", guards=[requires(Role.VIEWER)])
-async def get_task(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> Response[Task]:
-    """The ETag is the version that PUT asks for in If-Match."""
-    return versioned(await tasks.find(task_id))
-
-
-@put("/{task_id:str}", operation_id="admin_tasks_change", summary="Edit", guards=[requires(Role.EDITOR)])
-async def change_task(
-    task_id: PathUuid,
-    data: JSONBody[TaskDraft],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    tasks: NamedDependency[Tasks],
-) -> Response[Task]:
-    """Replaces all fields. Once open, what is asked for and what is promised are fixed."""
-    return versioned(await tasks.change(act_of(request, operator), task_id, if_match(request), data))
-
-
-@post(
-    "/{task_id:str}/publish",
-    status_code=200,
-    operation_id="admin_tasks_publish",
-    summary="Show a draft to shoppers, and begin to count",
-    guards=[requires(Role.EDITOR)],
-)
-async def publish_task(
-    task_id: PathUuid,
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    tasks: NamedDependency[Tasks],
-    accept_warnings: AcceptWarnings = False,  # noqa: FBT002 - a query parameter
-) -> Response[Task]:
-    """409 `task.not_compliant` tells in `findings` which rules of platforms or law speak against it.
-
-    What they refuse stays refused; warnings pass with `accept_warnings=true`.
-    """
-    return versioned(await tasks.publish(act_of(request, operator), task_id, accept_warnings=accept_warnings))
-
-
-def _step(name: Literal["pause", "resume", "end"], told: str) -> Any:
-    @post(
-        f"/{{task_id:str}}/{name}",
-        status_code=200,
-        operation_id=f"admin_tasks_{name}",
-        summary=told,
-        guards=[requires(Role.EDITOR)],
-        name=f"admin_tasks_{name}",
-    )
-    async def take_step(
-        task_id: PathUuid,
-        request: Request[Any, Any, Any],
-        operator: NamedDependency[Operator],
-        tasks: NamedDependency[Tasks],
-    ) -> Response[Task]:
-        steps = {"pause": tasks.pause, "resume": tasks.resume, "end": tasks.end}
-        return versioned(await steps[name](act_of(request, operator), task_id))
-
-    return take_step
 
 
 @post(
@@ -234,14 +128,21 @@ router = Router(
         Router(
             path="/tasks",
             route_handlers=[
-                create_task,
-                list_all_tasks,
-                get_task,
-                change_task,
-                publish_task,
-                _step("pause", "Stop counting for now"),
-                _step("resume", "Count on"),
-                _step("end", "End for good"),
+                *campaign_routes(
+                    TASKS,
+                    Tasks,
+                    "tasks",
+                    "admin_tasks",
+                    told={
+                        "create": "Draft a task\nNobody sees a draft, and nothing counts; publish it when it is right.",
+                        "change": "Edit a task\nReplaces all fields. Once open, what it asks and promises is fixed.",
+                        "publish": "Show a draft to shoppers, and begin to count",
+                        "pause": "Stop counting for now\nWhat is told meanwhile never counts.",
+                        "resume": "Count on",
+                        "end": "End for good\nWhat happened before still counts when it is told; refunds take back.",
+                    },
+                    raises={"publish": [model.TOO_MANY]},
+                ),
                 dry_run_task,
                 get_task_stats,
             ],

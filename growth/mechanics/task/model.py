@@ -6,14 +6,16 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State
 from growth.mechanics.task.countable import Countable, FieldKind, countable, deed_of
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
-from growth.rewards.compliance import Finding, Offer, check
+from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals
+from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
 from growth.vocabulary.ids import Uuid
-from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import Reward
 from growth.vocabulary.text import Description, Title
 
@@ -37,7 +39,6 @@ VERSION_MISMATCH = refusals.Kind("task.version_mismatch", "Somebody else changed
 TOO_MANY = refusals.Kind("task.too_many", f"{MAX_PUBLISHED} tasks are published; end one first.")
 NOT_COMPLIANT = refusals.Kind("task.not_compliant", "Rules of platforms or law speak against the task.")
 
-State = Literal["draft", "published", "paused", "ended"]
 Period = Literal["once", "daily", "weekly"]
 UndoOnRefund = Literal["no", "whole", "any"]
 PageState = Literal["open", "done", "rewarded", "paused", "ended"]
@@ -229,22 +230,22 @@ def _faults_of_condition(condition: Condition, event: Countable, path: str) -> l
     return [FieldError(f"{path}.{name}", f"{condition.field} is a {kind}")]
 
 
-CHANGEABLE_ONCE_OPEN = frozenset({"title", "description", "closes_at", "budget"})
-
-
-def check_edit(task: Task, draft: TaskDraft, now: datetime) -> None:
-    """Refuse edits that would hurt shoppers who already see the task.
-
-    Drafts and tasks that have not opened change freely; an open one keeps what it asks and what it promises; an ended
-    one is history.
-    """
-    if task.state == "ended" or (task.state != "draft" and now >= task.closes_at):
-        raise Refusal(WRONG_STATE, "An ended task cannot be changed.")
-    if task.state == "draft":
-        return
-    if now >= task.opens_at:
-        for name in TaskDraft.__struct_fields__:
-            if name not in CHANGEABLE_ONCE_OPEN and getattr(task, name) != getattr(draft, name):
-                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the task has opened.", field=name)
-    if draft.closes_at <= now:
-        raise Refusal(LOCKED_FIELD, "closes_at lies in the past; end the task instead.", field="closes_at")
+TASKS = CampaignKind(
+    noun="task",
+    nouns="tasks",
+    path="tasks",
+    audited_as="task",
+    table="task.tasks",
+    id_field="task_id",
+    draft=TaskDraft,
+    campaign=Task,
+    faults=faults,
+    findings=findings,
+    told={"publish": TaskPublished, "pause": TaskPaused, "resume": TaskResumed, "end": TaskEnded},
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+    locked_field=LOCKED_FIELD,
+    changeable_once_open=frozenset({"title", "description", "closes_at", "budget"}),
+)

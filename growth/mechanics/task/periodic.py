@@ -2,14 +2,13 @@
 
 from datetime import date, datetime, timedelta
 
+from growth.kit.campaign.service import end_over
 from growth.mechanics.task import store
-from growth.mechanics.task.model import ONCE, Task
+from growth.mechanics.task.model import ONCE, TASKS, Task
 from growth.mechanics.task.progress.model import MAX_LATE
 from growth.mechanics.task.progress.store import counts as progress_store
 from growth.mechanics.task.progress.store import pruning as past
-from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
-from growth.vocabulary.events.task import TaskEnded
 
 END_BATCH = 100
 """Tasks ended in one transaction."""
@@ -26,9 +25,7 @@ LONGEST_PERIOD = timedelta(days=8)
 async def end_closed_tasks(turn: Turn) -> int:
     """End tasks whose window has closed; return how many, up to `END_BATCH`."""
     async with turn.transaction() as tx:
-        ended = await store.end_closed_tasks(tx, turn.now, END_BATCH)
-        await emit(tx, *[TaskEnded(at=turn.now, task_id=task.task_id) for task in ended])
-    return len(ended)
+        return await end_over(tx, TASKS, turn.now, turn.now, END_BATCH)
 
 
 async def forget_old(turn: Turn) -> int:

@@ -1,33 +1,29 @@
 """What operators do with tasks, each write one transaction with its audit entry; and one shopper's page."""
 
-from collections.abc import Sequence
 from datetime import date, datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import State, Step, keep_window, window_over
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.task import model, store
 from growth.mechanics.task.board import TaskBoard
-from growth.mechanics.task.model import Task, TaskDraft, TaskPage
+from growth.mechanics.task.model import TASKS, Task, TaskDraft, TaskPage
 from growth.mechanics.task.progress.model import CountDecision, Occurrence, judge
 from growth.mechanics.task.progress.store import counts as progress_store
 from growth.mechanics.task.progress.store import pruning as past
 from growth.mechanics.task.progress.store.counts import Mine
 from growth.mechanics.task.progress.store.pruning import PeriodTally
-from growth.plumbing.http.idempotency import Once, once
-from growth.plumbing.outbox.outbox import emit
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import invalid
-from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.rewards.compliance import Finding, hold
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent
 from growth.rewards.granting.service import require_admin_for_money
-from growth.vocabulary.events import Event
-from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
-from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
 MAX_PERIODS_TOLD = 60
@@ -59,7 +55,7 @@ class TaskStats(Struct, frozen=True, kw_only=True):
     """A task in numbers, as it stands."""
 
     task_id: str
-    state: model.State
+    state: State
     shoppers_open: int
     """Who began, and is not done; over all periods, as everything here."""
     shoppers_done: int
@@ -76,114 +72,47 @@ class TaskStats(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Tasks:
+class Tasks(Campaigns[TaskDraft, Task]):
     """The room's service."""
 
+    kind = TASKS
+
     def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo) -> None:
-        self._database = database
+        super().__init__(database)
         self._board = board
         self._zone = zone
 
-    async def create(self, act: Act, draft: TaskDraft, key: str | None, content: bytes) -> Once[Task]:
-        """Make a draft. Raises `Refusal` 400 for events, fields and values that do not fit together."""
-        _check(draft)
+    def allow(self, act: Act, *campaigns: object) -> None:
+        """Refuse an editor where money is given."""
+        require_admin_for_money(act, *campaigns)
 
-        async with self._database.transaction() as tx:
+    def late(self, draft: TaskDraft, now: datetime) -> FieldError | None:
+        """Say that the window is over."""
+        return window_over(draft, now)
 
-            async def work() -> Task:
-                task = await store.add_task(tx, new_id(act.now), draft, act.now)
-                await _audit(tx, act, "create", None, task)
-                return task
+    async def before_change(self, _tx: Tx, act: Act, before: Task, draft: TaskDraft) -> None:
+        """Keep what an open task asks for and promises."""
+        keep_window(TASKS, before, draft, act.now)
 
-            scope = f"{act.operator.name} POST tasks"
-            return await once(tx, scope=scope, key=key, content=content, answer_type=Task, work=work, now=act.now)
-
-    async def find(self, task_id: str) -> Task:
-        """Return a task in any state. Raises `Refusal` 404."""
-        task = (await store.find_tasks(self._database, [task_id])).get(task_id)
-        if task is None:
-            raise Refusal(model.NOT_FOUND)
-        return task
-
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[Task]:
-        """Return tasks, newest first."""
-        return await store.page_of_tasks(self._database, state=state, before=before, limit=limit)
-
-    async def change(self, act: Act, task_id: str, version: int, draft: TaskDraft) -> Task:
-        """Edit a task still at `version`.
-
-        Raises `Refusal`: 412 for an older version; 409 for a locked field, and for text that rules speak against once
-        the task is published.
-        """
-        _check(draft)
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, task_id)
-            if before.version != version:
-                raise Refusal(model.VERSION_MISMATCH, f"It is at version {before.version}.", version=before.version)
-            if before.state != "draft":
-                require_admin_for_money(act, before, draft)
-            model.check_edit(before, draft, act.now)
-            if before.state != "draft":
-                _hold_to_rules(draft, before)
-            after = await store.change_task(tx, task_id, version, draft)
-            assert after is not None, "locked, so nobody else changed it"
-            if after.state != "draft":
-                await self._set_budget(tx, after)
-            await _audit(tx, act, "change", before, after)
-        self._board.forget()
-        return after
-
-    async def publish(self, act: Act, task_id: str, *, accept_warnings: bool) -> Task:
-        """Show a draft to shoppers, and begin to count.
-
-        Raises `Refusal` 409: its window is over; rules of platforms or law speak against it (`findings`), warnings
-        among them unless they are accepted; too many are published.
-        """
-        async with self._database.transaction() as tx:
+    async def lock_before_step(self, tx: Tx, _task_id: str, step: Step) -> None:
+        """Let one task at a time be published: those that are, are counted."""
+        if step == "publish":
             await store.lock_publishing(tx)
-            before = await _lock(tx, task_id)
-            require_admin_for_money(act, before)
-            if before.closes_at <= act.now:
-                raise Refusal(model.WRONG_STATE, "The window is over; change closes_at first.")
-            hold(model.findings(before), model.NOT_COMPLIANT, accept_warnings=accept_warnings)
-            if await store.count_published(tx) >= model.MAX_PUBLISHED:
-                raise Refusal(model.TOO_MANY, max_published=model.MAX_PUBLISHED)
-            event = TaskPublished(at=act.now, task_id=task_id, opens_at=before.opens_at, closes_at=before.closes_at)
-            after = await _move(tx, act, before, ("draft",), "published", "publish", event)
-            await self._set_budget(tx, after)
-        self._board.forget()
+
+    async def before_step(self, tx: Tx, _act: Act, step: Step, _before: Task) -> None:
+        """Refuse one more than stand on one page."""
+        if step == "publish" and await store.count_published(tx) >= model.MAX_PUBLISHED:
+            raise Refusal(model.TOO_MANY, max_published=model.MAX_PUBLISHED)
+
+    async def after(self, tx: Tx, _act: Act, step: Step | Literal["change"], _before: Task, after: Task) -> Task:
+        """Set the budget that a task has from now on."""
+        if after.state != "draft" and step in {"publish", "change"} and after.budget is not None:
+            await granting.set_budget(tx, after.task_id, after.budget, self._zone.key)
         return after
 
-    async def pause(self, act: Act, task_id: str) -> Task:
-        """Stop counting at once: what is told meanwhile never counts."""
-        return await self._step(
-            act, task_id, ("published",), "paused", "pause", TaskPaused(at=act.now, task_id=task_id)
-        )
-
-    async def resume(self, act: Act, task_id: str) -> Task:
-        """Count on."""
-        event = TaskResumed(at=act.now, task_id=task_id)
-        return await self._step(act, task_id, ("paused",), "published", "resume", event)
-
-    async def end(self, act: Act, task_id: str) -> Task:
-        """End a task for good. What happened before still counts when it is told; refunds still take back."""
-        event = TaskEnded(at=act.now, task_id=task_id)
-        return await self._step(act, task_id, ("draft", "published", "paused"), "ended", "end", event)
-
-    async def _step(
-        self, act: Act, task_id: str, from_states: Sequence[str], to_state: str, action: str, event: Event
-    ) -> Task:
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, task_id)
-            if to_state == "published":
-                require_admin_for_money(act, before)
-            after = await _move(tx, act, before, from_states, to_state, action, event)
+    async def changed(self) -> None:
+        """Read the board anew."""
         self._board.forget()
-        return after
-
-    async def _set_budget(self, tx: Tx, task: Task) -> None:
-        if task.budget is not None:
-            await granting.set_budget(tx, task.task_id, task.budget, self._zone.key)
 
     async def mine(self, user_id: str, now: datetime) -> list[TaskPage]:
         """Return every visible task with one shopper's progress: one read along one index, whatever there is."""
@@ -254,47 +183,3 @@ def _judged(task: Task, verdict: CountDecision, mine: Mine, *, fresh: int) -> tu
         what = "This event" if task.distinct_by is None else f"This {task.distinct_by}"
         return "told_before", f"{what} counted already in this period."
     return verdict.why, verdict.because
-
-
-def _check(draft: TaskDraft) -> None:
-    if found := model.faults(draft):
-        raise invalid(*found)
-
-
-def _hold_to_rules(draft: TaskDraft, before: Task) -> None:
-    """Refuse an edit of a published task that rules speak against, as far as they did not when it was published."""
-    known = {finding.rule for finding in model.findings(before)}
-    hold(
-        [finding for finding in model.findings(draft) if finding.rule not in known],
-        model.NOT_COMPLIANT,
-        accept_warnings=False,
-    )
-
-
-async def _lock(tx: Tx, task_id: str) -> Task:
-    task = await store.lock_task(tx, task_id)
-    if task is None:
-        raise Refusal(model.NOT_FOUND)
-    return task
-
-
-async def _move(
-    tx: Tx, act: Act, before: Task, from_states: Sequence[str], to_state: str, action: str, event: Event
-) -> Task:
-    after = await store.move_task(tx, before.task_id, from_states, to_state, act.now)
-    if after is None:
-        raise Refusal(model.WRONG_STATE, f"Cannot {action} a task that is {before.state}.", state=before.state)
-    await _audit(tx, act, action, before, after)
-    await emit(tx, event)
-    return after
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: Task | None, after: Task) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"task.{action}",
-        after.task_id,
-        before=before,
-        after=after,
-    )

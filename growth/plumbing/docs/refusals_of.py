@@ -23,13 +23,14 @@ RAISES = "raises"
 def kinds_of(function: Callable[..., Any]) -> set[Kind]:
     """Return every kind of refusal that `function`, or anything it leads to, names."""
     found: set[Kind] = set()
-    seen: set[FunctionType] = set()
+    # A method that is inherited is another one in each class.
+    seen: set[tuple[FunctionType, frozenset[type]]] = set()
     waiting: list[tuple[Any, Collection[type]]] = [(inspect.unwrap(function), _given(function))]
     while waiting:
         current, around = waiting.pop()
-        if not isinstance(current, FunctionType) or current in seen:
+        if not isinstance(current, FunctionType) or (current, frozenset(around)) in seen:
             continue
-        seen.add(current)
+        seen.add((current, frozenset(around)))
         names = names_in(current)
         for value in _values(names, current):
             found |= _kinds_in(value)
@@ -42,6 +43,7 @@ def kinds_of(function: Callable[..., Any]) -> set[Kind]:
         for class_ in around:
             methods = _methods(class_)
             members = [methods[name] for name in names & methods.keys()]
+            found |= {kind for member in members for kind in _kinds_of_struct(member, names)}
             # What a class hands out when it is made (callbacks) is reached with the first of its methods.
             waiting += [(member, _around(class_)) for member in [*members, vars(class_).get("__init__")] if members]
     return found
@@ -83,6 +85,12 @@ def _values(names: Collection[str], function: FunctionType) -> Iterator[Any]:
 def _kinds_in(value: Any) -> set[Kind]:
     values = value.values() if isinstance(value, Mapping) else [value]
     return {item for item in values if isinstance(item, Kind)}
+
+
+def _kinds_of_struct(value: Any, names: frozenset[str]) -> set[Kind]:
+    """Return the kinds among those fields of a Struct that are named: what a class says of itself in one value."""
+    fields = names & set(value.__struct_fields__) if isinstance(value, Struct) else ()
+    return {kind for name in fields if isinstance(kind := getattr(value, name), Kind)}
 
 
 def _given(function: Callable[..., Any]) -> set[type]:

@@ -5,11 +5,11 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter
 
+from growth.kit.campaign.service import end_over
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.coupon.store import expiry as store
-from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.service import template_ended
+from growth.rewards.coupon.template.model import TEMPLATES
 from growth.vocabulary.events.coupon import CouponExpired, CouponExpiring, CouponReturned
 
 log = structlog.get_logger("coupon")
@@ -100,6 +100,4 @@ async def lapse_locks(turn: Turn, *, days: int) -> int:
 async def end_stale_templates(turn: Turn) -> int:
     """End templates whose dates of validity are over."""
     async with turn.transaction() as tx:
-        stale = await templates_store.end_stale_templates(tx, turn.now, END_BATCH)
-        await emit(tx, *[template_ended(template, turn.now) for template in stale])
-    return len(stale)
+        return await end_over(tx, TEMPLATES, turn.now, turn.now, END_BATCH)

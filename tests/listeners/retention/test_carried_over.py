@@ -8,9 +8,10 @@ import pytest
 
 from growth.embedded import EmbeddedServers
 from growth.listeners.retention import model
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from tests import servers as test_servers
 from tests.kit.carried_over import carried_over
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.group_buy.board import GroupBuyBoard
-from growth.mechanics.group_buy.model import GroupBuy, GroupBuyDraft
+from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
-from growth.mechanics.group_buy.store import campaigns as campaigns_store
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import TeamKeeper
@@ -53,9 +53,9 @@ class Room(Struct):
         """A campaign in Postgres, past the rules for operators: three people, half the price, open since a minute."""
         moment = now()
         async with self.database.transaction() as tx:
-            made = await campaigns_store.add_campaign(tx, new_id(moment), a_draft(**changes), moment)
+            made = await campaigns.add(tx, GROUP_BUYS, new_id(moment), a_draft(**changes), moment)
             if state != "draft":
-                moved = await campaigns_store.move_campaign(tx, made.group_buy_id, ["draft"], state, moment)
+                moved = await campaigns.move(tx, GROUP_BUYS, made.group_buy_id, ["draft"], state, moment)
                 assert moved is not None
                 made = moved
         return made
@@ -122,9 +122,7 @@ class Room(Struct):
         return [(await self.seat(one)).state for one in seated]
 
     async def taken(self, campaign: GroupBuy) -> int:
-        return (await campaigns_store.find_campaigns(self.database, [campaign.group_buy_id]))[
-            campaign.group_buy_id
-        ].taken
+        return (await campaigns.find(self.database, GROUP_BUYS, [campaign.group_buy_id]))[campaign.group_buy_id].taken
 
     async def owed(self) -> dict[str, tuple[str, int]]:
         """What must be paid back, by order: why and how much."""

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.referral import store as programs_store
-from growth.mechanics.referral.model import Caps
+from growth.mechanics.referral.model import PROGRAMS, Caps
 from growth.mechanics.referral.relation import service as relation_service
 from growth.mechanics.referral.relation import store
 from growth.mechanics.referral.relation.model import BindWish, Tie
@@ -259,7 +260,7 @@ async def test_without_the_unique_index_two_programs_are_live(room: Room, monkey
         await room.programs.publish(an_act(), second.program_id, accept_warnings=True)
     async with undone(room.database) as tx:
         await tx.execute("DROP INDEX referral.programs_one_live")
-        await programs_store.move_program(tx, second.program_id, ["draft"], "published", now())
+        await campaigns.move(tx, PROGRAMS, second.program_id, ["draft"], "published", now())
         assert "At most one program is live" in await broken(tx)
 
 

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from growth.mechanics.task import store as tasks_store
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.task.board import TaskBoard
-from growth.mechanics.task.model import Task, TaskDraft
+from growth.mechanics.task.model import TASKS, Task, TaskDraft
 from growth.mechanics.task.progress.service import TaskProjection, outbox_types
 from growth.mechanics.task.service import Tasks
 from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit
@@ -54,9 +54,9 @@ class Room(Struct):
         """A task in Postgres, past the rules for operators: view a product, for ten points, since an hour."""
         moment = changes.pop("published_at", now() - timedelta(hours=1))
         async with self.database.transaction() as tx:
-            made = await tasks_store.add_task(tx, new_id(now()), a_draft(**changes), moment)
+            made = await campaigns.add(tx, TASKS, new_id(now()), a_draft(**changes), moment)
             for step in {"draft": (), "published": ("published",)}.get(state, ("published", state)):
-                moved = await tasks_store.move_task(tx, made.task_id, ["draft", "published"], step, moment)
+                moved = await campaigns.move(tx, TASKS, made.task_id, ["draft", "published"], step, moment)
                 assert moved is not None
                 made = moved
             if made.budget is not None:

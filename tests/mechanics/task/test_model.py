@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from growth.kit.campaign.model import keep_window
 from growth.mechanics.task.countable import FieldKind, catalogue, deed_of, undoers
 from growth.mechanics.task.model import (
     ONCE,
+    TASKS,
     Condition,
     Task,
     TaskDraft,
-    check_edit,
     faults,
     page,
     period_ends_at,
@@ -168,7 +169,7 @@ def test_every_sound_draft_passes_and_an_edit_of_an_open_task_keeps_its_promise(
     task = a_task()
     draft = a_draft(opens_at=task.opens_at)
     assert faults(draft) == []
-    check_edit(task, msgspec.structs.replace(draft, title="Other", closes_at=NOW + timedelta(days=1)), NOW)
+    keep_window(TASKS, task, msgspec.structs.replace(draft, title="Other", closes_at=NOW + timedelta(days=1)), NOW)
     for change in (
         {"count": 9},
         {"reward": [PointsReward(points=1)]},
@@ -178,10 +179,10 @@ def test_every_sound_draft_passes_and_an_edit_of_an_open_task_keeps_its_promise(
         {"closes_at": NOW},
     ):
         with pytest.raises(Refusal, match=r"task\.locked_field"):
-            check_edit(task, msgspec.structs.replace(draft, **change), NOW)
+            keep_window(TASKS, task, msgspec.structs.replace(draft, **change), NOW)
     with pytest.raises(Refusal, match=r"task\.wrong_state"):
-        check_edit(msgspec.structs.replace(task, state="ended"), draft, NOW)
-    check_edit(msgspec.structs.replace(task, state="draft"), msgspec.structs.replace(draft, count=9), NOW)
+        keep_window(TASKS, msgspec.structs.replace(task, state="ended"), draft, NOW)
+    keep_window(TASKS, msgspec.structs.replace(task, state="draft"), msgspec.structs.replace(draft, count=9), NOW)
 
 
 def test_a_page_shows_no_more_than_is_asked_for() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.task.model import Task
 from growth.mechanics.task.periodic import KEPT, forget_old
 from growth.plumbing.outbox.outbox import Envelope
 from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.store import coupons as coupons_store
-from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponDraft, FixedOff, ValidForDays
+from growth.rewards.coupon.template.model import TEMPLATES, CouponDraft, FixedOff, ValidForDays
 from growth.rewards.granting.model import Budget
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.ledger.service import transfer
@@ -147,8 +147,8 @@ async def coupon_template(room: Room) -> str:
         title="Ten off", discount=FixedOff(off_fen=1000), validity=ValidForDays(days=30), units_total=10
     )
     async with room.database.transaction() as tx:
-        made = await templates_store.add_template(tx, new_id(now()), draft, now())
-        await templates_store.move_template(tx, made.template_id, ["draft"], "published", now())
+        made = await campaigns.add(tx, TEMPLATES, new_id(now()), draft, now())
+        await campaigns.move(tx, TEMPLATES, made.template_id, ["draft"], "published", now())
     return made.template_id
 
 

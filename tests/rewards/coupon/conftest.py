@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign import store as campaigns
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.audit import Act
@@ -22,8 +23,7 @@ from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
 from growth.rewards.coupon.store import coupons as store
 from growth.rewards.coupon.take.service import TakenCoupon, Takes
-from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
+from growth.rewards.coupon.template.model import TEMPLATES, CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.coupon.template.service import Templates
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
@@ -59,16 +59,16 @@ class Room(Struct):
         """A template in Postgres, past the rules for operators: ten yuan off, for thirty days, ten units."""
         moment = now()
         async with self.database.transaction() as tx:
-            made = await templates_store.add_template(tx, new_id(moment), a_draft(**changes), moment)
+            made = await campaigns.add(tx, TEMPLATES, new_id(moment), a_draft(**changes), moment)
             if state != "draft":
-                moved = await templates_store.move_template(tx, made.template_id, ["draft"], state, moment)
+                moved = await campaigns.move(tx, TEMPLATES, made.template_id, ["draft"], state, moment)
                 assert moved is not None
                 made = moved
         return made
 
     async def again(self, template: CouponTemplate) -> CouponTemplate:
         """The template as it is now."""
-        return (await templates_store.find_templates(self.database, [template.template_id]))[template.template_id]
+        return (await campaigns.find(self.database, TEMPLATES, [template.template_id]))[template.template_id]
 
     async def issues(self, *issues: Issue, moment: datetime | None = None) -> list[Issued]:
         async with self.database.transaction() as tx:

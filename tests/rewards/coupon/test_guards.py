@@ -6,6 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.code import model as codes
 from growth.rewards.coupon.code import store as codes_store
@@ -16,8 +17,7 @@ from growth.rewards.coupon.store import coupons as store
 from growth.rewards.coupon.store import expiry as ending
 from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.take import store as takes
-from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import TEMPLATES, CouponTemplate, term_of
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.kit.invariants import violations
@@ -314,13 +314,14 @@ async def test_without_its_guard_an_edit_changes_what_was_promised(room: Room) -
     await room.grants(template)
 
     async def change(tx: Any) -> CouponTemplate | None:
-        return await templates_store.change_template(
-            tx, template.template_id, template.version, a_draft(threshold_fen=99_00)
+        return await campaigns.change(
+            tx, TEMPLATES, template.template_id, template.version, a_draft(threshold_fen=99_00)
         )
 
     kept, _ = await anyway(room, "", change)
     assert kept.threshold_fen == 0
-    changed, _ = await anyway(room, "CASE WHEN state = 'draft' THEN $6 ELSE threshold_fen END", change, "$6")
+    guard = "CASE WHEN campaign.state = 'draft' THEN told.threshold_fen ELSE campaign.threshold_fen END"
+    changed, _ = await anyway(room, guard, change, "told.threshold_fen")
     assert changed.threshold_fen == 99_00
 
 

@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign import store as campaigns
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.watch.invariants import all_invariants
-from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff, ValidForDays
+from growth.rewards.coupon.template.model import TEMPLATES, CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Pack, PackDraft, Recipient
 from growth.rewards.pack.service import LISTENS_TO, Packs
@@ -49,8 +49,8 @@ class Room(Struct):
             "units_total": 100,
         }
         async with self.database.transaction() as tx:
-            made = await templates_store.add_template(tx, new_id(now()), CouponDraft(**plain | changes), now())
-            moved = await templates_store.move_template(tx, made.template_id, ["draft"], "published", now())
+            made = await campaigns.add(tx, TEMPLATES, new_id(now()), CouponDraft(**plain | changes), now())
+            moved = await campaigns.move(tx, TEMPLATES, made.template_id, ["draft"], "published", now())
         assert moved is not None
         return moved
 

@@ -6,15 +6,14 @@ from datetime import timedelta
 
 import structlog
 
+from growth.kit.campaign.service import end_over
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.aftermath import after_release
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
-from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, Sale, cooling_until
-from growth.mechanics.flash_sale.service import ended
+from growth.mechanics.flash_sale.model import COOL_DOWN_FORGIVEN_AFTER, SALES, Sale, cooling_until
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
-from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.periodic import Turn
 from growth.vocabulary.refusals import Unavailable
@@ -71,9 +70,7 @@ class ClaimKeeper:
     async def end_closed_sales(self, turn: Turn) -> int:
         """End sales whose window has closed."""
         async with turn.transaction() as tx:
-            sales = await sales_store.end_closed_sales(tx, turn.now - CLOCKS_APART, END_BATCH)
-            await emit(tx, *[ended(sale, turn.now) for sale in sales])
-        return len(sales)
+            return await end_over(tx, SALES, turn.now - CLOCKS_APART, turn.now, END_BATCH)
 
     async def load_ahead(self, turn: Turn) -> int:
         """Load sales into Redis before they open, so that no shopper waits for it."""

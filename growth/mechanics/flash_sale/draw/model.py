@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from growth.kit.campaign.model import State
 from growth.mechanics.flash_sale import model as sales
 from growth.vocabulary.ids import ClaimId, SaleId, Uuid, derived_id
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
@@ -83,7 +84,7 @@ class EntryWish(Struct, frozen=True):
 class DrawState(Struct, frozen=True, kw_only=True):
     """What a sale says of its draw."""
 
-    state: sales.State
+    state: State
     opens_at: datetime
     closes_at: datetime
     draw_at: datetime | None

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct
 
+from growth.kit.campaign.model import State
 from growth.mechanics.flash_sale import model as sales
 from growth.vocabulary.ids import SaleId
 from growth.vocabulary.refusals import Kind, Refusal
@@ -20,7 +21,7 @@ TOO_MANY_REMINDERS = Kind("flash_sale.too_many_reminders", "This shopper already
 class Reminder(Struct, frozen=True, kw_only=True):
     """What there is of one shopper and one sale."""
 
-    state: sales.State
+    state: State
     opens_at: datetime
     lead_seconds: int
     asked_at: datetime | None

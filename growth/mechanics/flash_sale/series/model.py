@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field, structs
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.model import MAX_UNITS, MAX_UNITS_PER_SHOPPER, Protection, SaleDraft
 from growth.mechanics.flash_sale.series.timetable import (
@@ -19,6 +21,8 @@ from growth.mechanics.flash_sale.series.timetable import (
     shortest_gap,
 )
 from growth.plumbing.field_errors import FieldError
+from growth.rewards.compliance import Offer, check
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind
@@ -32,9 +36,9 @@ MAX_PREVIEWED = 10
 NOT_FOUND = Kind("flash_sale.series_not_found", "There is no such series.", 404)
 WRONG_STATE = Kind("flash_sale.series_wrong_state", "The series' state does not allow this.")
 VERSION_MISMATCH = Kind("flash_sale.series_version_mismatch", "Somebody else changed the series.", 412)
+NOT_COMPLIANT = Kind("flash_sale.series_not_compliant", "Rules of platforms or law speak against the series.")
 NO_ROUNDS_LEFT = Kind("flash_sale.no_rounds_left", "The series has no rounds to come.")
 
-State = sales.State
 Would = Literal["planned", "plan", "skip"]
 
 
@@ -212,6 +216,31 @@ def _faults_of_days(plan: SeriesDraft) -> list[FieldError]:
     if plan.until_day is not None and plan.until_day < plan.from_day:
         found.append(FieldError("until_day", "Must not be before from_day"))
     return found
+
+
+def findings(plan: SeriesDraft) -> list[Finding]:
+    """Return what rules of platforms and law say about a series: it rewards nothing but buying."""
+    return check(Offer(deed=Deed.PURCHASE, texts=(plan.title, *(item.title for item in plan.items))))
+
+
+SERIES = CampaignKind(
+    noun="series",
+    nouns="series",
+    path="flash-sale-series",
+    audited_as="flash_sale_series",
+    table="flash_sale.series",
+    id_field="series_id",
+    draft=SeriesDraft,
+    campaign=Series,
+    document="plan",
+    over=None,
+    findings=findings,
+    told={},
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+)
 
 
 def local(instant: datetime, zone: str) -> str:

@@ -7,11 +7,15 @@ from itertools import groupby, product
 import structlog
 from msgspec import Struct
 
+from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.model import STEPS, Step
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.flash_sale import model as sales_model
-from growth.mechanics.flash_sale.model import Sale, SaleDraft
+from growth.mechanics.flash_sale.model import SALES, Sale, SaleDraft
 from growth.mechanics.flash_sale.series import model, store
 from growth.mechanics.flash_sale.series.model import (
     MAX_PREVIEWED,
+    SERIES,
     PreviewedRound,
     PreviewedSale,
     RoundStats,
@@ -26,12 +30,11 @@ from growth.mechanics.flash_sale.series.model import (
     local,
 )
 from growth.mechanics.flash_sale.series.timetable import FIRST_DAY, LAST_DAY, RoundWindow, is_over, next_rounds, rounds
-from growth.mechanics.flash_sale.service import Sales, ended
+from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import encode_cursor
-from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.strict_json import invalid
@@ -40,7 +43,6 @@ from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import LeaseLost, Turn
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import to_milliseconds
-from growth.vocabulary.events.flash_sale import FlashSalePaused, FlashSaleResumed
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -64,123 +66,71 @@ class RoundsPlanned(Struct):
     skipped: int = 0
 
 
-class SeriesService:
+class SeriesService(Campaigns[SeriesDraft, Series]):
     """The operators' side of series, and what the clock does to them."""
 
+    kind = SERIES
+
     def __init__(self, database: Database, stock: Stock, sales: Sales) -> None:
-        self._database = database
+        super().__init__(database)
         self._stock = stock
         self._sales = sales
 
     # --- what operators write ---------------------------------------------------------------------------------------
 
-    async def create(self, act: Act, plan: SeriesDraft, key: str | None, content: bytes) -> Once[Series]:
-        """Make a draft. Raises `Refusal` 400 for fields that do not fit together, or rounds that overlap each other."""
-        _check(plan, act.now)
-        async with self._database.transaction() as tx:
+    def faults(self, draft: SeriesDraft, now: datetime) -> list[FieldError]:
+        """Return what does not fit together, rounds that overlap each other among it."""
+        return faults(draft, now)
 
-            async def work() -> Series:
-                series = await store.add_series(tx, new_id(act.now), plan, act.now)
-                await _audit(tx, act, "create", None, series)
-                return series
+    def late(self, draft: SeriesDraft, now: datetime) -> FieldError | None:
+        """Say that no round is to come."""
+        return FieldError("until_day", f"It ended on {draft.until_day}.") if is_over(draft, now) else None
 
-            scope = f"{act.operator.name} POST flash-sale-series"
-            return await once(tx, scope=scope, key=key, content=content, answer_type=Series, work=work, now=act.now)
+    def too_late(self, late: FieldError) -> Refusal:
+        """Return the refusal of a series without rounds."""
+        return Refusal(model.NO_ROUNDS_LEFT, late.detail)
 
-    async def change(self, act: Act, series_id: str, version: int, plan: SeriesDraft) -> Series:
-        """Edit a series that is still at `version`; rounds planned already stay as they are.
-
-        Raises `Refusal`: 412 for an older version, 409 for an ended series, 400 as `create` does.
-        """
-        _check(plan, act.now)
-        async with self._database.transaction() as tx:
-            before = await self._lock(tx, series_id)
-            if before.version != version:
-                told = f"It is at version {before.version}."
-                raise Refusal(model.VERSION_MISMATCH, told, version=before.version)
-            after = await store.change_series(tx, series_id, version, plan)
-            if after is None:
-                raise Refusal(model.WRONG_STATE, "An ended series cannot be changed.", state=before.state)
-            await _audit(tx, act, "change", before, after)
-        return after
-
-    async def publish(self, act: Act, series_id: str) -> Series:
-        """Start a series and plan its next rounds. Raises `Refusal` 409 if it has none to come."""
-        async with self._database.transaction() as tx:
-            await self._step(tx, act, series_id, ("draft",), "published", "publish")
-            return await self._go_on(tx, act, series_id)
-
-    async def pause(self, act: Act, series_id: str) -> Series:
-        """Plan no more, and pause the planned sales that have not opened."""
-        async with self._database.transaction() as tx:
-            series = await self._step(tx, act, series_id, ("published",), "paused", "pause")
-            to_come = await store.lock_sales(tx, series_id, ("published",), opens_after=act.now)
-            await self._move_sales(tx, act, to_come, "paused", "pause")
-            await store.set_paused_sales(tx, series_id, [sale.sale_id for sale in to_come])
-        return series
-
-    async def resume(self, act: Act, series_id: str) -> Series:
-        """Resume the sales that pausing paused, and plan on from now."""
-        async with self._database.transaction() as tx:
-            await self._step(tx, act, series_id, ("paused",), "published", "resume")
-            paused = await store.paused_sales(tx, series_id)
-            sales = await store.lock_sales(tx, series_id, ("paused",), opens_after=None, sale_ids=paused)
-            still_on = [sale for sale in sales if sale.closes_at > act.now]
-            await self._move_sales(tx, act, still_on, "published", "resume")
-            await store.set_paused_sales(tx, series_id, [])
-            return await self._go_on(tx, act, series_id)
-
-    async def end(self, act: Act, series_id: str) -> Series:
-        """End a series for good, and with it the planned sales that have not opened."""
-        async with self._database.transaction() as tx:
-            series = await self._step(tx, act, series_id, ("draft", "published", "paused"), "ended", "end")
-            paused = await store.paused_sales(tx, series_id)
+    async def step_in(self, tx: Tx, act: Act, campaign_id: str, step: Step, *, accept_warnings: bool = False) -> Series:
+        """Take a step, and with it the planned sales that have not opened; plan the rounds of one that goes on."""
+        series = await super().step_in(tx, act, campaign_id, step, accept_warnings=accept_warnings)
+        if step == "publish":
+            return await self._go_on(tx, act, campaign_id)
+        if step == "pause":
+            sales = await store.lock_sales(tx, campaign_id, ("published",), opens_after=act.now)
+        else:
+            paused = await store.paused_sales(tx, campaign_id)
             # What the series paused and has not resumed never opened, whatever its time.
-            sales = await store.lock_sales(tx, series_id, ("paused",), opens_after=act.now, sale_ids=paused)
-            sales += await store.lock_sales(tx, series_id, ("draft", "published"), opens_after=act.now)
-            await self._move_sales(tx, act, sales, "ended", "end")
-            await store.set_paused_sales(tx, series_id, [])
-        return series
-
-    async def _lock(self, tx: Tx, series_id: str) -> Series:
-        series = await store.lock_series(tx, series_id)
-        if series is None:
-            raise Refusal(model.NOT_FOUND)
-        return series
-
-    async def _step(
-        self, tx: Tx, act: Act, series_id: str, from_states: Sequence[str], to_state: str, action: str
-    ) -> Series:
-        before = await self._lock(tx, series_id)
-        series = await store.move_series(tx, series_id, from_states, to_state, act.now)
-        if series is None:
-            told = f"Cannot {action} a series that is {before.state}."
-            raise Refusal(model.WRONG_STATE, told, state=before.state)
-        await _audit(tx, act, action, before, series)
-        return series
+            after = act.now if step == "end" else None
+            sales = await store.lock_sales(tx, campaign_id, ("paused",), opens_after=after, sale_ids=paused)
+        if step == "end":
+            sales += await store.lock_sales(tx, campaign_id, ("draft", "published"), opens_after=act.now)
+        elif step == "resume":
+            sales = [sale for sale in sales if sale.closes_at > act.now]
+        await self._move_sales(tx, act, sales, step)
+        await store.set_paused_sales(tx, campaign_id, [sale.sale_id for sale in sales] if step == "pause" else [])
+        return await self._go_on(tx, act, campaign_id) if step == "resume" else series
 
     async def _go_on(self, tx: Tx, act: Act, series_id: str) -> Series:
-        series = await self._lock(tx, series_id)
-        if is_over(series, act.now):
-            raise Refusal(model.NO_ROUNDS_LEFT, f"It ended on {series.until_day}.")
+        series = await self.lock(tx, series_id)
+        late = self.late(series, act.now)
+        if late is not None:
+            raise self.too_late(late)
         await self._plan(tx, series, act)
-        return await self._lock(tx, series_id)
+        return await self.lock(tx, series_id)
 
-    async def _move_sales(self, tx: Tx, act: Act, sales: Sequence[Sale], to_state: str, action: str) -> None:
+    async def _move_sales(self, tx: Tx, act: Act, sales: Sequence[Sale], step: Step) -> None:
         """Take each sale one step on, as an operator does with a single one; the caller has locked them."""
         moved: list[Sale] = []
         for before in sales:
-            sale = await sales_store.move_sale(tx, before.sale_id, (before.state,), to_state, act.now)
+            sale = await campaigns.move(tx, SALES, before.sale_id, (before.state,), STEPS[step][1], act.now)
             assert sale is not None, "locked, so nobody else moved it"
-            if to_state == "ended":
-                await emit(tx, ended(sale, act.now))
-            else:
-                event = FlashSalePaused if to_state == "paused" else FlashSaleResumed
-                await emit(tx, event(at=act.now, sale_id=sale.sale_id))
+            event = SALES.event(step, sale, act.now)
+            assert event is not None
+            await emit(tx, event)
             await audit.record(
                 tx,
                 act,
-                f"flash_sale.{action}",
+                f"flash_sale.{step}",
                 sale.sale_id,
                 before=before,
                 after=sale,
@@ -196,21 +146,17 @@ class SeriesService:
 
     # --- what operators read ----------------------------------------------------------------------------------------
 
-    async def find(self, series_id: str, now: datetime) -> SeriesPage:
+    async def shown(self, series_id: str, now: datetime) -> SeriesPage:
         """Return a series in any state, and what was skipped of it. Raises `Refusal` 404."""
-        series = await self._find(series_id)
+        series = await self.find(series_id)
         facts = {name: getattr(series, name) for name in Series.__struct_fields__}
         return SeriesPage(**facts, skipped=await store.skipped_of(self._database, series_id, now))
-
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[Series]:
-        """Return series, newest first."""
-        return await store.page_of_series(self._database, state=state, before=before, limit=limit)
 
     async def dry_run(self, series_id: str, at: datetime) -> SeriesDryRun:
         """Say which rounds come next after `at`, and of each sale whether it would be planned, and why not."""
         if not FIRST_DAY.year <= at.year <= LAST_DAY.year:
             raise invalid(FieldError("now", f"Between {FIRST_DAY} and {LAST_DAY}"))
-        series = await self._find(series_id)
+        series = await self.find(series_id)
         windows = next_rounds(series, at, MAX_PREVIEWED)
         wanted = [(window.opens_at, window.closes_at, item.sku) for window, item in product(windows, series.items)]
         places = dict(zip(wanted, await store.places(self._database, series_id, wanted), strict=True))
@@ -231,7 +177,7 @@ class SeriesService:
 
     async def stats(self, series_id: str, before: datetime | None, limit: int, now: datetime) -> SeriesStats:
         """Return the rounds of a series in numbers, the latest first."""
-        series = await self._find(series_id)
+        series = await self.find(series_id)
         sales = await store.sales_of_rounds(self._database, series_id, before, limit + 1)
         found = [_stats(list(sold)) for _, sold in groupby(sales, key=lambda sale: sale.opens_at)]
         shown = found[:limit]
@@ -243,12 +189,6 @@ class SeriesService:
             next_cursor=encode_cursor(to_milliseconds(shown[-1].opens_at)) if more else None,
             server_time=now,
         )
-
-    async def _find(self, series_id: str) -> Series:
-        series = await store.find_series(self._database, series_id)
-        if series is None:
-            raise Refusal(model.NOT_FOUND)
-        return series
 
     # --- what the clock does ----------------------------------------------------------------------------------------
 
@@ -274,12 +214,12 @@ class SeriesService:
         return counted.planned
 
     async def _plan_due(self, tx: Tx, series_id: str, now: datetime, counted: RoundsPlanned) -> None:
-        series = await self._lock(tx, series_id)
+        series = await self.lock(tx, series_id)
         if series.state != "published":
             return
         act = Act(PLANNER, now)
         if is_over(series, now):
-            await self._step(tx, act, series_id, ("published",), "ended", "end")
+            await super().step_in(tx, act, series_id, "end")
             return
         done = await self._plan(tx, series, act)
         counted.planned += done.planned
@@ -309,7 +249,7 @@ class SeriesService:
             async with tx.savepoint():
                 sale = await sales_store.add_sale(tx, new_id(act.now), draft, act.now, series_id)
                 if sale is not None:
-                    await self._sales.publish_in(tx, planner, sale.sale_id)
+                    await self._sales.step_in(tx, planner, sale.sale_id, "publish", accept_warnings=True)
         except Refusal as refusal:
             if refusal.kind is not sales_model.SKU_ON_SALE:
                 raise
@@ -323,21 +263,16 @@ class SeriesService:
             "flash_sale.round_skipped", series_id=series_id, sku=draft.sku, opens_at=draft.opens_at, by=in_the_way
         )
         planner = Act(PLANNER, act.now, act.request_id, f"Sale {in_the_way} sells {draft.sku} in the same window.")
-        await _audit_step(tx, planner, "skip_round", series_id, None, draft)
+        await audit.record(tx, planner, "flash_sale_series.skip_round", series_id, after=draft)
 
     async def _plan_again(self, tx: Tx, again: store.FreeAgain, now: datetime) -> int:
-        series = await self._lock(tx, again.series_id)
+        series = await self.lock(tx, again.series_id)
         if series.state != "published" or not await store.remove_skipped(tx, again.series_id, again.draft):
             return 0
         in_the_way = await self._plan_sale(tx, again.series_id, again.draft, Act(PLANNER, now))
         if in_the_way is not None:
             await store.add_skipped(tx, again.series_id, again.draft, in_the_way, now)
         return int(in_the_way is None)
-
-
-def _check(plan: SeriesDraft, now: datetime) -> None:
-    if found := faults(plan, now):
-        raise invalid(*found)
 
 
 def _preview(series: Series, window: RoundWindow, sku: str, place: store.Place) -> PreviewedSale:
@@ -378,18 +313,3 @@ def _stats(sales: Sequence[Sale]) -> RoundStats:
 
 def _sold_out_after(sale: Sale) -> int | None:
     return None if sale.sold_out_at is None else sales_model.milliseconds_until(sale.sold_out_at, sale.opens_at)
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: Series | None, after: Series) -> None:
-    await _audit_step(tx, act, action, after.series_id, before, after)
-
-
-async def _audit_step(tx: Tx, act: Act, action: str, series_id: str, before: object, after: object) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"flash_sale_series.{action}",
-        series_id,
-        before=before,
-        after=after,
-    )

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.model import Sale, SaleDraft
-from growth.mechanics.flash_sale.series.model import Series, SeriesDraft, Skipped
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.mechanics.flash_sale.model import SALES, Sale, SaleDraft
+from growth.mechanics.flash_sale.series.model import Skipped
+from growth.plumbing.postgres.database import Reader, Tx
 
 SKIPPED_SHOWN = timedelta(days=7)
 MAX_SKIPPED_SHOWN = 100
@@ -26,113 +26,6 @@ class FreeAgain(Struct, frozen=True):
 
     series_id: str
     draft: SaleDraft
-
-
-def _series(row: Record) -> Series:
-    facts = dict(row)
-    return msgspec.convert({**facts.pop("plan"), **facts}, Series)
-
-
-async def add_series(tx: Tx, series_id: str, plan: SeriesDraft, now: datetime) -> Series:
-    """Insert a draft."""
-    row = await tx.fetchrow(
-        """
-        INSERT INTO flash_sale.series (series_id, plan, created_at)
-        VALUES ($1, $2, $3)
-        RETURNING series_id, plan, state, version, planned_until, created_at, published_at, ended_at
-        """,
-        series_id,
-        plan,
-        now,
-    )
-    assert row is not None, "nothing is in the way of a new id"
-    return _series(row)
-
-
-async def find_series(reader: Reader, series_id: str) -> Series | None:
-    """Return one series."""
-    row = await reader.fetchrow(
-        """
-        SELECT series_id, plan, state, version, planned_until, created_at, published_at, ended_at
-        FROM flash_sale.series
-        WHERE series_id = $1
-        """,
-        series_id,
-    )
-    return None if row is None else _series(row)
-
-
-async def lock_series(tx: Tx, series_id: str) -> Series | None:
-    """Return one series, locked against planning and other operators until `tx` ends."""
-    row = await tx.fetchrow(
-        """
-        SELECT series_id, plan, state, version, planned_until, created_at, published_at, ended_at
-        FROM flash_sale.series
-        WHERE series_id = $1
-        FOR NO KEY UPDATE
-        """,
-        series_id,
-    )
-    return None if row is None else _series(row)
-
-
-async def page_of_series(reader: Reader, *, state: str | None, before: str | None, limit: int) -> list[Series]:
-    """Return series, newest first, those made before the id `before`."""
-    rows = await reader.fetch(
-        """
-        SELECT series_id, plan, state, version, planned_until, created_at, published_at, ended_at
-        FROM flash_sale.series
-        WHERE ($1::text IS NULL OR state = $1)
-          AND ($2::uuid IS NULL OR series_id < $2)
-        ORDER BY series_id DESC
-        LIMIT $3
-        """,
-        state,
-        before,
-        limit,
-    )
-    return [_series(row) for row in rows]
-
-
-async def change_series(tx: Tx, series_id: str, version: int, plan: SeriesDraft) -> Series | None:
-    """Write an operator's edit if nobody edited since `version`; None if somebody did, or it is over."""
-    row = await tx.fetchrow(
-        """
-        UPDATE flash_sale.series
-        SET plan = $3, version = version + 1
-        WHERE series_id = $1
-          AND version = $2
-          AND state <> 'ended'
-        RETURNING series_id, plan, state, version, planned_until, created_at, published_at, ended_at
-        """,
-        series_id,
-        version,
-        plan,
-    )
-    return None if row is None else _series(row)
-
-
-async def move_series(
-    tx: Tx, series_id: str, from_states: Sequence[str], to_state: str, now: datetime
-) -> Series | None:
-    """Take one step of the state machine; None if the series is in none of `from_states`."""
-    row = await tx.fetchrow(
-        """
-        UPDATE flash_sale.series
-        SET state = $3,
-            version = version + 1,
-            published_at = CASE WHEN $3 = 'published' THEN coalesce(published_at, $4) ELSE published_at END,
-            ended_at = CASE WHEN $3 = 'ended' THEN $4 ELSE ended_at END
-        WHERE series_id = $1
-          AND state = ANY($2)
-        RETURNING series_id, plan, state, version, planned_until, created_at, published_at, ended_at
-        """,
-        series_id,
-        list(from_states),
-        to_state,
-        now,
-    )
-    return None if row is None else _series(row)
 
 
 async def set_planned(tx: Tx, series_id: str, until: datetime) -> None:
@@ -190,23 +83,23 @@ async def lock_sales(
 ) -> list[Sale]:
     """Return sales of a series in `states` that open after an instant or are among `sale_ids`, locked in one order."""
     rows = await tx.fetch(
-        """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        FROM flash_sale.sales
-        WHERE series_id = $1
-          AND state = ANY($2)
-          AND (opens_at > $3 OR sale_id = ANY($4::uuid[]))
-        ORDER BY sale_id
-        FOR NO KEY UPDATE
-        """,
+        SALES.sql(
+            """
+            SELECT kit.columns
+            FROM flash_sale.sales
+            WHERE series_id = $1
+              AND state = ANY($2)
+              AND (opens_at > $3 OR sale_id = ANY($4::uuid[]))
+            ORDER BY sale_id
+            FOR NO KEY UPDATE
+            """
+        ),
         series_id,
         list(states),
         opens_after,
         list(sale_ids),
     )
-    return [msgspec.convert(dict(row), Sale) for row in rows]
+    return [SALES.read(row) for row in rows]
 
 
 async def places(reader: Reader, series_id: str, wanted: Sequence[tuple[datetime, datetime, str]]) -> list[Place]:
@@ -338,23 +231,23 @@ async def forget_skipped(tx: Tx, opened_before: datetime, limit: int) -> int:
 async def sales_of_rounds(reader: Reader, series_id: str, before: datetime | None, limit: int) -> list[Sale]:
     """Return the sales of the last `limit` rounds that open before an instant, the latest round first."""
     rows = await reader.fetch(
-        """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        FROM flash_sale.sales
-        WHERE series_id = $1
-          AND opens_at IN (
-              SELECT DISTINCT opens_at
-              FROM flash_sale.sales
-              WHERE series_id = $1
-                AND ($2::timestamptz IS NULL OR opens_at < $2)
-              ORDER BY opens_at DESC
-              LIMIT $3)
-        ORDER BY opens_at DESC, sku
-        """,
+        SALES.sql(
+            """
+            SELECT kit.columns
+            FROM flash_sale.sales
+            WHERE series_id = $1
+              AND opens_at IN (
+                  SELECT DISTINCT opens_at
+                  FROM flash_sale.sales
+                  WHERE series_id = $1
+                    AND ($2::timestamptz IS NULL OR opens_at < $2)
+                  ORDER BY opens_at DESC
+                  LIMIT $3)
+            ORDER BY opens_at DESC, sku
+            """
+        ),
         series_id,
         before,
         limit,
     )
-    return [msgspec.convert(dict(row), Sale) for row in rows]
+    return [SALES.read(row) for row in rows]

@@ -3,100 +3,74 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-import msgspec
-
-from growth.mechanics.flash_sale.model import Sale, SaleDraft
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.kit.campaign import store as campaigns
+from growth.mechanics.flash_sale.model import SALES, Sale, SaleDraft
+from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_LISTED = 1_000
 """Sales that a process keeps on its board; the soonest to open come first."""
 
 
-def _sale(row: Record) -> Sale:
-    return msgspec.convert(dict(row), Sale, from_attributes=False)
-
-
 async def add_sale(tx: Tx, sale_id: str, draft: SaleDraft, now: datetime, series_id: str | None = None) -> Sale | None:
     """Insert a draft; None if the series already has this round's sale."""
     row = await tx.fetchrow(
-        """
-        INSERT INTO flash_sale.sales (
-            sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-        ON CONFLICT (series_id, opens_at, sku) DO NOTHING
-        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        """,
+        SALES.sql(
+            """
+            INSERT INTO flash_sale.sales (sale_id, series_id, created_at, kit.draft)
+            SELECT $1::uuid, $2::uuid, $3::timestamptz, kit.draft
+            FROM jsonb_populate_record(NULL::flash_sale.sales, $4)
+            ON CONFLICT (series_id, opens_at, sku) DO NOTHING
+            RETURNING kit.columns
+            """
+        ),
         sale_id,
         series_id,
-        draft.title,
-        draft.sku,
-        draft.price_fen,
-        draft.list_price_fen,
-        draft.units_total,
-        draft.max_per_shopper,
-        draft.opens_at,
-        draft.closes_at,
-        draft.hold_seconds,
-        draft.late_payment,
-        draft.refund_returns_units,
-        draft.reminder_lead_seconds,
-        draft.protection,
         now,
+        SALES.stored(draft),
     )
-    return None if row is None else _sale(row)
+    return None if row is None else SALES.read(row)
 
 
 async def find_sale(reader: Reader, sale_id: str) -> Sale | None:
     """Return one sale."""
-    row = await reader.fetchrow(
-        """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        FROM flash_sale.sales
-        WHERE sale_id = $1
-        """,
-        sale_id,
-    )
-    return None if row is None else _sale(row)
+    return (await campaigns.find(reader, SALES, [sale_id])).get(sale_id)
 
 
-async def lock_sale(tx: Tx, sale_id: str) -> Sale | None:
-    """Return one sale, locked against other operators' changes and against claims until `tx` ends."""
+async def mark_sold_out(tx: Tx, sale_id: str, now: datetime) -> Sale:
+    """Note that an edit left no unit over."""
     row = await tx.fetchrow(
-        """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        FROM flash_sale.sales
-        WHERE sale_id = $1
-        FOR NO KEY UPDATE
-        """,
+        SALES.sql(
+            """
+            UPDATE flash_sale.sales
+            SET sold_out_at = $2
+            WHERE sale_id = $1
+            RETURNING kit.columns
+            """
+        ),
         sale_id,
+        now,
     )
-    return None if row is None else _sale(row)
+    assert row is not None, "locked, so nobody deleted it"
+    return SALES.read(row)
 
 
 async def visible_sales(reader: Reader, ended_after: datetime) -> list[Sale]:
     """Return what shoppers may see: published, paused, and ended since `ended_after`; at most `MAX_LISTED`."""
     rows = await reader.fetch(
-        """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        FROM flash_sale.sales
-        WHERE state IN ('published', 'paused')
-           OR (state = 'ended' AND closes_at > $1)
-        ORDER BY opens_at, series_id, sale_id
-        LIMIT $2
-        """,
+        SALES.sql(
+            """
+            SELECT kit.columns
+            FROM flash_sale.sales
+            WHERE state IN ('published', 'paused')
+               OR (state = 'ended' AND closes_at > $1)
+            ORDER BY opens_at, series_id, sale_id
+            LIMIT $2
+            """
+        ),
         ended_after,
         MAX_LISTED,
     )
-    return [_sale(row) for row in rows]
+    return [SALES.read(row) for row in rows]
 
 
 async def mark_of_visible(reader: Reader, ended_after: datetime) -> int:
@@ -114,90 +88,29 @@ async def mark_of_visible(reader: Reader, ended_after: datetime) -> int:
 
 
 async def page_of_sales(
-    reader: Reader, *, state: str | None, series_id: str | None, before: str | None, limit: int
+    reader: Reader, *, state: str | None, series_id: str | None, before: str | None, q: str | None = None, limit: int
 ) -> list[Sale]:
-    """Return operators' sales, newest first, those made before the id `before`."""
+    """Return operators' sales, newest first, those made before the id `before` with `q` in their titles."""
     rows = await reader.fetch(
-        """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        FROM flash_sale.sales
-        WHERE ($1::text IS NULL OR state = $1)
-          AND ($2::uuid IS NULL OR series_id = $2)
-          AND ($3::uuid IS NULL OR sale_id < $3)
-        ORDER BY sale_id DESC
-        LIMIT $4
-        """,
+        SALES.sql(
+            """
+            SELECT kit.columns
+            FROM flash_sale.sales
+            WHERE ($1::text IS NULL OR state = $1)
+              AND ($2::uuid IS NULL OR series_id = $2)
+              AND ($3::uuid IS NULL OR sale_id < $3)
+              AND ($4::text IS NULL OR strpos(lower(title), lower($4)) > 0)
+            ORDER BY sale_id DESC
+            LIMIT $5
+            """
+        ),
         state,
         series_id,
         before,
+        q,
         limit,
     )
-    return [_sale(row) for row in rows]
-
-
-async def change_sale(tx: Tx, sale_id: str, version: int, draft: SaleDraft, now: datetime) -> Sale | None:
-    """Write an operator's edit if nobody edited since `version`; None if somebody did.
-
-    One that leaves no unit over sells the sale out.
-    """
-    row = await tx.fetchrow(
-        """
-        UPDATE flash_sale.sales
-        SET title = $3, sku = $4, price_fen = $5, list_price_fen = $6, units_total = $7, max_per_shopper = $8,
-            opens_at = $9, closes_at = $10, hold_seconds = $11, late_payment = $12, refund_returns_units = $13,
-            reminder_lead_seconds = $14, protection = $15, version = version + 1,
-            sold_out_at = CASE WHEN taken = $7 THEN coalesce(sold_out_at, $16) ELSE sold_out_at END
-        WHERE sale_id = $1
-          AND version = $2
-          AND state <> 'ended'
-          AND taken <= $7
-        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        """,
-        sale_id,
-        version,
-        draft.title,
-        draft.sku,
-        draft.price_fen,
-        draft.list_price_fen,
-        draft.units_total,
-        draft.max_per_shopper,
-        draft.opens_at,
-        draft.closes_at,
-        draft.hold_seconds,
-        draft.late_payment,
-        draft.refund_returns_units,
-        draft.reminder_lead_seconds,
-        draft.protection,
-        now,
-    )
-    return None if row is None else _sale(row)
-
-
-async def move_sale(tx: Tx, sale_id: str, from_states: Sequence[str], to_state: str, now: datetime) -> Sale | None:
-    """Take one step of the state machine; None if the sale is in none of `from_states`."""
-    row = await tx.fetchrow(
-        """
-        UPDATE flash_sale.sales
-        SET state = $3,
-            version = version + 1,
-            published_at = CASE WHEN $3 = 'published' THEN coalesce(published_at, $4) ELSE published_at END,
-            ended_at = CASE WHEN $3 = 'ended' THEN $4 ELSE ended_at END
-        WHERE sale_id = $1
-          AND state = ANY($2)
-        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        """,
-        sale_id,
-        list(from_states),
-        to_state,
-        now,
-    )
-    return None if row is None else _sale(row)
+    return [SALES.read(row) for row in rows]
 
 
 async def lock_sku(tx: Tx, sku: str) -> None:
@@ -224,30 +137,6 @@ async def overlapping_sale(tx: Tx, sale: Sale) -> str | None:
         sale.closes_at,
     )
     return found
-
-
-async def end_closed_sales(tx: Tx, closed_before: datetime, limit: int) -> list[Sale]:
-    """End sales whose window has closed."""
-    rows = await tx.fetch(
-        """
-        UPDATE flash_sale.sales
-        SET state = 'ended', ended_at = closes_at, version = version + 1
-        WHERE sale_id IN (
-            SELECT sale_id
-            FROM flash_sale.sales
-            WHERE state IN ('published', 'paused')
-              AND closes_at < $1
-            ORDER BY opens_at
-            LIMIT $2
-            FOR NO KEY UPDATE SKIP LOCKED)
-        RETURNING sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
-        """,
-        closed_before,
-        limit,
-    )
-    return [_sale(row) for row in rows]
 
 
 async def raise_generation(reader: Reader, sale_id: str) -> int:

@@ -2,11 +2,10 @@
 
 from datetime import timedelta
 
-from growth.mechanics.group_buy.service import ended
-from growth.mechanics.group_buy.store import campaigns as campaigns_store
+from growth.kit.campaign.service import end_over
+from growth.mechanics.group_buy.model import GROUP_BUYS
 from growth.mechanics.group_buy.team.ending import store
 from growth.mechanics.group_buy.team.ending.service import after_ending, after_leaving
-from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
 
 LAPSE_BATCH = 500
@@ -43,6 +42,4 @@ class TeamKeeper:
     async def end_closed_campaigns(self, turn: Turn) -> int:
         """End campaigns whose window has closed."""
         async with turn.transaction() as tx:
-            closed = await campaigns_store.end_closed_campaigns(tx, turn.now, END_BATCH)
-            await emit(tx, *[ended(campaign, turn.now) for campaign in closed])
-        return len(closed)
+            return await end_over(tx, GROUP_BUYS, turn.now, turn.now, END_BATCH)

@@ -5,11 +5,21 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from growth.kit.campaign.findings import Finding
+from growth.kit.campaign.model import CampaignKind, State, keep_promises, locked
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
+from growth.vocabulary.events.coupon import (
+    CouponTemplateEnded,
+    CouponTemplatePaused,
+    CouponTemplatePublished,
+    CouponTemplateResumed,
+)
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen
-from growth.vocabulary.refusals import Kind, Refusal
+from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Description, Title
 
 MAX_UNITS = 100_000_000
@@ -30,8 +40,8 @@ LIMIT_REACHED_TODAY = Kind("coupon.limit_reached_today", "This shopper took as m
 WRONG_STATE = Kind("coupon.wrong_state", "The template's state does not allow this.")
 LOCKED_FIELD = Kind("coupon.locked_field", "The field can no longer be changed.")
 VERSION_MISMATCH = Kind("coupon.version_mismatch", "Somebody else changed the template.", 412)
+NOT_COMPLIANT = Kind("coupon.not_compliant", "Rules of platforms or law speak against the template.")
 
-State = Literal["draft", "published", "paused", "ended"]
 PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
 OffFen = Annotated[int, Meta(ge=1, le=MAX_FEN, description="Whole fen (1/100 yuan), at least one.")]
 
@@ -191,19 +201,43 @@ def faults(draft: CouponDraft) -> list[FieldError]:
     return found
 
 
+def findings(draft: CouponDraft) -> list[Finding]:
+    """Return what rules of platforms and law say about a template."""
+    return check(Offer(deed=Deed.OTHER, texts=(draft.title, draft.description or "")))
+
+
+TEMPLATES = CampaignKind(
+    noun="template",
+    nouns="templates",
+    path="coupon-templates",
+    audited_as="coupon_template",
+    table="coupon.templates",
+    id_field="template_id",
+    draft=CouponDraft,
+    campaign=CouponTemplate,
+    promise=PROMISE,
+    over="(validity ->> 'valid_until')::timestamptz",
+    faults=faults,
+    findings=findings,
+    told={
+        "publish": CouponTemplatePublished,
+        "pause": CouponTemplatePaused,
+        "resume": CouponTemplateResumed,
+        "end": CouponTemplateEnded,
+    },
+    not_found=NOT_FOUND,
+    wrong_state=WRONG_STATE,
+    version_mismatch=VERSION_MISMATCH,
+    not_compliant=NOT_COMPLIANT,
+    locked_field=LOCKED_FIELD,
+)
+
+
 def check_edit(template: CouponTemplate, draft: CouponDraft) -> None:
     """Refuse edits that would change what was promised, or drop the quota below what is given; drafts change freely."""
-    if template.state == "ended":
-        raise Refusal(WRONG_STATE, "An ended template cannot be changed.")
     if template.state != "draft":
-        for name in PROMISE:
-            if getattr(template, name) != getattr(draft, name):
-                raise Refusal(LOCKED_FIELD, f"{name} is fixed once the template is published.", field=name)
+        keep_promises(TEMPLATES, template, draft, PROMISE, "is published")
     spoken_for = template.issued + template.codes_left
     if draft.units_total < spoken_for:
-        raise Refusal(
-            LOCKED_FIELD,
-            f"{spoken_for} units are given or kept for codes.",
-            field="units_total",
-            units_taken=spoken_for,
-        )
+        told = f"{spoken_for} units are given or kept for codes."
+        raise locked(TEMPLATES, "units_total", told, units_taken=spoken_for)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Wanted
+from growth.mechanics.flash_sale.model import SALES
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import now
@@ -180,7 +182,7 @@ async def test_without_the_guard_on_the_limit_a_shopper_gets_more(room: Room) ->
 async def test_without_the_guard_on_the_state_a_paused_sale_sells(room: Room) -> None:
     sale = await world.put_sale(room.database)
     async with room.database.transaction() as tx:
-        await sales_store.move_sale(tx, sale.sale_id, ["published"], "paused", now())
+        await campaigns.move(tx, SALES, sale.sale_id, ["published"], "paused", now())
         win = await store.win(tx, sale.sale_id, [Wanted(child_id(sale.sale_id), "u", 1, now())])
         assert not win.complete
     # The claim written above with the refused statement is what the service rolls back; undo it by hand.

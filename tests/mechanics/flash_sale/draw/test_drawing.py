@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale.claim import store as claims_store
 from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.draw import service, store
 from growth.mechanics.flash_sale.draw.model import DrawEntry, EntryWish
 from growth.mechanics.flash_sale.draw.service import Draws
-from growth.mechanics.flash_sale.model import Protection, Sale, faults
+from growth.mechanics.flash_sale.model import SALES, Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database, Tx, connect_postgres
@@ -208,7 +209,7 @@ async def test_a_paused_draw_happens_once_it_is_resumed(room: Room) -> None:
     await enter_all(room.draws, sale, "alice")
     for state, drawn in (("paused", 0), ("published", 1)):
         async with room.database.transaction() as tx:
-            await sales_store.move_sale(tx, sale.sale_id, ["published", "paused"], state, now())
+            await campaigns.move(tx, SALES, sale.sale_id, ["published", "paused"], state, now())
         assert await room.draws.draw_due(await turn_at(room.database, time_to_draw(sale))) == drawn
 
 
@@ -489,7 +490,7 @@ async def test_entries_are_forgotten_long_after_the_sale(room: Room) -> None:
         await enter_all(room.draws, one, "alice", "bob")
         await draw_now(room, one)
     async with room.database.transaction() as tx:
-        await sales_store.end_closed_sales(tx, sale.closes_at + timedelta(seconds=1), 1)
+        await campaigns.end_over(tx, SALES, sale.closes_at + timedelta(seconds=1), 1)
     late = sale.closes_at + service.ENTRIES_KEPT
     assert await room.draws.forget_old_entries(await turn_at(room.database, late)) == 0
     assert await room.draws.forget_old_entries(await turn_at(room.database, late + timedelta(seconds=1))) == 2

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale.draw.model import DrawEntry, show_entry
 from growth.mechanics.flash_sale.draw.service import Draws
-from growth.mechanics.flash_sale.model import Protection
-from growth.mechanics.flash_sale.store import sales as sales_store
+from growth.mechanics.flash_sale.model import SALES, Protection
 from growth.plumbing.postgres.database import connect_postgres
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
@@ -141,7 +141,7 @@ async def test_entries_to_a_sale_that_ends_undrawn_are_lost(room: Room) -> None:
     sale = await put_draw(room.database)
     await enter_all(room.draws, sale, "alice")
     async with room.database.transaction() as tx:
-        await sales_store.move_sale(tx, sale.sale_id, ["published"], "ended", now())
+        await campaigns.move(tx, SALES, sale.sale_id, ["published"], "ended", now())
     assert (await room.draws.entry(sale.sale_id, "alice", now())).state == "lost"
     assert await refusal(room.draws.enter(sale, "alice", 1, in_time(sale))) == "flash_sale.ended"
 

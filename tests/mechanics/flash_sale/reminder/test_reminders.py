@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.flash_sale.model import Sale
+from growth.kit.campaign import store as campaigns
+from growth.mechanics.flash_sale.model import SALES, Sale
 from growth.mechanics.flash_sale.reminder import model, service, store
 from growth.mechanics.flash_sale.reminder.service import Reminders
-from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import LeaseLost
@@ -59,7 +59,7 @@ async def told(database: Database) -> list[tuple[str, str]]:
 
 async def move(database: Database, sale: Sale, state: str) -> None:
     async with database.transaction() as tx:
-        await sales_store.move_sale(tx, sale.sale_id, ["draft", "published", "paused"], state, EARLY)
+        await campaigns.move(tx, SALES, sale.sale_id, ["draft", "published", "paused"], state, EARLY)
 
 
 TIME = NOON - timedelta(seconds=LEAD_SECONDS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.mechanics.flash_sale.series import service
 from growth.mechanics.flash_sale.series import store as series_store
@@ -159,7 +160,7 @@ async def test_even_a_forgotten_plan_makes_no_sale_twice(room: Room, series: Ser
     await room.database.fetch("UPDATE flash_sale.series SET planned_until = $1", NOW)
     await plan(room, NOW)
     assert await opens(room, made) == [FIRST]
-    assert (await series.find(made.series_id, NOW)).skipped == []
+    assert (await series.shown(made.series_id, NOW)).skipped == []
 
 
 async def test_after_an_outage_only_rounds_to_come_are_planned(room: Room, series: SeriesService) -> None:
@@ -172,7 +173,7 @@ async def test_planning_killed_anywhere_has_not_happened(
     room: Room, series: SeriesService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await draft(series, items=[an_item(), an_item(sku="milk")])
-    for module, step in ((sales_store, "add_sale"), (series_store, "set_planned"), (sales_store, "move_sale")):
+    for module, step in ((sales_store, "add_sale"), (series_store, "set_planned"), (campaigns, "move")):
         done = getattr(module, step)
 
         async def die(*args: Any, done: Any = done, **kwargs: Any) -> None:
@@ -183,7 +184,7 @@ async def test_planning_killed_anywhere_has_not_happened(
             broken.setattr(module, step, die)
             with pytest.raises(_Killed):
                 await series.publish(act(), made.series_id)
-        assert (await series.find(made.series_id, NOW)).state == "draft"
+        assert (await series.shown(made.series_id, NOW)).state == "draft"
         assert await opens(room, made) == []
     await series.publish(act(), made.series_id)
     assert await opens(room, made) == [FIRST, FIRST]
@@ -224,10 +225,10 @@ async def test_a_series_ends_with_its_last_round(room: Room, series: SeriesServi
     made = await published(series, until_day="2026-11-26")
     close = FIRST + timedelta(hours=1)
     await plan(room, close - timedelta(minutes=1))
-    assert (await series.find(made.series_id, NOW)).state == "published"
+    assert (await series.shown(made.series_id, NOW)).state == "published"
     later = close + service.PLAN_STEP
     await plan(room, later)
-    found = await series.find(made.series_id, NOW)
+    found = await series.shown(made.series_id, NOW)
     assert (found.state, found.ended_at) == ("ended", later)
     assert (await audited(room, made.series_id))[-1].operator == "series"
 
@@ -240,7 +241,7 @@ async def test_a_round_whose_sku_is_on_sale_is_skipped_and_told(room: Room, seri
     made = await published(series, plan_ahead_days=14, items=[an_item(), an_item(sku="milk")])
     planned = [(sale.opens_at, sale.sku) for sale in await sales_of(room, made)]
     assert planned == [(FIRST, "milk"), (FIRST + WEEK, "milk"), (FIRST + WEEK, "tea")]
-    (skipped,) = (await series.find(made.series_id, NOW)).skipped
+    (skipped,) = (await series.shown(made.series_id, NOW)).skipped
     assert (skipped.opens_at, skipped.sku, skipped.sale_id) == (FIRST, "tea", other.sale_id)
     entry = (await audited(room, made.series_id))[-1]
     assert (entry.operator, entry.action) == ("series", "flash_sale_series.skip_round")
@@ -259,7 +260,7 @@ async def test_a_skipped_round_is_planned_once_the_other_sale_is_gone(room: Room
     await room.sales.end(act(), other.sale_id)
     assert await plan(room, NOW + timedelta(minutes=2)) == 1
     assert await opens(room, made) == [FIRST]
-    assert (await series.find(made.series_id, NOW)).skipped == []
+    assert (await series.shown(made.series_id, NOW)).skipped == []
 
 
 @pytest.mark.parametrize("why", ["too late", "paused"])
@@ -410,14 +411,14 @@ async def test_steps_that_a_state_does_not_allow_are_refused(
     if "change" in refused:
         changing = series.change(act(), made.series_id, made.version, a_plan())
         assert await refusal(changing) == "flash_sale.series_wrong_state"
-    assert (await series.find(made.series_id, NOW)).version == made.version
+    assert (await series.shown(made.series_id, NOW)).version == made.version
 
 
 async def test_a_series_without_rounds_to_come_is_not_published(room: Room, series: SeriesService) -> None:
     made = await draft(series, until_day="2026-11-26")
     late = act(FIRST + timedelta(hours=1))
     assert await refusal(series.publish(late, made.series_id)) == "flash_sale.no_rounds_left"
-    assert (await series.find(made.series_id, NOW)).state == "draft"
+    assert (await series.shown(made.series_id, NOW)).state == "draft"
 
 
 async def test_drafting_twice_with_one_key_makes_one_series(room: Room, series: SeriesService) -> None:
@@ -437,7 +438,7 @@ async def test_lists_are_newest_first_and_filtered(room: Room, series: SeriesSer
     assert ids == sorted(ids, reverse=True)
     assert {one.title for one in await series.page(state="draft", before=None, limit=10)} == {"t0", "t2"}
     assert [one.series_id for one in await series.page(state=None, before=ids[0], limit=1)] == [ids[1]]
-    for asked in (series.find(new_id(now()), NOW), series.pause(act(), new_id(now()))):
+    for asked in (series.shown(new_id(now()), NOW), series.pause(act(), new_id(now()))):
         assert await refusal(asked) == "flash_sale.series_not_found"
 
 
