@@ -33,7 +33,7 @@ from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.world import stores
 
-INVARIANTS = tuple(one for one in all_invariants() if one.room in {"coupon", "shop"})
+INVARIANTS = tuple(one for one in all_invariants() if one.room in {"coupon", "order"})
 
 
 class Anybody:

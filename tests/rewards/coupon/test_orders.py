@@ -13,6 +13,8 @@ from growth.rewards.coupon.store import expiry as ending
 from growth.rewards.coupon.template.model import ValidForDays
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant, Revoked
+from growth.shop.order.service import ShopService
+from growth.shop.order.store.orders import read_order
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import CouponReward
@@ -315,3 +317,26 @@ async def test_every_order_of_arrival_ends_alike(room: Room) -> None:
         ends.add((found.state, found.order_id == order, found.paid_fen, (await room.coupon(other)).state))
     assert ends == {("used", True, 4000, "issued")}
     assert await room.owed() == {}
+
+
+async def test_orders_that_are_settled_together_end_as_one_after_the_other(room: Room) -> None:
+    """A transaction may settle many: whoever comes later in it meets what the ones before made of the coupon."""
+    first, other = await room.grants(await room.template()), await room.grants(await room.template())
+    deaf = ShopService(room.database, [], [telling.SECRET])
+    told = [
+        placed("o1", line(first)),
+        paid("o1", line(None)),
+        paid("o2", line(first)),
+        paid("o3", line(first), line(other, "2")),
+        paid("o4", line(other)),
+    ]
+    await telling.tell(deaf, *told, now=now())
+    orders = [order for one in ("o1", "o2", "o3", "o4") if (order := await read_order(room.database, one))]
+    async with room.database.transaction() as tx:
+        said = await settlement.CouponSettlement().settle(tx, orders, now())
+    assert {order_id: [one.outcome for one in lines] for order_id, lines in said.items()} == {
+        "o2": ["applied"],
+        "o3": ["refund_required", "applied"],
+        "o4": ["refund_required"],
+    }
+    assert ((await room.coupon(first)).order_id, (await room.coupon(other)).order_id) == ("o2", "o3")

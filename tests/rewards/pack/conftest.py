@@ -25,7 +25,7 @@ from growth.vocabulary.rewards import PointsReward
 from tests.kit.invariants import violations
 from tests.shop.order import telling
 
-INVARIANTS = tuple(one for one in all_invariants() if one.room in {"pack", "coupon", "granting", "ledger", "shop"})
+INVARIANTS = tuple(one for one in all_invariants() if one.room in {"pack", "coupon", "granting", "ledger", "order"})
 
 
 class Room(Struct):

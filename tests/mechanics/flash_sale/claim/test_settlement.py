@@ -12,9 +12,11 @@ import pytest
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import store as settlement_store
+from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
 from growth.mechanics.flash_sale.model import Protection, SaleDraft
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.watch.audit import Act
+from growth.shop.order.service import ShopService
 from growth.shop.order.store import orders
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
@@ -760,3 +762,18 @@ async def test_an_edit_that_leaves_no_unit_over_sells_the_sale_out(room: Room) -
     after = await room.sales.change(Act(Operator("olga", Role.ADMIN), now()), sale.sale_id, sale.version, draft)
     assert after.sold_out_at is not None
     assert await sold_out(room, sale.sale_id) == (True, 1)
+
+
+async def test_orders_that_are_settled_together_meet_what_the_ones_before_made_of_a_claim(room: Room) -> None:
+    sale = await world.put_sale(room.database)
+    claim = (await room.claim(sale.sale_id, "ann", 1)).claim
+    deaf = ShopService(room.database, [], [telling.SECRET])
+    await telling.tell(deaf, paid(claim, "o1"), paid(claim, "o2"), now=now())
+    both = [order for one in ("o1", "o2") if (order := await orders.read_order(room.database, one))]
+    async with room.database.transaction() as tx:
+        said = await ClaimSettlement(room.stock).settle(tx, both, now())
+    assert [(said[one][0].outcome, said[one][0].code) for one in ("o1", "o2")] == [
+        ("applied", ""),
+        (OWED, "flash_sale.claim_of_other_order"),
+    ]
+    assert (await claim_now(room, claim.claim_id)).order_id == "o1"
