@@ -1,28 +1,24 @@
-"""Settings → pools → stores → services: one plain object, one attribute a room."""
+"""Settings → pools → stores → rooms: one plain object."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from msgspec import Struct
 
-from growth import rooms
-from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
-from growth.mechanics.flash_sale.stock import Stock
+from growth.house import ROOMS, WALK
+from growth.kit.room import Rooms, Stores, furnished
+from growth.pipes import pipes
 from growth.plumbing.http.identity import Identity
 from growth.plumbing.http.limits import Limiter, Share
 from growth.plumbing.http.operators import Operators
-from growth.plumbing.person.erasure import Erasures
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.plumbing.settings import Settings
 from growth.plumbing.watch.invariant_rounds import SENTENCE_SECONDS, InvariantRounds
-from growth.rewards.granting.service import Granting
-from growth.rewards.ledger.service import Ledger
-from growth.rewards.pack.service import Packs
-from growth.shop.order.owed.service import RefundsRequired
-from growth.shop.order.service import ShopService
-from growth.shoppers import SWEPT, Shoppers
+
+T = TypeVar("T")
 
 REPLICA_MAX_CONNECTIONS = 4
 """Of one process: reports are few, and may wait for one another."""
@@ -45,38 +41,31 @@ class Growth(Struct):
 
     settings: Settings
     database: Database
-    invariants: InvariantRounds
     redis: AnyRedis
+    invariants: InvariantRounds
     identity: Identity
     operators: Operators
     limits: Limits
-    shop: ShopService
-    refunds_required: RefundsRequired
-    events: rooms.EventsIn
-    webhook: rooms.Webhook
-    rewards: rooms.Rewards
-    coupon: rooms.CouponRoom
-    pack: Packs
-    flash_sale: rooms.FlashSale
-    group_buy: rooms.GroupBuyRoom
-    retention: rooms.Retention
-    task: rooms.TaskRoom
-    referral: rooms.Referral
-    commission: rooms.CommissionRoom
-    checkin: rooms.Checkin
-    shoppers: Shoppers
-    erasures: Erasures
+    rooms: Rooms
+
+    def of(self, kind: type[T]) -> T:
+        """Return a room's service, by its type."""
+        return self.rooms.of(kind)
 
 
 @asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Growth]:
-    """Connect and assemble; on leaving, let what is under way end and close the pools."""
+async def assembled(settings: Settings, *, connect_now: bool = True) -> AsyncIterator[Growth]:
+    """Connect and assemble; on leaving, let what is under way end and close the pools.
+
+    With `connect_now` false the stores need not be there, as long as nothing is asked of them.
+    """
     database = await connect_postgres(
         settings.postgres_dsn,
         max_connections=settings.postgres_max_connections,
         acquire_seconds=settings.postgres_acquire_seconds,
         statement_seconds=settings.postgres_statement_seconds,
         statement_cache=settings.postgres_statement_cache,
+        connect_now=connect_now,
     )
     replica = database
     if settings.postgres_replica_dsn is not None:
@@ -105,19 +94,16 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         max_connections=settings.redis_max_connections,
         answer_seconds=settings.redis_answer_seconds,
     )
-    growth = _assemble(settings, database, replica, InvariantRounds(invariants), redis)
+    growth = assemble(Stores(settings, database, replica, redis), InvariantRounds(invariants))
     try:
         yield growth
     finally:
-        await growth.events.events.drain()
-        await growth.flash_sale.claims.drain()
-        await growth.flash_sale.draws.drain()
-        await growth.group_buy.teams.drain()
-        await growth.referral.relations.drain()
-        await growth.coupon.takes.drain()
-        await growth.checkin.check_ins.drain()
-        await growth.flash_sale.loader.close()
-        await growth.webhook.courier.close()
+        for room in growth.rooms:
+            for drain in room.drain:
+                await drain()
+        for room in growth.rooms:
+            for close in room.close:
+                await close()
         await growth.identity.close()
         await growth.invariants.close()
         await redis.aclose()
@@ -126,20 +112,15 @@ async def assembled(settings: Settings) -> AsyncIterator[Growth]:
         await database.close()
 
 
-def _assemble(
-    settings: Settings, database: Database, replica: Database, invariants: InvariantRounds, redis: AnyRedis
-) -> Growth:
-    stores = rooms.Stores(settings, database, replica, redis)
-    stock = Stock(redis, back_after_seconds=MAX_AGE_SECONDS)
-    events = rooms.make_events(stores)
-    shop = rooms.make_shop(stores, stock, events.events)
-    flash_sale = rooms.make_flash_sale(stores, stock, shop)
-    referral = rooms.make_referral(stores)
+def assemble(stores: Stores, invariants: InvariantRounds) -> Growth:
+    """Make everything, of stores that need not be there yet."""
+    settings, database = stores.settings, stores.database
+    makers = [lambda stores, _below: pipes(stores, invariants), *ROOMS]
     return Growth(
         settings=settings,
         database=database,
+        redis=stores.redis,
         invariants=invariants,
-        redis=redis,
         identity=Identity(
             algorithms=settings.jwt_algorithms,
             secret=settings.jwt_secret,
@@ -149,28 +130,8 @@ def _assemble(
             database=database,
         ),
         operators=Operators(database),
-        limits=_limits(settings, redis),
-        shop=shop,
-        refunds_required=RefundsRequired(database),
-        events=events,
-        webhook=rooms.make_webhook(stores),
-        rewards=rooms.Rewards(ledger=Ledger(database, replica, stores.zone.key), granting=Granting(database)),
-        pack=Packs(database, stores.zone),
-        coupon=rooms.make_coupon(stores),
-        flash_sale=flash_sale,
-        group_buy=rooms.make_group_buy(stores),
-        checkin=rooms.make_checkin(stores),
-        task=rooms.make_task(stores),
-        referral=referral,
-        commission=rooms.make_commission(stores),
-        retention=rooms.make_retention(stores),
-        shoppers=Shoppers(
-            database,
-            settings.erased_memory_days,
-            renamed=[flash_sale.loader.rename_shopper],
-            united=[referral.again.settle_united],
-        ),
-        erasures=Erasures(database, SWEPT),
+        limits=_limits(settings, stores.redis),
+        rooms=furnished(makers, stores, WALK),
     )
 
 

@@ -5,7 +5,7 @@ import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, get_args
 
 import msgspec
 import rich_click as click
@@ -24,6 +24,7 @@ from growth.command_line import (
 from growth.dead_letter_commands import dead_letters
 from growth.listeners.retention.report.service import Reports
 from growth.plumbing.docs.event_catalogue import catalogue
+from growth.plumbing.docs.parts import Part
 from growth.plumbing.http import operators
 from growth.plumbing.http.identity import Identity
 from growth.plumbing.http.signatures import sign
@@ -48,7 +49,8 @@ click.rich_click.COMMAND_GROUPS = {
     "growth": [
         {"name": "Try it", "commands": ["dev", "demo", "token", "hook", "load"]},
         {"name": "Run it", "commands": ["serve", "worker", "migrate", "config"]},
-        {"name": "Look after it", "commands": ["report", "operator", "events", "invariants", "dead-letters"]},
+        {"name": "Look after it", "commands": ["report", "operator", "invariants", "dead-letters"]},
+        {"name": "Read it", "commands": ["events", "openapi", "house"]},
     ]
 }
 
@@ -56,7 +58,7 @@ click.rich_click.COMMAND_GROUPS = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="growth")
 def cli() -> None:
-    """Flash sales for shops that live in mini-programs: nothing oversold, nothing lost, nothing stuck.
+    """Social growth for shops that live in mini-programs: nothing oversold, nothing lost, nothing stuck.
 
     One image, three commands: **serve** answers HTTP, **worker** does what the clock and events wake, **migrate**
     brings the database up to date. All read the environment; **config** shows what they see.
@@ -110,7 +112,7 @@ def _fail(text: str) -> NoReturn:
 
 @cli.command()
 def serve() -> None:
-    """Answer HTTP. One process a core; any number of them."""
+    """Run the API. Start one process for each core; any number may run."""
     from growth.serving import serve_api  # noqa: PLC0415 - only this command needs a server
 
     run(serve_api(settings_of_environment()))
@@ -121,21 +123,38 @@ def serve() -> None:
     "--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics here instead of GROWTH_METRICS_PORT."
 )
 def worker(metrics_port: int | None) -> None:
-    """Do what the clock and events wake: end holds, open draws, remind, reconcile. Any number of them."""
+    """Run background work: end holds, open draws, send reminders and webhooks, reconcile. Any number may run."""
     from growth.serving import serve_worker  # noqa: PLC0415 - as above
 
     settings = settings_of_environment()
     run(serve_worker(settings, settings.metrics_port if metrics_port is None else metrics_port))
 
 
+@cli.command()
+def house() -> None:
+    """Print who answers each URL, who reacts to each event and what the clock wakes, as the rooms declare it."""
+    from growth import tables  # noqa: PLC0415 - only this command needs all rooms
+
+    click.echo(run(tables.page()), nl=False)
+
+
+@cli.command()
+@click.option("--part", type=click.Choice(get_args(Part)), help="Only what this kind of caller calls.")
+def openapi(part: Part | None) -> None:
+    """Print the OpenAPI document of this release, for generators of clients. Nothing needs to run."""
+    from growth import tables  # noqa: PLC0415 - only this command needs all rooms
+
+    click.echo(run(tables.document(part)))
+
+
 @cli.group()
 def migrate() -> None:
-    """Bring the database up to date."""
+    """Migrate the database."""
 
 
 @migrate.command("up")
 def migrate_up_() -> None:
-    """Apply what is missing. Safe to start twice: one does it, the other waits."""
+    """Apply pending migrations. Safe to start twice: one runs, the other waits."""
     for name in run(migrate_up(settings_of_environment().postgres_dsn)):
         console.print(Text.assemble(("applied", "green"), f" {name}"))
     console.print("The database is up to date.")
@@ -157,14 +176,14 @@ def migrate_status() -> None:
 
 @cli.group()
 def operator() -> None:
-    """Who may run campaigns."""
+    """Manage operators and their keys."""
 
 
 @operator.command("add")
 @click.argument("name")
 @click.option("--role", type=click.Choice([role.name.lower() for role in Role]), required=True)
 def operator_add(name: str, role: str) -> None:
-    """Make an operator and print the key. It is shown once and stored hashed."""
+    """Create an operator and print the key. It is shown once and stored hashed."""
 
     async def add(database: Database) -> str:
         async with database.transaction() as tx:
@@ -175,7 +194,7 @@ def operator_add(name: str, role: str) -> None:
 
 @operator.command("list")
 def operator_list() -> None:
-    """List all operators there ever were."""
+    """List all operators, revoked ones too."""
     table = Table("name", "role", "created", "revoked")
     for row in run(with_database(settings_of_environment(), operators.list_operators)):
         revoked = "" if row.revoked_at is None else clock.rfc3339(row.revoked_at)
@@ -186,7 +205,7 @@ def operator_list() -> None:
 @operator.command("revoke")
 @click.argument("name")
 def operator_revoke(name: str) -> None:
-    """End an operator's key; it stops working everywhere within seconds."""
+    """Revoke an operator's key; it stops working everywhere within seconds."""
 
     async def revoke(database: Database) -> None:
         async with database.transaction() as tx:
@@ -215,7 +234,7 @@ def _settings(dev_json: Path | None) -> Settings:
     type=click.IntRange(1, MAX_TOKEN_SECONDS),
     default=TOKEN_SECONDS,
     show_default=True,
-    help="How long it lasts.",
+    help="How long the token is valid.",
 )
 @_dev_json
 def token(user_id: str, seconds: int, dev_json: Path | None) -> None:
@@ -248,9 +267,9 @@ def hook(body: str, dev_json: Path | None) -> None:
 
 
 @cli.command()
-@click.option("--variables", "show_variables", is_flag=True, help="List every variable there is, with its default.")
+@click.option("--variables", "show_variables", is_flag=True, help="List all variables with their defaults.")
 def config(*, show_variables: bool) -> None:
-    """Show what the environment says, secrets hidden; a wrong variable is named."""
+    """Show the configuration that the environment gives, secrets hidden; a wrong variable is named."""
     if show_variables:
         table = Table("variable", "what it is", "default")
         for variable in variables():
@@ -286,7 +305,7 @@ def events(name: str | None) -> None:
 
 @cli.command()
 def invariants() -> None:
-    """Check everything that must always hold, in all rows; exit 1 if something does not, or is not known to."""
+    """Check all invariants, in all rows; exit 1 if one does not hold or could not be checked."""
     found = run(with_database(settings_of_environment(), _judged))
     for name, rows in found.items():
         console.print(Text.assemble(("✗", "red"), f" {name}: {rows}"))
@@ -309,18 +328,20 @@ async def _judged(database: Database) -> dict[str, object]:
 
 @cli.group()
 def report() -> None:
-    """Show what was counted."""
+    """Show reports."""
 
 
 @report.command("retention")
 @click.option("--cohort", type=click.Choice(["day", "week", "month"]), default="week", show_default=True)
 @click.option("--days", type=click.IntRange(1, 365), default=30, show_default=True, help="The last day of life.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page to pass on.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the report as an HTML page to this file."
+)
 @_dev_json
 def report_retention(
     cohort: Literal["day", "week", "month"], days: int, html: Path | None, dev_json: Path | None
 ) -> None:
-    """Who comes back: cohorts as a heat map, curves, what was met early, funnels, actives."""
+    """Report retention: cohorts as a heat map, curves, effects of mechanics, funnels, active shoppers."""
     from growth.report.gathering import gather  # noqa: PLC0415 - only this command needs them
     from growth.report.page import page_of  # noqa: PLC0415
     from growth.report.terminal import show  # noqa: PLC0415
@@ -337,8 +358,14 @@ def report_retention(
 
 
 @cli.command()
-@click.option("--shoppers", type=click.IntRange(1, 1_000_000), help="Make up as many visitors, to be counted.")
-@click.option("--days", type=click.IntRange(1, 1000), default=365, show_default=True, help="So long until yesterday.")
+@click.option("--shoppers", type=click.IntRange(1, 1_000_000), help="Also make up this many visitors, for the reports.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 1000),
+    default=365,
+    show_default=True,
+    help="How many days, up to yesterday, they visited on.",
+)
 def demo(shoppers: int | None, days: int) -> None:
     """Put the demo shop into the database that the environment names: campaigns to try, and an operator."""
     from growth.demo import put_demo_shop  # noqa: PLC0415 - only this command and `dev` need it

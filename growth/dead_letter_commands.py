@@ -24,7 +24,7 @@ COMMAND_LINE = Operator("command-line", Role.ADMIN)
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Events that a reader could not handle, and went on without.
+    """Handle dead letters: events that a reader could not handle, and set aside.
 
     **list** says where in the code each failed. Mend that and deploy, then **retry** them; a worker takes them up
     within seconds. **pass** gives one up for good. Events of a newer release (reason `unread`) need nobody: the
@@ -33,9 +33,9 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--subscription", help="Only of this reader.")
+@click.option("--subscription", help="Only those of this reader.")
 def list_(subscription: str | None) -> None:
-    """Show all that wait, oldest first."""
+    """List dead letters, oldest first."""
     found = _on_database(lambda database: kept.page(database, subscription, after=0, limit=MAX_LISTED))
     table = Table("letter", "reader", "event", "of", "reason", "error", "tries", "parked")
     for one in found:
@@ -65,11 +65,11 @@ def show(letter: int) -> None:
 
 @dead_letters.command()
 @click.argument("letters", type=LETTER, nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All that wait (of --subscription, if it is given).")
+@click.option("--all", "every", is_flag=True, help="Retry all (with --subscription: all of that reader).")
 @click.option("--subscription", help="With --all: only of this reader.")
 @click.option("--reason", default="", help="Why; kept in the audit.")
 def retry(letters: tuple[int, ...], *, every: bool, subscription: str | None, reason: str) -> None:
-    """Have LETTERS tried again by a worker."""
+    """Retry LETTERS: a worker handles them again within seconds."""
     if bool(letters) == every:
         raise click.UsageError("Name letters (`growth dead-letters list`), or say --all.")
 
@@ -90,7 +90,7 @@ def retry(letters: tuple[int, ...], *, every: bool, subscription: str | None, re
 @click.argument("letter", type=LETTER)
 @click.option("--reason", required=True, help="Why; kept in the audit.")
 def pass_(letter: int, reason: str) -> None:
-    """Give LETTER up for good: its reader never hears of the event."""
+    """Discard LETTER for good: its reader never hears of the event."""
 
     async def give_up(database: Database) -> DeadLetter:
         async with database.transaction() as tx:

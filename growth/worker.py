@@ -12,8 +12,7 @@ from growth.plumbing.outbox.dead_letters import ReaderStopped
 from growth.plumbing.outbox.outbox import Log, Subscription
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import Periodic
-from growth.reactions import reactions
-from growth.schedule import schedule, standing
+from growth.tables import reactions, schedule, standing
 from growth.vocabulary.refusals import Unavailable
 
 log = structlog.get_logger("worker")

@@ -24,7 +24,8 @@ from growth.plumbing.settings import load_settings
 from growth.plumbing.watch.telemetry import RequestMetrics
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
-from growth.web import create_app
+from growth.web import Routes, create_app, serves_docs
+from growth.webhook.delivery.courier import Courier
 from tests.documented import Document
 from tests.patience import PATIENCE_SECONDS
 from tests.shop.order.telling import SECRET
@@ -35,6 +36,7 @@ Headers = dict[str, str]
 OK = 200
 _numbers = itertools.count(1)
 _documents: list[Document] = []
+_spare: dict[bool, list[Routes]] = {True: [], False: []}
 
 ENVIRONMENT = {
     "GROWTH_ENVIRONMENT": "development",
@@ -134,15 +136,19 @@ async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> 
     where = {"GROWTH_POSTGRES_DSN": postgres_dsn, "GROWTH_REDIS_URL": redis_url}
     settings = load_settings(ENVIRONMENT | PATIENT | where | environment)
     async with assembled(settings) as growth:
-        growth.webhook.courier.names = NobodyKnows()
+        growth.of(Courier).names = NobodyKnows()
         _forget_metrics()
-        asgi = create_app(growth)
+        serves = serves_docs(settings)
+        # Making routes takes longer than most tests: those of a test before serve again, unless another has them now.
+        routes = _spare[serves].pop() if _spare[serves] else Routes(growth, serves_docs=serves)
+        asgi = create_app(growth, routes)
         transport = httpx.ASGITransport(_in_one_piece(asgi))  # type: ignore[arg-type]
         async with _up(asgi), httpx.AsyncClient(transport=transport, base_url="http://growth.test") as client:
             if not _documents:
                 _documents.append(Document((await client.get("/openapi.json")).json()))
             client.event_hooks = {"response": [_hold_to_document]}
             yield RunningApp(growth, asgi, client)
+        _spare[serves].append(routes)
 
 
 def _in_one_piece(asgi: ASGIApp) -> ASGIApp:

@@ -28,7 +28,8 @@ COUNT_DAYS = (
     "mechanics/task/",
     "rewards/coupon/",
     "listeners/",
-    "events/",
+    "shopper/activity/",
+    "rewards/withdrawal/",
 )
 """Rooms that count days, weeks or months: of all that needs servers, `scripts/test-at --fast` runs these alone."""
 START_THEIR_OWN = ("faults/", "k8s/", "load/", "test_embedded.py", "test_starting.py")

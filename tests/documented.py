@@ -37,7 +37,7 @@ class Document:
         if operation is None or response.status_code in UNDOCUMENTED:
             return []
         name = operation["operationId"]
-        answer = operation["responses"].get(str(response.status_code))
+        answer = self._resolved(operation["responses"].get(str(response.status_code)))
         if answer is None:
             return [f"{name} does not answer {response.status_code}: {response.text[:300]}"]
         media_type = response.headers.get("content-type", "").partition(";")[0]
@@ -50,6 +50,13 @@ class Document:
             f"{name} {response.status_code} at {error.instance_path}: {error.message}"
             for error in self._validator(media["schema"]).iter_errors(response.json())
         ] + [f"{name} {response.status_code}: {time} is not in milliseconds" for time in _other_times(response.text)]
+
+    def _resolved(self, answer: JSON | None) -> JSON | None:
+        """The answer itself, where the operation refers to one that calls share."""
+        if answer is None or "$ref" not in answer:
+            return answer
+        shared: JSON = self.document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+        return shared
 
     def _validator(self, schema: JSON) -> Draft202012Validator:
         if id(schema) not in self._validators:

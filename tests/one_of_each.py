@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp
@@ -64,7 +65,7 @@ class Everything:
         self.ids["series_id"] = series["series_id"]
         task = {"title": self.title, "event_type": "product.viewed", "reward": [{"type": "points", "points": 10}]}
         self.ids["task_id"] = await self.published("tasks", task | times)
-        checkin = {"title": self.title, "from_day": str(self.app.growth.checkin.almanacs.zone.day(now()))}
+        checkin = {"title": self.title, "from_day": str(self.app.growth.of(Almanacs).zone.day(now()))}
         self.ids["checkin_program_id"] = await self.published("check-in-programs", checkin)
         referral = {
             "title": self.title,

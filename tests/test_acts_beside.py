@@ -15,11 +15,11 @@ import pytest
 from growth.demo import ROOMS
 from growth.plumbing.person.memory import People
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.coupon.take import store
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.test_shoppers import event, listeners_catch_up, places, sweep
 
 pytestmark = pytest.mark.anyio

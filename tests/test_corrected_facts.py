@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.test_merges import asks, campaign, does, merge, points, react
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from growth.plumbing.outbox import outbox
-from growth.plumbing.watch.invariants import violations
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.shop.order.telling import of
 

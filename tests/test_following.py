@@ -13,7 +13,7 @@ from growth.plumbing.outbox.cloud_events import cloud_event
 from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit, types_of
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.request import request_id
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSalePaused, FlashSaleResumed
 from growth.vocabulary.refusals import Unavailable
@@ -132,7 +132,7 @@ async def test_a_webhook_and_its_log_name_the_request(app: RunningApp) -> None:
     path = f"/admin/v1/webhooks/{endpoint_id}/deliveries"
     listed = (await app.operator("GET", path)).json()["items"]
     assert sorted(str(one["request_id"]) for one in listed) == ["None", "r-1"]
-    bodies = await app.growth.database.fetch("SELECT body FROM shop.webhook_deliveries")
+    bodies = await app.growth.database.fetch("SELECT body FROM webhook.deliveries")
     assert sorted(json.loads(row["body"]).get("requestid", "") for row in bodies) == ["", "r-1"]
 
 

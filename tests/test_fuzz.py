@@ -28,11 +28,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from growth.plumbing.http.signatures import sign
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests import one_of_each as everything
 from tests.app import RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.one_of_each import Everything
 from tests.shop.order.telling import SECRET
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from growth.mechanics.task.service import Tasks
 from growth.plumbing.outbox import outbox
-from growth.plumbing.watch.invariants import violations
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +121,7 @@ async def test_two_ids_that_finish_one_task_are_rewarded_once_and_others_go_on_c
     reward = [{"type": "points", "points": 10}]
     told = {"event_type": "product.viewed", "distinct_by": "sku", "count": 2, "period": "once", "reward": reward}
     await campaign(app, "tasks", "task_id", **told)
-    app.growth.task.tasks._board.forget()
+    app.growth.of(Tasks)._board.forget()
     await views(app, "ann", "a")
     await react(app)
     await merge(app, "ann", "bob")
@@ -136,7 +137,7 @@ async def test_the_refund_of_an_erased_life_takes_nothing_from_the_new_one(app: 
     reward = [{"type": "points", "points": 40}]
     told = {"event_type": "shop.order_paid", "count": 1, "period": "daily", "reward": reward}
     first = await campaign(app, "tasks", "task_id", undo_on_refund="whole", **told)
-    app.growth.task.tasks._board.forget()
+    app.growth.of(Tasks)._board.forget()
     await pays(app, "o-1", "ann")
     await react(app)
     assert await points(app, "ann") == 40
@@ -146,7 +147,7 @@ async def test_the_refund_of_an_erased_life_takes_nothing_from_the_new_one(app: 
     # Another task: the first is done for today, in whatever life.
     await does(app, "POST", f"/admin/v1/tasks/{first}/end")
     await campaign(app, "tasks", "task_id", undo_on_refund="whole", **told)
-    app.growth.task.tasks._board.forget()
+    app.growth.of(Tasks)._board.forget()
     await pays(app, "o-2", "ann")
     await react(app)
     refund = telling.refunded("o-1", "r-1", telling.of(1, 5000), time=rfc3339(now()))

@@ -10,6 +10,7 @@ from jsonschema_rs import Draft202012Validator
 from litestar import Litestar
 from litestar.routes import HTTPRoute
 
+from growth.plumbing.docs.parts import PREFIXES, part_of
 from growth.vocabulary.actors import Role
 from tests.app import RunningApp, running_app
 from tests.documented import Document
@@ -179,10 +180,19 @@ def fields_of(document: JSON, schema: JSON) -> set[str]:
     return set(properties).union(*(fields_of(document, shape) for shape in shapes))
 
 
-def codes_of(operation: JSON) -> set[str]:
+def answers_of(document: JSON, operation: JSON) -> dict[str, JSON]:
+    """By status; refusals stand in the components, each set of codes once."""
+    shared = document["components"]["responses"]
+    return {
+        status: shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+        for status, answer in operation["responses"].items()
+    }
+
+
+def codes_of(document: JSON, operation: JSON) -> set[str]:
     return {
         code
-        for answer in operation["responses"].values()
+        for answer in answers_of(document, operation).values()
         for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
 
@@ -198,7 +208,7 @@ async def test_every_call_of_the_contract_is_there_with_its_fields(document: JSO
     calls = calls_of(document)
     assert not CALLS.keys() - calls.keys()
     for call, (status, fields) in CALLS.items():
-        answer = calls[call]["responses"][str(status)]
+        answer = answers_of(document, calls[call])[str(status)]
         if fields:
             found = fields_of(document, answer["content"]["application/json"]["schema"])
             assert set(fields.split()) <= found, call
@@ -213,7 +223,7 @@ async def test_every_call_takes_the_parameters_of_the_contract(document: JSON) -
 async def test_every_call_names_how_it_can_be_refused(document: JSON) -> None:
     calls = calls_of(document)
     for call, codes in CODES.items():
-        assert set(codes.split()) <= codes_of(calls[call]), call
+        assert set(codes.split()) <= codes_of(document, calls[call]), call
 
 
 async def test_a_call_that_only_asks_is_never_refused_for_a_state(document: JSON) -> None:
@@ -305,3 +315,30 @@ async def test_a_wrong_parameter_is_named_as_it_was_sent(app: RunningApp) -> Non
     for path in ("/admin/v1/flash-sales", "/admin/v1/flash-sale-series", "/admin/v1/claims"):
         answer = await app.operator("GET", f"{path}?state=none")
         assert answer.json()["errors"][0]["field"] == "state", answer.text
+
+
+async def test_a_part_has_all_that_it_refers_to_and_nothing_of_others(document: JSON) -> None:
+    for part, prefix in PREFIXES.items():
+        cut = part_of(document, part)  # type: ignore[arg-type]
+        assert cut["paths"]
+        assert all(path.startswith(prefix) for path in cut["paths"])
+        for node in nodes_of(cut):
+            reference = node.get("$ref")
+            if isinstance(reference, str):
+                kind, _, name = reference.removeprefix("#/components/").partition("/")
+                assert name in cut["components"][kind], reference
+        assert len(cut["components"]["schemas"]) < len(document["components"]["schemas"])
+
+
+async def test_what_is_always_sent_is_required(document: JSON) -> None:
+    page = document["components"]["schemas"]["Page_ClaimPage"]
+    assert set(page["required"]) == set(page["properties"])
+
+
+async def test_roles_and_retries_can_be_read_by_programs(document: JSON) -> None:
+    calls = calls_of(document)
+    assert calls["POST /admin/v1/flash-sales"]["x-role"] == "editor"
+    assert all("x-role" in operation for call, operation in calls.items() if " /admin/" in call)
+    examples = document["components"]["examples"]
+    assert examples["unavailable"]["x-retry"] == "same_key"
+    assert examples["flash_sale.sold_out"]["x-retry"] == "never"

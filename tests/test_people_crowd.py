@@ -22,12 +22,12 @@ from msgspec import Struct, field
 
 from growth.embedded import EmbeddedServers
 from growth.plumbing.http.signatures import sign
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
 from tests.faults.houses import faults, house
+from tests.kit.invariants import violations
 from tests.patience import PATIENCE_SECONDS
 from tests.shop.order import telling
 from tests.shop.order.telling import SECRET

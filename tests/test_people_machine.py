@@ -17,14 +17,15 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from msgspec import Struct, field
 
 from growth.embedded import EmbeddedServers
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.outbox import outbox
-from growth.plumbing.watch.invariants import violations
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests import servers as test_servers
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.test_merges import asks, campaign, does, react
 from tests.test_shoppers import places, sweep
@@ -64,7 +65,7 @@ async def put_campaigns(app: RunningApp) -> Campaigns:
     taken = {"discount": {"type": "fixed", "off_fen": 1000}, "threshold_fen": 3000, "max_per_shopper": 1}
     taken |= {"validity": {"type": "days", "days": 30}, "units_total": 1_000_000, "claimable": True}
     sold = {"sku": "tea", "price_fen": 5000, "list_price_fen": 9900, "units_total": 10_000, "max_per_shopper": 99}
-    day = str(app.growth.checkin.almanacs.zone.day(now()))
+    day = str(app.growth.of(Almanacs).zone.day(now()))
     # Campaigns without an end, so without the times of the others.
     for room, draft in (
         ("check-in-programs", {"from_day": day, "rewards": [[{"type": "points", "points": TAPPED}]]}),

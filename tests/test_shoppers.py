@@ -11,13 +11,14 @@ import pytest
 
 from growth.demo import ROOMS
 from growth.plumbing.outbox import outbox
+from growth.plumbing.person.erasure import Erasures
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Held, Turn
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +137,7 @@ async def sweep(app: RunningApp) -> None:
             " ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at"
         )
     turn = Turn(database, "t", Held("t", 1, now()))
-    while await app.growth.erasures.sweep(turn):
+    while await app.growth.of(Erasures).sweep(turn):
         pass
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from growth.mechanics.task.service import Tasks
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.app import RunningApp, running_app
@@ -104,7 +105,7 @@ TASK = {"event_type": "shop.order_paid", "count": 1, "reward": [{"type": "points
 async def test_a_task_is_done_once_in_its_period_however_many_others_were_done(app: RunningApp, period: str) -> None:
     task_id = await campaign(app, "tasks", "task_id", period=period, **TASK)
     daily = await campaign(app, "tasks", "task_id", period="daily", **{**TASK, "event_type": "checkin.checked_in"})
-    app.growth.task.tasks._board.forget()
+    app.growth.of(Tasks)._board.forget()
     await pays(app, "o-1", "ann")
     await react(app)
     assert await points(app, "ann") == 10

@@ -3,13 +3,14 @@
 from growth.bootstrap import Growth
 from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.template.model import CouponDraft, FixedOff, ValidForDays
+from growth.rewards.coupon.template.service import Templates
 
 TITLE = "Ten yuan off tea"
 
 
 async def put(growth: Growth, act: Act) -> list[str]:
     """A template that shoppers take from."""
-    templates = growth.coupon.templates
+    templates = growth.of(Templates)
     for old in await templates.page(state="published", before=None, limit=100):
         if old.title == TITLE:
             await templates.end(act, old.template_id)

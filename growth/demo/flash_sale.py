@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from growth.bootstrap import Growth
 from growth.mechanics.flash_sale.model import Sale, SaleDraft
 from growth.mechanics.flash_sale.series.model import Item, SeriesDraft
+from growth.mechanics.flash_sale.series.service import SeriesService
+from growth.mechanics.flash_sale.service import Sales
 from growth.plumbing.watch.audit import Act
 
 OPEN_FOR = timedelta(days=1)
@@ -17,8 +19,8 @@ async def put(growth: Growth, act: Act) -> list[str]:
     now, soon = act.now, act.now + OPENS_IN
     open_sale = await _publish(growth, act, _draft("Tea for one yuan", "demo-tea", 100, now, now + OPEN_FOR))
     soon_sale = await _publish(growth, act, _draft("Teapot at dawn", "demo-teapot", 990, soon, soon + OPEN_FOR))
-    series = await growth.flash_sale.series.create(act, _series(now), None, b"")
-    await growth.flash_sale.series.publish(act, series.answer.series_id)
+    series = await growth.of(SeriesService).create(act, _series(now), None, b"")
+    await growth.of(SeriesService).publish(act, series.answer.series_id)
     return [
         f"open now      flash sale {open_sale.sale_id} (100 units at ¥1)",
         f"opens soon    flash sale {soon_sale.sale_id} (50 units at ¥9.90, in {OPENS_IN.seconds} s)",
@@ -28,7 +30,7 @@ async def put(growth: Growth, act: Act) -> list[str]:
 
 async def open_sale_id(growth: Growth) -> str:
     """Return the sale that `growth dev` invites to."""
-    found = await growth.flash_sale.sales.page(state="published", series_id=None, before=None, limit=100)
+    found = await growth.of(Sales).page(state="published", series_id=None, before=None, limit=100)
     return next(sale.sale_id for sale in found if sale.sku == "demo-tea")
 
 
@@ -65,15 +67,15 @@ def _series(now: datetime) -> SeriesDraft:
 
 
 async def _publish(growth: Growth, act: Act, draft: SaleDraft) -> Sale:
-    made = await growth.flash_sale.sales.create(act, draft, None, b"")
-    return await growth.flash_sale.sales.publish(act, made.answer.sale_id)
+    made = await growth.of(Sales).create(act, draft, None, b"")
+    return await growth.of(Sales).publish(act, made.answer.sale_id)
 
 
 async def _end_old(growth: Growth, act: Act) -> None:
-    sale = growth.flash_sale
-    for series in await sale.series.page(state="published", before=None, limit=100):
+    sales, plans = growth.of(Sales), growth.of(SeriesService)
+    for series in await plans.page(state="published", before=None, limit=100):
         if series.title == "Wednesday at eight":
-            await sale.series.end(act, series.series_id)
-    for old in await sale.sales.page(state="published", series_id=None, before=None, limit=100):
+            await plans.end(act, series.series_id)
+    for old in await sales.page(state="published", series_id=None, before=None, limit=100):
         if old.sku.startswith("demo-"):
-            await sale.sales.end(act, old.sale_id)
+            await sales.end(act, old.sale_id)

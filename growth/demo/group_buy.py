@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 from growth.bootstrap import Growth
 from growth.mechanics.group_buy.model import GroupBuyDraft
+from growth.mechanics.group_buy.service import GroupBuys
 from growth.plumbing.watch.audit import Act
 
 OPEN_FOR = timedelta(days=1)
@@ -11,11 +12,11 @@ OPEN_FOR = timedelta(days=1)
 
 async def put(growth: Growth, act: Act) -> list[str]:
     """A campaign for teams of three."""
-    for old in await growth.group_buy.group_buys.page(state="published", before=None, limit=100):
+    for old in await growth.of(GroupBuys).page(state="published", before=None, limit=100):
         if old.sku.startswith("demo-"):
-            await growth.group_buy.group_buys.end(act, old.group_buy_id)
-    made = await growth.group_buy.group_buys.create(act, _draft(act.now), None, b"")
-    await growth.group_buy.group_buys.publish(act, made.answer.group_buy_id)
+            await growth.of(GroupBuys).end(act, old.group_buy_id)
+    made = await growth.of(GroupBuys).create(act, _draft(act.now), None, b"")
+    await growth.of(GroupBuys).publish(act, made.answer.group_buy_id)
     return [f"in teams      group buy {made.answer.group_buy_id} (three people, half the price)"]
 
 

@@ -2,6 +2,7 @@
 
 from growth.bootstrap import Growth
 from growth.mechanics.referral.model import InviteMilestone, PercentRule, ReferralDraft
+from growth.mechanics.referral.service import ReferralPrograms
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.rewards import PointsReward
 
@@ -10,7 +11,7 @@ MAX_OLD = 100
 
 async def put(growth: Growth, act: Act) -> list[str]:
     """Invite somebody: a tenth of what they pay, points for both, more for three and for ten."""
-    programs = growth.referral.programs
+    programs = growth.of(ReferralPrograms)
     for state in ("published", "paused"):
         for old in await programs.page(state=state, before=None, limit=MAX_OLD):
             await programs.end(act, old.program_id)

@@ -6,9 +6,10 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from growth.bootstrap import Growth
+from growth.demo.shop_year import YearPlan, sightings
 from growth.listeners.retention import person as shopper
+from growth.listeners.retention.service import RetentionProjection
 from growth.listeners.retention.sighting import Sighting
-from growth.load.shop_year import YearPlan, sightings
 from growth.plumbing.watch.audit import Act
 
 SHOPPERS, DAYS = 1_200, 60
@@ -18,7 +19,7 @@ FIRST_VISITOR = "demo-0000000"
 
 async def put(growth: Growth, act: Act) -> list[str]:
     """Visitors until yesterday, unless there are some."""
-    if await shopper.told(growth.database, FIRST_VISITOR) is None:
+    if await shopper.export(growth.database, FIRST_VISITOR) is None:
         await put_visitors(growth, act.now, SHOPPERS, DAYS)
     return [f"who returns   growth report retention (a made-up shop of {SHOPPERS:,} visitors)"]
 
@@ -35,7 +36,7 @@ async def put_visitors(growth: Growth, now: datetime, shoppers: int, days: int) 
     seen = 0
     while batch := _next(acts):
         async with growth.database.transaction() as tx:
-            await growth.retention.projection.see(tx, batch)
+            await growth.of(RetentionProjection).see(tx, batch)
         seen += len(batch)
     return seen
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from growth.bootstrap import Growth
 from growth.mechanics.task.model import Condition, TaskDraft
+from growth.mechanics.task.service import Tasks
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.rewards import PointsReward
 
@@ -14,9 +15,9 @@ VIEW, ORDER = "Look at three teas", "Place your first order"
 
 async def put(growth: Growth, act: Act) -> list[str]:
     """One for every day, and one for the first order, which its refund takes back."""
-    for old in await growth.task.tasks.page(state="published", before=None, limit=100):
+    for old in await growth.of(Tasks).page(state="published", before=None, limit=100):
         if old.title in {VIEW, ORDER}:
-            await growth.task.tasks.end(act, old.task_id)
+            await growth.of(Tasks).end(act, old.task_id)
     view = await _publish(
         growth,
         act,
@@ -45,8 +46,8 @@ async def put(growth: Growth, act: Act) -> list[str]:
 
 
 async def _publish(growth: Growth, act: Act, **fields: Any) -> str:
-    made = await growth.task.tasks.create(act, _draft(act.now, **fields), None, b"")
-    return (await growth.task.tasks.publish(act, made.answer.task_id, accept_warnings=False)).task_id
+    made = await growth.of(Tasks).create(act, _draft(act.now, **fields), None, b"")
+    return (await growth.of(Tasks).publish(act, made.answer.task_id, accept_warnings=False)).task_id
 
 
 def _draft(now: datetime, **fields: Any) -> TaskDraft:

@@ -6,7 +6,7 @@ from time import monotonic, time
 from msgspec import Struct
 
 from growth.load.arrivals import flat
-from growth.load.conductor import GeneratorProcess, nothing
+from growth.load.conductor import GeneratorProcess, null_server
 from growth.load.messages import Hammer, Play
 from growth.load.recorder import Latencies
 from growth.load.screen import Screen
@@ -50,8 +50,8 @@ class Knee(Struct, frozen=True):
 
 
 async def measure_alone(generator: GeneratorProcess, connections: int, servers_core: int | None) -> Alone:
-    """Measure what the generator can do against nothing."""
-    async with nothing(servers_core) as url:
+    """Measure what the generator can do against the null server."""
+    async with null_server(servers_core) as url:
         found = await generator.hammer(Hammer(url=url, seconds=ALONE_SECONDS, connections=connections))
     return Alone(found.per_second, found.generator_cpu_seconds / max(found.latencies.count, 1) * 1e6)
 
@@ -59,8 +59,8 @@ async def measure_alone(generator: GeneratorProcess, connections: int, servers_c
 async def measure_floor(
     generator: GeneratorProcess, connections: int, servers_core: int | None, per_second: float
 ) -> Latencies:
-    """Measure the latencies of nothing at the rate of the sale."""
-    async with nothing(servers_core) as url:
+    """Measure the latencies of the null server at the rate of the sale."""
+    async with null_server(servers_core) as url:
         found = await generator.hammer(
             Hammer(url=url, seconds=ALONE_SECONDS, connections=connections, per_second=per_second)
         )

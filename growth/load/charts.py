@@ -6,9 +6,9 @@ from html import escape
 
 from msgspec import Struct
 
+from growth.load.formatting import milliseconds, short, unit
 from growth.load.recorder import Latencies
 from growth.load.report import Phase, PhaseCpu, RateStep
-from growth.load.units import milliseconds, short, unit
 
 WIDTH = 1000
 LEFT, RIGHT, BOTTOM = 70, 20, 38

@@ -127,12 +127,12 @@ class GeneratorProcess:
 
 
 @asynccontextmanager
-async def nothing(core: int | None) -> AsyncIterator[str]:
+async def null_server(core: int | None) -> AsyncIterator[str]:
     """Run a server that says 204 to everything; gives its URL."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "growth.load.nothing",
+        "growth.load.null_server",
         *([] if core is None else [str(core)]),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -11,9 +11,9 @@ from enum import IntEnum
 import msgspec
 from msgspec import Struct
 
+from growth.load.http_client import HEAD_END, Job, ServiceEndpoint
 from growth.load.messages import Books, Play, SeenWin, Shares
 from growth.load.recorder import Recorder, RequestOutcome
-from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 
 WINNER_PER_SECOND = 8.0
 """How often one winner may be asked to come again: above it, retries are left to the others, for even a fair service

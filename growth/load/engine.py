@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Protocol
 
-from growth.load.pulse import Pulse
-from growth.load.wire import TIMEOUT_SECONDS, Job, LoadConnection, Pool, ServiceEndpoint
+from growth.load.fine_timer import FineTimer
+from growth.load.http_client import TIMEOUT_SECONDS, Job, LoadConnection, Pool, ServiceEndpoint
 
 KEPT_UP = 0.98
 """Fewer answers than this share of what was due: the service (or the generator) did not keep up."""
@@ -102,14 +102,14 @@ class Engine:
         """
         self._dues, self._start_at = dues, start_at
         self._advance()
-        pulse = Pulse(self._beat)
+        timer = FineTimer(self._beat)
         try:
             kept_up = await self._until(end_at, give_up=give_up)
             self.answered_in_time, self.played_seconds = self.answered_count, monotonic() - start_at
             self._next_due = math.inf
             await self._drain()
         finally:
-            pulse.stop()
+            timer.stop()
         return kept_up
 
     async def _until(self, end_at: float, *, give_up: bool) -> bool:

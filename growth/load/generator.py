@@ -14,6 +14,7 @@ from growth.load.arrivals import due_offsets, flat, total_seconds
 from growth.load.crowd import LoadCrowd
 from growth.load.engine import Engine
 from growth.load.histogram import Histogram
+from growth.load.http_client import HEAD_END, Job, ServiceEndpoint
 from growth.load.messages import (
     Failed,
     Hammer,
@@ -29,7 +30,6 @@ from growth.load.messages import (
 )
 from growth.load.recorder import Recorder, latencies
 from growth.load.tokens import bad_tokens, shopper_token
-from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 from growth.vocabulary import clock
 
 REPORT_SECONDS = 0.1

@@ -19,9 +19,6 @@ class Shares(Struct, frozen=True):
     """Claims with a token that must be refused."""
 
 
-ONLY_CLAIMS = Shares(0, 0, 0, 0)
-
-
 class Instruction(Struct, frozen=True, tag_field="do"):
     """Base of what the conductor orders."""
 

@@ -3,9 +3,9 @@
 from html import escape
 from importlib.resources import files
 
-from growth.load import charts, sentences
+from growth.load import charts, text
+from growth.load.formatting import counted, duration, milliseconds
 from growth.load.report import SpikeReport
-from growth.load.units import counted, duration, milliseconds
 
 STYLE = "page.css"
 VERDICTS = {True: ("pass", "PASS"), False: ("fail", "FAIL"), None: ("untold", "not told")}
@@ -27,7 +27,7 @@ def _top(report: SpikeReport) -> str:
     kind = "fail" if report.broken else "pass" if report.is_measured else "untold"
     word = {"fail": "FAIL", "pass": "PASS", "untold": "PASS, but not at this rate"}[kind]
     return (
-        f'<header class="{kind}"><p class="verdict">{word}</p><h1>{escape(sentences.headline(report))}</h1>'
+        f'<header class="{kind}"><p class="verdict">{word}</p><h1>{escape(text.headline(report))}</h1>'
         f"<p>A flash sale under load at {escape(report.base_url)}, {report.made_at:%Y-%m-%d %H:%M:%S} UTC.</p></header>"
     )
 
@@ -40,8 +40,8 @@ def _cards(report: SpikeReport) -> str:
     cards = [
         (f"{report.rate:,.0f}/s", "requests due at full rate"),
         (duration(sold) if sold is not None else "—", f"to sell {counted(report.options.units, 'unit')}"),
-        (sentences.slowest(found, "won"), "p99 of a claim won"),
-        (sentences.slowest(found, "sold_out"), "p99 of “sold out”"),
+        (text.slowest(found, "won"), "p99 of a claim won"),
+        (text.slowest(found, "sold_out"), "p99 of “sold out”"),
         (f"{server:.0f} µs" if server is not None else "—", "server CPU a request"),
         (f"{errors:,}", "errors"),
     ]
@@ -64,23 +64,23 @@ def _plots(report: SpikeReport) -> str:
     sections = [
         _section(
             "Did the service keep up?",
-            sentences.rates(report),
+            text.rates(report),
             charts.legend([("offered", "due"), ("answered", "answered")])
             + charts.rates(time, slot, timeline.offered, answered),
         ),
         _section(
             "What did people get?",
-            sentences.outcomes(report),
+            text.outcomes(report),
             charts.legend(names) + charts.stacked(time, slot, timeline.outcomes),
         ),
         _section(
             "How long did they wait?",
-            sentences.by_outcome(report),
+            text.by_outcome(report),
             charts.latency_by_outcome(report.recording.outcomes),
         ),
         _section(
             "When was it slow?",
-            sentences.over_time(report),
+            text.over_time(report),
             charts.legend([("p99", "p99: one in a hundred waited longer"), ("p50", "p50: half waited longer")])
             + charts.latency_over_time(time, slot, timeline.p50_us, timeline.p99_us),
         ),
@@ -88,13 +88,13 @@ def _plots(report: SpikeReport) -> str:
     if report.cpu:
         processes = [(name, name) for name in report.cpu[0].milliseconds]
         sections.append(
-            _section("Who paid for it?", sentences.cpu(report), charts.legend(processes) + charts.cpu_bars(report.cpu))
+            _section("Who paid for it?", text.cpu(report), charts.legend(processes) + charts.cpu_bars(report.cpu))
         )
     if report.steps:
         sections.append(
             _section(
                 "Where does it bend?",
-                sentences.staircase(report.steps),
+                text.staircase(report.steps),
                 charts.legend([("p99", "p99"), ("p50", "p50")]) + charts.staircase(report.steps),
             )
         )
@@ -138,8 +138,8 @@ def _laws(report: SpikeReport) -> str:
         cells = (f'<b class="{kind}">{word}</b>', escape(law.sentence), escape(law.detail))
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     table = f'<table class="laws"><tbody>{"".join(rows)}</tbody></table>'
-    return _section("Laws", sentences.laws(report), table)
+    return _section("Laws", text.laws(report), table)
 
 
 def _foot(report: SpikeReport) -> str:
-    return f"<footer><h2>How it was measured</h2><p>{escape(sentences.setup(report))}</p></footer>"
+    return f"<footer><h2>How it was measured</h2><p>{escape(text.setup(report))}</p></footer>"

@@ -5,7 +5,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from growth.load.histogram import Histogram, percentile_of
-from growth.load.wire import TIMEOUT_SECONDS
+from growth.load.http_client import TIMEOUT_SECONDS
 
 SLOT_SECONDS = 0.1
 MAX_SLOTS = 600

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from growth.load.formatting import milliseconds
 from growth.load.messages import Progress
-from growth.load.units import milliseconds
 
 COLOURS: Mapping[str, str] = {
     "won": "green",

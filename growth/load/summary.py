@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from growth.load.formatting import milliseconds
 from growth.load.laws import Law
 from growth.load.report import SpikeReport
 from growth.load.scene.play import SceneReport
-from growth.load.units import milliseconds
 
 
 def print_report(console: Console, report: SpikeReport) -> None:

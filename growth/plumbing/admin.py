@@ -64,7 +64,7 @@ class InvariantsReport(Struct, frozen=True):
     ended_at: datetime | None
 
 
-@get("/audit", operation_id="admin_audit", summary="List what operators did", guards=[requires(Role.VIEWER)])
+@get("/audit", operation_id="admin_audit", summary="List the audit log", guards=[requires(Role.VIEWER)])
 async def list_audit(
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
@@ -94,7 +94,7 @@ async def list_audit(
 @get(
     "/invariants",
     operation_id="admin_invariants",
-    summary="Check everything that must always hold",
+    summary="Check all invariants",
     guards=[requires(Role.VIEWER)],
 )
 async def check_invariants(
@@ -122,7 +122,7 @@ async def check_invariants(
 @get(
     "/dead-letters",
     operation_id="admin_dead_letters_list",
-    summary="List events that could not be handled",
+    summary="List dead letters",
     guards=[requires(Role.VIEWER)],
 )
 async def list_dead_letters(
@@ -142,7 +142,7 @@ async def list_dead_letters(
 @post(
     "/dead-letters/{letter:str}/retry",
     operation_id="admin_dead_letters_retry",
-    summary="Have an event handled after all",
+    summary="Retry a dead letter",
     status_code=200,
     guards=[requires(Role.ADMIN)],
 )
@@ -161,7 +161,7 @@ async def retry_dead_letter(
 @post(
     "/dead-letters/{letter:str}/pass",
     operation_id="admin_dead_letters_pass",
-    summary="Pass an event over for good",
+    summary="Discard a dead letter",
     status_code=200,
     guards=[requires(Role.ADMIN)],
 )

@@ -9,20 +9,22 @@ Out: times are RFC 3339, UTC, milliseconds.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import lru_cache
 from json import JSONDecodeError, JSONDecoder
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
+from growth.plumbing.field_errors import MAX_ERROR_CHARACTERS, WHOLE_BODY, FieldError, all_errors, field_error
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.ids import composed, is_composed
 from growth.vocabulary.refusals import Kind, Refusal
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 
 Instant = Annotated[datetime, Meta(tz=True, description="RFC 3339, with its offset: 2026-11-21T12:00:00.000Z.")]
 """A time that comes in. Plain `datetime` takes times without an offset, which Postgres' driver then chokes on."""
@@ -31,22 +33,9 @@ REQUEST_INVALID = Kind("request.invalid", "The request is not in the form this c
 
 MAX_DEPTH = 32
 """Levels of arrays and objects a document may nest: ours nest four."""
-MAX_ERROR_CHARACTERS = 200
-"""What a caller sent wrong is echoed no further than this."""
 MAX_DECODERS = 1024
 """Types that come in: one each for a route's body and for each cursor, all known when the program is written."""
-
-WHOLE_BODY = "body"
-"""The field named when no single one is to blame."""
-
-
-class FieldError(Struct, frozen=True):
-    """What is wrong with one field."""
-
-    field: str
-    """Path of the field: `units`, `lines[0].units`; a query parameter or header by its own name."""
-    detail: str
-    """One sentence for a developer."""
+MAX_TIMES_REMEMBERED = 1_024
 
 
 def invalid(*errors: FieldError) -> Refusal:
@@ -80,6 +69,26 @@ _encode = msgspec.json.Encoder().encode
 def json_bytes(value: object) -> bytes:
     """Return `value` as JSON, times with milliseconds."""
     return _encode(plain(value))
+
+
+_text_of = lru_cache(MAX_TIMES_REMEMBERED)(rfc3339)
+
+
+def page_writer(page: type[S]) -> Callable[[S], bytes]:
+    """Return what writes Structs of one type as `json_bytes` does, for a fifth of the cost.
+
+    Its times stand on the first level, and others share them: what a batch has made at once has the same ones.
+    """
+    times = [name for name, hint in get_type_hints(page).items() if hint is datetime or datetime in get_args(hint)]
+
+    def write(shown: S) -> bytes:
+        facts = msgspec.structs.asdict(shown)
+        for name in times:
+            if facts[name] is not None:
+                facts[name] = _text_of(facts[name])
+        return _encode(facts)
+
+    return write
 
 
 # --- in -------------------------------------------------------------------------------------------------------------
@@ -121,7 +130,6 @@ _NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 # One that never ends is taken whole: looked for an end from each of its quotes, a megabyte would take minutes.
 _TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _text = msgspec.json.Decoder(str)
-_NAMED_IN_MESSAGE = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$", re.DOTALL)
 
 
 @lru_cache(MAX_DECODERS)
@@ -144,7 +152,7 @@ def decode_with(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     try:
         value = decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise invalid(field_error(error)) from None
+        raise invalid(*all_errors(decoder.type, raw, field_error(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(_first_fault(raw) or FieldError(WHOLE_BODY, _what_is_broken(error))) from None
     if not is_plain(raw):
@@ -206,23 +214,6 @@ def _shows_keys(raw: bytes, keys: int) -> bool:
     (Or begins a text that begins with a colon: then there are more, and the answer is no.)
     """
     return raw.count(b'":') == keys and not any(hidden in raw for hidden in _HIDES_KEYS)
-
-
-def field_error(error: msgspec.ValidationError, *, prefix: str = "") -> FieldError:
-    """Say in our words what msgspec said: `Expected int, got bool` about `lines[0].units`."""
-    message, _, where = str(error).rpartition(" - at ")
-    if not message:
-        message, where = where, ""
-    where = where.removeprefix("`").removesuffix("`")
-    # A wrong key of a mapping is told as "key` in `$.data".
-    where = where.rpartition("` in `")[2].removeprefix("$")
-    path = f"{prefix}{where}" if prefix else where.removeprefix(".")
-    if named := _NAMED_IN_MESSAGE.match(message):
-        path = f"{path}.{named[1]}" if path else named[1]
-        message = "This field is required" if "missing" in message[:20] else "There is no such field here"
-    elif " matching regex " in message:
-        message = "Has characters, or a form, that this field does not take"
-    return FieldError(path[:MAX_ERROR_CHARACTERS] or WHOLE_BODY, message.replace("`", "")[:MAX_ERROR_CHARACTERS])
 
 
 def _what_is_broken(error: Exception) -> str:

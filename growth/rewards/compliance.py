@@ -9,11 +9,11 @@ help, not legal advice: it knows what a campaign is, not what pages say.
 """
 
 import re
-from enum import StrEnum
 
 from msgspec import Struct
 
 from growth.kit.campaign.findings import Finding, Severity
+from growth.vocabulary.facts import Deed
 
 MAX_LEVELS = 2
 """Of inviters who earn from one order. The third is what the law calls pyramid selling."""
@@ -25,23 +25,6 @@ _PROMOTION = "Interim Provisions on Regulating Promotions (规范促销行为暂
 _PYRAMID = (
     "Regulations on Prohibition of Pyramid Selling (禁止传销条例), State Council Order No. 444 of 2005, article 7"
 )
-
-
-class Deed(StrEnum):
-    """What somebody must do for the reward."""
-
-    SHARE = "share"
-    """Send a card, picture or link; nothing else has to happen."""
-    OPEN = "open"
-    """Open an app or a page; also: be bound to an inviter by having opened it."""
-    FOLLOW = "follow"
-    """Follow an account, or subscribe to its messages."""
-    REGISTER = "register"
-    """Sign up."""
-    PURCHASE = "purchase"
-    """Pay for an order."""
-    OTHER = "other"
-    """Anything else that takes part in something: look at products, check in, complete a team."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):

@@ -52,6 +52,14 @@ class LineOutcome(Struct, frozen=True):
     """
 
 
+class Use(Struct, frozen=True):
+    """What a line pays for, or is paid with, beside its goods: a thing that some room holds for the shopper."""
+
+    kind: str
+    """Room and noun: `flash_sale.claim`."""
+    id: str
+
+
 class OrderLine(Struct, frozen=True, kw_only=True):
     """One line of an order, and how much of it was paid back."""
 
@@ -62,15 +70,16 @@ class OrderLine(Struct, frozen=True, kw_only=True):
     """What the whole line cost, all its units together, however it was paid."""
     unpaid_fen: int = 0
     """What of it was not paid in money: 0 unless the lines of the order cost more than was paid in all."""
-    claim_id: str | None = None
-    """The flash-sale claim that this line pays for. Never beside a seat."""
-    seat_id: str | None = None
-    """The group-buy seat that this line pays for. Never beside a claim."""
-    coupon_id: str | None = None
+    uses: tuple[Use, ...] = ()
+    """By kind, one of a kind."""
     refunded_units: int = 0
     """0 … units; counted once the order is known to be paid, whenever the refund was heard of."""
     refunded_fen: int = 0
     """0 … amount_fen, as above."""
+
+    def used(self, kind: str) -> str | None:
+        """Return the id of what the line uses of a kind."""
+        return next((use.id for use in self.uses if use.kind == kind), None)
 
     @property
     def is_refunded(self) -> bool:
@@ -111,6 +120,11 @@ class Order(Struct, frozen=True, kw_only=True):
     received_at: datetime | None = None
     lines: tuple[OrderLine, ...] = ()
     """By line_id. The paid lines once `paid_at` is known, before that the placed ones; none when neither was heard."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What kinds of things its lines use."""
+        return frozenset(use.kind for line in self.lines for use in line.uses)
 
     @property
     def is_paid(self) -> bool:

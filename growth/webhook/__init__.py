@@ -1,4 +1,4 @@
-"""Webhooks out: every event, told to whoever asked for its type, at least once and never in a promised order.
+"""Webhooks: every event is sent to the endpoints that asked for its type, at least once and in no promised order.
 
 An *endpoint* is where events go: an address, filters, and secrets that only it and we know.
 
@@ -18,7 +18,7 @@ Each endpoint has slots of its own, and none are shared: one that hangs holds up
 endpoint was disabled waits until it is enabled; what happened meanwhile is not queued, and can be redelivered for as
 long as the outbox keeps it. Receivers are never inside the house: `addresses.py` says what may be called, asked when
 an endpoint is made and again of every socket before it connects; nothing is redirected and no proxy is asked. Secrets
-rest readable in `shop.webhook_secrets`, since signing needs them; no answer but the one that made them, no log and no
+rest readable in `webhook.secrets`, since signing needs them; no answer but the one that made them, no log and no
 audit entry shows one.
 
 Invariants: an event and an endpoint have one delivery; what is pending has a time; what is delivered was answered 2xx;

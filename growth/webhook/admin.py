@@ -42,7 +42,7 @@ KeepHours = Annotated[
 ]
 
 
-@post("", operation_id="admin_webhooks_create", summary="Make an endpoint", guards=[requires(Role.ADMIN)])
+@post("", operation_id="admin_webhooks_create", summary="Create a webhook endpoint", guards=[requires(Role.ADMIN)])
 async def create_endpoint(
     data: JSONBody[EndpointDraft],
     request: Request[Any, Any, Any],
@@ -55,7 +55,7 @@ async def create_endpoint(
     return versioned(made, 201, replayed=replayed)
 
 
-@get("", operation_id="admin_webhooks_list", summary="List endpoints", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_webhooks_list", summary="List webhook endpoints", guards=[requires(Role.VIEWER)])
 async def list_endpoints(
     request: Request[Any, Any, Any],
     webhooks: NamedDependency[Webhooks],
@@ -71,7 +71,12 @@ async def list_endpoints(
     return page_of(found, limit, lambda endpoint: (endpoint.endpoint_id,))
 
 
-@get("/{endpoint_id:str}", operation_id="admin_webhooks_get", summary="Get one", guards=[requires(Role.VIEWER)])
+@get(
+    "/{endpoint_id:str}",
+    operation_id="admin_webhooks_get",
+    summary="Get a webhook endpoint",
+    guards=[requires(Role.VIEWER)],
+)
 async def get_endpoint(
     endpoint_id: PathUuid, request: Request[Any, Any, Any], webhooks: NamedDependency[Webhooks]
 ) -> Response[WebhookEndpoint]:
@@ -83,7 +88,12 @@ def _as_seen_by(role: Role, endpoint: WebhookEndpoint) -> WebhookEndpoint:
     return replace(endpoint, url=discreet_url(endpoint.url, role))
 
 
-@put("/{endpoint_id:str}", operation_id="admin_webhooks_change", summary="Edit", guards=[requires(Role.ADMIN)])
+@put(
+    "/{endpoint_id:str}",
+    operation_id="admin_webhooks_change",
+    summary="Change a webhook endpoint",
+    guards=[requires(Role.ADMIN)],
+)
 async def change_endpoint(
     endpoint_id: PathUuid,
     data: JSONBody[EndpointDraft],
@@ -95,7 +105,12 @@ async def change_endpoint(
     return versioned(await webhooks.change(act_of(request, operator), endpoint_id, if_match(request), data))
 
 
-@delete("/{endpoint_id:str}", operation_id="admin_webhooks_delete", summary="Forget", guards=[requires(Role.ADMIN)])
+@delete(
+    "/{endpoint_id:str}",
+    operation_id="admin_webhooks_delete",
+    summary="Delete a webhook endpoint",
+    guards=[requires(Role.ADMIN)],
+)
 async def delete_endpoint(
     endpoint_id: PathUuid,
     request: Request[Any, Any, Any],
@@ -110,7 +125,7 @@ async def delete_endpoint(
     "/{endpoint_id:str}/enable",
     status_code=200,
     operation_id="admin_webhooks_enable",
-    summary="Send to it again",
+    summary="Enable a webhook endpoint",
     guards=[requires(Role.ADMIN)],
 )
 async def enable_endpoint(
@@ -127,7 +142,7 @@ async def enable_endpoint(
     "/{endpoint_id:str}/disable",
     status_code=200,
     operation_id="admin_webhooks_disable",
-    summary="Send it nothing for now",
+    summary="Disable a webhook endpoint",
     guards=[requires(Role.ADMIN)],
 )
 async def disable_endpoint(
@@ -144,7 +159,7 @@ async def disable_endpoint(
     "/{endpoint_id:str}/rotate-secret",
     status_code=200,
     operation_id="admin_webhooks_rotate_secret",
-    summary="Make a new secret",
+    summary="Rotate the signing secret",
     guards=[requires(Role.ADMIN)],
 )
 async def rotate_secret(

@@ -10,9 +10,10 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.signatures import sign
 from growth.plumbing.outbox.cloud_events import MEDIA_TYPE
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
 from growth.webhook.addresses import MAX_URL_CHARACTERS
@@ -51,10 +52,12 @@ MAX_REDELIVERY_SECONDS = 86_400
 GONE = 410
 MIN_OK, MAX_OK = 200, 299
 
-NOT_FOUND = Kind("webhook.not_found", "There is no such endpoint.", 404)
+NOT_FOUND = Kind("webhook.not_found", "There is no such webhook endpoint.", 404)
 DELIVERY_NOT_FOUND = Kind("webhook.delivery_not_found", "There is no such delivery of this endpoint.", 404)
-TOO_MANY = Kind("webhook.too_many", "There are as many endpoints as there may be.")
-TOO_MANY_SECRETS = Kind("webhook.too_many_secrets", "So many earlier secrets are still good that none can be added.")
+TOO_MANY = Kind("webhook.too_many", "No more webhook endpoints can be created.")
+TOO_MANY_SECRETS = Kind(
+    "webhook.too_many_secrets", "Too many earlier secrets are still valid; rotate again when one has expired."
+)
 WRONG_STATE = Kind("webhook.wrong_state", "The endpoint's state does not allow this.")
 VERSION_MISMATCH = Kind("webhook.version_mismatch", "Somebody else changed the endpoint.", 412)
 

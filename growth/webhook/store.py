@@ -27,12 +27,12 @@ async def add_endpoint(
 ) -> WebhookEndpoint | None:
     """Keep a new endpoint; None if there are `limit` already."""
     # Two at once count one after the other.
-    await tx.execute("LOCK TABLE shop.webhook_endpoints IN SHARE ROW EXCLUSIVE MODE")
+    await tx.execute("LOCK TABLE webhook.endpoints IN SHARE ROW EXCLUSIVE MODE")
     row = await tx.fetchrow(
         """
-        INSERT INTO shop.webhook_endpoints (endpoint_id, url, event_types, description, state, created_at)
+        INSERT INTO webhook.endpoints (endpoint_id, url, event_types, description, state, created_at)
         SELECT $1, $2, $3, $4, 'enabled', $6
-        WHERE (SELECT count(*) FROM shop.webhook_endpoints) < $5
+        WHERE (SELECT count(*) FROM webhook.endpoints) < $5
         RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
             created_at, disabled_at
         """,
@@ -52,7 +52,7 @@ async def find_endpoint(reader: Reader, endpoint_id: str) -> WebhookEndpoint | N
         """
         SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
             disabled_at
-        FROM shop.webhook_endpoints
+        FROM webhook.endpoints
         WHERE endpoint_id = $1
         """,
         endpoint_id,
@@ -66,7 +66,7 @@ async def lock_endpoint(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
         """
         SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
             disabled_at
-        FROM shop.webhook_endpoints
+        FROM webhook.endpoints
         WHERE endpoint_id = $1
         FOR NO KEY UPDATE
         """,
@@ -83,7 +83,7 @@ async def page_of_endpoints(
         """
         SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
             disabled_at
-        FROM shop.webhook_endpoints
+        FROM webhook.endpoints
         WHERE ($1::text IS NULL OR state = $1)
           AND ($2::uuid IS NULL OR endpoint_id < $2)
         ORDER BY endpoint_id DESC
@@ -100,7 +100,7 @@ async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: Endpoin
     """Write an operator's edit if nobody edited since `version`; None if somebody did."""
     row = await tx.fetchrow(
         """
-        UPDATE shop.webhook_endpoints
+        UPDATE webhook.endpoints
         SET url = $3, event_types = $4, description = $5, version = version + 1
         WHERE endpoint_id = $1
           AND version = $2
@@ -120,7 +120,7 @@ async def enable(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
     """Enable an endpoint, its failures forgotten; None if it is not disabled."""
     row = await tx.fetchrow(
         """
-        UPDATE shop.webhook_endpoints
+        UPDATE webhook.endpoints
         SET state = 'enabled', reason = NULL, disabled_at = NULL, failures = 0, failing_since = NULL,
             version = version + 1
         WHERE endpoint_id = $1
@@ -137,7 +137,7 @@ async def disable(tx: Tx, endpoint_id: str, reason: str, now: datetime) -> Webho
     """Disable an endpoint; None if it is not enabled."""
     row = await tx.fetchrow(
         """
-        UPDATE shop.webhook_endpoints
+        UPDATE webhook.endpoints
         SET state = 'disabled', reason = $2, disabled_at = $3, version = version + 1
         WHERE endpoint_id = $1
           AND state = 'enabled'
@@ -157,7 +157,7 @@ async def disable_failing(
     """Disable an endpoint through which nothing has come since `failing_before`, in so many attempts; else None."""
     row = await tx.fetchrow(
         """
-        UPDATE shop.webhook_endpoints
+        UPDATE webhook.endpoints
         SET state = 'disabled', reason = 'failing', disabled_at = $4, version = version + 1
         WHERE endpoint_id = $1
           AND state = 'enabled'
@@ -178,7 +178,7 @@ async def delete_endpoint(tx: Tx, endpoint_id: str) -> None:
     """Forget an endpoint and its secrets. What was on its way to it stays until its day is dropped."""
     await tx.execute(
         """
-        DELETE FROM shop.webhook_endpoints
+        DELETE FROM webhook.endpoints
         WHERE endpoint_id = $1
         """,
         endpoint_id,
@@ -189,7 +189,7 @@ async def note_failures(tx: Tx, endpoint_id: str, failures: int, since: datetime
     """Count attempts that failed, the first of them at `since`."""
     await tx.execute(
         """
-        UPDATE shop.webhook_endpoints
+        UPDATE webhook.endpoints
         SET failures = failures + $2,
             failing_since = coalesce(failing_since, $3)
         WHERE endpoint_id = $1
@@ -204,11 +204,11 @@ async def note_success(tx: Tx, endpoint_ids: Sequence[str]) -> None:
     """Something came through: nothing is written about endpoints that are well."""
     await tx.execute(
         """
-        UPDATE shop.webhook_endpoints
+        UPDATE webhook.endpoints
         SET failures = 0, failing_since = NULL
         WHERE endpoint_id IN (
             SELECT endpoint_id
-            FROM shop.webhook_endpoints
+            FROM webhook.endpoints
             WHERE endpoint_id = ANY ($1::uuid[])
               AND failing_since IS NOT NULL
             ORDER BY endpoint_id
@@ -223,7 +223,7 @@ async def listeners(reader: Reader) -> list[SubscribedEndpoint]:
     rows = await reader.fetch(
         """
         SELECT endpoint_id, event_types
-        FROM shop.webhook_endpoints
+        FROM webhook.endpoints
         WHERE state = 'enabled'
         ORDER BY endpoint_id
         """
@@ -235,7 +235,7 @@ async def add_secret(tx: Tx, endpoint_id: str, secret: str, now: datetime) -> No
     """Keep the first secret of an endpoint."""
     await tx.execute(
         """
-        INSERT INTO shop.webhook_secrets (endpoint_id, made_at, secret)
+        INSERT INTO webhook.secrets (endpoint_id, made_at, secret)
         VALUES ($1, $2, $3)
         """,
         endpoint_id,
@@ -253,7 +253,7 @@ async def rotate_secret(
     """
     await tx.execute(
         """
-        DELETE FROM shop.webhook_secrets
+        DELETE FROM webhook.secrets
         WHERE endpoint_id = $1
           AND (good_until <= $2 OR $3 <= $2)
         """,
@@ -263,7 +263,7 @@ async def rotate_secret(
     )
     await tx.execute(
         """
-        UPDATE shop.webhook_secrets
+        UPDATE webhook.secrets
         SET good_until = $2
         WHERE endpoint_id = $1
           AND good_until IS NULL
@@ -273,11 +273,11 @@ async def rotate_secret(
     )
     added: Any = await tx.fetchval(
         """
-        INSERT INTO shop.webhook_secrets (endpoint_id, made_at, secret)
+        INSERT INTO webhook.secrets (endpoint_id, made_at, secret)
         SELECT $1, greatest($3, (SELECT max(made_at) + interval '1 microsecond'
-                                 FROM shop.webhook_secrets
+                                 FROM webhook.secrets
                                  WHERE endpoint_id = $1)), $2
-        WHERE (SELECT count(*) FROM shop.webhook_secrets WHERE endpoint_id = $1) < $4
+        WHERE (SELECT count(*) FROM webhook.secrets WHERE endpoint_id = $1) < $4
         RETURNING TRUE
         """,
         endpoint_id,
@@ -293,8 +293,8 @@ async def first_secret(reader: Reader, endpoint_id: str) -> str | None:
     secret: str | None = await reader.fetchval(
         """
         SELECT known.secret
-        FROM shop.webhook_secrets AS known
-        JOIN shop.webhook_endpoints AS endpoint
+        FROM webhook.secrets AS known
+        JOIN webhook.endpoints AS endpoint
              ON endpoint.endpoint_id = known.endpoint_id
             AND endpoint.created_at = known.made_at
         WHERE known.endpoint_id = $1
@@ -310,7 +310,7 @@ async def secrets_of(reader: Reader, endpoint_id: str, now: datetime) -> list[st
     rows = await reader.fetch(
         """
         SELECT secret
-        FROM shop.webhook_secrets
+        FROM webhook.secrets
         WHERE endpoint_id = $1
           AND (good_until IS NULL OR good_until > $2)
         ORDER BY made_at DESC

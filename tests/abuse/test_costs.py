@@ -18,6 +18,7 @@ import pytest
 from growth.embedded import EmbeddedServers
 from growth.mechanics.checkin.streak.calendar import model as calendar
 from growth.mechanics.checkin.streak.model import count, terms_of
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.vocabulary.clock import now, rfc3339
 from tests import servers as test_servers
 from tests.abuse.attacked import Attacked, Call, _resolved, attacked, body_schema
@@ -124,7 +125,7 @@ def drafts(house: Attacked) -> dict[str, Any]:
     sold = {"title": "Tea", "sku": "cost", "price_fen": 5000, "list_price_fen": 9900, "units_total": 300}
     points = [{"type": "points", "points": 1, "valid_days": 5}]
     series_times = {"zone": "Asia/Shanghai", "days_of_week": ["mon"], "start_time": "12:00", "duration_minutes": 30}
-    day = str(house.app.growth.checkin.almanacs.zone.day(now()))
+    day = str(house.app.growth.of(Almanacs).zone.day(now()))
     return {
         "admin_flash_sales_create": sold | times | {"max_per_shopper": 1, "hold_seconds": 300},
         "admin_group_buys_create": sold | times | {"team_size": 3, "team_hours": 24, "hold_seconds": 900},

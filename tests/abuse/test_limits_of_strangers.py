@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.model import Protection
 from growth.plumbing.http import limits
 from growth.vocabulary.clock import now
@@ -165,7 +166,7 @@ async def test_a_claim_that_a_store_does_not_answer_is_logged_with_its_cause(
         async def away(*_: object) -> None:
             raise Unavailable("Redis did not answer") from OSError("the line is cut")
 
-        monkeypatch.setattr(app.growth.flash_sale.claims, "claim", away)
+        monkeypatch.setattr(app.growth.of(Claims), "claim", away)
         with capture_logs() as lines:
             answer = await app.shopper("alice", "POST", f"/v1/flash-sales/{sale_id}/claims", {})
         assert answer.status_code == 503

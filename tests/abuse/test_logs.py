@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from growth.plumbing.http.signatures import sign
 from growth.plumbing.watch import telemetry
+from growth.rewards.withdrawal.service import Withdrawals
 from growth.vocabulary.clock import now
 from tests.abuse.attacked import PROBLEM, VICTIM, Attacked, Call
 from tests.app import ENVIRONMENT
@@ -76,7 +77,7 @@ async def test_a_bug_tells_its_trace_and_no_secret(attacked_house: Attacked, mon
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError(f"no luck with Bearer {house.admin} and {SECRET}")
 
-    monkeypatch.setattr(type(house.app.growth.commission.withdrawals), "payee", broken)
+    monkeypatch.setattr(type(house.app.growth.of(Withdrawals)), "payee", broken)
     with capture_logs(AS_WRITTEN) as lines:
         answer = await house.ask("GET", "/v1/payee", token=house.token())
     assert (answer.status_code, answer.headers["content-type"]) == (500, PROBLEM)

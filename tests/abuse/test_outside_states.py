@@ -6,9 +6,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.one_of_each import ENVIRONMENT, Everything
 from tests.shop.order import telling
 
@@ -35,7 +35,7 @@ STATES = {
     "XX001": "invalid page in block 0",
     "XX002": "index is corrupted",
 }
-TABLES = ("shop.events", "checkin.days", "flash_sale.claims", "events.log")
+TABLES = ("shop.events", "checkin.days", "flash_sale.claims", "activity.log")
 OURS = "22012"
 """A state that no table would call the outside's: division by zero."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.architecture.source import HOUSE, ROOT, Module, imports, modules, path_of
 
-FURNITURE = {"__init__.py", "model.py", "store.py", "service.py", "routes.py", "admin.py", "invariants.sql"}
+FURNITURE = {"__init__.py", "room.py", "model.py", "store.py", "service.py", "routes.py", "admin.py", "invariants.sql"}
 
 SHARED_NOUNS: Mapping[str, str] = {
     "periodic.py": "what the clock does to the room",
@@ -47,7 +47,7 @@ NOUNS: Mapping[str, str] = {
     "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
 }
 
-ROOM_FLOORS = ("shop", "shopper", "rewards", "webhook", "mechanics", "listeners")
+ROOM_FLOORS = ("shop", "shopper", "rewards", "webhook", "mechanics", "listeners", "privacy")
 
 FLOORS = (
     {"vocabulary"},
@@ -59,6 +59,7 @@ FLOORS = (
     {"webhook"},
     {"mechanics"},
     {"listeners"},
+    {"privacy"},
     {"console"},
 )
 """From the ground up. What is on none of them is the roof, which may import everything."""

@@ -87,7 +87,7 @@ def _shorten_waits(faults: Faults) -> None:
         periodic: Any = importlib.import_module("growth.plumbing.work.periodic")
         periodic.LEASE_SECONDS = faults.lease_seconds
     if faults.reconcile_seconds is not None or faults.tasks is not None:
-        schedule: Any = importlib.import_module("growth.schedule")
+        schedule: Any = importlib.import_module("growth.tables")
         schedule.schedule = _other_schedule(schedule.schedule, faults)
 
 

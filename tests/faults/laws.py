@@ -18,10 +18,10 @@ from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.refusals import Unavailable
 from tests.faults.crowd import CREATED, Acknowledged, Crowd, Paid
 from tests.faults.houses import House, until
+from tests.kit.invariants import violations
 
 MAX_CLAIMS = 100_000
 TOO_LATE = 5

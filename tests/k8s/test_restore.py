@@ -12,10 +12,10 @@ from growth.embedded import EmbeddedServers
 from growth.embedded.folder import package_folder
 from growth.plumbing.outbox import outbox
 from growth.plumbing.postgres.migrate import migrate_up
-from growth.plumbing.watch.invariants import violations
-from growth.reactions import reactions
+from growth.tables import reactions
 from tests import servers as test_servers
 from tests.app import RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.world import put_sale
 
 pytestmark = pytest.mark.anyio

@@ -12,10 +12,10 @@ import pytest
 
 from growth.plumbing.http.identity import Identity
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now
 from tests.app import ENVIRONMENT
 from tests.k8s.running import Running, running
+from tests.kit.invariants import violations
 from tests.world import put_sale
 
 pytestmark = pytest.mark.anyio

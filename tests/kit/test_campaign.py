@@ -11,6 +11,7 @@ from msgspec import Struct
 from growth.embedded import EmbeddedServers
 from growth.kit.campaign.model import STEPS, CampaignKind
 from growth.mechanics.checkin.model import PROGRAMS as CHECKINS
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.mechanics.flash_sale.model import SALES
 from growth.mechanics.flash_sale.series.model import SERIES
 from growth.mechanics.group_buy.model import GROUP_BUYS
@@ -78,7 +79,7 @@ def draft_of(tried: Tried, app: RunningApp, **changes: Any) -> JSON:
     opens_at = now() - timedelta(minutes=1)
     times = {"opens_at": rfc3339(opens_at), "closes_at": rfc3339(opens_at + timedelta(days=2))}
     sold = {"title": "Tea", "sku": "tea", "price_fen": 5000, "list_price_fen": 9900, "units_total": 300}
-    day = str(app.growth.checkin.almanacs.zone.day(now()))
+    day = str(app.growth.of(Almanacs).zone.day(now()))
     plan = {"zone": "Asia/Shanghai", "days_of_week": ["mon"], "start_time": "12:00", "duration_minutes": 30}
     drafts: dict[str, JSON] = {
         "flash-sales": sold | times,

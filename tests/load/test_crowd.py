@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from growth.load.crowd import LoadCrowd, RequestKind
+from growth.load.http_client import Job, ServiceEndpoint
 from growth.load.messages import Play, Shares
 from growth.load.recorder import Recorder
-from growth.load.wire import Job, ServiceEndpoint
 
 USERS = [f"shopper.{number}" for number in range(50)]
 MIX = Shares(page=0.25, retry=0.1, over_limit=0.05, bad_token=0.02)

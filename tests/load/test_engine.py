@@ -6,7 +6,7 @@ import pytest
 
 from growth.load.arrivals import due_offsets, flat
 from growth.load.engine import Engine
-from growth.load.wire import HEAD_END, Job, ServiceEndpoint
+from growth.load.http_client import HEAD_END, Job, ServiceEndpoint
 from tests.load.fake_service import OPERATOR_KEY, FakeService
 
 pytestmark = pytest.mark.anyio

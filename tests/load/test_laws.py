@@ -11,12 +11,12 @@ import pytest
 from growth.load.arrivals import due_offsets, flat, total_seconds
 from growth.load.crowd import LoadCrowd
 from growth.load.engine import Engine
+from growth.load.http_client import ServiceEndpoint
 from growth.load.laws import Evidence, Law, judge, most_at_once
 from growth.load.messages import Play, Played, SeenWin, Shares
 from growth.load.recorder import Recorder
 from growth.load.service import SalePlan, Service, ServiceTarget
 from growth.load.tokens import bad_tokens, shopper_token
-from growth.load.wire import ServiceEndpoint
 from tests.load.fake_service import JWT_SECRET, OPERATOR_KEY, SHOP_SECRET, FakeService, Lies
 
 pytestmark = pytest.mark.anyio

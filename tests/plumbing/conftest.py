@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import violations
+from tests.kit.invariants import violations
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 

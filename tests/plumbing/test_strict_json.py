@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from growth.plumbing import strict_json as wire
-from growth.plumbing.strict_json import MAX_DEPTH, MAX_ERROR_CHARACTERS, FieldError, Instant, decode_json, json_bytes
+from growth.plumbing.field_errors import MAX_ERROR_CHARACTERS, MAX_ERRORS, FieldError
+from growth.plumbing.strict_json import MAX_DEPTH, Instant, decode_json, json_bytes
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.text import Title
@@ -205,8 +206,8 @@ def test_an_array_at_the_top_names_the_element() -> None:
 
 
 def test_a_missing_key_and_an_unknown_one_say_so() -> None:
-    assert _errors(b"{}", Line) == [FieldError("units", "This field is required")]
-    assert _errors(b'{"units":1,"x":1}', Line) == [FieldError("x", "There is no such field here")]
+    assert _errors(b"{}", Line) == [FieldError("units", "This field is required", "required")]
+    assert _errors(b'{"units":1,"x":1}', Line) == [FieldError("x", "There is no such field here", "unknown")]
 
 
 def test_a_rule_of_the_type_itself_is_told_in_its_own_words() -> None:
@@ -288,3 +289,36 @@ def test_times_go_out_in_utc_with_milliseconds() -> None:
 
 def test_a_decoder_is_made_once_for_a_type() -> None:
     assert wire.decoder_for(Order) is wire.decoder_for(Order)
+
+
+class Form(Struct, forbid_unknown_fields=True):
+    title: Annotated[str, Meta(min_length=1, max_length=5)]
+    units: Annotated[int, Meta(ge=1, le=9)]
+    kind: Literal["a", "b"]
+    tags: Annotated[list[str], Meta(max_length=2)] = []
+    lines: list[Line] = []
+
+
+def test_a_form_hears_of_all_its_faults_each_with_a_code_and_its_bound() -> None:
+    raw = b'{"title":"","units":10,"kind":"c","tags":["1","2","3"],"lines":[{"units":true}],"x":1}'
+    assert [(one.field, one.code, one.limit) for one in _errors(raw, Form)] == [
+        ("title", "too_short", 1),
+        ("units", "too_large", 9),
+        ("kind", "not_allowed", None),
+        ("tags", "too_many", 2),
+        ("lines[0].units", "wrong_type", None),
+        ("x", "unknown", None),
+    ]
+
+
+def test_a_form_without_anything_hears_of_each_field_that_it_needs() -> None:
+    assert [(one.field, one.code) for one in _errors(b"{}", Form)] == [
+        ("title", "required"),
+        ("units", "required"),
+        ("kind", "required"),
+    ]
+
+
+def test_no_more_faults_are_told_than_a_reader_can_use() -> None:
+    many = b"{" + b",".join(b'"x%d":1' % number for number in range(1_000)) + b"}"
+    assert len(_errors(many, Form)) == MAX_ERRORS

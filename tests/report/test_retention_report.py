@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.console import Console
 
+from growth.demo.shop_year import YearPlan, sightings
 from growth.listeners.retention.report.service import Reports
 from growth.listeners.retention.service import RetentionProjection
-from growth.load.shop_year import YearPlan, sightings
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.report.charts import Line, curves
 from growth.report.gathering import Gathered, gather

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from growth.kit.campaign.findings import Severity, hold
-from growth.rewards.compliance import MAX_LEVELS, RULES, Deed, Offer, check
+from growth.rewards.compliance import MAX_LEVELS, RULES, Offer, check
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.refusals import Kind, Refusal
 
 NOT_COMPLIANT = Kind("tea.not_compliant", "Rules forbid this.")

@@ -9,12 +9,12 @@ import asyncpg
 import pytest
 
 from growth.plumbing.http import operators
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.faults.crowd import Crowd
 from tests.faults.houses import until
 from tests.faults.story import withstands
+from tests.kit.invariants import violations
 from tests.scaleout.estate import Estate, estate
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]

@@ -13,7 +13,6 @@ from growth.plumbing.outbox import outbox
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.events import Event
@@ -24,6 +23,7 @@ from growth.webhook.delivery.sender import Sender
 from growth.webhook.delivery.service import Deliveries
 from growth.webhook.model import Delivery, EndpointDraft
 from growth.webhook.service import EndpointMade, Webhooks
+from tests.kit.invariants import violations
 from tests.webhook.receiving import JSON, Receiver, settled
 
 SOURCE = "growth.test"

@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import violations
 from growth.webhook import model, store
 from growth.webhook.delivery import sender as sender_module
 from growth.webhook.delivery import store as deliveries
 from growth.webhook.delivery.courier import Courier
 from growth.webhook.delivery.sender import LEASE_SECONDS, SLOTS
+from tests.kit.invariants import violations
 from tests.webhook.conftest import Room, paused
 from tests.webhook.receiving import answers, hangs, receiving
 
@@ -92,7 +92,7 @@ async def test_without_the_fence_a_sender_that_slept_overwrites_what_came_of_it(
 
 async def test_without_the_count_there_are_more_endpoints_than_may_be(room: Room) -> None:
     draft = model.EndpointDraft(url="https://crm.example.com/", event_types=["*"])
-    for guard, made in [("", None), ("(SELECT count(*) FROM shop.webhook_endpoints) < $5", "$5::int IS NOT NULL")]:
+    for guard, made in [("", None), ("(SELECT count(*) FROM webhook.endpoints) < $5", "$5::int IS NOT NULL")]:
         async with room.database.transaction() as tx:
             without = Without(tx, guard or "no such text", made or "")
             found = await store.add_endpoint(
@@ -103,7 +103,7 @@ async def test_without_the_count_there_are_more_endpoints_than_may_be(room: Room
                 room.hands.now(),
             )
             assert (found is None) == (made is None)
-            await tx.execute("DELETE FROM shop.webhook_endpoints")
+            await tx.execute("DELETE FROM webhook.endpoints")
 
 
 async def test_without_slots_of_its_own_a_hanging_receiver_holds_up_the_others(
@@ -138,16 +138,16 @@ async def test_the_database_itself_keeps_states_and_times_together(room: Room) -
         endpoint = await room.endpoint(receiver)
         await room.happens(paused())
     for statement in (
-        "UPDATE shop.webhook_deliveries SET state = 'delivered'",
-        "UPDATE shop.webhook_deliveries SET next_try_at = NULL",
-        "UPDATE shop.webhook_deliveries SET state = 'lost', next_try_at = NULL, ended_at = now()",
-        "UPDATE shop.webhook_endpoints SET state = 'disabled'",
-        "UPDATE shop.webhook_endpoints SET reason = 'gone'",
-        "UPDATE shop.webhook_endpoints SET failures = 1",
-        "UPDATE shop.webhook_endpoints SET url = 'file:///etc/passwd'",
-        "UPDATE shop.webhook_secrets SET secret = 'plain'",
-        "INSERT INTO shop.webhook_secrets SELECT endpoint_id, now(), secret FROM shop.webhook_secrets",
-        "INSERT INTO shop.webhook_deliveries SELECT * FROM shop.webhook_deliveries",
+        "UPDATE webhook.deliveries SET state = 'delivered'",
+        "UPDATE webhook.deliveries SET next_try_at = NULL",
+        "UPDATE webhook.deliveries SET state = 'lost', next_try_at = NULL, ended_at = now()",
+        "UPDATE webhook.endpoints SET state = 'disabled'",
+        "UPDATE webhook.endpoints SET reason = 'gone'",
+        "UPDATE webhook.endpoints SET failures = 1",
+        "UPDATE webhook.endpoints SET url = 'file:///etc/passwd'",
+        "UPDATE webhook.secrets SET secret = 'plain'",
+        "INSERT INTO webhook.secrets SELECT endpoint_id, now(), secret FROM webhook.secrets",
+        "INSERT INTO webhook.deliveries SELECT * FROM webhook.deliveries",
     ):
         with pytest.raises(asyncpg.IntegrityConstraintViolationError):
             async with room.database.transaction() as tx:
@@ -158,16 +158,16 @@ async def test_the_database_itself_keeps_states_and_times_together(room: Room) -
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("UPDATE shop.webhook_secrets SET good_until = now()", "Every endpoint has one current secret"),
+        ("UPDATE webhook.secrets SET good_until = now()", "Every endpoint has one current secret"),
         (
-            "UPDATE shop.webhook_deliveries SET state = 'delivered', next_try_at = NULL, ended_at = now()",
+            "UPDATE webhook.deliveries SET state = 'delivered', next_try_at = NULL, ended_at = now()",
             "What is delivered was answered with 2xx at its last attempt",
         ),
         (
-            "UPDATE shop.webhook_deliveries SET state = 'exhausted', next_try_at = NULL, ended_at = now()",
+            "UPDATE webhook.deliveries SET state = 'exhausted', next_try_at = NULL, ended_at = now()",
             "What is exhausted was tried as often as the schedule says, or its receiver said that it is gone",
         ),
-        ("UPDATE shop.webhook_deliveries SET attempts = 3", "Every attempt is in the log"),
+        ("UPDATE webhook.deliveries SET attempts = 3", "Every attempt is in the log"),
     ],
 )
 async def test_every_invariant_sees_what_it_is_for(room: Room, statement: str, sentence: str) -> None:

@@ -11,12 +11,14 @@ from standardwebhooks import Webhook
 
 from growth.plumbing.outbox import outbox
 from growth.plumbing.outbox.outbox import Subscription
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSalePaused
+from growth.webhook.delivery.queue import Queue
+from growth.webhook.delivery.sender import Sender
 from growth.webhook.model import MAX_ENDPOINTS
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.webhook.receiving import Heard, Receiver, answers, receiving, settled
 
 pytestmark = pytest.mark.anyio
@@ -52,9 +54,9 @@ async def happens(app: RunningApp, *names: str) -> None:
     growth = app.growth
     async with growth.database.transaction() as tx:
         await outbox.emit(tx, *(FlashSalePaused(at=now(), sale_id=name) for name in names))
-    await outbox.deliver(growth.database, Subscription("shop.webhook_queue", None, growth.webhook.queue.take))
-    await growth.webhook.sender.take()
-    await settled(growth.webhook.sender)
+    await outbox.deliver(growth.database, Subscription("shop.webhook_queue", None, growth.of(Queue).take))
+    await growth.of(Sender).take()
+    await settled(growth.of(Sender))
 
 
 async def test_from_an_endpoint_to_its_log(app: RunningApp) -> None:
@@ -104,8 +106,8 @@ async def test_a_secret_is_shown_once_and_stands_nowhere_else(
             (await app.operator("GET", "/admin/v1/audit")).text,
             "".join(capfd.readouterr()),
         ]
-        tables = ("webhook_endpoints", "webhook_deliveries")
-        rows = [await app.growth.database.fetch(f"SELECT t::text FROM shop.{table} AS t") for table in tables]
+        tables = ("endpoints", "deliveries")
+        rows = [await app.growth.database.fetch(f"SELECT t::text FROM webhook.{table} AS t") for table in tables]
         kept = await app.growth.database.fetch("SELECT encode(answer, 'escape') AS t FROM plumbing.idempotency")
         seen += [row["t"] for found in [*rows, kept] for row in found]
     for secret in (made["secret"], rotated["secret"]):

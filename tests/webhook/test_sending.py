@@ -240,7 +240,7 @@ async def test_pending_deliveries_of_a_disabled_endpoint_wait_for_it(room: Room)
         await room.webhooks.delete(room.act(), endpoint.endpoint_id)
         await room.happens(paused("later"))
         assert await room.sends() == 0
-    assert await room.database.fetchval("SELECT count(*) FROM shop.webhook_secrets") == 0
+    assert await room.database.fetchval("SELECT count(*) FROM webhook.secrets") == 0
 
 
 async def test_a_worker_killed_between_send_and_record_sends_again_under_the_same_id(

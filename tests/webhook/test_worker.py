@@ -10,6 +10,7 @@ from growth.bootstrap import Growth, assembled
 from growth.plumbing.outbox import outbox
 from growth.plumbing.settings import SettingsError, load_settings
 from growth.webhook.model import EndpointDraft
+from growth.webhook.service import Webhooks
 from growth.worker import run_worker
 from tests.app import ENVIRONMENT
 from tests.patience import PATIENCE_SECONDS
@@ -39,7 +40,7 @@ async def working(postgres_dsn: str, redis_url: str, **environment: str) -> Asyn
 async def test_an_event_goes_out_by_both_outlets_of_a_running_worker(postgres_dsn: str, redis_url: str) -> None:
     async with receiving() as receiver, working(postgres_dsn, redis_url, GROWTH_STREAM="told") as growth:
         act = room_on(growth.database, Hands()).act()
-        await growth.webhook.webhooks.create(act, EndpointDraft(url=receiver.url, event_types=["*"]), None, b"")
+        await growth.of(Webhooks).create(act, EndpointDraft(url=receiver.url, event_types=["*"]), None, b"")
         async with growth.database.transaction() as tx:
             await outbox.emit(tx, paused("sale-1"))
         await receiver.hears(1)

@@ -10,8 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from growth.kit.campaign.findings import Finding
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Record
-from growth.plumbing.strict_json import FieldError
 from growth.vocabulary.events import Event
 from growth.vocabulary.refusals import Kind, Refusal
 

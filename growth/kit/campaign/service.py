@@ -6,10 +6,11 @@ from typing import Any, Generic, Literal
 from growth.kit.campaign import store
 from growth.kit.campaign.findings import Finding, hold
 from growth.kit.campaign.model import LIVE, STEPS, C, CampaignKind, D, DraftCheck, Step
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.ids import new_id

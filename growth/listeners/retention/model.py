@@ -12,6 +12,8 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from growth.vocabulary.facts import FunnelStage
+
 T = TypeVar("T", int, str)
 
 KINDS = (
@@ -69,16 +71,6 @@ class Family(IntEnum):
     """Source, first mechanic, and whether invited."""
     EARLY = 4
     """A mechanic, and the day of life on which it was first met, up to `EARLY_DAYS`."""
-
-
-class FunnelStage(IntEnum):
-    """A step of a funnel, as `steps` keeps it."""
-
-    VIEWED = 0
-    CLAIMED = 1
-    PAID = 2
-    INVITED = 3
-    BOUGHT = 4
 
 
 FUNNELS: Mapping[str, tuple[str, str, str]] = {

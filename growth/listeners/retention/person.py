@@ -41,7 +41,7 @@ class RetentionOfShopper(Struct, frozen=True, kw_only=True):
     """The last `MAX_DAYS_TOLD`, newest first."""
 
 
-async def told(reader: Reader, user_id: str) -> RetentionOfShopper | None:
+async def export(reader: Reader, user_id: str) -> RetentionOfShopper | None:
     """Return all that is known; None of somebody who was never seen."""
     facts = await _facts(reader, user_id)
     if facts is None:

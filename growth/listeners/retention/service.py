@@ -7,12 +7,13 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from growth.listeners.retention import model, store
-from growth.listeners.retention.model import Counts, FunnelStage, News, ShopperFacts, ShopperRow
-from growth.listeners.retention.sighting import ACTIVITY, Sighting, sighting_of, sightings_in
+from growth.listeners.retention.model import Counts, News, ShopperFacts, ShopperRow
+from growth.listeners.retention.sighting import Sighting, sighting_of, sightings_in, visits
 from growth.listeners.retention.source.service import numbered
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.postgres.database import Tx
 from growth.shopper.activity.model import Activity
+from growth.vocabulary.facts import FunnelStage
 
 log = structlog.get_logger("retention")
 
@@ -23,7 +24,7 @@ MAX_ACTIVITIES_AT_ONCE = 2_000
 class RetentionProjection:
     """Keeps facts and counters up."""
 
-    listens_to = frozenset(ACTIVITY)
+    listens_to = visits()
 
     def __init__(self, zone: str) -> None:
         self._zone_name = zone

@@ -15,12 +15,12 @@ from msgspec import Struct
 from growth.load.arrivals import due_offsets, flat
 from growth.load.engine import KEPT_UP, Engine
 from growth.load.histogram import Histogram, percentile_of
+from growth.load.http_client import HEAD_END, Job, ServiceEndpoint
 from growth.load.laws import Law
 from growth.load.processes import Processes
 from growth.load.scene.mixes import Scene, SceneRequest
 from growth.load.service import Service, ServiceTarget
 from growth.load.tokens import shopper_token
-from growth.load.wire import HEAD_END, Job, ServiceEndpoint
 from growth.vocabulary import clock
 
 BUG, SHED = 500, 503

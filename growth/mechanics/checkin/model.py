@@ -8,8 +8,8 @@ from msgspec import Meta, Struct, field
 
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, State, keep_promises, locked
-from growth.plumbing.strict_json import FieldError
-from growth.rewards.compliance import Deed, Offer, check
+from growth.plumbing.field_errors import FieldError
+from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.events.checkin import (
     CheckinProgramEnded,
@@ -17,6 +17,7 @@ from growth.vocabulary.events.checkin import (
     CheckinProgramPublished,
     CheckinProgramResumed,
 )
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.rewards import PointsReward, Reward

@@ -48,7 +48,7 @@ class CheckinTold(Struct, frozen=True, kw_only=True):
     """The newest 100, newest first."""
 
 
-async def told(reader: Reader, user_id: str) -> CheckinTold:
+async def export(reader: Reader, user_id: str) -> CheckinTold:
     """Return all that is known of a shopper."""
     shopper = await streaks.find_shopper(reader, user_id) or streaks.nobody(user_id)
     days = await store.newest_days(reader, user_id, MAX_DAYS_TOLD)

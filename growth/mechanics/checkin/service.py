@@ -30,9 +30,10 @@ from growth.mechanics.checkin.streak.model import (
     terms_of,
 )
 from growth.mechanics.checkin.streak.programs_cache import Almanacs
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting import service as granting

@@ -28,7 +28,7 @@ from growth.mechanics.flash_sale.model import (
 )
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, SaleGlance, Stock
 from growth.mechanics.flash_sale.store import sales as store
-from growth.plumbing.http.problems import problem_bytes
+from growth.plumbing.http.short_cut import No
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import json_bytes
 from growth.vocabulary.clock import Clock, from_milliseconds, to_milliseconds
@@ -48,25 +48,9 @@ ENDED_SHOWN = timedelta(days=1)
 WARM = timedelta(seconds=60)
 """The stock is looked at from this long before opening."""
 MAX_GLANCES_AT_ONCE = 16
-REQUEST_ID_MARK = "request-id-goes-here"
 
 REFUSED = Metric("growth_flash_sale_refused", "Claims turned away, by reason", ["reason"])
 UNITS = Gauge("growth_flash_sale_units", "Units of live sales as last seen", ["sale_id", "what"])
-
-
-class SaleNo:
-    """A ready-made refusal: the body around the request id."""
-
-    __slots__ = ("head", "kind", "tail")
-
-    def __init__(self, kind: Kind, members: dict[str, object]) -> None:
-        self.kind = kind
-        body = problem_bytes(kind, "", REQUEST_ID_MARK, members)
-        self.head, self.tail = body.split(REQUEST_ID_MARK.encode())
-
-    def body(self, request_id: bytes) -> bytes:
-        """Return the problem+json for one request."""
-        return self.head + request_id + self.tail
 
 
 class BoardSale:
@@ -100,7 +84,7 @@ class BoardSale:
         self.page: SalePage | None = None
         self.page_body = b""
         self.etag = b""
-        self.no: SaleNo | None = None
+        self.no: No | None = None
         self.no_until = float("-inf")
 
     def learn_winners(self, glance: SaleGlance) -> None:
@@ -158,7 +142,7 @@ class SaleBoard:
         """Count a claim that was turned away; written down every few seconds."""
         self.refused[sale_id, kind.code] += 1
 
-    def verdict(self, entry: BoardSale) -> SaleNo | None:
+    def verdict(self, entry: BoardSale) -> No | None:
         """Return the refusal that every new claim to this sale gets right now, if there is one."""
         return entry.no if time.monotonic() < entry.no_until else None
 
@@ -291,11 +275,11 @@ class SaleBoard:
         if shown.state == "scheduled":
             # Nobody can have won yet. Holds until opening on Redis' clock, not a moment longer.
             opens_in = milliseconds_until(sale.opens_at, now)
-            entry.no = SaleNo(NOT_OPEN, {**times, "opens_in_ms": opens_in})
+            entry.no = No(NOT_OPEN, {**times, "opens_in_ms": opens_in})
             entry.no_until = min(until, time.monotonic() + opens_in / 1000)
             return
         kind = {"ended": ENDED, "paused": PAUSED, "sold_out": SOLD_OUT}.get(shown.state)
-        entry.no = SaleNo(kind, dict(times)) if kind is not None and known else None
+        entry.no = No(kind, dict(times)) if kind is not None and known else None
         entry.no_until = until
         UNITS.labels(sale.sale_id, "total").set(sale.units_total)
         UNITS.labels(sale.sale_id, "left").set(shown.units_left)

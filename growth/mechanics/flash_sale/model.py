@@ -8,10 +8,12 @@ from msgspec import Meta, Struct, field
 
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, State, keep_window, locked
-from growth.plumbing.strict_json import FieldError, Instant
-from growth.rewards.compliance import Deed, Offer, check
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
 from growth.vocabulary.clock import rfc3339
 from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind

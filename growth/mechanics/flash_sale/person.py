@@ -41,7 +41,7 @@ class FlashSalesKnown(Struct, frozen=True):
     """Sales that the shopper waits to be reminded of."""
 
 
-async def told(reader: Reader, user_id: str) -> FlashSalesKnown:
+async def export(reader: Reader, user_id: str) -> FlashSalesKnown:
     """Return what is known of the shopper."""
     claims = await store.claims(reader, user_id, MAX_TOLD)
     return FlashSalesKnown(

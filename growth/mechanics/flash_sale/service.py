@@ -16,9 +16,9 @@ from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import SALES, Sale, SaleDraft
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as store
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.shop.order.service import ShopService

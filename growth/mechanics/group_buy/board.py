@@ -16,7 +16,7 @@ from growth.mechanics.group_buy.model import GroupBuyPage, page
 from growth.mechanics.group_buy.store import campaigns as store
 from growth.mechanics.group_buy.team.model import TEAM_ENDED, TEAM_FULL, Team, TeamPage, show_team
 from growth.mechanics.group_buy.team.store import teams as teams_store
-from growth.plumbing.http.problems import problem_bytes
+from growth.plumbing.http.short_cut import No
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import json_bytes
 from growth.plumbing.work.coalesce import Coalescer
@@ -38,22 +38,6 @@ MAX_PAGES_WAITING = 8_192
 """For the one read of all campaigns."""
 NO_TO_ALL = (TEAM_FULL, TEAM_ENDED)
 """Refusals that everybody new gets."""
-REQUEST_ID_MARK = "request-id-goes-here"
-
-
-class GroupBuyNo:
-    """A ready-made refusal: the body around the request id."""
-
-    __slots__ = ("head", "kind", "tail")
-
-    def __init__(self, kind: Kind, members: dict[str, object]) -> None:
-        self.kind = kind
-        body = problem_bytes(kind, "", REQUEST_ID_MARK, members)
-        self.head, self.tail = body.split(REQUEST_ID_MARK.encode())
-
-    def body(self, request_id: bytes) -> bytes:
-        """Return the problem+json for one request."""
-        return self.head + request_id + self.tail
 
 
 class TeamEntry(Struct, frozen=True):
@@ -65,7 +49,7 @@ class TeamEntry(Struct, frozen=True):
     """Changes with what is shown, the time aside."""
     seen_at: float
     """On this process' monotonic clock, before it was read."""
-    no: GroupBuyNo | None
+    no: No | None
     """What everybody new is told who wants a seat."""
     seat_ids: frozenset[str] | None
     """Where `no` is told: seats there ever were, whose owners must not hear it; None if they are too many."""
@@ -143,9 +127,7 @@ class GroupBuyBoard:
                 body=json_bytes(shown),
                 etag=_etag(shown, now),
                 seen_at=started,
-                no=None
-                if team_id not in nos
-                else GroupBuyNo(nos[team_id], {"server_time": now, "team_state": team.state}),
+                no=None if team_id not in nos else No(nos[team_id], {"server_time": now, "team_state": team.state}),
                 seat_ids=None if len(seat_ids) > MAX_SEATS_KNOWN else frozenset(seat_ids),
             )
             if len(self.teams) >= MAX_TEAMS and team_id not in self.teams:

@@ -7,9 +7,11 @@ from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, State, keep_window, locked
-from growth.plumbing.strict_json import FieldError, Instant
-from growth.rewards.compliance import Deed, Offer, check
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
 from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import GroupBuyId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind

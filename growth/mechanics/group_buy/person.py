@@ -38,7 +38,7 @@ class GroupBuysKnown(Struct, frozen=True):
     """The newest 100."""
 
 
-async def told(reader: Reader, user_id: str) -> GroupBuysKnown:
+async def export(reader: Reader, user_id: str) -> GroupBuysKnown:
     """Return what is known of the shopper."""
     seats = await store.seats(reader, user_id, MAX_TOLD)
     return GroupBuysKnown([msgspec.convert(dict(row), SeatKnown) for row in seats])

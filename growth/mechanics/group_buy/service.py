@@ -13,8 +13,8 @@ from growth.mechanics.group_buy.team import model as teams
 from growth.mechanics.group_buy.team.service import standings
 from growth.mechanics.group_buy.team.store import listing
 from growth.mechanics.group_buy.team.store import teams as teams_store
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.refusals import Kind, Refusal
 

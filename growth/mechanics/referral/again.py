@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from growth.mechanics.referral.commission.settlement import CommissionSettlement as Commissions
 from growth.mechanics.referral.reward import store
-from growth.mechanics.referral.reward.settlement import ReferralSettlement as Rewards
+from growth.mechanics.referral.settlement import InviteeSettlement
 from growth.plumbing.outbox.outbox import Envelope, types_of
 from growth.plumbing.postgres.database import Tx
 from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
@@ -19,8 +18,7 @@ class Again:
 
     def __init__(self, zone: str) -> None:
         """`zone` is the merchant's, whose days and months count."""
-        self._rewards = Rewards(zone)
-        self._commissions = Commissions(ZoneInfo(zone))
+        self._settlement = InviteeSettlement(ZoneInfo(zone))
 
     async def hear(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
         """Look again whether invitees were new when bound, now that the shop told when they registered."""
@@ -30,10 +28,8 @@ class Again:
             if isinstance(one.event, ShopShopperRegistered | ShopRegistrationCorrected)
         }
         for user_id in await store.invitees_among(tx, list(told)):
-            await self._rewards.settle_invitee(tx, user_id, told[user_id])
-            await self._commissions.settle_invitee(tx, user_id, told[user_id])
+            await self._settlement.settle_invitee(tx, user_id, told[user_id])
 
     async def settle_united(self, tx: Tx, user_id: str, now: datetime) -> None:
         """Settle all orders of a shopper whose two ids were merged. After every room has merged them."""
-        await self._rewards.settle_invitee(tx, user_id, now)
-        await self._commissions.settle_united(tx, user_id, now)
+        await self._settlement.settle_united(tx, user_id, now)

@@ -7,8 +7,9 @@ from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, State
-from growth.plumbing.strict_json import FieldError, Instant
-from growth.rewards.compliance import Deed, Offer, check
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.events.referral import (
     ReferralProgramEnded,
@@ -16,6 +17,7 @@ from growth.vocabulary.events.referral import (
     ReferralProgramPublished,
     ReferralProgramResumed,
 )
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
@@ -79,7 +81,7 @@ class Caps(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WithdrawalTerms(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How commission becomes money."""
+    """How commission becomes money: what inviters are shown of the rules of withdrawals."""
 
     min_fen: PositiveFen = 1_000
     """The least that is paid out at once."""
@@ -118,6 +120,7 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     available_after_days: Annotated[int, Meta(ge=0, le=MAX_DAYS)] = 7
     """From receipt to the day that commission can be withdrawn."""
     withdrawal: WithdrawalTerms = WithdrawalTerms()
+    """Deprecated: it no longer counts. Minimum and fee are rules of withdrawals: `PUT /admin/v1/withdrawal-rules`."""
     budget: Budget | None = None
     """How much the program gives in rewards, money aside; what is beyond is not given."""
 

@@ -9,7 +9,7 @@ from growth.mechanics.referral.relation.service import INVITED
 from growth.plumbing.postgres.database import Reader, Tx
 
 
-async def told(reader: Reader, user_id: str) -> ToldReferral:
+async def export(reader: Reader, user_id: str) -> ToldReferral:
     """Return codes and relations, both ways."""
     return await tell(reader, user_id)
 

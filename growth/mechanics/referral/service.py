@@ -12,9 +12,10 @@ from growth.kit.campaign.service import Campaigns
 from growth.mechanics.referral import model, store
 from growth.mechanics.referral.model import PROGRAMS, ProgramTerms, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import look_at
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch.audit import Act
 from growth.rewards.granting.service import require_admin_for_money, set_budget
 from growth.vocabulary.events.referral import ReferralProgramEnded

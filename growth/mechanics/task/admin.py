@@ -106,7 +106,7 @@ def list_task_events() -> CountableEvents:
     """With the fields that filters and `distinct_by` may name."""
     known = sorted(catalogue().values(), key=lambda event: event.type)
     return CountableEvents(
-        [CountableEvent(event.type, dict(event.fields), event.undoing is not None) for event in known]
+        [CountableEvent(event.type, dict(event.fields), event.facts.undone_by is not None) for event in known]
     )
 
 

@@ -1,4 +1,4 @@
-"""What a task can count: events that name a shopper, and the fields of their data, with their kinds.
+"""What a task can count: events whose facts say for whom, and the fields of their data, with their kinds.
 
 Read off the Structs themselves, so that an event is countable as soon as it is in the vocabulary. Of what clients send
 and the shop makes up, only what is written down here.
@@ -13,18 +13,15 @@ import msgspec
 from msgspec import Struct
 
 from growth.plumbing.outbox.outbox import events_below
-from growth.rewards.compliance import Deed
+from growth.vocabulary.activities import CLIENTS
 from growth.vocabulary.events import Event
+from growth.vocabulary.facts import Deed, Facts
 
 CORRECTED = "shop.order_corrected"
 """The type of what says anew what an order is: what counted of the order is decided again."""
 CORRECTABLE = ("shop.order_paid", "shop.order_received")
 """Types of what a correction may be about. It has their fields, as they are now."""
-CONSEQUENCES = ("task.", "granting.", "shop.registration_corrected", CORRECTED)
-"""A task does not count what tasks did, nor what they gave, nor what the shop told anew of what it had told."""
-USER_FIELDS = ("user_id", "user_ids", "inviter_id")
-"""Who did it: the first of these that an event has. What an invitee did counts for the inviter."""
-NOT_DATA = frozenset({*USER_FIELDS, "type", "at"})
+INVITEE_FIELD = "invitee_id"
 
 
 class FieldKind(StrEnum):
@@ -35,22 +32,13 @@ class FieldKind(StrEnum):
     FLAG = "flag"
 
 
-class Undoing(Struct, frozen=True):
-    """What takes an occurrence back."""
-
-    by: str
-    """The type of the event that tells it."""
-    key: str
-    """The field that both have, and that says which."""
-
-
 class Countable(Struct, frozen=True):
     """An event that tasks can count."""
 
     type: str
     fields: Mapping[str, FieldKind]
     """Path (`sku`, `lines.sku`) → kind. A path through a list stands for the values in all its elements."""
-    undoing: Undoing | None
+    facts: Facts
     is_told_by_outbox: bool
     """Otherwise by the log of what clients and the shop's own events tell."""
 
@@ -62,45 +50,18 @@ _CLIENT: Mapping[str, Mapping[str, FieldKind]] = {
     "content.shared": {"what": FieldKind.TEXT, "sku": FieldKind.TEXT},
 }
 
-OCCURRED_AT: Mapping[str, str] = {
-    "shop.order_placed": "placed_at",
-    "shop.order_paid": "paid_at",
-    "shop.order_received": "received_at",
-    "shop.shopper_registered": "registered_at",
-}
-"""Type → the field with the time of the fact, where `at` says when it was heard of."""
 
-_UNDOING: Mapping[str, Undoing] = {
-    "flash_sale.claim_paid": Undoing("flash_sale.claim_refunded", "claim_id"),
-    "group_buy.seat_paid": Undoing("group_buy.seat_refunded", "seat_id"),
-    "referral.invitee_bought": Undoing("referral.invitee_lost", "relation_id"),
-    "referral.invitee_valid": Undoing("referral.invitee_lost", "relation_id"),
-    "shop.order_paid": Undoing("shop.order_refunded", "order_id"),
-    "shop.order_received": Undoing("shop.order_refunded", "order_id"),
-}
-
-UNDOERS: Mapping[str, str] = {undoing.by: undoing.key for undoing in _UNDOING.values()}
-"""Type of what takes back → the field that says which."""
-
-_DEEDS: Mapping[str, tuple[Deed, bool]] = {
-    "content.shared": (Deed.SHARE, False),
-    "app.opened": (Deed.OPEN, False),
-    "page.viewed": (Deed.OPEN, False),
-    "product.viewed": (Deed.OPEN, False),
-    "shop.order_paid": (Deed.PURCHASE, False),
-    "shop.order_received": (Deed.PURCHASE, False),
-    "shop.shopper_registered": (Deed.REGISTER, False),
-    "referral.bound": (Deed.OPEN, True),
-    "referral.invitee_bought": (Deed.PURCHASE, True),
-    "referral.invitee_valid": (Deed.PURCHASE, True),
-}
-INVITEE_FIELD = "invitee_id"
+@cache
+def undoers() -> Mapping[str, str]:
+    """Return the types of what takes back, each with the field that says which."""
+    known = (event.facts for event in catalogue().values())
+    return {facts.undone_by: facts.key for facts in known if facts.undone_by and facts.key}
 
 
 def deed_of(type_: str) -> tuple[Deed, bool]:
     """Say what an event is, as far as rules ask, and whether somebody else than the rewarded shopper does it."""
     event = countable(type_)
-    return _DEEDS.get(type_, (Deed.OTHER, event is not None and INVITEE_FIELD in event.fields))
+    return (Deed.OTHER, False) if event is None else (event.facts.does, INVITEE_FIELD in event.fields)
 
 
 def countable(type_: str) -> Countable | None:
@@ -111,16 +72,17 @@ def countable(type_: str) -> Countable | None:
 @cache
 def catalogue() -> Mapping[str, Countable]:
     """Return all events that tasks can count, by type."""
-    found = {type_: Countable(type_, fields, None, is_told_by_outbox=False) for type_, fields in _CLIENT.items()}
+    found = {
+        type_: Countable(type_, fields, CLIENTS[type_], is_told_by_outbox=False) for type_, fields in _CLIENT.items()
+    }
     for tag, event in events_below(Event):
+        if event.facts is None or event.facts.counts_for is None:
+            continue
         info = msgspec.inspect.type_info(event)
         assert isinstance(info, msgspec.inspect.StructType)
-        names = {field.name for field in info.fields}
-        if not names.isdisjoint(USER_FIELDS) and not tag.startswith(CONSEQUENCES):
-            fields = {
-                path: kind for field in info.fields if field.name not in NOT_DATA for path, kind in _paths(field, "")
-            }
-            found[tag] = Countable(tag, fields, _UNDOING.get(tag), is_told_by_outbox=True)
+        data = (field for field in info.fields if field.name not in {"at", event.facts.counts_for})
+        fields = {path: kind for field in data for path, kind in _paths(field, "")}
+        found[tag] = Countable(tag, fields, event.facts, is_told_by_outbox=True)
     return found
 
 

@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, State
 from growth.mechanics.task.countable import Countable, FieldKind, countable, deed_of
-from growth.plumbing.strict_json import FieldError, Instant
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals
@@ -195,7 +196,7 @@ def faults(draft: TaskDraft) -> list[FieldError]:
     event = countable(draft.event_type)
     if event is None:
         return [*found, FieldError("event_type", "No event of this name names a shopper")]
-    if draft.undo_on_refund != "no" and event.undoing is None:
+    if draft.undo_on_refund != "no" and event.facts.undone_by is None:
         found.append(FieldError("undo_on_refund", "No refund takes this event back"))
     if draft.distinct_by is not None:
         kind = event.fields.get(draft.distinct_by)

@@ -42,7 +42,7 @@ class TasksKnown(Struct, frozen=True):
     counted: list[TaskCountedKnown]
 
 
-async def told(reader: Reader, user_id: str) -> TasksKnown:
+async def export(reader: Reader, user_id: str) -> TasksKnown:
     """Return what a shopper did, and how far that went."""
     return TasksKnown(
         [TaskProgressKnown(**row) for row in await owner.progress_of(reader, user_id, MAX_TOLD)],

@@ -18,8 +18,8 @@ from growth.mechanics.task.progress.store import counts as progress_store
 from growth.mechanics.task.progress.store import pruning as past
 from growth.mechanics.task.progress.store.counts import Mine
 from growth.mechanics.task.progress.store.pruning import PeriodTally
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError
 from growth.plumbing.watch.audit import Act
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Spent

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
+from zlib import crc32
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
@@ -17,7 +18,9 @@ from msgspec import Struct
 
 from growth.plumbing.docs.event_catalogue import document_webhooks
 from growth.plumbing.docs.field_docs import field_docs
+from growth.plumbing.docs.parts import always_sent
 from growth.plumbing.docs.refusals_of import RAISES, kinds_of, names_in
+from growth.plumbing.field_errors import ErrorCode
 from growth.plumbing.http import identity, operators, problems
 from growth.plumbing.http.answers import (
     CSV_MEDIA_TYPE,
@@ -37,6 +40,7 @@ JSON: TypeAlias = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
 EXAMPLES = "#/components/examples/"
+RESPONSES = "#/components/responses/"
 DRY_RUN = "/dry-run"
 CONFLICT = 409
 
@@ -108,12 +112,21 @@ PROBLEM: JSON = {
             "description": "With `request.invalid`: the fields at fault.",
             "items": {
                 "type": "object",
-                "required": ["field", "detail"],
-                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+                "required": ["field", "detail", "code", "limit"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "detail": {"type": "string"},
+                    "code": {"enum": list(get_args(ErrorCode))},
+                    "limit": {"type": ["integer", "null"], "description": "The bound that was passed."},
+                },
             },
         },
     },
 }
+
+RETRY = {problems.UNAVAILABLE.status: "same_key", problems.TOO_MANY.status: "after"}
+"""Whether a refused call may be asked again, by status: under the same Idempotency-Key after Retry-After, as a new one
+after it, or never as it stands."""
 
 INSTANT = "2026-11-21T12:00:00.000Z"
 
@@ -128,6 +141,7 @@ def complete(document: JSON, app: Litestar) -> JSON:
                 _complete_operation(operation, handler, path, method)
     components = document.setdefault("components", {})
     components |= {"securitySchemes": SECURITY, "headers": HEADERS, "examples": _examples(document["paths"])}
+    components["responses"] = _shared_refusals(document["paths"])
     schemas = components.setdefault("schemas", {})
     document["paths"] = _lifted(document["paths"], schemas)
     document["webhooks"] = document_webhooks(schemas)
@@ -137,6 +151,7 @@ def complete(document: JSON, app: Litestar) -> JSON:
     names = {SCHEMAS + name: SCHEMAS + _short(name, schema) for name, schema in schemas.items()}
     components["schemas"] = {_short(name, schema): schema for name, schema in schemas.items()}
     tidied: JSON = _tidied(document, names)
+    always_sent(tidied)
     return tidied
 
 
@@ -165,6 +180,7 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
         _offer_csv(operation)
     role = _role(handler)
     if role is not None:
+        operation["x-role"] = role.name.lower()
         operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name.lower()}.".strip()
     for prefix, (caller, kinds) in CALLERS.items():
         if path.startswith(prefix):
@@ -189,8 +205,7 @@ def _used(function: Callable[..., Any]) -> set[str]:
 
 def _kinds(operation: JSON, handler: HTTPRouteHandler, role: Role | None, *, asks: bool) -> set[Kind]:
     """Return how the call itself may be refused; one that only asks names states, and never ends in them."""
-    declared = handler.opt.get(RAISES)
-    known = kinds_of(handler.fn) if declared is None else declared
+    known = kinds_of(handler.fn).union(handler.opt.get(RAISES, ()))
     kinds = {kind for kind in known if not (asks and kind.status == CONFLICT)}
     kinds |= {problems.TOO_MANY, problems.UNAVAILABLE}
     if operation.get("requestBody"):
@@ -218,7 +233,9 @@ def _add_problems(operation: JSON, kinds: set[Kind]) -> None:
     for status in sorted({kind.status for kind in kinds}):
         here = sorted((kind for kind in kinds if kind.status == status), key=lambda kind: kind.code)
         codes = {kind.code: _example(kind) for kind in here}
-        schema = {"$ref": SCHEMAS + "Problem", "properties": {"code": {"enum": list(codes)}}}
+        # Beside a reference generators overlook what else there is.
+        of_these = {"type": "object", "required": ["code"], "properties": {"code": {"enum": list(codes)}}}
+        schema = {"allOf": [{"$ref": SCHEMAS + "Problem"}, of_these]}
         responses[str(status)] = {
             "description": HTTPStatus(status).phrase,
             "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": codes}},
@@ -231,7 +248,7 @@ def _add_problems(operation: JSON, kinds: set[Kind]) -> None:
 def _example(kind: Kind) -> JSON:
     standard = {"title": kind.title, "status": kind.status, "detail": kind.title, "code": kind.code}
     value = {"type": problems.TYPE_PREFIX + kind.code, **standard, "request_id": "5f0c2a-1"}
-    return {"summary": kind.title, "value": value}
+    return {"summary": kind.title, "value": value, "x-retry": RETRY.get(kind.status, "never")}
 
 
 def _examples(paths: JSON) -> JSON:
@@ -244,6 +261,20 @@ def _examples(paths: JSON) -> JSON:
                 found |= media.get("examples", {})
                 media["examples"] = {code: {"$ref": EXAMPLES + code} for code in media.get("examples", {})}
     return dict(sorted(found.items()))
+
+
+def _shared_refusals(paths: JSON) -> JSON:
+    """Take refusals out of the calls and return them, each set of codes once: there are ten times as many places."""
+    shared: JSON = {}
+    for operations in paths.values():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                codes = list(response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {}))
+                if codes:
+                    name = f"Refused{status}_{crc32(' '.join(codes).encode()):08x}"
+                    shared[name] = response
+                    operation["responses"][status] = {"$ref": RESPONSES + name}
+    return dict(sorted(shared.items()))
 
 
 def _header(name: str) -> JSON:

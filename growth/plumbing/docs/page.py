@@ -6,12 +6,14 @@ from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.params import QueryParameter
 
 from growth.plumbing.docs.openapi import complete
+from growth.plumbing.docs.parts import Part, part_of
 from growth.plumbing.strict_json import json_bytes
 
 PATH = "/"
@@ -58,23 +60,31 @@ class Document:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made: tuple[Litestar, bytes] | None = None
+        self._app: Litestar | None = None
+        self._whole: dict[str, Any] = {}
+        self._bytes: dict[Part | None, bytes] = {}
 
-    def of(self, app: Litestar) -> bytes:
-        """Return its bytes. Making them takes about 0.1 s, so call this outside the event loop."""
+    def of(self, app: Litestar, part: Part | None = None) -> bytes:
+        """Return its bytes, or those of one part. Making it takes a second, so call this outside the event loop."""
         with self._lock:
-            if self._made is None or self._made[0] is not app:
-                self._made = app, json_bytes(complete(app.openapi_schema.to_schema(), app))
-            return self._made[1]
+            if self._app is not app:
+                self._app, self._bytes = app, {}
+                self._whole = complete(app.openapi_schema.to_schema(), app)
+            if part not in self._bytes:
+                self._bytes[part] = json_bytes(self._whole if part is None else part_of(self._whole, part))
+            return self._bytes[part]
 
 
-_document = Document()
+document = Document()
+
+AnyRequest = Request[Any, Any, Any]
+PartFilter = Annotated[Part | None, QueryParameter(description="Only what this kind of caller calls.")]
 
 
 @get("/openapi.json", media_type=MediaType.JSON, sync_to_thread=True, include_in_schema=False)
-def read_document(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Return the document."""
-    return Response(_document.of(request.app), headers=HEADERS)
+def read_document(request: AnyRequest, part: PartFilter = None) -> Response[bytes]:
+    """Return the document, or what one kind of caller needs of it."""
+    return Response(document.of(request.app, part), headers=HEADERS)
 
 
 @get("/docs", media_type=MediaType.HTML, sync_to_thread=False, include_in_schema=False)

@@ -17,7 +17,7 @@ from growth.vocabulary.refusals import Kind
 
 OURS = "growth."
 RAISES = "raises"
-"""Under it a route's `opt` declares its refusals, where no name leads from its handler to them."""
+"""Under it the `opt` of a route or router declares refusals to which no name leads from the handler."""
 
 
 def kinds_of(function: Callable[..., Any]) -> set[Kind]:

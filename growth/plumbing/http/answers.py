@@ -18,10 +18,9 @@ from litestar.params import PathParameter, QueryParameter
 from litestar.types import Scope
 from msgspec import Struct
 
+from growth.plumbing.field_errors import WHOLE_BODY, FieldError
 from growth.plumbing.strict_json import (
     MAX_DECODERS,
-    WHOLE_BODY,
-    FieldError,
     decode_json,
     decode_with,
     invalid,

@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 from msgspec import Struct
 
+from growth.plumbing.field_errors import FieldError, field_error
 from growth.plumbing.http.answers import (
     CSV_MEDIA_TYPE,
     AnyRequest,
@@ -20,7 +21,7 @@ from growth.plumbing.http.answers import (
     page_of,
     wants_csv,
 )
-from growth.plumbing.strict_json import FieldError, Instant, field_error, invalid
+from growth.plumbing.strict_json import Instant, invalid
 from growth.vocabulary.ids import Uuid
 
 T = TypeVar("T")

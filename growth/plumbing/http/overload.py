@@ -17,7 +17,9 @@ RETRY_AFTER_SECONDS = (1, 2, 3)
 
 OVERLOADED = Kind("request.overloaded", "The service has more to do than it can. Try again in a moment.", 503)
 
-_under_way = Gauge("growth_requests_under_way", "Requests that wait for their answer, beside those of the turnstile.")
+_under_way = Gauge(
+    "growth_requests_under_way", "Requests that wait for their answer, beside those that are never shed."
+)
 _shed = Counter("growth_requests_shed_total", "Requests refused because too many were under way.")
 
 

@@ -16,8 +16,9 @@ from litestar.exceptions import HTTPException
 from litestar.params import ParameterKwarg
 from msgspec import Struct
 
+from growth.plumbing.field_errors import WHOLE_BODY, FieldError, field_error
 from growth.plumbing.http.answers import TOO_LARGE, UNSUPPORTED_TYPE
-from growth.plumbing.strict_json import REQUEST_INVALID, WHOLE_BODY, FieldError, field_error, json_bytes
+from growth.plumbing.strict_json import REQUEST_INVALID, json_bytes
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
 log = structlog.get_logger("problems")

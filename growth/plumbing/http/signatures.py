@@ -26,7 +26,7 @@ MAX_SECRET_BYTES = 64
 
 SIGNATURE_MISSING = Kind("shop.signature_missing", "The hook is not signed", 401)
 SIGNATURE_INVALID = Kind("shop.signature_invalid", "The hook's signature does not match", 401)
-TIMESTAMP_OUTSIDE_TOLERANCE = Kind("shop.timestamp_outside_tolerance", "The hook was not signed about now", 401)
+TIMESTAMP_OUTSIDE_TOLERANCE = Kind("shop.timestamp_outside_tolerance", "The hook's timestamp is too far from now", 401)
 
 
 _URL_SAFE = str.maketrans("-_", "+/")

@@ -73,7 +73,7 @@ def told(error: BaseException) -> str:
         said += [part for part in (error.sqlstate, error.constraint_name) if part]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_relative_to(ROOT) and path.parent != ROOT / "plumbing":
+        if path.is_relative_to(ROOT) and not path.is_relative_to(ROOT / "plumbing"):
             return f"{' '.join(said)} at {path.relative_to(ROOT)}:{frame.lineno} in {frame.name}"
     return " ".join(said)
 

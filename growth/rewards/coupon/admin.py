@@ -62,7 +62,7 @@ async def list_coupons(
     "/coupons/{coupon_id:str}/void",
     status_code=200,
     operation_id="admin_coupons_void",
-    summary="Take a coupon back",
+    summary="Void a coupon",
     guards=[requires(Role.EDITOR)],
 )
 async def void_coupon(

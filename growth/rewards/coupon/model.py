@@ -10,7 +10,7 @@ from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 
 COUPON_NOT_FOUND = Kind("coupon.not_found", "There is no such coupon.", 404)
-NOT_VOIDABLE = Kind("coupon.not_voidable", "This coupon can no longer be taken back.")
+NOT_VOIDABLE = Kind("coupon.not_voidable", "This coupon can no longer be voided.")
 
 CouponState = Literal["issued", "locked", "used", "expired", "voided"]
 STATES: tuple[CouponState, ...] = ("issued", "locked", "used", "expired", "voided")

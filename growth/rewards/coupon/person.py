@@ -27,7 +27,7 @@ class ToldCoupons(Struct, frozen=True):
     takings: list[Taking]
 
 
-async def told(reader: Reader, user_id: str) -> ToldCoupons:
+async def export(reader: Reader, user_id: str) -> ToldCoupons:
     """Return what is known of a shopper."""
     coupons = await store.newest_of_shopper(reader, user_id, MAX_TOLD)
     takings = await store.takings_of_shopper(reader, user_id, MAX_TOLD)

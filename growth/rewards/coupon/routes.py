@@ -55,7 +55,7 @@ async def get_coupon(
     return await coupons.find(coupon_id, shopper.user_id, clock.now())
 
 
-@post("/coupons/quote", status_code=200, operation_id="coupons_quote", summary="See what my coupons take off a cart")
+@post("/coupons/quote", status_code=200, operation_id="coupons_quote", summary="Price a cart with my coupons")
 async def quote_cart(
     data: JSONBody[Cart], shopper: NamedDependency[Shopper], coupon_quotes: NamedDependency[Quotes]
 ) -> Quoted:

@@ -49,7 +49,7 @@ class RevokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/shoppers/{user_id:str}/grants",
     operation_id="admin_grants_create",
-    summary="Give a shopper a reward",
+    summary="Grant a reward",
     guards=[requires(Role.ADMIN)],
 )
 async def create_grant(
@@ -75,7 +75,7 @@ async def create_grant(
     "/grants/{grant_id:str}/revoke",
     status_code=200,
     operation_id="admin_grants_revoke",
-    summary="Take a reward back",
+    summary="Revoke a grant",
     guards=[requires(Role.ADMIN)],
 )
 async def revoke_grant(
@@ -89,7 +89,7 @@ async def revoke_grant(
     return await granting.take_back(act_of(request, operator, data.reason), grant_id)
 
 
-@get("/grants", operation_id="admin_grants_list", summary="List rewards given", guards=[requires(Role.VIEWER)])
+@get("/grants", operation_id="admin_grants_list", summary="List grants", guards=[requires(Role.VIEWER)])
 async def list_grants(
     request: Request[Any, Any, Any],
     granting: NamedDependency[Granting],

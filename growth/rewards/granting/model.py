@@ -19,8 +19,8 @@ from growth.vocabulary.rewards import (
 MAX_BUDGET = 10**12
 
 NOT_FOUND = Kind("grant.not_found", "There is no such grant.", 404)
-NOT_GRANTED = Kind("grant.not_granted", "Nothing was given, so there is nothing to take back.")
-REVOKED = Kind("grant.revoked", "It was taken back already.")
+NOT_GRANTED = Kind("grant.not_granted", "This grant gave nothing, so there is nothing to revoke.")
+REVOKED = Kind("grant.revoked", "This grant was already revoked.")
 GONE = Kind("grant.coupon_gone", "No coupon of this template is left, or it is not published.")
 
 
@@ -72,6 +72,8 @@ class Revoked(Struct, frozen=True):
     key: str
     outcome: Literal["revoked", "already"]
     """`already`: taken back before, or never given."""
+    in_use: bool = False
+    """It was a coupon, and an order has it: it is voided if the order gives it back."""
 
 
 class GrantRecord(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ class GrantsKnown(Struct, frozen=True):
     """The newest 100."""
 
 
-async def told(reader: Reader, user_id: str) -> GrantsKnown:
+async def export(reader: Reader, user_id: str) -> GrantsKnown:
     """Return what the shopper was given, and for what."""
     return GrantsKnown(await store.page(reader, user_id, None, MAX_TOLD))
 

@@ -47,20 +47,22 @@ from growth.vocabulary.rewards import (
 )
 
 MAX_GRANTS = 1_000
-"""In one call."""
+"""In one statement."""
 
 BUDGET_SPENT = "budget_spent"
 COUPON_GONE = "coupon_gone"
 
 
 async def grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]:
-    """Give what was not given before; say of each, in order, what became of it. A few statements, however many.
+    """Give what was not given before; say of each, in order, what became of it. A few statements for each `MAX_GRANTS`.
 
     A key that is named twice is answered the second time as a second call would be.
     """
-    if not grants:
-        return []
-    assert len(grants) <= MAX_GRANTS, len(grants)
+    starts = range(0, len(grants), MAX_GRANTS)
+    return [told for start in starts for told in await _grant(tx, grants[start : start + MAX_GRANTS], now)]
+
+
+async def _grant(tx: Tx, grants: Sequence[Grant], now: datetime) -> list[Granted]:
     asked: dict[str, tuple[str, Grant]] = {}
     is_first: list[bool] = []
     for grant_id, one in zip(new_ids(now, len(grants)), grants, strict=True):
@@ -91,16 +93,22 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
     """Take grants back, each once: what was spent is owed, a coupon that was not used is voided.
 
     Points that ended unspent are with the house already, and are neither taken again nor owed.
-    A coupon that an order has is voided if the order gives it back. What is taken back returns to its budget, which
-    counts what stands; a coupon that an order has does not.
+    A coupon that an order has is told as `in_use`, also when asked again, and voided if the order gives it back. What
+    is taken back returns to its budget, which counts what stands; a coupon that an order has does not.
     """
-    if not keys:
-        return []
+    starts = range(0, len(keys), MAX_GRANTS)
+    return [told for start in starts for told in await _revoke(tx, keys[start : start + MAX_GRANTS], reason, now)]
+
+
+async def _revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[Revoked]:
     taken = await store.take_back(tx, keys, reason, now)
-    in_coupons = [one.grant_id for one in taken if isinstance(one.reward, CouponReward)]
-    kept = set[str]()
-    if in_coupons:
-        kept = {one.coupon_id for one in await coupons.void(tx, in_coupons, now) if one.outcome in {"locked", "used"}}
+    done = {one.key for one in taken}
+    in_coupons = {one.grant_id: one.key for one in taken if isinstance(one.reward, CouponReward)}
+    if len(done) < len(keys):
+        in_coupons |= await store.coupons_under(tx, [key for key in keys if key not in done])
+    voided = await coupons.void(tx, list(in_coupons), now)
+    kept = {one.coupon_id for one in voided if one.outcome in {"locked", "used"}}
+    in_use = {in_coupons[coupon_id] for coupon_id in kept}
     await store.give_back(tx, _returned([(one, 1, value_of(one.reward)) for one in taken if one.grant_id not in kept]))
     await ledger.transfer(tx, await _taken_back(tx, taken, reason, now), now)
     await emit(
@@ -110,8 +118,7 @@ async def revoke(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> lis
             for one in taken
         ],
     )
-    done = {one.key for one in taken}
-    return [Revoked(key, "revoked" if key in done else "already") for key in keys]
+    return [Revoked(key, "revoked" if key in done else "already", key in in_use) for key in keys]
 
 
 async def lower(tx: Tx, rewards: Mapping[str, Reward], reason: str, now: datetime) -> None:

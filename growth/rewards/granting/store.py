@@ -143,6 +143,21 @@ async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> 
     return [msgspec.convert(dict(row), RevokedGrant) for row in rows]
 
 
+async def coupons_under(reader: Reader, keys: Sequence[str]) -> Mapping[str, str]:
+    """Return the keys, of these, under which a coupon was given, by the coupon's id."""
+    rows = await reader.fetch(
+        """
+        SELECT grant_id, key
+        FROM granting.grants
+        WHERE key = ANY ($1::text[])
+          AND outcome = 'granted'
+          AND reward ->> 'type' = 'coupon'
+        """,
+        keys,
+    )
+    return {row["grant_id"]: row["key"] for row in rows}
+
+
 async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
     """Put smaller rewards in place of what was given under their keys; return those that were larger."""
     await tx.execute(

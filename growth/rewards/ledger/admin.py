@@ -12,7 +12,12 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 
 
-@get("/liabilities", operation_id="admin_liabilities", summary="What the shop owes", guards=[requires(Role.VIEWER)])
+@get(
+    "/liabilities",
+    operation_id="admin_liabilities",
+    summary="Get what the shop owes shoppers",
+    guards=[requires(Role.VIEWER)],
+)
 async def get_liabilities(ledger: NamedDependency[Ledger]) -> Liabilities:
     """Points, money, growth value and cards that shoppers hold, and which points end in which month."""
     return await ledger.liabilities(clock.now())
@@ -21,7 +26,7 @@ async def get_liabilities(ledger: NamedDependency[Ledger]) -> Liabilities:
 @get(
     "/shoppers/{user_id:str}/ledger/{currency:str}",
     operation_id="admin_shopper_ledger",
-    summary="How what a shopper holds came and went",
+    summary="List a shopper's ledger entries",
     guards=[requires(Role.VIEWER)],
 )
 async def list_shopper_entries(

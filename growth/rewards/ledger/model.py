@@ -11,7 +11,7 @@ from growth.vocabulary.refusals import Kind
 EXPIRED = HOUSE + "expired"
 """Where points go that nobody spent in time."""
 
-INSUFFICIENT = Kind("ledger.insufficient", "There is not enough to take this from.")
+INSUFFICIENT = Kind("ledger.insufficient", "The balance is too small.")
 
 
 class Currency(StrEnum):

@@ -31,7 +31,7 @@ class LedgerKnown(Struct, frozen=True):
     accounts: list[AccountKnown]
 
 
-async def told(reader: Reader, user_id: str) -> LedgerKnown:
+async def export(reader: Reader, user_id: str) -> LedgerKnown:
     """Return what the shopper has and how it came."""
     return LedgerKnown(
         [

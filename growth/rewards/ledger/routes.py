@@ -10,13 +10,13 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
 
-@get("/points", operation_id="points_get", summary="My points")
+@get("/points", operation_id="points_get", summary="Get my points")
 async def get_points(shopper: NamedDependency[Shopper], ledger: NamedDependency[Ledger]) -> Points:
     """What I can spend now, and what of it ends when."""
     return await ledger.points(shopper.user_id, clock.now())
 
 
-@get("/points/entries", operation_id="points_entries", summary="How my points came and went")
+@get("/points/entries", operation_id="points_entries", summary="List my points history")
 async def list_entries(
     shopper: NamedDependency[Shopper],
     ledger: NamedDependency[Ledger],

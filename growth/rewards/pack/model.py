@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from growth.plumbing.strict_json import FieldError
+from growth.plumbing.field_errors import FieldError
 from growth.rewards.granting.model import Budget, Grant
 from growth.vocabulary.clock import MAX_AHEAD
 from growth.vocabulary.refusals import Kind

@@ -17,7 +17,7 @@ class ToldPack(Struct, frozen=True):
     recipient: Recipient | None
 
 
-async def told(reader: Reader, user_id: str) -> ToldPack:
+async def export(reader: Reader, user_id: str) -> ToldPack:
     """Return what is known of a shopper."""
     return ToldPack(await store.find_recipient(reader, user_id))
 

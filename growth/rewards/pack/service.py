@@ -11,7 +11,7 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.service import templates_gone
 from growth.rewards.granting import service as granting
-from growth.rewards.granting.service import MAX_GRANTS, require_admin_for_money
+from growth.rewards.granting.service import require_admin_for_money
 from growth.rewards.pack import model, store
 from growth.rewards.pack.model import Pack, PackDraft, PackPage, grants_of, is_new
 from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
@@ -54,11 +54,8 @@ class Packs:
         now = max(event.at for event in new)
         fresh = await store.add_recipients(tx, [event.user_id for event in new], len(pack.rewards), now)
         grants = [one for user_id in fresh for one in grants_of(pack, user_id, new_id(now))]
-        given: Counter[str] = Counter()
-        for start in range(0, len(grants), MAX_GRANTS):
-            batch = grants[start : start + MAX_GRANTS]
-            answers = await granting.grant(tx, batch, now)
-            given.update(one.user_id for one, answer in zip(batch, answers, strict=True) if answer.outcome == "granted")
+        answers = await granting.grant(tx, grants, now)
+        given = Counter(one.user_id for one, told in zip(grants, answers, strict=True) if told.outcome == "granted")
         if given:
             await store.note_given(tx, given)
 

@@ -17,5 +17,6 @@ again, for as long as it takes; "never heard of it" means sending the same numbe
 number once at most; that is all it has to promise.
 
 One open withdrawal for each shopper (a unique index), limits for each day (a guarded counter), and never more than
-there is (the ledger). What must hold is in `invariants.sql`.
+there is (the ledger). Minimum, fee and limits are the room's own rules, whatever earned the money. What must hold
+is in `invariants.sql`.
 """

@@ -5,23 +5,26 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from growth.plumbing.field_errors import FieldError
 from growth.rewards.ledger.model import Currency, Transfer
 from growth.rewards.withdrawal.payout.model import Said
 from growth.vocabulary.ids import Uuid, derived_id
-from growth.vocabulary.money import MAX_FEN
+from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Name
 
 NOT_FOUND = Kind("withdrawal.not_found", "There is no such withdrawal.", 404)
-BELOW_MINIMUM = Kind("withdrawal.below_minimum", "This is less than can be withdrawn at once.")
-INSUFFICIENT = Kind("withdrawal.insufficient", "There is not so much to withdraw.")
-OWED = Kind("withdrawal.owed", "More was taken back than there is: nothing can be withdrawn until that is earned.")
-ONE_OPEN = Kind("withdrawal.one_open", "Another withdrawal is open.")
-DAY_LIMIT = Kind("withdrawal.day_limit", "Nothing more can be withdrawn today.")
+BELOW_MINIMUM = Kind("withdrawal.below_minimum", "This is less than the smallest amount that can be withdrawn.")
+INSUFFICIENT = Kind("withdrawal.insufficient", "The balance is too small for this withdrawal.")
+OWED = Kind(
+    "withdrawal.owed", "More was taken back than the balance holds; nothing can be withdrawn until that is earned."
+)
+ONE_OPEN = Kind("withdrawal.one_open", "Another withdrawal is still open.")
+DAY_LIMIT = Kind("withdrawal.day_limit", "Today's withdrawal limit has been reached.")
 WRONG_STATE = Kind("withdrawal.wrong_state", "The withdrawal's state does not allow this.")
-PAYOUT_UNKNOWN = Kind("withdrawal.payout_unknown", "The payout service does not say that it was never paid.")
-RULES_CHANGED = Kind("withdrawal_rules.version_mismatch", "Somebody else changed the rules.", 412)
-NO_PAYEE = Kind("payee.not_found", "This shopper has named no account.", 404)
+PAYOUT_UNKNOWN = Kind("withdrawal.payout_unknown", "The payout service does not confirm that this was never paid.")
+RULES_CHANGED = Kind("withdrawal_rules.version_mismatch", "Somebody else changed the withdrawal rules.", 412)
+NO_PAYEE = Kind("payee.not_found", "This shopper has not named a payout account.", 404)
 
 PAYOUT_ACCOUNT = "house/payout"
 """Where money goes that leaves the house."""
@@ -62,8 +65,12 @@ class Payee(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WithdrawalRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much one shopper may ask for on one day, in the merchant's zone. Minimum and fee are the program's."""
+    """How money is paid out, and how much one shopper may ask for on one day, in the merchant's zone."""
 
+    min_fen: WithdrawalFen = 1_000
+    """The least that is paid out at once."""
+    fee_fen: Fen = 0
+    """Kept of each withdrawal; less than `min_fen`."""
     max_per_day: Annotated[int, Meta(ge=1, le=MAX_PER_DAY)] = 3
     """Withdrawals, whatever becomes of them."""
     max_fen_per_day: WithdrawalFen = 2_000_000
@@ -146,6 +153,11 @@ def mask(account: str) -> str:
     """Hide all of an account but its last characters: a third of it, four at most."""
     shown = min(4, len(account) // 3)
     return "*" * 4 + account[len(account) - shown :]
+
+
+def faults(rules: WithdrawalRules) -> list[FieldError]:
+    """Return what is wrong with rules."""
+    return [FieldError("fee_fen", "Must be less than min_fen")] if rules.fee_fen >= rules.min_fen else []
 
 
 def fee_of(amount_fen: int, fee_fen: int) -> int:

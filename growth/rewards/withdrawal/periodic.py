@@ -19,8 +19,8 @@ PRUNE_BATCH = 1_000
 DAYS_KEPT = timedelta(days=60)
 
 
-class Cashier:
-    """Brings money out. With a payout by hand there is nothing to send and nobody to ask."""
+class WithdrawalKeeper:
+    """Tasks for the schedule. With a payout by hand there is nothing to send and nobody to ask."""
 
     def __init__(self, database: Database, payout: Payout) -> None:
         self._database = database
@@ -46,7 +46,7 @@ class Cashier:
         return len(approved)
 
     async def look_at_paying(self, turn: Turn) -> int:
-        """Ask for withdrawals of which nobody knows what became. The next look is set before, should we die in it."""
+        """Ask the payout service for withdrawals in `paying`. The next look is set first: a process may die."""
         if self._payout.is_by_hand:
             return 0
         async with turn.transaction() as tx:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.withdrawal.model import Payee, Withdrawal, WithdrawalFilter
 from growth.rewards.withdrawal.service import give_back
-from growth.rewards.withdrawal.store import person
+from growth.rewards.withdrawal.store import payees, person
 from growth.rewards.withdrawal.store import withdrawals as store
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -23,11 +23,11 @@ class WithdrawalsKnown(Struct, frozen=True):
     """The newest 100."""
 
 
-async def told(reader: Reader, user_id: str) -> WithdrawalsKnown:
+async def export(reader: Reader, user_id: str) -> WithdrawalsKnown:
     """Return the account, and the newest withdrawals."""
     which = WithdrawalFilter(user_id=user_id)
     return WithdrawalsKnown(
-        await store.find_payee(reader, user_id), await store.page(reader, which, before=None, limit=MAX_TOLD)
+        await payees.find(reader, user_id), await store.page(reader, which, before=None, limit=MAX_TOLD)
     )
 
 

@@ -32,7 +32,7 @@ class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
     amount_fen: WithdrawalFen
 
 
-@post("/withdrawals", operation_id="withdrawals_request", summary="Ask for money")
+@post("/withdrawals", operation_id="withdrawals_request", summary="Request a withdrawal")
 async def request_withdrawal(
     data: JSONBody[WithdrawalRequest],
     request: Request[Any, Any, Any],
@@ -72,7 +72,12 @@ async def get_withdrawal(
     return show(await withdrawals.find(withdrawal_id, shopper.user_id), clock.now())
 
 
-@delete("/withdrawals/{withdrawal_id:str}", status_code=200, operation_id="withdrawals_cancel", summary="Take it back")
+@delete(
+    "/withdrawals/{withdrawal_id:str}",
+    status_code=200,
+    operation_id="withdrawals_cancel",
+    summary="Cancel a withdrawal",
+)
 async def cancel_withdrawal(
     withdrawal_id: PathUuid, shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> WithdrawalPage:
@@ -81,13 +86,13 @@ async def cancel_withdrawal(
     return show(await withdrawals.cancel(withdrawal_id, shopper.user_id, now), now)
 
 
-@get("/payee", operation_id="payee_get", summary="Where my money goes")
+@get("/payee", operation_id="payee_get", summary="Get my payout account")
 async def get_payee(shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]) -> Payee:
     """404 if no account was named yet."""
     return await withdrawals.payee(shopper.user_id)
 
 
-@put("/payee", operation_id="payee_change", summary="Say where my money goes")
+@put("/payee", operation_id="payee_change", summary="Change my payout account")
 async def change_payee(
     data: JSONBody[Payee], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Payee:

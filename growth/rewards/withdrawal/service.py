@@ -1,13 +1,9 @@
 """What shoppers do with withdrawals, and how each ends. Money is set aside, leaves or comes back in the same step."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from growth.mechanics.referral.model import WithdrawalTerms
-from growth.mechanics.referral.review.store import find_rules
-from growth.mechanics.referral.service import program_at
 from growth.plumbing.http.idempotency import Once, fingerprint, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
@@ -16,6 +12,8 @@ from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.rewards.withdrawal import model
 from growth.rewards.withdrawal.model import Payee, Withdrawal, WithdrawalFilter, WithdrawalRules
+from growth.rewards.withdrawal.store import payees
+from growth.rewards.withdrawal.store import rules as rules_store
 from growth.rewards.withdrawal.store import withdrawals as store
 from growth.vocabulary.events.commission import (
     WithdrawalCancelled,
@@ -26,8 +24,6 @@ from growth.vocabulary.events.commission import (
 )
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
-
-RULES = "withdrawal"
 
 
 class Withdrawals:
@@ -69,16 +65,15 @@ class Withdrawals:
         raise Refusal(model.INSUFFICIENT, f"{available} fen are available.", available_fen=available)
 
     async def _request(self, tx: Tx, user_id: str, amount_fen: int, now: datetime) -> Withdrawal:
-        program = await program_at(tx, now)
-        terms = WithdrawalTerms() if program is None else program.draft.withdrawal
-        if amount_fen < terms.min_fen:
-            raise Refusal(model.BELOW_MINIMUM, f"At least {terms.min_fen} fen.", min_fen=terms.min_fen)
+        _, rules = await rules_store.find(tx)
+        if amount_fen < rules.min_fen:
+            raise Refusal(model.BELOW_MINIMUM, f"At least {rules.min_fen} fen.", min_fen=rules.min_fen)
         withdrawal = Withdrawal(
             withdrawal_id=new_id(now),
             user_id=user_id,
             amount_fen=amount_fen,
-            fee_fen=model.fee_of(amount_fen, terms.fee_fen),
-            payee=await store.find_payee(tx, user_id),
+            fee_fen=model.fee_of(amount_fen, rules.fee_fen),
+            payee=await payees.find(tx, user_id),
             state="requested",
             requested_at=now,
         )
@@ -86,7 +81,6 @@ class Withdrawals:
         if not await store.add(tx, withdrawal, day):
             is_open = await store.find_open(tx, user_id)
             raise Refusal(model.ONE_OPEN, withdrawal_id=None if is_open is None else is_open.withdrawal_id)
-        _, rules = await rules_of(tx)
         if not await store.take_day(tx, user_id, day, amount_fen, rules):
             raise Refusal(
                 model.DAY_LIMIT,
@@ -133,7 +127,7 @@ class Withdrawals:
 
     async def payee(self, user_id: str) -> Payee:
         """Return where a shopper's money goes. Raises `Refusal` 404 if they named no account."""
-        payee = await store.find_payee(self._database, user_id)
+        payee = await payees.find(self._database, user_id)
         if payee is None:
             raise Refusal(model.NO_PAYEE)
         return payee
@@ -141,14 +135,24 @@ class Withdrawals:
     async def change_payee(self, user_id: str, payee: Payee, now: datetime) -> Payee:
         """Send what is withdrawn from now on there; what was asked for before keeps its account."""
         async with self._database.transaction(people=[user_id]) as tx:
-            await store.keep_payee(tx, user_id, payee, now)
+            await payees.keep(tx, user_id, payee, now)
         return payee
 
 
-async def rules_of(reader: Reader) -> tuple[int, WithdrawalRules]:
-    """Return the version of the limits of a day, and the limits."""
-    version, rules = await find_rules(reader, RULES)
-    return version, msgspec.convert(rules, WithdrawalRules)
+async def rules_of(reader: Reader) -> WithdrawalRules:
+    """Return the rules in force."""
+    _, rules = await rules_store.find(reader)
+    return rules
+
+
+async def accounts_of(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+    """Return the kind and number of the account that each shopper's money goes to; who named none is missing."""
+    return await payees.accounts(reader, user_ids)
+
+
+async def withdrawn_fen(reader: Reader, user_id: str) -> int:
+    """Return what a shopper was ever paid, fees included."""
+    return await store.withdrawn_fen(reader, user_id)
 
 
 async def pay_out(tx: Tx, paid: Withdrawal, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The merchant's order system, as it tells its story in signed hooks (webhooks out come later).
+"""The merchant's order system, as it tells its story in signed hooks.
 
 What the shop tells are *facts*, and an order is the set of facts heard about it so far:
 
@@ -8,7 +8,9 @@ Facts are merged, never ordered: a fact adds to the row of its order and takes n
 arrival ends in the same row. What was paid for counts more than what was placed: lines of `order.paid` replace those
 of `order.placed`, whichever came first. Refunds count from the moment the paid lines are known. Others take part as
 `OrderParticipant`s: in the same transaction, and under the lock of the order, they bring their own objects to the
-state that the facts imply. What is owed back of a line, whoever found it out, is a row and an event of `owed/`.
+state that the facts imply. What a line pays for, or is paid with, is a `Use` of it: a participant says which kinds it
+settles, and is asked for orders with such lines. What is owed back of a line, whoever found it out, is a row and an
+event of `owed/`.
 
 Times that have not come are refused, see `hooks.held_to`. A registration is the earliest that was told; told anew,
 that is news (`shop.registration_corrected`), for others decided on it; so is what makes untrue that was told of a paid

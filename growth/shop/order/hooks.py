@@ -1,7 +1,7 @@
 """What the shop may say: CloudEvents 1.0 in JSON, one Struct a type. Nothing unknown, nothing unbounded, no I/O."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,6 +13,7 @@ from growth.vocabulary import clock
 from growth.vocabulary.ids import UUID_PATTERN, ForeignId, ShopperId
 from growth.vocabulary.money import Fen
 from growth.vocabulary.names import note
+from growth.vocabulary.orders import OrderLine, Use
 
 MAX_BODY_BYTES = 1_048_576
 MAX_EVENTS = 500
@@ -21,6 +22,8 @@ MAX_LINES = 500
 """Of one order, and of one refund."""
 MAX_UNITS = 1_000_000
 """Of one line."""
+USES: Mapping[str, str] = {"claim_id": "flash_sale.claim", "coupon_id": "coupon.coupon", "seat_id": "group_buy.seat"}
+"""Which fields of a line, as the shop and events tell it, say what the line uses: field → kind, by kind."""
 PARTLY = b"+"
 """Ends the content of an order of which lines were left out."""
 ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)
@@ -264,6 +267,24 @@ HOOKS: dict[str, Any] = {
         PointsReturned,
     )
 }
+
+
+def line_of(told: LineTold) -> OrderLine:
+    """Return a line as rooms see it."""
+    return OrderLine(
+        line_id=told.line_id, sku=told.sku, units=told.units, amount_fen=told.amount_fen, uses=uses_of(told)
+    )
+
+
+def uses_of(told: LineTold) -> tuple[Use, ...]:
+    """Return what a line uses, by kind."""
+    named = ((kind, getattr(told, field)) for field, kind in sorted(USES.items(), key=lambda pair: pair[1]))
+    return tuple(Use(kind, id_) for kind, id_ in named if id_ is not None)
+
+
+def use_fields(line: OrderLine) -> dict[str, str | None]:
+    """Return the fields that tell what a line uses."""
+    return {field: line.used(kind) for field, kind in USES.items()}
 
 
 T = TypeVar("T", bound=_Told)

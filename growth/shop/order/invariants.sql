@@ -78,3 +78,17 @@ SELECT heard.order_id
 FROM page AS heard
 WHERE num_nonnulls(heard.placed_at, heard.paid_at, heard.closed_at, heard.received_at) = 0
   AND NOT EXISTS (SELECT FROM shop.refunds AS refund WHERE refund.order_id = heard.order_id);
+
+-- name: A line uses what the columns of the release before say, and of their kinds nothing else.
+-- page: 20000 of shop.order_lines by order_id text, line_id text
+SELECT line.order_id, line.line_id, line.claim_id, line.seat_id, line.coupon_id
+FROM page AS line
+WHERE jsonb_strip_nulls(jsonb_build_object(
+        'flash_sale.claim', line.claim_id, 'group_buy.seat', line.seat_id, 'coupon.coupon', line.coupon_id))
+    <> (
+        SELECT coalesce(jsonb_object_agg(used.kind, used.id), '{}')
+        FROM shop.line_uses AS used
+        WHERE used.order_id = line.order_id
+          AND used.line_id = line.line_id
+          AND used.kind IN ('flash_sale.claim', 'group_buy.seat', 'coupon.coupon')
+    );

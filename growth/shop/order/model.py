@@ -1,14 +1,26 @@
 """What the shop's facts say about an order, and how whoever takes part in it answers. No I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.plumbing.postgres.database import Tx
-from growth.shop.order.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
+from growth.shop.order.hooks import (
+    LineTold,
+    OrderClosed,
+    OrderHook,
+    OrderPaid,
+    OrderPlaced,
+    OrderReceived,
+    OrderRefunded,
+    PaidData,
+    PlacedData,
+    line_of,
+    use_fields,
+)
 from growth.vocabulary import clock
 from growth.vocabulary.activities import ActivityHeard, ActivityTold
 from growth.vocabulary.events.shop import (
@@ -23,20 +35,32 @@ from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome, spr
 
 
 class OrderParticipant(Protocol):
-    """A room that has a stake in orders: claims, seats, coupons."""
+    """A room that has a stake in orders: claims, seats, coupons, inviters."""
 
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
-        """Bring this room's objects to the state that the facts of `order` imply; say what became of its lines.
+    kinds: frozenset[str]
+    """What it settles of what lines use: it is asked for orders with such lines."""
 
-        Level-triggered: called in the transaction of every event of the order, again and again, in any order of
-        arrival, under the lock of that order. So it acts on what `order` *is*, never on what has just changed; it does
+    def may_concern(self, order: Order) -> bool:
+        """Say whether it is to be asked for an order without such lines too."""
+        ...
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
+        """Bring this room's objects to the state that the facts of `orders` imply; say what became of their lines.
+
+        Level-triggered: called in the transaction of every event of an order, again and again, in any order of
+        arrival, under the lock of that order. So it acts on what an order *is*, never on what has just changed; it does
         nothing the second time, and it says `refund_required` for as long as a line must still be paid back; where only
-        a part must, it says how much in `owed_fen`. What it said before and says no more is owed no longer. Lines that
-        are none of its business are left out. An expected no is an outcome; what it raises undoes the whole event,
-        and the shop delivers it again. Rows are locked in the order of their ids, after the order: two orders that
-        share rows must not wait for each other.
+        a part must, it says how much in `owed_fen`. What it said before and says no more is owed no longer. Returns
+        outcomes by `order_id`, without lines that are none of its business. An expected no is an outcome; what it
+        raises undoes every event of the transaction, and the shop delivers them again. Rows are locked in the order of
+        their ids, after the orders: two transactions that share rows must not wait for each other.
         """
         ...
+
+
+def concerned(participants: Iterable[OrderParticipant], order: Order) -> list[OrderParticipant]:
+    """Return those who have a stake in an order: nobody else costs it a statement."""
+    return [one for one in participants if one.may_concern(order) or not one.kinds.isdisjoint(order.kinds)]
 
 
 class ActivityListener(Protocol):
@@ -76,13 +100,14 @@ class Answer(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """Which facts of an order are known, before another is merged; contents as told by `hooks.content`."""
+    """What is known of an order before another fact is merged; contents as told by `hooks.content`."""
 
-    user_id: str | None = None
+    order: Order
+    """Its facts, without its lines."""
+    is_new: bool = False
+    """Nothing was heard of it before."""
     placed_content: bytes | None = None
     paid_content: bytes | None = None
-    is_closed: bool = False
-    is_received: bool = False
 
 
 def in_todays_form(known: Known, form: Callable[[bytes | None], bytes | None]) -> Known:
@@ -154,16 +179,30 @@ def answer_of(own: Answer, lines: Sequence[LineOutcome]) -> Answer:
     return Answer(own.outcome, own.code, own.detail, tuple(lines))
 
 
-def _event_lines(lines: Sequence[LineTold | OrderLine]) -> list[ShopOrderLine]:
+def with_fact(order: Order, hook: OrderHook) -> Order:
+    """Return an order to which a fact was added that was not known; what is refunded is counted later."""
+    match hook:
+        case OrderPlaced(data=placed):
+            order = replace(order, user_id=placed.user_id, placed_at=placed.placed_at)
+            # What was paid is stronger than what was placed.
+            return order if order.is_paid else replace(order, lines=tuple(map(line_of, placed.lines)))
+        case OrderPaid(data=paid):
+            order = replace(order, user_id=paid.user_id, paid_at=paid.paid_at, paid_fen=paid.paid_fen)
+            return replace(order, lines=tuple(map(line_of, paid.lines)))
+        case OrderClosed():
+            return replace(order, closed_at=min(order.closed_at or hook.time, hook.time))
+        case OrderReceived():
+            return replace(order, received_at=min(order.received_at or hook.time, hook.time))
+        case OrderRefunded():
+            return order
+        case _:
+            assert_never(hook)
+
+
+def _event_lines(lines: Iterable[OrderLine]) -> list[ShopOrderLine]:
     return [
         ShopOrderLine(
-            line_id=line.line_id,
-            sku=line.sku,
-            units=line.units,
-            amount_fen=line.amount_fen,
-            claim_id=line.claim_id,
-            seat_id=line.seat_id,
-            coupon_id=line.coupon_id,
+            line_id=line.line_id, sku=line.sku, units=line.units, amount_fen=line.amount_fen, **use_fields(line)
         )
         for line in lines
     ]
@@ -176,7 +215,7 @@ def placed_event(placed: PlacedData, now: datetime) -> ShopOrderPlaced:
         order_id=placed.order_id,
         user_id=placed.user_id,
         placed_at=placed.placed_at,
-        lines=_event_lines(placed.lines),
+        lines=_event_lines(map(line_of, placed.lines)),
     )
 
 
@@ -193,7 +232,7 @@ def with_what_was_paid(order: Order) -> Order:
 def completed_event(hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], now: datetime) -> ShopOrderLinesAdded:
     """Return the event of lines that were told anew, mended."""
     return ShopOrderLinesAdded(
-        at=now, order_id=hook.data.order_id, user_id=hook.data.user_id, lines=_event_lines(added)
+        at=now, order_id=hook.data.order_id, user_id=hook.data.user_id, lines=_event_lines(map(line_of, added))
     )
 
 
@@ -205,7 +244,7 @@ def paid_event(order: Order, paid: PaidData, *, is_first_order: bool, now: datet
         user_id=paid.user_id,
         paid_at=paid.paid_at,
         paid_fen=paid.paid_fen,
-        lines=_event_lines(paid.lines),
+        lines=_event_lines(map(line_of, paid.lines)),
         is_first_order=is_first_order,
         is_purchase=order.is_purchase,
     )

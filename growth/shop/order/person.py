@@ -37,7 +37,7 @@ class ShopKnown(Struct, frozen=True, kw_only=True):
     """The newest 100 that were paid."""
 
 
-async def told(reader: Reader, user_id: str) -> ShopKnown:
+async def export(reader: Reader, user_id: str) -> ShopKnown:
     """Return what the shop told of the shopper."""
     told = (await registrations.registration(reader, [user_id])).get(user_id)
     orders = await store.orders(reader, user_id, MAX_TOLD)

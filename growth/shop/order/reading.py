@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from growth.plumbing.strict_json import composed_json, decode_json, decoder_for, field_error, invalid, mended
+from growth.plumbing.field_errors import field_error
+from growth.plumbing.strict_json import composed_json, decode_json, decoder_for, invalid, mended
 from growth.shop.order.hooks import (
     HOOKS,
     MAX_EVENTS,

@@ -64,7 +64,7 @@ class HookOperation(Operation):
     status_code=200,
     operation_class=HookOperation,
     operation_id="shop_take_events",
-    summary="Take events of the order system",
+    summary="Receive events from the order system",
     description=(
         "CloudEvents 1.0, signed after Standard Webhooks. Each event is applied once, on its own: a bad one is "
         "`rejected` and its neighbours are applied. They may come in any order, and again; after 503 or silence send "

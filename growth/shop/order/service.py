@@ -19,7 +19,7 @@ from growth.shop.order.buyer import model as persons
 from growth.shop.order.buyer import store as persons_store
 from growth.shop.order.buyer.model import CameBack, Whose
 from growth.shop.order.buyer.service import hold, whose
-from growth.shop.order.fact.service import complete, corrected, merge, news
+from growth.shop.order.fact.service import complete, corrected, known_now, merge, news
 from growth.shop.order.hooks import (
     KnownHook,
     OrderHook,
@@ -114,11 +114,20 @@ class ShopService:
         ignored.
         """
         self._database = database
+        self._verifier = Verifier(secrets)
+        self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
+        self.join(participants, activities, points)
+
+    def join(
+        self,
+        participants: Sequence[OrderParticipant],
+        activities: ActivityListener | None = None,
+        points: PointsDesk | None = None,
+    ) -> None:
+        """Have these take part from now on: rooms above, which are made later."""
         self._participants = tuple(participants)
         self._activities = activities
         self._points = points
-        self._verifier = Verifier(secrets)
-        self._turns = asyncio.Semaphore(MAX_EVENTS_AT_ONCE)
 
     async def receive(self, headers: Mapping[str, str], raw: bytes, now: datetime) -> list[Result]:
         """Apply the events of one hook, activities together, then the others one by one; header names in lower case.
@@ -287,7 +296,7 @@ class ShopService:
         known = await store.lock_order(tx, order_id, now)
         if isinstance(hook, OrderPlaced | OrderPaid):
             known = model.in_todays_form(known, partial(hooks.in_todays_form, heard.told))
-            owner = heard.who.of_order(hook, known.user_id)
+            owner = heard.who.of_order(hook, known.order.user_id)
             if owner is None:
                 await persons_store.forget_unheard(tx, order_id)
                 return persons.ERASED
@@ -297,19 +306,18 @@ class ShopService:
             own = await complete(tx, hook, heard.said, known, now) or own
         if own.outcome is Outcome.REJECTED:
             return own
-        order = await store.read_order(tx, order_id)
-        assert order is not None
+        order = await known_now(tx, hook, known, own)
         notes = list(heard.left_out)
         if own is APPLIED:
-            order, events, noted = await news(tx, hook, order, now)
+            order, events, noted = await news(tx, hook, order, now, is_new=known.is_new)
             notes += noted
             await outbox.emit(tx, *events)
         elif own is RECEIVED_EARLIER:
             await outbox.emit(tx, *await corrected(tx, order, now))
         # Also after what was already known: whoever came to take part since then catches up.
         said_of_lines: list[LineOutcome] = []
-        for participant in self._participants:
-            said_of_lines.extend(await participant.settle(tx, order, now))
+        for participant in model.concerned(self._participants, order):
+            said_of_lines.extend((await participant.settle(tx, [order], now)).get(order_id, ()))
         is_new_payment = isinstance(hook, OrderPaid) and own is APPLIED
         if order.is_paid and (not is_new_payment or owed.may_owe(order, said_of_lines)):
             said_of_lines = await owed.judge(tx, order, said_of_lines, now)

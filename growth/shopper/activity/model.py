@@ -12,17 +12,10 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from growth.plumbing.field_errors import FieldError, field_error
 from growth.plumbing.outbox.outbox import Log, events_below
 from growth.plumbing.postgres.database import Record
-from growth.plumbing.strict_json import (
-    FieldError,
-    Instant,
-    composed_json,
-    decode_json,
-    decoder_for,
-    field_error,
-    is_plain,
-)
+from growth.plumbing.strict_json import Instant, composed_json, decode_json, decoder_for, is_plain
 from growth.vocabulary.activities import ActivityTold
 from growth.vocabulary.clock import AHEAD, MAX_AHEAD
 from growth.vocabulary.events import Event
@@ -186,7 +179,7 @@ def read_activity(row: Record) -> Activity:
     )
 
 
-LOG = Log("events.log", read_activity)
+LOG = Log("activity.log", read_activity)
 """For `Subscription(name, types, handle, LOG)`: types are such as `product.viewed`, or None for all."""
 
 

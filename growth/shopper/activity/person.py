@@ -24,7 +24,7 @@ class ShopperActivities(Struct, frozen=True):
     """The newest `MAX_TOLD`."""
 
 
-async def told(reader: Reader, user_id: str) -> ShopperActivities:
+async def export(reader: Reader, user_id: str) -> ShopperActivities:
     """Return what is kept of the shopper."""
     return ShopperActivities(await store.newest(reader, user_id, MAX_TOLD))
 

@@ -31,7 +31,7 @@ class ActivityOperation(Operation):
     status_code=202,
     operation_class=ActivityOperation,
     operation_id="events_take",
-    summary="Tell what the shopper did",
+    summary="Report what the shopper did",
     request_max_body_size=MAX_BODY_BYTES,
 )
 async def take_events(

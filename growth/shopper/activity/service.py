@@ -40,7 +40,7 @@ class BatchTaken(Struct, frozen=True):
 
 
 class Events:
-    """The way in. One for a process: batches of all callers share statements."""
+    """Takes activities in. One for a process: batches of all callers share statements (coalescing)."""
 
     def __init__(self, database: Database, limiter: Limiter) -> None:
         """`limiter` counts single events, and lets at least one whole batch through at once."""
@@ -76,7 +76,7 @@ class Events:
         try:
             return await self._hear(told, now)
         except PersonChanged:
-            # Once more, of whoever the ids are now.
+            # Somebody was merged or erased meanwhile: try once more with who the ids are now.
             return await self._hear(told, now)
 
     async def _hear(self, told: Sequence[ActivityTold], now: datetime) -> list[ActivityHeard]:
@@ -103,7 +103,7 @@ class Events:
         return answers
 
     async def _of_today(self, entries: list[LogEntry]) -> list[LogEntry | None]:
-        """Return entries as those of whoever did it now; None for those of erased shoppers."""
+        """Return entries under the ids that shoppers have now; None for those of erased shoppers."""
         people = self._database.people
         await people.refresh(self._database)
         if not entries or not people.has_changes:

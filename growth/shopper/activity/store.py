@@ -13,10 +13,10 @@ _encode = msgspec.json.Encoder().encode
 async def write(
     database: Reader, entries: Sequence[LogEntry], stripes: Sequence[int] = (), known: int = 0
 ) -> frozenset[int]:
-    """Write what is new of `entries` with one statement; return the places, from 0, of those that were there already.
+    """Write what is new of `entries` (deduplication); return the places, from 0, of those that were there already.
 
-    Of two alike among `entries` the first is new. A statement is its own transaction: given the pool, what it wrote is
-    committed when this returns; given a transaction, it must be the only call in it.
+    Of duplicates within the batch the first is new. A statement is its own transaction: given the pool, what it wrote
+    is committed when this returns; given a transaction, it must be the only call in it.
 
     `stripes` and `known` are what `plumbing.enter` shares the shoppers' locks by: it looks anew once it has them, so
     that nothing is committed under an id that changed hands.
@@ -24,7 +24,7 @@ async def write(
     row = await database.fetchrow(
         """
         WITH entered AS MATERIALIZED (
-            SELECT events.enter($3::integer[], $4)
+            SELECT activity.enter($3::integer[], $4)
         ),
         told AS (
             SELECT (told.at AT TIME ZONE 'UTC')::date AS day, told.*
@@ -35,7 +35,7 @@ async def write(
             CROSS JOIN entered
         ),
         written AS (
-            INSERT INTO events.log (day, position, event_id, type, subject, at, data)
+            INSERT INTO activity.log (day, position, event_id, type, subject, at, data)
             SELECT day, place, event_id, type, subject, at, data
             FROM told
             -- The same order in every process: two that tell the same wait for each other, never in a circle.
@@ -64,7 +64,7 @@ async def newest(reader: Reader, user_id: str, limit: int) -> list[Activity]:
     rows = await reader.fetch(
         """
         SELECT event_id, type, subject, at, written_at, data::text AS data
-        FROM events.log
+        FROM activity.log
         WHERE subject = $1
         ORDER BY at DESC, event_id
         LIMIT $2
@@ -76,10 +76,10 @@ async def newest(reader: Reader, user_id: str, limit: int) -> list[Activity]:
 
 
 async def ask_departure(tx: Tx, departure: Departure) -> None:
-    """Note that a shopper's activities are to go; those that are on their way to them go along."""
+    """Note that a shopper's activities are to be erased or moved, and with them those on their way to the shopper."""
     await tx.execute(
         """
-        UPDATE events.departures
+        UPDATE activity.departures
         SET successor = $2
         WHERE successor = $1
           AND subject IS DISTINCT FROM $2
@@ -87,11 +87,11 @@ async def ask_departure(tx: Tx, departure: Departure) -> None:
         departure.user_id,
         departure.successor,
     )
-    # Whoever was on the way here, and is to be followed now, stays.
-    await tx.execute("DELETE FROM events.departures WHERE subject = $1", departure.successor)
+    # If B was merged into A, and A is now merged into B, cancel B's own move.
+    await tx.execute("DELETE FROM activity.departures WHERE subject = $1", departure.successor)
     await tx.execute(
         """
-        INSERT INTO events.departures (subject, successor)
+        INSERT INTO activity.departures (subject, successor)
         VALUES ($1, $2)
         ON CONFLICT (subject) DO UPDATE
         SET successor = EXCLUDED.successor
@@ -102,11 +102,11 @@ async def ask_departure(tx: Tx, departure: Departure) -> None:
 
 
 async def next_departure(tx: Tx) -> Departure | None:
-    """Return who is to go next, ours until the transaction ends."""
+    """Return the departure that waits longest, locked until the transaction ends."""
     row = await tx.fetchrow(
         """
         SELECT subject, successor
-        FROM events.departures
+        FROM activity.departures
         ORDER BY asked_at, subject
         LIMIT 1
         FOR UPDATE SKIP LOCKED
@@ -124,12 +124,12 @@ async def depart(tx: Tx, departure: Departure, limit: int) -> int:
         """
         WITH chosen AS MATERIALIZED (
             SELECT event_id, day
-            FROM events.log
+            FROM activity.log
             WHERE subject = $1
             LIMIT $3
         ),
         gone AS (
-            DELETE FROM events.log AS entry
+            DELETE FROM activity.log AS entry
             USING chosen
             WHERE entry.subject = $1
               AND entry.event_id = chosen.event_id
@@ -137,7 +137,7 @@ async def depart(tx: Tx, departure: Departure, limit: int) -> int:
             RETURNING entry.*
         ),
         moved AS (
-            INSERT INTO events.log (day, xid, position, event_id, type, subject, at, written_at, data)
+            INSERT INTO activity.log (day, xid, position, event_id, type, subject, at, written_at, data)
             SELECT day, xid, position, event_id, type, $2, at, written_at, data
             FROM gone
             WHERE $2::text IS NOT NULL
@@ -155,5 +155,5 @@ async def depart(tx: Tx, departure: Departure, limit: int) -> int:
 
 
 async def end_departure(tx: Tx, user_id: str) -> None:
-    """Forget a shopper of whom nothing is left."""
-    await tx.execute("DELETE FROM events.departures WHERE subject = $1", user_id)
+    """Delete the departure of a shopper of whom nothing is left in the log."""
+    await tx.execute("DELETE FROM activity.departures WHERE subject = $1", user_id)

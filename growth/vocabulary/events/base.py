@@ -1,12 +1,18 @@
 """What every event has."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from msgspec import Struct
+
+from growth.vocabulary.facts import Facts
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="type"):
     """Base of all events. The outbox adds `event_id` and the order in which they were committed."""
+
+    facts: ClassVar[Facts | None] = None
+    """What it is to those who count. Without, it is a consequence of something else: no visit, and not countable."""
 
     at: datetime
     """When it happened, UTC."""

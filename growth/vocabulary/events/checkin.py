@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Facts
 from growth.vocabulary.rewards import Reward
 
 
@@ -43,6 +44,8 @@ class CheckinProgramEnded(CheckinProgramEvent, frozen=True, kw_only=True, tag="c
 class CheckinShopperEvent(Event, frozen=True, kw_only=True):
     """Base of what happens to one shopper's streak."""
 
+    facts = Facts()
+
     user_id: str
 
     @property
@@ -62,6 +65,8 @@ class CheckinReached(Struct, frozen=True):
 class CheckinCheckedIn(CheckinShopperEvent, frozen=True, kw_only=True, tag="checkin.checked_in"):
     """A shopper checked in. Once for each shopper and day."""
 
+    facts = Facts(visit="checkin")
+
     program_id: str
     day: date
     """Of the merchant's zone."""
@@ -77,6 +82,8 @@ class CheckinCheckedIn(CheckinShopperEvent, frozen=True, kw_only=True, tag="chec
 
 class CheckinMadeUp(CheckinShopperEvent, frozen=True, kw_only=True, tag="checkin.made_up"):
     """A make-up card repaired a missed day. Once for each shopper and day."""
+
+    facts = Facts(visit="checkin")
 
     program_id: str
     day: date

@@ -1,10 +1,13 @@
 """Events of commissions and withdrawals."""
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Facts
 
 
 class CommissionEvent(Event, frozen=True, kw_only=True):
     """Base of what happens to what one order earns one inviter."""
+
+    facts = Facts(by="inviter_id", counts_for="inviter_id")
 
     commission_id: str
     inviter_id: str
@@ -61,6 +64,8 @@ class CommissionVoided(CommissionEvent, frozen=True, kw_only=True, tag="commissi
 class WithdrawalEvent(Event, frozen=True, kw_only=True):
     """Base of what happens to one withdrawal."""
 
+    facts = Facts()
+
     withdrawal_id: str
     user_id: str
     amount_fen: int
@@ -75,6 +80,8 @@ class WithdrawalEvent(Event, frozen=True, kw_only=True):
 
 class WithdrawalRequested(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.requested"):
     """A shopper asked for money; it is set aside."""
+
+    facts = Facts(visit="referral")
 
 
 class WithdrawalApproved(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.approved"):
@@ -99,3 +106,5 @@ class WithdrawalRejected(WithdrawalEvent, frozen=True, kw_only=True, tag="withdr
 
 class WithdrawalCancelled(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.cancelled"):
     """The shopper thought better of it."""
+
+    facts = Facts(visit="referral")

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Facts
 
 
 class CouponTemplateEvent(Event, frozen=True, kw_only=True):
@@ -42,6 +43,8 @@ class CouponTemplateEnded(CouponTemplateEvent, frozen=True, kw_only=True, tag="c
 class CouponEvent(Event, frozen=True, kw_only=True):
     """Base of what happens to one coupon."""
 
+    facts = Facts()
+
     coupon_id: str
     template_id: str
     user_id: str
@@ -55,6 +58,8 @@ class CouponEvent(Event, frozen=True, kw_only=True):
 class CouponIssued(CouponEvent, frozen=True, kw_only=True, tag="coupon.issued"):
     """A shopper has a new coupon."""
 
+    facts = Facts(visit="coupon", only="taken")
+
     source: str
     """`taken` by the shopper, by a printed `code`, or `granted` by a campaign or an operator."""
     reason: str
@@ -65,6 +70,8 @@ class CouponIssued(CouponEvent, frozen=True, kw_only=True, tag="coupon.issued"):
 
 class CouponUsed(CouponEvent, frozen=True, kw_only=True, tag="coupon.used"):
     """An order with the coupon was paid."""
+
+    facts = Facts(visit="coupon")
 
     order_id: str
     paid_fen: int

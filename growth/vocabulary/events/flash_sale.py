@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Facts, FunnelStage
 
 
 class FlashSaleEvent(Event, frozen=True, kw_only=True):
@@ -46,12 +47,16 @@ class FlashSaleSoldOut(FlashSaleEvent, frozen=True, kw_only=True, tag="flash_sal
 class FlashSaleReminderDue(FlashSaleEvent, frozen=True, kw_only=True, tag="flash_sale.reminder_due"):
     """A shopper asked to be told before opening, and it is time. Once for each."""
 
+    facts = Facts()
+
     user_id: str
     opens_at: datetime
 
 
 class FlashSaleClaimEvent(FlashSaleEvent, frozen=True, kw_only=True):
     """Base of what happens to one claim."""
+
+    facts = Facts()
 
     claim_id: str
     user_id: str
@@ -61,11 +66,15 @@ class FlashSaleClaimEvent(FlashSaleEvent, frozen=True, kw_only=True):
 class FlashSaleClaimHeld(FlashSaleClaimEvent, frozen=True, kw_only=True, tag="flash_sale.claim_held"):
     """Units are held for a shopper until `held_until`."""
 
+    facts = Facts(visit="flash_sale", step=FunnelStage.CLAIMED)
+
     held_until: datetime
 
 
 class FlashSaleClaimPaid(FlashSaleClaimEvent, frozen=True, kw_only=True, tag="flash_sale.claim_paid"):
     """An order paid for the claim; the units are sold."""
+
+    facts = Facts(visit="flash_sale", step=FunnelStage.PAID, undone_by="flash_sale.claim_refunded", key="claim_id")
 
     order_id: str
     late: bool
@@ -74,6 +83,8 @@ class FlashSaleClaimPaid(FlashSaleClaimEvent, frozen=True, kw_only=True, tag="fl
 
 class FlashSaleClaimReleased(FlashSaleClaimEvent, frozen=True, kw_only=True, tag="flash_sale.claim_released"):
     """A hold ended without payment; the units are for sale again."""
+
+    facts = Facts(visit="flash_sale", only="shopper")
 
     reason: str
     """`shopper`, `lapsed`, `order_closed` or `operator`."""

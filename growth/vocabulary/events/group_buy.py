@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Facts, FunnelStage
 
 
 class GroupBuyEvent(Event, frozen=True, kw_only=True):
@@ -53,6 +54,8 @@ class GroupBuyTeamEvent(GroupBuyEvent, frozen=True, kw_only=True):
 class GroupBuyTeamOpened(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="group_buy.team_opened"):
     """A shopper leads a new team."""
 
+    facts = Facts(visit="group_buy")
+
     user_id: str
     team_size: int
     expires_at: datetime
@@ -60,6 +63,8 @@ class GroupBuyTeamOpened(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="grou
 
 class GroupBuyTeamComplete(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="group_buy.team_complete"):
     """The team has what it needs; those who paid have bought."""
+
+    facts = Facts(counts_for="user_ids")
 
     reason: str
     """`full`; `threshold` when its time was over and enough had paid; `operator`."""
@@ -70,6 +75,8 @@ class GroupBuyTeamComplete(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="gr
 class GroupBuyTeamFailed(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="group_buy.team_failed"):
     """The team ended without what it needs; each who paid is owed a refund, told by an event of its own."""
 
+    facts = Facts(counts_for="user_ids")
+
     reason: str
     """`expired`, `leader_left` (before anyone paid) or `operator`."""
     user_ids: list[str]
@@ -79,11 +86,15 @@ class GroupBuyTeamFailed(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="grou
 class GroupBuyLeaderChanged(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="group_buy.leader_changed"):
     """The leader left; who paid first of those still there leads now."""
 
+    facts = Facts()
+
     user_id: str
 
 
 class GroupBuyOneSeatLeft(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="group_buy.one_seat_left"):
     """One seat of a team is free, and somebody has paid. Once for each team."""
+
+    facts = Facts(counts_for="user_ids")
 
     user_ids: list[str]
     """The members, held or paid."""
@@ -92,6 +103,8 @@ class GroupBuyOneSeatLeft(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="gro
 
 class GroupBuyExpiringSoon(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="group_buy.expiring_soon"):
     """A team that somebody has paid in will soon be over. Once for each team."""
+
+    facts = Facts(counts_for="user_ids")
 
     user_ids: list[str]
     """The members, held or paid."""
@@ -103,12 +116,16 @@ class GroupBuyExpiringSoon(GroupBuyTeamEvent, frozen=True, kw_only=True, tag="gr
 class GroupBuySeatEvent(GroupBuyTeamEvent, frozen=True, kw_only=True):
     """Base of what happens to one seat."""
 
+    facts = Facts()
+
     seat_id: str
     user_id: str
 
 
 class GroupBuySeatHeld(GroupBuySeatEvent, frozen=True, kw_only=True, tag="group_buy.seat_held"):
     """A seat is held for a shopper until `held_until`."""
+
+    facts = Facts(visit="group_buy", step=FunnelStage.CLAIMED)
 
     held_until: datetime
     is_leader: bool
@@ -117,6 +134,8 @@ class GroupBuySeatHeld(GroupBuySeatEvent, frozen=True, kw_only=True, tag="group_
 class GroupBuySeatPaid(GroupBuySeatEvent, frozen=True, kw_only=True, tag="group_buy.seat_paid"):
     """An order paid for the seat."""
 
+    facts = Facts(visit="group_buy", step=FunnelStage.PAID, undone_by="group_buy.seat_refunded", key="seat_id")
+
     order_id: str
     late: bool
     """The hold was over, and a seat was taken again: in this team, or in a new one."""
@@ -124,6 +143,8 @@ class GroupBuySeatPaid(GroupBuySeatEvent, frozen=True, kw_only=True, tag="group_
 
 class GroupBuySeatReleased(GroupBuySeatEvent, frozen=True, kw_only=True, tag="group_buy.seat_released"):
     """A hold ended without payment."""
+
+    facts = Facts(visit="group_buy", only="shopper")
 
     reason: str
     """`shopper`, `lapsed`, `order_closed`, `team_complete`, `team_failed` or `newcomers_only`."""

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Deed, Facts
 
 
 class ReferralProgramEvent(Event, frozen=True, kw_only=True):
@@ -37,6 +38,8 @@ class ReferralProgramEnded(ReferralProgramEvent, frozen=True, kw_only=True, tag=
 class ReferralRelationEvent(Event, frozen=True, kw_only=True):
     """Base of what happens between one inviter and one invitee."""
 
+    facts = Facts(by="invitee_id", counts_for="inviter_id")
+
     relation_id: str
     inviter_id: str
     invitee_id: str
@@ -49,6 +52,8 @@ class ReferralRelationEvent(Event, frozen=True, kw_only=True):
 
 class ReferralBound(ReferralRelationEvent, frozen=True, kw_only=True, tag="referral.bound"):
     """A shopper was bound to the one who brought them."""
+
+    facts = Facts(by="invitee_id", counts_for="inviter_id", visit="referral", only="shopper", does=Deed.OPEN)
 
     program_id: str
     source: str
@@ -81,9 +86,25 @@ class ReferralOrderEvent(ReferralRelationEvent, frozen=True, kw_only=True):
 class ReferralInviteeBought(ReferralOrderEvent, frozen=True, kw_only=True, tag="referral.invitee_bought"):
     """An invitee paid a first order."""
 
+    facts = Facts(
+        by="invitee_id",
+        counts_for="inviter_id",
+        does=Deed.PURCHASE,
+        undone_by="referral.invitee_lost",
+        key="relation_id",
+    )
+
 
 class ReferralInviteeValid(ReferralOrderEvent, frozen=True, kw_only=True, tag="referral.invitee_valid"):
     """An invitee's first order was received: the invitee counts, and rewards are given."""
+
+    facts = Facts(
+        by="invitee_id",
+        counts_for="inviter_id",
+        does=Deed.PURCHASE,
+        undone_by="referral.invitee_lost",
+        key="relation_id",
+    )
 
     is_rewarded: bool
     """The inviter's caps left room for `inviter_rewards`."""
@@ -98,6 +119,8 @@ class ReferralInviteeLost(ReferralOrderEvent, frozen=True, kw_only=True, tag="re
 
 class ReferralMilestoneEvent(ReferralProgramEvent, frozen=True, kw_only=True):
     """Base of what happens to one milestone of one inviter."""
+
+    facts = Facts(by="inviter_id", counts_for="inviter_id")
 
     inviter_id: str
     invitees: int

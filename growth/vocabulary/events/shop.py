@@ -11,6 +11,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Deed, Facts, FunnelStage
 
 
 class ShopOrderLine(Struct, frozen=True, kw_only=True):
@@ -51,6 +52,8 @@ class ShopOrderEvent(Event, frozen=True, kw_only=True):
 class ShopOrderPlaced(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_placed"):
     """An order was placed. May come after `shop.order_paid`, if the shop told them so."""
 
+    facts = Facts(visit="order", occurred_at="placed_at")
+
     user_id: str
     placed_at: datetime
     lines: list[ShopOrderLine]
@@ -58,6 +61,16 @@ class ShopOrderPlaced(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order
 
 class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_paid"):
     """An order was paid."""
+
+    facts = Facts(
+        visit="order",
+        step=FunnelStage.BOUGHT,
+        step_if="is_purchase",
+        does=Deed.PURCHASE,
+        occurred_at="paid_at",
+        undone_by="shop.order_refunded",
+        key="order_id",
+    )
 
     user_id: str
     paid_at: datetime
@@ -73,12 +86,17 @@ class ShopOrderPaid(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_p
 class ShopOrderLinesAdded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_lines_added"):
     """Lines of a paid order that were left out, since they could not be read, were told again and are part of it."""
 
+    facts = Facts()
+
     user_id: str
     lines: list[ShopOrderLine]
 
 
 class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_received"):
     """The shopper has the goods of a paid order."""
+
+    # It is often the carrier that confirms a receipt: no visit.
+    facts = Facts(does=Deed.PURCHASE, occurred_at="received_at", undone_by="shop.order_refunded", key="order_id")
 
     user_id: str
     received_at: datetime
@@ -88,6 +106,8 @@ class ShopOrderReceived(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.ord
 
 class ShopOrderRefunded(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_refunded"):
     """Part of a paid order, or all of it, was paid back. Once for each refund of which something counts."""
+
+    facts = Facts()
 
     user_id: str
     refund_id: str
@@ -105,6 +125,8 @@ class ShopOrderCorrected(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.or
     Lines were mended; it turned out to be received earlier; or it is a first order, or is none any more, since another
     order of the shopper was paid, or paid back, or became theirs.
     """
+
+    facts = Facts(counts_for=None, visit="order", step=FunnelStage.BOUGHT, step_if="is_purchase", occurred_at="paid_at")
 
     user_id: str
     paid_at: datetime
@@ -129,6 +151,8 @@ class ShopRefundRequired(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.re
     Once for each line; again only where more is owed than was told before, with all that is owed then.
     """
 
+    facts = Facts()
+
     line_id: str
     user_id: str
     """Who paid."""
@@ -141,6 +165,8 @@ class ShopRefundRequired(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.re
 class ShopOrderClosed(ShopOrderEvent, frozen=True, kw_only=True, tag="shop.order_closed"):
     """An order was given up without payment, as far as the shop knew: it may have been paid all the same."""
 
+    facts = Facts()
+
     user_id: str | None
     """None for an order that was not heard of before."""
     closed_at: datetime
@@ -151,6 +177,8 @@ class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_
 
     From which device and address stays with the shop's room: `shop.service.registration` tells those who must know.
     """
+
+    facts = Facts(visit="registration", does=Deed.REGISTER, occurred_at="registered_at")
 
     user_id: str
     registered_at: datetime
@@ -165,6 +193,8 @@ class ShopShopperRegistered(Event, frozen=True, kw_only=True, tag="shop.shopper_
 
 class ShopRegistrationCorrected(Event, frozen=True, kw_only=True, tag="shop.registration_corrected"):
     """A known shopper registered earlier, or from elsewhere, than was told before. The earliest telling counts."""
+
+    facts = Facts(counts_for=None, visit="registration", occurred_at="registered_at")
 
     user_id: str
     registered_at: datetime

@@ -3,6 +3,7 @@
 from datetime import date, datetime
 
 from growth.vocabulary.events.base import Event
+from growth.vocabulary.facts import Facts
 from growth.vocabulary.rewards import Reward
 
 
@@ -46,6 +47,8 @@ class TaskProgressEvent(TaskEvent, frozen=True, kw_only=True):
 
 class TaskCompleted(TaskProgressEvent, frozen=True, kw_only=True, tag="task.completed"):
     """A shopper did what a task asks for. Again after it was undone."""
+
+    facts = Facts(counts_for=None, visit="task")
 
     granted: list[Reward]
     """What was given; less than the task promises, or nothing, where a budget was spent."""

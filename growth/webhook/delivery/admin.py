@@ -6,6 +6,7 @@ from litestar import Request, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
@@ -18,7 +19,7 @@ from growth.plumbing.http.answers import (
 )
 from growth.plumbing.http.listing import instant_of
 from growth.plumbing.http.operators import act_of, requires
-from growth.plumbing.strict_json import FieldError, Instant, invalid
+from growth.plumbing.strict_json import Instant, invalid
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid
 from growth.webhook.delivery.service import Deliveries, ProbeAnswer, Redelivery, RedeliveryAsked
@@ -42,7 +43,7 @@ To = Annotated[str | None, QueryParameter(name="to", format="date-time", descrip
 @get(
     "/{endpoint_id:str}/deliveries",
     operation_id="admin_webhooks_deliveries",
-    summary="List what was sent, and what came of it",
+    summary="List deliveries of a webhook endpoint",
     guards=[requires(Role.VIEWER)],
 )
 async def list_deliveries(
@@ -72,7 +73,7 @@ async def list_deliveries(
     "/{endpoint_id:str}/redeliver",
     status_code=200,
     operation_id="admin_webhooks_redeliver",
-    summary="Send again",
+    summary="Resend a delivery",
     guards=[requires(Role.EDITOR)],
 )
 async def redeliver(
@@ -105,7 +106,7 @@ async def redeliver(
     "/{endpoint_id:str}/test",
     status_code=200,
     operation_id="admin_webhooks_test",
-    summary="Send a test event, and see what comes of it",
+    summary="Send a test event",
     guards=[requires(Role.EDITOR)],
 )
 async def test_endpoint(

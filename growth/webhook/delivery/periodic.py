@@ -9,7 +9,7 @@ from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import Turn
 from growth.webhook.delivery import store
 
-TABLE = "shop.webhook_deliveries"
+TABLE = "webhook.deliveries"
 KEPT_DAYS = 14
 """Whole days, in UTC, by when the event happened. Longer than any delivery can be on its way; what waits for an
 endpoint that has been disabled for longer goes with its day."""

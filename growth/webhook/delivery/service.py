@@ -7,12 +7,13 @@ import msgspec
 from msgspec import Struct
 
 from growth.plumbing.docs.event_catalogue import event_names
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.outbox import outbox
 from growth.plumbing.outbox.cloud_events import cloud_event
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.person.events import current
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError, Instant, invalid
+from growth.plumbing.strict_json import Instant, invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.events.webhook import WebhookTest

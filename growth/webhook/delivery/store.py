@@ -45,7 +45,7 @@ async def queue(tx: Tx, fresh: Sequence[Fresh], now: datetime) -> None:
     """Queue deliveries; those that are there already stay as they are."""
     await tx.execute(
         """
-        INSERT INTO shop.webhook_deliveries
+        INSERT INTO webhook.deliveries
             (endpoint_id, event_at, event_id, delivery_id, type, body, next_try_at, queued_at)
         SELECT fresh.endpoint_id, fresh.event_at, fresh.event_id, fresh.delivery_id, fresh.type, fresh.body, $2, $2
         FROM json_to_recordset($1::json)
@@ -61,7 +61,7 @@ async def queue_again(tx: Tx, fresh: Sequence[Fresh], now: datetime) -> int:
     """Queue deliveries, also those that have ended or wait; return how many. What is being sent right now is left."""
     queued = await tx.fetch(
         """
-        INSERT INTO shop.webhook_deliveries AS known
+        INSERT INTO webhook.deliveries AS known
             (endpoint_id, event_at, event_id, delivery_id, type, body, next_try_at, queued_at)
         SELECT fresh.endpoint_id, fresh.event_at, fresh.event_id, fresh.delivery_id, fresh.type, fresh.body, $2, $2
         FROM json_to_recordset($1::json)
@@ -82,7 +82,7 @@ async def requeue(tx: Tx, endpoint_id: str, delivery_id: str, now: datetime) -> 
     """Queue one delivery again, unless it is being sent right now; None if there is none."""
     row = await tx.fetchrow(
         """
-        UPDATE shop.webhook_deliveries AS known
+        UPDATE webhook.deliveries AS known
         SET state = 'pending',
             attempts = CASE WHEN is_leased AND next_try_at > $3 THEN attempts ELSE 0 END,
             next_try_at = CASE WHEN is_leased AND next_try_at > $3 THEN next_try_at ELSE $3 END,
@@ -111,17 +111,17 @@ async def lease(
         SELECT due.endpoint_id, due.event_at, due.event_id, due.type, due.body, due.attempts, due.fence + 1 AS fence,
             endpoint.url,
             ARRAY(SELECT known.secret
-                  FROM shop.webhook_secrets AS known
+                  FROM webhook.secrets AS known
                   WHERE known.endpoint_id = endpoint.endpoint_id
                     AND (known.good_until IS NULL OR known.good_until > $4)
                   ORDER BY known.made_at DESC) AS secrets
-        FROM shop.webhook_endpoints AS endpoint
+        FROM webhook.endpoints AS endpoint
         LEFT JOIN json_each_text($1::json) AS busy
                ON busy.key = endpoint.endpoint_id::text
         CROSS JOIN LATERAL (
             SELECT delivery.endpoint_id, delivery.event_at, delivery.event_id, delivery.type, delivery.body,
                 delivery.attempts, delivery.fence
-            FROM shop.webhook_deliveries AS delivery
+            FROM webhook.deliveries AS delivery
             WHERE delivery.endpoint_id = endpoint.endpoint_id
               AND delivery.state = 'pending'
               AND delivery.next_try_at <= $4
@@ -142,7 +142,7 @@ async def lease(
         return []
     await tx.execute(
         """
-        UPDATE shop.webhook_deliveries AS delivery
+        UPDATE webhook.deliveries AS delivery
         SET fence = taken.fence, next_try_at = $2, is_leased = TRUE
         FROM json_to_recordset($1::json) AS taken (endpoint_id uuid, event_at timestamptz, event_id uuid, fence int)
         WHERE delivery.endpoint_id = taken.endpoint_id
@@ -161,7 +161,7 @@ async def write_down(tx: Tx, outcomes: Sequence[AttemptOutcome], max_log: int) -
     """Keep what attempts came to; one whose lease is somebody else's by now changes nothing."""
     await tx.execute(
         """
-        UPDATE shop.webhook_deliveries AS delivery
+        UPDATE webhook.deliveries AS delivery
         SET state = told.state,
             next_try_at = told.next_try_at,
             ended_at = CASE WHEN told.state = 'pending' THEN NULL ELSE told.at END,
@@ -203,7 +203,7 @@ async def give_back(tx: Tx, parcels: Sequence[Parcel], now: datetime) -> None:
     """Make what was taken and not sent due again at once."""
     await tx.execute(
         """
-        UPDATE shop.webhook_deliveries AS delivery
+        UPDATE webhook.deliveries AS delivery
         SET next_try_at = $2, is_leased = FALSE
         FROM json_to_recordset($1::json) AS given (endpoint_id uuid, event_at timestamptz, event_id uuid, fence int)
         WHERE delivery.endpoint_id = given.endpoint_id
@@ -256,7 +256,7 @@ async def page_of_deliveries(
         """
         SELECT delivery_id, event_id, body::json ->> 'requestid' AS request_id, type, event_at, state, attempts,
             next_try_at, queued_at, ended_at, log
-        FROM shop.webhook_deliveries
+        FROM webhook.deliveries
         WHERE endpoint_id = $1
           AND ($2::text IS NULL OR state = $2)
           AND ($3::text IS NULL OR type = $3)
@@ -287,12 +287,12 @@ async def waiting(reader: Reader, now: datetime, max_counted: int) -> tuple[int,
         """
         SELECT coalesce(sum(queue.deliveries), 0)::int AS deliveries,
                coalesce(extract(epoch FROM $1 - min(queue.oldest)), 0)::float8 AS seconds
-        FROM shop.webhook_endpoints AS endpoint
+        FROM webhook.endpoints AS endpoint
         CROSS JOIN LATERAL (
             SELECT count(*) AS deliveries, min(counted.next_try_at) FILTER (WHERE NOT counted.is_leased) AS oldest
             FROM (
                 SELECT delivery.next_try_at, delivery.is_leased
-                FROM shop.webhook_deliveries AS delivery
+                FROM webhook.deliveries AS delivery
                 WHERE delivery.endpoint_id = endpoint.endpoint_id
                   AND delivery.state = 'pending'
                 ORDER BY delivery.next_try_at
@@ -312,10 +312,10 @@ async def prune_default(tx: Tx, before: datetime, limit: int) -> int:
     """Forget old deliveries that are in no day's partition; return how many."""
     gone = await tx.fetch(
         """
-        DELETE FROM shop.webhook_deliveries_default
+        DELETE FROM webhook.deliveries_default
         WHERE ctid = ANY (ARRAY(
             SELECT ctid
-            FROM shop.webhook_deliveries_default
+            FROM webhook.deliveries_default
             WHERE event_at < $1
             LIMIT $2))
         RETURNING event_id

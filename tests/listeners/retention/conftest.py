@@ -8,12 +8,13 @@ import pytest
 from msgspec import Struct
 
 from growth.listeners.retention import person as shopper
-from growth.listeners.retention.model import KINDS, FunnelStage
+from growth.listeners.retention.model import KINDS
 from growth.listeners.retention.report.service import Reports
 from growth.listeners.retention.service import RetentionProjection
 from growth.listeners.retention.sighting import Sighting
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import violations
+from growth.vocabulary.facts import FunnelStage
+from tests.kit.invariants import violations
 
 ZONE = "Asia/Shanghai"
 

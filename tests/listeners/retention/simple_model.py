@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
+from growth.listeners.retention.model import KINDS, MECHANICS
 from growth.listeners.retention.sighting import Sighting
+from growth.vocabulary.facts import FunnelStage
 
 Matrix = Mapping[tuple[date, str | None], tuple[int, dict[int, int | None]]]
 

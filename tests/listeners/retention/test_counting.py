@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from growth.listeners.retention import person as shopper
-from growth.listeners.retention.model import MAX_DAY, FunnelStage
+from growth.listeners.retention.model import MAX_DAY
 from growth.listeners.retention.report.answers import RetentionMatrix
 from growth.listeners.retention.report.model import MAX_GROUPS, newcombe
 from growth.listeners.retention.report.service import MAX_INVITEES, TOO_MANY_INVITEES, Question
 from growth.listeners.retention.source import store as source_store
 from growth.listeners.retention.source.store import MAX_SMALL, MAX_SOURCES
+from growth.vocabulary.facts import FunnelStage
 from growth.vocabulary.refusals import Refusal
 from tests.listeners.retention.conftest import Room, a_room, at, bound, registered, sighting, step
 
@@ -261,7 +262,7 @@ async def test_two_accounts_of_one_person_become_one_shopper(room: Room) -> None
     await room.see(sighting("old", "2026-03-05"))
     matrix = await asked(room, "2026-03-20", days=4, split="source")
     assert counts(matrix) == {"03-01 poster": [1, 1, 0, 0, 1, 1]}
-    told = await shopper.told(room.database, "new")
+    told = await shopper.export(room.database, "new")
     assert told is not None
     assert (told.source, told.first_mechanic, told.days) == ("poster", "task", 3)
     assert told.active_days[0].by == ["app"]
@@ -276,7 +277,7 @@ async def test_an_erasure_changes_no_count_and_leaves_no_id(room: Room) -> None:
     await room.erase("ann", "erased:1")
     await room.erase("ann", "erased:2")
     assert counts(await asked(room, "2026-03-20")) == before
-    assert await shopper.told(room.database, "ann") is None
+    assert await shopper.export(room.database, "ann") is None
     left = await room.database.fetch(
         """
         SELECT user_id FROM retention.shoppers WHERE 'ann' IN (user_id, inviter)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from growth.listeners.retention import model, store
-from growth.listeners.retention.model import FunnelStage
 from growth.listeners.retention.source import store as source_store
 from growth.plumbing.outbox.outbox import Subscription, deliver, emit
 from growth.plumbing.postgres.database import Database, Tx, connect_postgres
-from growth.plumbing.watch.invariants import Violation, violations
+from growth.plumbing.watch.invariants import Violation
 from growth.vocabulary.events.checkin import CheckinCheckedIn
+from growth.vocabulary.facts import FunnelStage
+from tests.kit.invariants import violations
 from tests.listeners.retention.conftest import Room, a_room, at, sighting, step
 from tests.patience import PATIENCE_SECONDS
 

@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
-from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
+from growth.listeners.retention.model import KINDS, MECHANICS
 from growth.listeners.retention.report.service import Question
 from growth.listeners.retention.sighting import Sighting
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import violations
+from growth.vocabulary.facts import FunnelStage
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 from tests.listeners.retention.conftest import Room, a_room
 from tests.listeners.retention.simple_model import Matrix, SimpleModel
 

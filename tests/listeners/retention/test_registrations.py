@@ -38,7 +38,7 @@ async def hear(room: Room) -> None:
 
 async def known(database: Database, user_id: str) -> tuple[Any, ...]:
     """What both rooms say: when and from where the shopper came, and on which days they were here."""
-    told = await shopper.told(database, user_id)
+    told = await shopper.export(database, user_id)
     shop = await database.fetchrow("SELECT registered_at, source FROM shop.shoppers WHERE user_id = $1", user_id)
     assert told is not None
     assert shop is not None
@@ -113,7 +113,7 @@ async def test_a_corrected_date_leaves_no_visit_behind_and_what_else_was_done_th
     await room.see(sighting("bob", "2026-03-09"))
     early = [registered("ann", "2026-03-01 12:00", "early"), registered("bob", "2026-03-01 12:00", "early")]
     await room.see(*early)
-    ann, bob = await shopper.told(room.database, "ann"), await shopper.told(room.database, "bob")
+    ann, bob = await shopper.export(room.database, "ann"), await shopper.export(room.database, "bob")
     assert ann is not None
     assert bob is not None
     assert [one.day for one in ann.active_days] == [date(2026, 3, 1)]

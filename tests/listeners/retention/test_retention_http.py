@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from growth.listeners.retention.service import RetentionProjection
 from growth.plumbing.outbox.outbox import deliver
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from tests.app import RunningApp, running_app
@@ -50,7 +51,7 @@ async def test_what_a_client_tells_is_counted(app: RunningApp) -> None:
 async def test_every_report_is_a_file_for_spreadsheets_too(app: RunningApp) -> None:
     day = (now() - timedelta(days=9)).strftime("%Y-%m-%d")
     async with app.growth.database.transaction() as tx:
-        await app.growth.retention.projection.see(tx, [registered("ann", day, "=cmd|' /C calc'!A0")])
+        await app.growth.of(RetentionProjection).see(tx, [registered("ann", day, "=cmd|' /C calc'!A0")])
     for path, columns in (
         ("?split=source", "group,start,end,size,day,count,rate"),
         ("/effects", "mechanic,size,retained,rate,others_size"),

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from growth.listeners.retention.model import KINDS, MECHANICS, FunnelStage
+from growth.listeners.retention.model import KINDS, MECHANICS
 from growth.listeners.retention.report.admin import MechanicFilter
-from growth.listeners.retention.sighting import ACTIVITY, NO_ACTIVITY, Sighting, sighting_of, sightings_in
+from growth.listeners.retention.sighting import Sighting, sighting_of, sightings_in
 from growth.plumbing.outbox.outbox import events_below
 from growth.shopper.activity.model import Activity
 from growth.vocabulary.events import Event
@@ -15,6 +15,7 @@ from growth.vocabulary.events.coupon import CouponIssued
 from growth.vocabulary.events.flash_sale import FlashSaleClaimReleased
 from growth.vocabulary.events.referral import ReferralBound
 from growth.vocabulary.events.shop import ShopOrderPaid, ShopShopperRegistered
+from growth.vocabulary.facts import FunnelStage
 
 NOON = datetime(2026, 3, 1, 4, tzinfo=UTC)
 BEFORE = datetime(2026, 2, 27, 4, tzinfo=UTC)
@@ -47,11 +48,12 @@ def activity(type_: str, **data: Any) -> Activity:
     return Activity(activity_id="a", user_id="ann", type=type_, at=NOON, heard_at=NOON, data=data)
 
 
-def test_every_event_there_is_was_thought_about() -> None:
-    emitted = {name for name, _ in events_below(Event)}
-    assert emitted - ACTIVITY.keys() - NO_ACTIVITY == set(), "say in sighting.py whether it is a shopper's activity"
-    assert (ACTIVITY.keys() | NO_ACTIVITY) - emitted == set(), "nobody emits these any more"
-    assert ACTIVITY.keys() & NO_ACTIVITY == set()
+def test_every_visit_is_of_a_kind_there_is_and_names_its_shopper_and_time() -> None:
+    for name, event in events_below(Event):
+        facts = event.facts
+        if facts is not None and facts.visit is not None:
+            assert facts.visit in KINDS, name
+            assert {facts.by, facts.occurred_at, facts.step_if or "at"} <= set(event.__struct_fields__), name
 
 
 @pytest.mark.parametrize(

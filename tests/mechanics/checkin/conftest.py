@@ -24,7 +24,7 @@ from growth.mechanics.checkin.streak.service import CheckIns, TapAnswer
 from growth.mechanics.checkin.streak.store import TapGlance
 from growth.plumbing.postgres.database import Database, Reader, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
@@ -33,6 +33,7 @@ from growth.rewards.ledger.model import Currency
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import FreezeCardReward, MakeUpCardReward, PointsReward, Reward
+from tests.kit.invariants import violations
 
 ZONE = "Asia/Shanghai"
 

@@ -15,8 +15,8 @@ from growth.mechanics.checkin.streak.repair import service as repair
 from growth.mechanics.checkin.streak.repair import store as repairs
 from growth.mechanics.checkin.streak.store import Written
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.refusals import Refusal
+from tests.kit.invariants import violations
 from tests.mechanics.checkin.conftest import INVARIANTS, Room, a_draft, nth
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.plumbing.outbox.outbox import deliver
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.rewards import MakeUpCardReward
@@ -24,7 +25,7 @@ async def app(postgres_dsn: str, redis_url: str) -> Any:
 
 
 def a_draft(app: RunningApp, **changes: Any) -> dict[str, Any]:
-    today = app.growth.checkin.almanacs.zone.day(now())
+    today = app.growth.of(Almanacs).zone.day(now())
     plain = {
         "title": "Every day",
         "from_day": today.isoformat(),
@@ -97,7 +98,7 @@ async def test_a_program_needs_no_more_than_a_title_and_a_first_day(app: Running
 async def test_the_month_shows_what_there_is(app: RunningApp) -> None:
     await published(app)
     await app.shopper("ann", "POST", "/v1/check-ins")
-    today = app.growth.checkin.almanacs.zone.day(now())
+    today = app.growth.of(Almanacs).zone.day(now())
     told = await app.shopper("ann", "GET", f"/v1/check-ins?month={today:%Y-%m}")
     assert told.status_code == 200, told.text
     page = told.json()
@@ -122,7 +123,7 @@ async def test_the_month_shows_what_there_is(app: RunningApp) -> None:
 @pytest.mark.one_day
 async def test_a_make_up_is_refused_with_its_reason(app: RunningApp) -> None:
     await published(app)
-    today = app.growth.checkin.almanacs.zone.day(now())
+    today = app.growth.of(Almanacs).zone.day(now())
     for days, code in ((0, "checkin.future_day"), (5, "checkin.before_program"), (-1, "checkin.future_day")):
         day = (today - timedelta(days=days)).isoformat()
         told = await app.shopper("ann", "POST", "/v1/check-ins/make-ups", {"day": day})

@@ -13,11 +13,11 @@ pytestmark = pytest.mark.anyio
 async def test_all_that_is_known_is_told(room: Room) -> None:
     await room.program(milestones=[CheckinMilestone(2, points(5))])
     await room.taps_daily("ann", 1, 2)
-    told = await shopper.told(room.database, "ann")
+    told = await shopper.export(room.database, "ann")
     assert (told.streak, told.longest_streak, told.total_days, told.last_day) == (2, 2, 2, nth(2))
     assert [(one.day, one.kind) for one in told.days] == [(nth(2), "checked_in"), (nth(1), "checked_in")]
     assert [(one.of, one.days) for one in told.milestones] == [("total", 2)]
-    assert (await shopper.told(room.database, "nobody")).streak == 0
+    assert (await shopper.export(room.database, "nobody")).streak == 0
 
 
 async def test_erasing_leaves_nothing_and_can_be_done_again(room: Room) -> None:
@@ -47,7 +47,7 @@ async def test_milestones_that_only_the_sum_of_two_ids_reaches_are_given_once(ro
     before = await room.points("new")
     await unite(room)
     assert await room.points("new") == before + 800
-    assert sorted(one.of for one in (await shopper.told(room.database, "new")).milestones) == ["streak", "total"]
+    assert sorted(one.of for one in (await shopper.export(room.database, "new")).milestones) == ["streak", "total"]
     again = await room.taps("new", nth(5))
     assert (again.answer.streak, again.answer.total_days, again.answer.milestones) == (5, 5, [])
     await unite(room)
@@ -86,11 +86,11 @@ async def test_two_ids_of_one_person_have_each_day_once_and_one_streak(room: Roo
     for _ in range(2):
         async with room.database.transaction() as tx:
             await shopper.merge(tx, "old", "new", room.moment)
-    told = await shopper.told(room.database, "new")
+    told = await shopper.export(room.database, "new")
     assert (told.streak, told.longest_streak, told.total_days, told.wants_reminder) == (5, 5, 5, True)
     # The one that each had reached stays one; the one that only the sum reaches is given.
     assert sorted(one.days for one in told.milestones) == [2, 5]
-    assert (await shopper.told(room.database, "old")).days == []
+    assert (await shopper.export(room.database, "old")).days == []
     again = await room.taps("new", nth(5))
     assert not again.is_new
     assert (await room.taps("new", nth(6))).answer.streak == 6

@@ -16,10 +16,10 @@ from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
-from growth.plumbing.watch.invariants import violations
 from growth.shop.order.service import ShopService
 from growth.vocabulary.clock import now
 from tests import world
+from tests.kit.invariants import violations
 from tests.shop.order.telling import SECRET
 
 

@@ -10,14 +10,15 @@ import msgspec
 import pytest
 
 from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
+from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.mechanics.flash_sale.conftest import Room
 
 PATH = "/admin/v1/flash-sales"
@@ -83,7 +84,7 @@ async def test_an_open_sale_keeps_what_shoppers_were_promised(app: RunningApp, s
         assert msgspec.convert(body, Sale).version == sale.version + 1
     else:
         assert (status, body["code"], body["field"]) == (409, "flash_sale.locked_field", name)
-        assert await app.growth.flash_sale.sales.find(sale.sale_id) == sale
+        assert await app.growth.of(Sales).find(sale.sale_id) == sale
 
 
 @pytest.mark.parametrize("state", ["draft", "published", "paused"])
@@ -92,7 +93,7 @@ async def test_before_it_opens_everything_can_be_changed(app: RunningApp, state:
     for name, value in CHANGES.items():
         status, body = await put(app, sale, **{name: value if name != "opens_at" else now() + HOUR / 2})
         assert status == 200, body
-        sale = await app.growth.flash_sale.sales.find(sale.sale_id)
+        sale = await app.growth.of(Sales).find(sale.sale_id)
         if name != "opens_at":
             assert getattr(sale, name) == value or name == "closes_at"
 
@@ -181,7 +182,7 @@ async def test_of_16_edits_of_one_version_one_is_made_and_15_are_told_of_it(app:
     assert Counter(status for status, _ in got) == {200: 1, 412: 15}
     assert {body["version"] for _, body in got} == {sale.version + 1}
     (made,) = [body["title"] for status, body in got if status == 200]
-    assert (await app.growth.flash_sale.sales.find(sale.sale_id)).title == made
+    assert (await app.growth.of(Sales).find(sale.sale_id)).title == made
 
 
 # --- one SKU, one sale at a time --------------------------------------------------------------------------------------

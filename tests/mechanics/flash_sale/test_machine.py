@@ -19,13 +19,14 @@ from growth.embedded import EmbeddedServers
 from growth.mechanics.flash_sale.model import SaleDraft
 from growth.mechanics.flash_sale.stock import ClaimAsk
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from growth.vocabulary.refusals import Refusal
 from tests import servers as test_servers
 from tests import world
+from tests.kit.invariants import violations
 from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.simple_model import LIMIT, LONG_HOLD, SHORT_HOLD, Claimed, Model, Ordered
 from tests.mechanics.flash_sale.story import claim_now, line, off_by, tell, turn_at, units_in_both
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 EXAMPLES = 80
 STEPS = 30
-RULES = tuple(rule for rule in all_invariants() if rule.room in {"flash_sale", "shop"})
+RULES = tuple(rule for rule in all_invariants() if rule.room in {"flash_sale", "order"})
 FAULTS = st.sampled_from(["flushed", "stale", "stale to its settings", "a process died"])
 STATES = {"pause": "paused", "resume": "published", "end": "ended"}
 

@@ -10,12 +10,12 @@ import pytest
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.mechanics.flash_sale.conftest import Room
 from tests.mechanics.flash_sale.story import paid, tell, turn_at
 from tests.shop.order import telling

@@ -11,18 +11,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
+from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, SaleBoard
 from growth.mechanics.flash_sale.model import Protection, Sale, SaleDraft
 from growth.mechanics.flash_sale.projection import LISTENS_TO, count
+from growth.mechanics.flash_sale.service import Sales
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.mechanics.flash_sale.conftest import Room
 from tests.shop.order import telling
 
@@ -100,7 +101,7 @@ async def test_only_the_steps_of_the_picture_can_be_taken(app: RunningApp, state
     expected = NEXT.get((state, step))
     got = await act(app, sale.sale_id, step)
     assert got == ((200, expected) if expected else (409, "flash_sale.wrong_state"))
-    assert (await app.growth.flash_sale.sales.find(sale.sale_id)).version == sale.version + bool(expected)
+    assert (await app.growth.of(Sales).find(sale.sale_id)).version == sale.version + bool(expected)
 
 
 async def test_of_16_operators_who_end_a_sale_at_once_one_does_and_it_is_told_once(room: Room) -> None:
@@ -152,7 +153,7 @@ async def test_the_numbers_of_a_sale_are_those_of_its_claims(app: RunningApp) ->
         line = telling.line(claim_id=claim["claim_id"])
         await app.shop_tells(telling.paid(f"of-{user}", line, user_id=user))
     await app.shop_tells(telling.refunded("of-b", "r", telling.of(2, 200)))
-    await growth.flash_sale.board.write_refusals()
+    await growth.of(SaleBoard).write_refusals()
     await deliver(growth.database, Subscription("tempo", LISTENS_TO, count), max_events=100)
     stats = (await app.operator("GET", f"{PATH}/{sale.sale_id}/stats", role=Role.VIEWER)).json()
     numbers = {name: (stats[name]["claims"], stats[name]["units"]) for name in ("held", "paid", "refunded", "lapsed")}
@@ -241,11 +242,11 @@ async def test_a_dry_run_says_what_the_claim_then_gets(app: RunningApp, code: st
         await app.growth.database.fetch(
             "INSERT INTO flash_sale.lapses (user_id, lapses, last_lapsed_at) VALUES ('alice', 1, now())"
         )
-    before = await app.growth.flash_sale.sales.find(sale.sale_id)
+    before = await app.growth.of(Sales).find(sale.sale_id)
     dry = (await app.operator("POST", f"{PATH}/{sale.sale_id}/dry-run", {"user_id": "alice"}, role=Role.VIEWER)).json()
     assert (dry["code"], bool(dry["because"])) == (code, True)
     assert dry["would"] == {None: "win", "flash_sale.drawing": "enter_draw"}.get(code, "refuse")
-    assert await app.growth.flash_sale.sales.find(sale.sale_id) == before
+    assert await app.growth.of(Sales).find(sale.sale_id) == before
     got = await app.shopper("alice", "POST", path, {})
     if code is None or code == "flash_sale.drawing":
         assert got.status_code == (201 if code is None else 202)

@@ -19,12 +19,13 @@ from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.stock import ClaimAsk, Face
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.watch.audit import Act
-from growth.shoppers import Shoppers
+from growth.privacy.service import Shoppers
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
+from tests.housed import shoppers_on
 from tests.mechanics.flash_sale.conftest import Room
 from tests.mechanics.flash_sale.draw.drawing import enter_all, put_draw, time_to_draw
 from tests.mechanics.flash_sale.series.test_plans import a_plan
@@ -218,7 +219,7 @@ async def _gone(room: Room) -> tuple[Shoppers, Sale]:
     claim = await claimed(room, sale, "ann")
     await room.keeper.end_lapsed_holds(await turn_at(room.database, now() + timedelta(minutes=10)))
     assert claim.state == "held"
-    return Shoppers(room.database, 365, [room.loader.rename_shopper]), sale
+    return shoppers_on(room.database, room.loader.rename_shopper), sale
 
 
 async def erased(room: Room) -> Story:
@@ -232,7 +233,7 @@ async def erased_after_the_end(room: Room) -> Story:
     await claimed(room, sale, "bob")
     await told(room, paid(claim))
     await room.sales.end(act(), sale.sale_id)
-    return Story(sale, lambda: Shoppers(room.database, 365, [room.loader.rename_shopper]).erase(act(), "ann"))
+    return Story(sale, lambda: shoppers_on(room.database, room.loader.rename_shopper).erase(act(), "ann"))
 
 
 async def merged(room: Room) -> Story:
@@ -245,7 +246,7 @@ async def merged_after_the_end(room: Room) -> Story:
     claim = await claimed(room, sale, "ann")
     await told(room, paid(claim))
     await room.sales.end(act(), sale.sale_id)
-    return Story(sale, lambda: Shoppers(room.database, 365, [room.loader.rename_shopper]).merge(act(), "ann", "anna"))
+    return Story(sale, lambda: shoppers_on(room.database, room.loader.rename_shopper).merge(act(), "ann", "anna"))
 
 
 TELLINGS = [

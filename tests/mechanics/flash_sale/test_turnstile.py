@@ -9,17 +9,21 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Receive, Scope, Send
 
-from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS
+from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, SaleBoard
+from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Protection, Sale
+from growth.mechanics.flash_sale.service import Sales
+from growth.mechanics.flash_sale.stock import Stock
+from growth.plumbing.http.urls import WholePaths
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests import world
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 
 STATES = ("scheduled", "open", "sold_out", "paused", "ended", "closed")
 VOLATILE = {"server_time", "request_id", "opens_in_ms", "closes_in_ms", "retry_after_seconds"}
@@ -44,7 +48,9 @@ async def other(app: RunningApp, postgres_dsn: str, redis_url: str) -> AsyncIter
 @pytest.fixture
 async def behind(app: RunningApp) -> AsyncIterator[httpx.AsyncClient]:
     """The ordinary routes, without the turnstile before them."""
-    routes: ASGIApp = app.asgi._app._app  # type: ignore[attr-defined]
+    routes: Any = app.asgi
+    while not isinstance(routes, WholePaths):
+        routes = routes._app
 
     async def bypassed(scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = {"request_id": "r"}
@@ -57,9 +63,9 @@ async def behind(app: RunningApp) -> AsyncIterator[httpx.AsyncClient]:
 
 async def look(app: RunningApp) -> None:
     """Let a process see what there is now; a sale seen for the first time needs a second look."""
-    await app.growth.flash_sale.board.refresh_catalogue()
+    await app.growth.of(SaleBoard).refresh_catalogue()
     for _ in range(2):
-        await app.growth.flash_sale.board._refresh()
+        await app.growth.of(SaleBoard)._refresh()
 
 
 async def in_state(app: RunningApp, state: str, **changes: Any) -> Sale:
@@ -67,7 +73,7 @@ async def in_state(app: RunningApp, state: str, **changes: Any) -> Sale:
     opens_at = now() - timedelta(minutes=1)
     sale = await world.put_sale(app.growth.database, units_total=4, opens_at=opens_at, **changes)
     editor = Act(Operator("test", Role.EDITOR), now())
-    await app.growth.flash_sale.sales.invite(editor, sale.sale_id, ["holder-1", "holder-2"])
+    await app.growth.of(Sales).invite(editor, sale.sale_id, ["holder-1", "holder-2"])
     if state != "scheduled":
         for user_id in ("holder-1", "holder-2"):
             answer = await claim(app, sale, user_id, key="first")
@@ -75,22 +81,22 @@ async def in_state(app: RunningApp, state: str, **changes: Any) -> Sale:
     if state == "sold_out":
         await _set(app, sale, "units_total = taken")
     elif state == "paused":
-        await app.growth.flash_sale.sales.pause(editor, sale.sale_id)
+        await app.growth.of(Sales).pause(editor, sale.sale_id)
     elif state == "ended":
-        await app.growth.flash_sale.sales.end(editor, sale.sale_id)
+        await app.growth.of(Sales).end(editor, sale.sale_id)
     elif state == "closed":
         await _set(app, sale, "closes_at = now() - INTERVAL '10 seconds'")
     elif state == "scheduled":
         await _set(app, sale, "opens_at = now() + INTERVAL '30 seconds'")
     await look(app)
-    return await app.growth.flash_sale.sales.find(sale.sale_id)
+    return await app.growth.of(Sales).find(sale.sale_id)
 
 
 async def _set(app: RunningApp, sale: Sale, what: str) -> None:
     await app.growth.database.fetch(
         f"UPDATE flash_sale.sales SET {what}, version = version + 1 WHERE sale_id = $1", sale.sale_id
     )
-    await app.growth.flash_sale.stock.configure(await app.growth.flash_sale.sales.find(sale.sale_id))
+    await app.growth.of(Stock).configure(await app.growth.of(Sales).find(sale.sale_id))
 
 
 def claim_path(sale: Sale) -> str:
@@ -153,7 +159,7 @@ async def test_claims_get_the_answer_they_get_without_the_turnstile(
     sale = await in_state(app, state, protection=PROTECTIONS[protection])
     if protection == "cool-down":
         until = {f"{who}-{n}": now() + timedelta(minutes=10) for who in ("cooling", "holder") for n in (1, 2)}
-        await app.growth.flash_sale.stock.cool_down(sale.sale_id, until, sale.closes_at)
+        await app.growth.of(Stock).cool_down(sale.sale_id, until, sale.closes_at)
     for who in ("fresh", "cooling", "holder"):
         for units, key in ((1, None), (1, "second"), (4, "third"), (1, "first"), (2, "first")):
             answers = []
@@ -352,7 +358,7 @@ async def test_a_sale_opens_and_closes_on_the_tick_at_every_process(app: Running
     sale = await world.put_sale(
         app.growth.database, opens_at=opens_at, closes_at=opens_at + timedelta(seconds=1), units_total=10_000
     )
-    await app.growth.flash_sale.loader.load(sale.sale_id)
+    await app.growth.of(Loader).load(sale.sale_id)
     seen: dict[int, list[str]] = {0: [], 1: []}
     while not all("flash_sale.ended" in answers for answers in seen.values()):
         for number, process in enumerate((app, other)):

@@ -20,12 +20,12 @@ from growth.mechanics.group_buy.team.service import Seated, Teams
 from growth.mechanics.group_buy.team.store import teams as store
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Turn
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 PRICE_FEN = 5000

@@ -17,10 +17,10 @@ from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.mechanics.group_buy.team.service import _look, judge
 from growth.mechanics.group_buy.team.store import teams as store
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id
 from growth.vocabulary.names import masked
+from tests.kit.invariants import violations
 from tests.mechanics.group_buy.conftest import Room, an_act, paid
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from growth.mechanics.group_buy.board import MAX_AGE_SECONDS
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio

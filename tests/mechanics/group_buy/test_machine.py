@@ -26,11 +26,12 @@ from growth.embedded import EmbeddedServers
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.team.service import Seated
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import derived_id
 from growth.vocabulary.refusals import Refusal
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 from tests.mechanics.group_buy.conftest import Room, an_act, assemble, closed, order_of, paid, placed, refunded
 
 T = TypeVar("T")
@@ -383,7 +384,8 @@ async def _forget(room: Room) -> None:
         await tx.execute(
             """
             TRUNCATE group_buy.campaigns, group_buy.teams, group_buy.seats, group_buy.holdings,
-                group_buy.refunds_required, shop.orders, shop.order_lines, shop.refunds, shop.refund_lines, shop.events
+                group_buy.refunds_required, shop.orders, shop.order_lines, shop.line_uses, shop.refunds,
+                shop.refund_lines, shop.events
             """
         )
 

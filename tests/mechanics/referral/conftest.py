@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import Struct
@@ -12,12 +13,11 @@ from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.inviter.service import Standings
 from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, ReferralProgram
 from growth.mechanics.referral.relation.service import Bound, Relations
-from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.mechanics.referral.service import ReferralPrograms
+from growth.mechanics.referral.settlement import InviteeSettlement
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.shop.order.service import Result, ShopService
@@ -25,6 +25,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import PointsReward
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 ZONE = "Asia/Shanghai"
@@ -188,7 +189,7 @@ def assemble(database: Database) -> Room:
     relations = Relations(database, Limiter(None, "codes", per_second=0, burst=1))  # type: ignore[arg-type]
     return Room(
         database=database,
-        shop=ShopService(database, [ReferralSettlement(ZONE)], [telling.SECRET]),
+        shop=ShopService(database, [InviteeSettlement(ZoneInfo(ZONE))], [telling.SECRET]),
         programs=ReferralPrograms(database, ZONE),
         relations=relations,
         standings=Standings(database, relations, ZONE),

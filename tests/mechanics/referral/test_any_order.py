@@ -8,15 +8,15 @@ import pytest
 from msgspec import Struct
 
 from growth.mechanics.referral.again import LISTENS_TO, Again
-from growth.mechanics.referral.commission.settlement import CommissionSettlement as Commissions
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
-from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.mechanics.referral.settlement import InviteeSettlement
 from growth.plumbing.outbox.outbox import Subscription, deliver
-from growth.plumbing.watch.invariants import violations
+from growth.privacy.service import Shoppers
 from growth.shop.order.service import ShopService
-from growth.shoppers import Shoppers
 from growth.vocabulary.clock import now
 from growth.vocabulary.rewards import PointsReward
+from tests.housed import shoppers_on
+from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import PRICE_FEN, ZONE, Room, an_act, milestones, paid, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON
@@ -122,9 +122,9 @@ class Person(Struct):
 
 @pytest.fixture
 async def person(room: Room) -> Person:
-    room.shop = ShopService(room.database, [ReferralSettlement(ZONE), Commissions(ZoneInfo(ZONE))], [telling.SECRET])
+    room.shop = ShopService(room.database, [InviteeSettlement(ZoneInfo(ZONE))], [telling.SECRET])
     again = Again(ZONE)
-    return Person(room, Shoppers(room.database, 365, united=[again.settle_united]), again)
+    return Person(room, shoppers_on(room.database), again)
 
 
 def stories(count: int) -> list[Told]:

@@ -163,7 +163,7 @@ async def test_a_person_who_is_forgotten_leaves_counts_and_no_trace(room: Room) 
     await room.binds("bob", "ann")
     await room.buys("bob", "o1")
     code = await room.code("ann")
-    told = await shopper.told(room.database, "ann")
+    told = await shopper.export(room.database, "ann")
     assert told.codes == [code]
     assert ([one.inviter_id for one in told.as_invitee], [one.invitee_id for one in told.as_inviter]) == (
         ["zoe"],
@@ -174,7 +174,7 @@ async def test_a_person_who_is_forgotten_leaves_counts_and_no_trace(room: Room) 
             await shopper.erase(tx, "ann", "erased:0f0f")
     assert await room.tries_code("cat", code) == "unknown_code"
     assert await room.inviter_of("bob") == "erased:0f0f"
-    assert (await shopper.told(room.database, "ann")).as_inviter == []
+    assert (await shopper.export(room.database, "ann")).as_inviter == []
     rows = await room.database.fetch("SELECT t::text AS row FROM referral.relations AS t")
     assert not any("安" in row["row"] or ",ann," in row["row"] for row in rows)
     await room.refunds("o1")

@@ -18,10 +18,10 @@ from growth.mechanics.referral.reward import store as rewards
 from growth.mechanics.referral.reward.settlement import reach_milestones
 from growth.mechanics.referral.service import program_at
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.orders import Order
+from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import ZONE, Room, a_draft, an_act, milestones
 
 pytestmark = pytest.mark.anyio

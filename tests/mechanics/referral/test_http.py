@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import paid, received, refunded
 
 pytestmark = pytest.mark.anyio

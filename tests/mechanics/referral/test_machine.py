@@ -11,6 +11,7 @@ from copy import deepcopy
 from datetime import timedelta
 from itertools import pairwise, permutations
 from typing import Any, ClassVar, TypeVar
+from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -28,9 +29,10 @@ from growth.embedded import EmbeddedServers
 from growth.mechanics.referral import person as shopper
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import ZONE, Room, an_act, assemble, milestones
 
 T = TypeVar("T")
@@ -308,7 +310,7 @@ async def _merge(room: Room, old: str, new: str) -> None:
     async with room.database.transaction() as tx:
         await shopper.merge(tx, old, new, now())
         await tx.execute("UPDATE shop.orders SET user_id = $2 WHERE user_id = $1", old, new)
-        await ReferralSettlement(ZONE).settle_invitee(tx, new, now())
+        await ReferralSettlement(ZoneInfo(ZONE)).settle_invitee(tx, new, now())
 
 
 async def _points(room: Room) -> int:
@@ -331,7 +333,7 @@ async def _fresh(room: Room) -> None:
             """
             TRUNCATE referral.programs, referral.terms, referral.relations, referral.inviters, referral.inviter_months,
                 referral.inviter_days, referral.progress, referral.milestones, shop.orders, shop.order_lines,
-                shop.refunds, shop.refund_lines, shop.events
+                shop.line_uses, shop.refunds, shop.refund_lines, shop.events
             """
         )
     await room.program(

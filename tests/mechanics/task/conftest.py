@@ -17,7 +17,6 @@ from growth.mechanics.task.service import Tasks
 from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit
 from growth.plumbing.postgres.database import Database, Tx, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.granting.service import set_budget
 from growth.rewards.ledger.model import Currency
@@ -29,6 +28,7 @@ from growth.vocabulary.events import Event
 from growth.vocabulary.events.shop import ShopOrderLine, ShopOrderPaid, ShopOrderRefunded
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
+from tests.kit.invariants import violations
 
 ZONE = ZoneInfo("Asia/Shanghai")
 POINTS = 10

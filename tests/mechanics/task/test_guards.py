@@ -12,10 +12,11 @@ from growth.mechanics.task.progress.service import settle
 from growth.mechanics.task.progress.store import counts as store
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.rewards.granting.model import Budget
 from growth.vocabulary.clock import now
 from growth.vocabulary.events import Event
+from tests.kit.invariants import violations
 from tests.mechanics.group_buy.test_guards import Undone, Without
 from tests.mechanics.task.conftest import POINTS, Room, assemble, paid, refunded, viewed
 from tests.patience import PATIENCE_SECONDS

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from growth.mechanics.task.board import MAX_AGE_SECONDS
+from growth.mechanics.task.service import Tasks
 from growth.plumbing.outbox import outbox
-from growth.plumbing.watch.invariants import violations
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def published(app: RunningApp, **changes: Any) -> str:
     task_id: str = (await created(app, **changes))["task_id"]
     step = await app.operator("POST", f"/admin/v1/tasks/{task_id}/publish")
     assert (step.status_code, step.json().get("state")) == (200, "published"), step.text
-    app.growth.task.tasks._board.forget()
+    app.growth.of(Tasks)._board.forget()
     return task_id
 
 

@@ -80,7 +80,7 @@ async def merge(room: Room, old: str, new: str) -> None:
 async def test_the_room_tells_what_it_knows(room: Room) -> None:
     task = await room.task(count=2, distinct_by="sku")
     await room.does(viewed("ann", "1", "tea"), viewed("bob", "2"))
-    known = await shopper.told(room.database, "ann")
+    known = await shopper.export(room.database, "ann")
     assert [(one.task_id, one.done, one.state) for one in known.progress] == [(task.task_id, 1, "open")]
     assert [(one.task_id, one.value) for one in known.counted] == [(task.task_id, "tea")]
 

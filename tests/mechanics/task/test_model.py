@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.kit.campaign.model import keep_window
-from growth.mechanics.task.countable import UNDOERS, FieldKind, catalogue, deed_of
+from growth.mechanics.task.countable import FieldKind, catalogue, deed_of, undoers
 from growth.mechanics.task.model import (
     ONCE,
     TASKS,
@@ -30,7 +30,7 @@ from growth.mechanics.task.progress.model import (
     undo_keys,
     values_at,
 )
-from growth.rewards.compliance import Deed
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import PointsReward
@@ -145,10 +145,12 @@ def test_what_takes_back_says_so_by_both_ways() -> None:
 def test_everything_that_takes_back_is_an_event_with_that_field() -> None:
     known = catalogue()
     for event in known.values():
-        if event.undoing is not None:
-            assert event.fields[event.undoing.key] is FieldKind.TEXT
-            assert known[event.undoing.by].fields[event.undoing.key] is FieldKind.TEXT
-            assert UNDOERS[event.undoing.by] == event.undoing.key
+        undone_by, key = event.facts.undone_by, event.facts.key
+        assert (undone_by is None) is (key is None)
+        if undone_by is not None and key is not None:
+            assert event.fields[key] is FieldKind.TEXT
+            assert known[undone_by].fields[key] is FieldKind.TEXT
+            assert undoers()[undone_by] == key
 
 
 def test_deeds_are_told_for_what_rules_ask() -> None:

@@ -16,10 +16,11 @@ from growth.embedded import EmbeddedServers
 from growth.mechanics.task.model import Condition, Task
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.postgres.database import connect_postgres
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.shopper.activity.model import Activity
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 from tests.mechanics.task.conftest import POINTS, ZONE, Room, assemble, in_zone, paid, refunded, viewed
 
 EXAMPLES = 200

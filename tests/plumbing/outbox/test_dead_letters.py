@@ -198,7 +198,7 @@ async def test_readers_of_the_activity_log_set_aside_too(database: Database) -> 
     async with database.transaction() as tx:
         await tx.execute(
             """
-            INSERT INTO events.log (day, position, event_id, type, subject, at, data)
+            INSERT INTO activity.log (day, position, event_id, type, subject, at, data)
             SELECT DATE '2026-11-21', number, 'e' || number, 'app.opened', 'u' || number, '2026-11-21T20:00Z', '{}'
             FROM generate_series(1, 10) AS number
             """
@@ -215,7 +215,7 @@ async def test_readers_of_the_activity_log_set_aside_too(database: Database) -> 
         pass
     assert got == [f"u{number}" for number in range(1, 11) if number != 5]
     (letter,) = await dead_letters.page(database, None, after=0, limit=10)
-    assert (letter.log, letter.event_id, letter.subject) == ("events.log", "e5", "u5")
+    assert (letter.log, letter.event_id, letter.subject) == ("activity.log", "e5", "u5")
 
 
 # --- one event on which the outside fails, or the outside ------------------------------------------------------------

@@ -13,7 +13,7 @@ from growth.kit.campaign import store as campaigns
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.rewards.coupon import service
 from growth.rewards.coupon.code.model import CodeBatchDraft, MadeCodes
 from growth.rewards.coupon.code.service import Codes
@@ -29,6 +29,7 @@ from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.world import stores
 

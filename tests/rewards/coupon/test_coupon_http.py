@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from growth.plumbing.watch.invariants import violations
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.invariants import violations
 from tests.rewards.coupon.conftest import INVARIANTS, line, paid, placed, refunded
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ async def test_all_that_is_known_is_told(room: Room) -> None:
     taken = await room.takes_one(template)
     granted = await room.grants(template)
     await room.grants(template, "bob")
-    told = await shopper.told(room.database, "ann")
+    told = await shopper.export(room.database, "ann")
     assert [one.coupon_id for one in told.coupons] == [granted.coupon_id, taken.coupon.coupon_id]
     assert [(one.template_id, one.taken) for one in told.takings] == [(template.template_id, 1)]
 
@@ -28,9 +28,9 @@ async def test_who_is_erased_leaves_counts_and_no_name(room: Room) -> None:
     for _ in range(2):
         async with room.database.transaction() as tx:
             await shopper.erase(tx, "ann", "erased:0123")
-    told = await shopper.told(room.database, "ann")
+    told = await shopper.export(room.database, "ann")
     assert (told.coupons, told.takings) == ([], [])
-    assert len((await shopper.told(room.database, "erased:0123")).coupons) == 2
+    assert len((await shopper.export(room.database, "erased:0123")).coupons) == 2
     assert (await room.again(template)).issued == 2
 
 
@@ -44,7 +44,7 @@ async def test_merged_ids_have_what_both_had_and_no_limit_twice(room: Room) -> N
     for _ in range(2):
         async with room.database.transaction() as tx:
             await shopper.merge(tx, "old-ann", "ann", now())
-    assert {one.coupon_id for one in (await shopper.told(room.database, "ann")).coupons} == {
+    assert {one.coupon_id for one in (await shopper.export(room.database, "ann")).coupons} == {
         mine.coupon_id,
         hers.coupon_id,
         locked.coupon_id,

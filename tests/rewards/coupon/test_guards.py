@@ -8,7 +8,6 @@ import pytest
 
 from growth.kit.campaign import store as campaigns
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.coupon.code import model as codes
 from growth.rewards.coupon.code import store as codes_store
 from growth.rewards.coupon.code.model import CodeBatch
@@ -21,6 +20,7 @@ from growth.rewards.coupon.take import store as takes
 from growth.rewards.coupon.template.model import TEMPLATES, CouponTemplate, term_of
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
+from tests.kit.invariants import violations
 from tests.rewards.coupon.conftest import INVARIANTS, Room, a_draft, an_issue, line, paid, placed
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.coupon.model import Coupon
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 from tests.rewards.coupon.conftest import INVARIANTS, Room, assemble, closed, line, paid, placed, refunded
 from tests.shop.order import telling
 from tests.world import stores

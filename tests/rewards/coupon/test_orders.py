@@ -11,8 +11,11 @@ from growth.rewards.coupon.payment import settlement
 from growth.rewards.coupon.payment import store as payment
 from growth.rewards.coupon.store import expiry as ending
 from growth.rewards.coupon.template.model import ValidForDays
+from growth.rewards.granting import service as granting
+from growth.rewards.granting.model import Grant, Revoked
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
+from growth.vocabulary.rewards import CouponReward
 from tests.rewards.coupon.conftest import Room, closed, line, outcomes, paid, placed, refunded
 from tests.shop.order import telling
 
@@ -223,6 +226,18 @@ async def test_what_is_taken_back_while_an_order_has_it_is_void_when_the_order_r
     assert outcomes(await room.voids(one, other, third)) == ["locked", "used", "locked"]
     await room.tells(closed("o1"), refunded("o2"), paid("o3", line(third)))
     assert await room.states(one, other, third) == ["voided", "voided", "used"]
+
+
+async def test_who_takes_grants_back_hears_which_coupons_an_order_has_however_often_asked(room: Room) -> None:
+    reward = CouponReward(template_id=(await room.template()).template_id)
+    grants = [Grant(user_id="ann", reward=reward, reason="task.reward", key=key) for key in ("used", "free")]
+    async with room.database.transaction() as tx:
+        given = await granting.grant(tx, grants, now())
+    await room.tells(paid("o1", line(await room.coupon(str(given[0].coupon_id)))))
+    for outcome in ("revoked", "already"):
+        async with room.database.transaction() as tx:
+            told = await granting.revoke(tx, ["used", "free", "never"], "task.undone", now())
+        assert told == [Revoked("used", outcome, in_use=True), Revoked("free", outcome), Revoked("never", "already")]
 
 
 async def test_orders_that_share_coupons_do_not_wait_for_each_other(room: Room) -> None:

@@ -209,7 +209,7 @@ async def test_a_take_that_dies_before_its_commit_leaves_nothing(room: Room, mon
 
 async def test_a_commit_of_unknown_outcome_is_looked_up(room: Room, monkeypatch: Any) -> None:
     template = await room.template(claimable=True, units_total=1)
-    commit, lost = room.takes._commit, [True, True]
+    commit, lost = room.takes._takes._decide, [True, True]
 
     async def commits_and_loses_the_line(asks: Any) -> Any:
         answers = await commit(asks)
@@ -217,7 +217,7 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(room: Room, monkeypatch:
             raise CommitUnknown("lost")
         return answers
 
-    monkeypatch.setattr(room.takes, "_commit", commits_and_loses_the_line)
+    monkeypatch.setattr(room.takes._takes, "_decide", commits_and_loses_the_line)
     lost[:] = [False, True]
     taken = await room.takes_one(template)
     assert taken.replayed

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.granting import service, store
 from growth.rewards.granting.model import Budget, Grant, Granted, Revoked, Spent
 from growth.rewards.ledger import service as ledger
@@ -23,6 +22,7 @@ from growth.vocabulary.rewards import (
     MakeUpCardReward,
     PointsReward,
 )
+from tests.kit.invariants import violations
 from tests.queueing import queued
 
 pytestmark = pytest.mark.anyio
@@ -184,6 +184,20 @@ async def test_a_key_named_twice_in_one_call_is_given_once_and_the_second_hears_
     told = await give(database, a_grant("a"), a_grant("a"), a_grant("a", user_id="bob"), a_grant("b"))
     assert [one.outcome for one in told] == ["granted", "already", "already", "granted"]
     assert (await points(database), await points(database, "bob")) == (20, 0)
+
+
+async def test_more_than_one_statement_takes_is_given_and_taken_back_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_GRANTS", 2)
+    keys = ["a", "b", "c", "a", "d"]
+    told = await give(database, *[a_grant(key) for key in keys])
+    assert told == [Granted(key, "granted") for key in "abc"] + [Granted("a", "already"), Granted("d", "granted")]
+    assert await points(database) == 40
+    async with database.transaction() as tx:
+        revoked = await service.revoke(tx, keys, "task.undone", NOON)
+    assert revoked == [Revoked(key, "revoked") for key in "abc"] + [Revoked("a", "already"), Revoked("d", "revoked")]
+    assert await points(database) == 0
 
 
 async def test_points_that_ended_are_not_taken_a_second_time(database: Database) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import read_invariants, violations
+from growth.plumbing.watch.invariants import read_invariants
+from tests.kit.invariants import violations
 
 ROOM = Path(__file__).parents[3] / "growth" / "rewards" / "ledger"
 

@@ -8,13 +8,14 @@ import msgspec
 import pytest
 
 from growth.plumbing.postgres.database import Database
-from growth.plumbing.watch.invariants import read_invariants, violations
+from growth.plumbing.watch.invariants import read_invariants
 from growth.rewards.ledger import service
 from growth.rewards.ledger.model import INSUFFICIENT, Balance, Currency, Transfer
 from growth.rewards.ledger.store import entries as store
 from growth.rewards.ledger.store import lots
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
+from tests.kit.invariants import violations
 from tests.rewards.ledger.conftest import ROOM
 
 pytestmark = pytest.mark.anyio

@@ -2,11 +2,11 @@
 
 import pytest
 
-from growth.load.rewards_rows import FACTS, RewardCrowd, make_books
 from growth.plumbing.postgres.database import Database, Tx
 from growth.rewards.ledger.model import Currency
 from growth.rewards.ledger.store import entries as store
 from growth.vocabulary import clock
+from scripts.bench.rewards_rows import FACTS, RewardCrowd, make_books
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from growth.kit.campaign import store as campaigns
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.rewards.coupon.template.model import TEMPLATES, CouponDraft, CouponTemplate, FixedOff, ValidForDays
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Pack, PackDraft, Recipient
@@ -22,6 +22,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 
 INVARIANTS = tuple(one for one in all_invariants() if one.room in {"pack", "coupon", "granting", "ledger", "shop"})

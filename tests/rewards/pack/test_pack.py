@@ -9,6 +9,7 @@ import pytest
 
 from growth.plumbing.outbox.outbox import Envelope
 from growth.plumbing.person import store as person
+from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Budget
 from growth.rewards.pack import person as shopper
 from growth.rewards.pack import service
@@ -115,7 +116,7 @@ async def test_a_coupon_that_is_gone_holds_nothing_else_back(room: Room) -> None
 
 
 async def test_many_at_once_are_given_in_batches(room: Room, monkeypatch: Any) -> None:
-    monkeypatch.setattr(service, "MAX_GRANTS", 7)
+    monkeypatch.setattr(granting, "MAX_GRANTS", 7)
     await room.holds(*[PointsReward(points=1)] * 3)
     await room.registers(*[f"u{number}" for number in range(10)])
     assert (await room.packs.page()).rewards_given == 30
@@ -158,8 +159,8 @@ async def test_who_is_erased_is_told_of_no_more(room: Room) -> None:
     for _ in range(2):
         async with room.database.transaction() as tx:
             await shopper.erase(tx, "ann", "erased:01")
-    assert (await shopper.told(room.database, "ann")).recipient is None
-    known = (await shopper.told(room.database, "erased:01")).recipient
+    assert (await shopper.export(room.database, "ann")).recipient is None
+    known = (await shopper.export(room.database, "erased:01")).recipient
     assert known is not None
     assert known.given == 1
     assert (await room.packs.page()).shoppers == 1

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.model import FIRST_LOOK, MAX_BETWEEN_LOOKS, next_look, verdict_on
 from growth.rewards.withdrawal.payout import calls as sending
 from growth.rewards.withdrawal.payout.model import SCRIPTS, PayoutOrder, Said, SandboxScript
 from growth.rewards.withdrawal.payout.service import Manual, Sandbox
-from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.rewards.withdrawal.store import withdrawals as store
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.commission.money import Till, an_act
@@ -138,7 +138,7 @@ async def test_an_operator_who_says_failed_is_believed_when_the_service_says_so_
 
 async def test_by_hand_nothing_is_sent_and_the_operator_s_word_ends_it_once(till: Till) -> None:
     await till.earned(5_000)
-    by_hand, cashier = Desk(till.database, Manual()), Cashier(till.database, Manual())
+    by_hand, cashier = Approvals(till.database, Manual()), WithdrawalKeeper(till.database, Manual())
     paid = await till.asks()
     await by_hand.approve(an_act(), paid)
     # Another payout service does not take over what an operator may have paid.
@@ -213,7 +213,7 @@ async def test_who_dies_around_a_call_leaves_a_question_and_the_next_asks_it(
     await till.earned(5_000)
     till.clock.script = SandboxScript(outcome=outcome, silent_sends=step.endswith("asking"))
     withdrawal_id = await till.approved()
-    dying = Cashier(till.database, Dying(till.payout, step))  # type: ignore[arg-type]
+    dying = WithdrawalKeeper(till.database, Dying(till.payout, step))  # type: ignore[arg-type]
     if step.endswith("asking"):
         await till.sends()
         with pytest.raises(Died):
@@ -305,7 +305,7 @@ async def test_a_service_that_hangs_is_waited_for_a_bounded_time(till: Till, mon
             await asyncio.Event().wait()
             raise AssertionError(order)
 
-    await Cashier(till.database, Hanging(till.payout, "")).send_approved(till.turn(NOON))  # type: ignore[arg-type]
+    await WithdrawalKeeper(till.database, Hanging(till.payout, "")).send_approved(till.turn(NOON))  # type: ignore[arg-type]
     found = await till.desk.find(withdrawal_id)
     assert (found.state, found.said) == ("paying", "send: no answer")
     await play_out(till)

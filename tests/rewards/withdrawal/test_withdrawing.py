@@ -44,21 +44,20 @@ async def test_what_is_asked_for_is_set_aside_and_leaves_when_it_is_paid(till: T
 
 async def test_8_times_100_from_100_is_one_withdrawal(till: Till) -> None:
     """Seen in lilishop: 8 × 100 withdrawn from 100. Here 64 at once."""  # noqa: RUF002
-    await till.program(withdrawal=WithdrawalTerms(min_fen=100))
+    await till.desk.change_rules(an_act(), 1, WithdrawalRules(min_fen=100))
     await till.earned(100)
     results = await asyncio.gather(*[till.asks(100) for _ in range(CROWD)], return_exceptions=True)
     codes = Counter(one.kind.code if isinstance(one, Refusal) else "won" for one in results)
     assert codes["won"] == 1
     assert set(codes) <= {"won", "withdrawal.one_open", "withdrawal.insufficient"}
     assert await till.fen() == (0, 0, 100, 0, 0)
-    assert await till.database.fetchval("SELECT count(*) FROM referral.withdrawals") == 1
+    assert await till.database.fetchval("SELECT count(*) FROM withdrawal.withdrawals") == 1
 
 
 async def test_without_the_rule_of_one_open_the_ledger_still_gives_no_more_than_there_is(till: Till) -> None:
-    await till.program(withdrawal=WithdrawalTerms(min_fen=100))
-    await till.desk.change_rules(an_act(), 1, WithdrawalRules(max_per_day=1_000))
+    await till.desk.change_rules(an_act(), 1, WithdrawalRules(min_fen=100, max_per_day=1_000))
     await till.earned(300)
-    slots = "UPDATE referral.withdrawals SET slot = withdrawal_id::text"
+    slots = "UPDATE withdrawal.withdrawals SET slot = withdrawal_id::text"
     for _ in range(3):
         await till.asks(100)
         await till.database.fetchval(slots)
@@ -66,7 +65,7 @@ async def test_without_the_rule_of_one_open_the_ledger_still_gives_no_more_than_
     assert {one.kind.code for one in results if isinstance(one, Refusal)} == {"withdrawal.insufficient"}
     assert len(results) == sum(isinstance(one, Refusal) for one in results)
     assert await till.fen() == (0, 0, 300, 0, 0)
-    await till.database.fetchval("UPDATE referral.withdrawals SET slot = user_id || withdrawal_id::text")
+    await till.database.fetchval("UPDATE withdrawal.withdrawals SET slot = user_id || withdrawal_id::text")
 
 
 async def test_the_same_key_is_the_same_withdrawal(till: Till) -> None:
@@ -124,8 +123,22 @@ async def test_rules_are_changed_under_their_version(till: Till) -> None:
     assert (await till.desk.rules())[1].max_per_day == 1
 
 
+async def test_a_fee_that_leaves_nothing_is_refused_by_name(till: Till) -> None:
+    with pytest.raises(Refusal) as refusal:
+        await till.desk.change_rules(an_act(), 1, WithdrawalRules(min_fen=100, fee_fen=100))
+    assert refusal.value.detail == "fee_fen: Must be less than min_fen"
+
+
+async def test_what_a_program_says_of_withdrawals_no_longer_counts(till: Till) -> None:
+    await till.program(withdrawal=WithdrawalTerms(min_fen=4_000, fee_fen=500))
+    await till.earned(5_000)
+    withdrawal_id = await till.approved(1_000)
+    await till.sends()
+    assert await till.payouts() == {withdrawal_id: (1_000, "paid", 1)}
+
+
 async def test_the_fee_is_the_house_s_and_the_shopper_gets_the_rest(till: Till) -> None:
-    await till.program(withdrawal=WithdrawalTerms(min_fen=1_000, fee_fen=60))
+    await till.desk.change_rules(an_act(), 1, WithdrawalRules(fee_fen=60))
     await till.earned(5_000)
     withdrawal_id = await till.approved(2_000)
     await till.sends()

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from growth.plumbing.postgres.database import Database, connect_postgres
-from growth.plumbing.watch.invariants import violations
 from growth.shop.order.service import ShopService
 from growth.vocabulary import clock
+from tests.kit.invariants import violations
 from tests.shop.order.hooking import Shop, app_of
 from tests.shop.order.telling import NOON, SECRET, Recorder
 

@@ -2,16 +2,16 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 from growth.plumbing.http.signatures import sign
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.watch.invariants import violations
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.orders import LineOutcome, Order
+from tests.kit.invariants import violations
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ELEVEN = NOON - timedelta(hours=1)
@@ -93,13 +93,18 @@ Settle = Callable[[Tx, Order], Awaitable[Sequence[LineOutcome]]]
 class Recorder:
     """A participant that keeps every view it is handed; `settle_by` says what it answers."""
 
-    def __init__(self, settle_by: Settle | None = None) -> None:
+    def __init__(self, settle_by: Settle | None = None, kinds: Collection[str] = (), *, wants_all: bool = True) -> None:
+        self.kinds = frozenset(kinds)
+        self.wants_all = wants_all
         self.seen: list[Order] = []
         self.settle_by = settle_by
 
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:  # noqa: ARG002
-        self.seen.append(order)
-        return await self.settle_by(tx, order) if self.settle_by else ()
+    def may_concern(self, order: Order) -> bool:  # noqa: ARG002
+        return self.wants_all
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:  # noqa: ARG002
+        self.seen.extend(orders)
+        return {order.order_id: await self.settle_by(tx, order) if self.settle_by else () for order in orders}
 
 
 FACTS = {
@@ -122,7 +127,7 @@ async def stored(database: Database) -> dict[str, list[tuple[Any, ...]]]:
 
 async def broken(database: Database) -> list[str]:
     """The sentences of the room's `invariants.sql` that do not hold."""
-    return [violation.name for violation in await violations(database) if violation.room == "shop"]
+    return [violation.name for violation in await violations(database) if violation.room == "order"]
 
 
 def story(order_id: str) -> list[JSON]:

@@ -1,18 +1,22 @@
-"""A database of the release before: what its rooms said is owed back is in the shop's list, once a line."""
+"""Databases of releases before: what rooms said is owed back is in one list, what columns said lines use is rows."""
 
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from growth.embedded import EmbeddedServers
-from growth.plumbing.postgres.database import connect_postgres
+from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.postgres.migrate import MIGRATIONS_FOLDER, migrate_up
-from growth.plumbing.watch.invariants import all_invariants, violations
+from growth.plumbing.watch.invariants import all_invariants
 from growth.shop.order.owed.service import RefundsRequired
+from growth.shop.order.store.orders import read_order
+from growth.vocabulary.orders import Use
 from tests import servers as test_servers
+from tests.kit.invariants import violations
 
 pytestmark = pytest.mark.anyio
 
@@ -66,17 +70,26 @@ async def empty_dsn(servers: EmbeddedServers) -> AsyncIterator[str]:
         yield dsn
 
 
-async def test_what_rooms_said_before_is_in_the_one_list(empty_dsn: str, tmp_path: Path) -> None:
+@asynccontextmanager
+async def carried_over(dsn: str, folder: Path, *, before: str, rows: str) -> AsyncIterator[Database]:
+    """A database with rows of the release that came before a migration, brought to this release."""
     for file in MIGRATIONS_FOLDER.glob("*.sql"):
-        if file.name < BEFORE:
-            shutil.copy(file, tmp_path)
-    await migrate_up(empty_dsn, folder=tmp_path)
-    connection = await asyncpg.connect(empty_dsn)
-    await connection.execute(ROWS)
+        if file.name < before:
+            shutil.copy(file, folder)
+    await migrate_up(dsn, folder=folder)
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(rows)
     await connection.close()
-    await migrate_up(empty_dsn)
-    database = await connect_postgres(empty_dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
+    await migrate_up(dsn)
+    database = await connect_postgres(dsn, max_connections=2, acquire_seconds=5, statement_seconds=10)
     try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def test_what_rooms_said_before_is_in_the_one_list(empty_dsn: str, tmp_path: Path) -> None:
+    async with carried_over(empty_dsn, tmp_path, before=BEFORE, rows=ROWS) as database:
         page = await RefundsRequired(database).page(state=None, order_id=None, user_id=None, before=None, limit=99)
         found = {one.order_id: (one.line_id, one.amount_fen, one.reasons, one.settled_at is None) for one in page}
         assert found == {
@@ -87,7 +100,34 @@ async def test_what_rooms_said_before_is_in_the_one_list(empty_dsn: str, tmp_pat
             "elsewhere": ("1", 10000, ["group_buy.team_failed"], True),
             "early": ("2", 0, ["flash_sale.sold_out"], False),
         }
-        invariants = tuple(one for one in all_invariants() if one.room == "shop")
+        invariants = tuple(one for one in all_invariants() if one.room == "order")
         assert await violations(database, invariants) == []
-    finally:
-        await database.close()
+
+
+WITH_USES = """
+    INSERT INTO shop.orders (order_id, user_id, paid_at, paid_fen, paid_content, first_heard_at)
+    VALUES ('o', 'ann', now(), 400, '', now());
+
+    INSERT INTO shop.order_lines (order_id, line_id, sku, units, amount_fen, claim_id, seat_id, coupon_id)
+    VALUES ('o', '1', 'tea', 1, 100, NULL, NULL, NULL),
+           ('o', '2', 'tea', 1, 100, '0199c0de-0000-7000-8000-00000000000c', NULL, NULL),
+           ('o', '3', 'tea', 1, 100, NULL, '0199c0de-0000-7000-8000-00000000005e',
+            '0199c0de-0000-7000-8000-0000000000c0'),
+           ('o', '4', 'tea', 1, 100, NULL, NULL, '0199c0de-0000-7000-8000-0000000000c0');
+"""
+
+
+async def test_what_columns_of_lines_said_the_lines_use(empty_dsn: str, tmp_path: Path) -> None:
+    async with carried_over(empty_dsn, tmp_path, before="0031", rows=WITH_USES) as database:
+        order = await read_order(database, "o")
+        assert order is not None
+        coupon = Use("coupon.coupon", "0199c0de-0000-7000-8000-0000000000c0")
+        assert {line.line_id: line.uses for line in order.lines} == {
+            "1": (),
+            "2": (Use("flash_sale.claim", "0199c0de-0000-7000-8000-00000000000c"),),
+            "3": (coupon, Use("group_buy.seat", "0199c0de-0000-7000-8000-00000000005e")),
+            "4": (coupon,),
+        }
+        invariants = tuple(one for one in all_invariants() if one.room == "order")
+        assert len(invariants) > 0
+        assert await violations(database, invariants) == []

@@ -62,7 +62,7 @@ async def test_lines_say_what_became_of_them(shop: Shop, recorder: Recorder) -> 
         return [
             LineOutcome(one.line_id, Outcome.REFUND_REQUIRED, "flash_sale.sold_out", "nothing left")
             for one in order.lines
-            if one.claim_id
+            if one.used("flash_sale.claim")
         ]
 
     recorder.settle_by = sold_out

@@ -7,8 +7,8 @@ import pytest
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.plumbing.redis.client import AnyRedis, connect_redis
-from growth.plumbing.watch.invariants import violations
 from growth.shopper.activity.service import Events
+from tests.kit.invariants import violations
 from tests.plumbing.postgres_proxy import PostgresProxy
 from tests.shopper.activity.telling import NO_LIMIT
 

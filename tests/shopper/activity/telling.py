@@ -38,5 +38,5 @@ def counts(taken: BatchTaken) -> tuple[int, int, list[tuple[int, str]]]:
 
 async def names(reader: Reader) -> list[str]:
     """The ids in the log, in its order."""
-    rows = await reader.fetch("SELECT event_id FROM events.log ORDER BY xid, position")
+    rows = await reader.fetch("SELECT event_id FROM activity.log ORDER BY xid, position")
     return [row["event_id"] for row in rows]

@@ -29,7 +29,7 @@ async def somebody_writing(database: Database, name: str) -> AsyncIterator[None]
     with contextlib.suppress(ZeroDivisionError):
         async with database.transaction() as tx:
             await tx.execute(
-                "INSERT INTO events.log (day, position, event_id, type, subject, at, data)"
+                "INSERT INTO activity.log (day, position, event_id, type, subject, at, data)"
                 " VALUES (($2::timestamptz AT TIME ZONE 'UTC')::date, 1, $1, 'app.opened', 'u1', $2, '{}')",
                 name,
                 datetime.fromisoformat(ago(minutes=1)),

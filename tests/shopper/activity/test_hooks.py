@@ -39,7 +39,7 @@ async def hears(shop: ShopService, *told: dict[str, Any]) -> list[Result]:
 async def test_what_the_shop_tells_is_in_the_log_of_its_shopper(database: Database, shop: ShopService) -> None:
     results = await hears(shop, viewed(sku="tea", price=1.5), viewed("2", type_="live_room.entered", room="r1"))
     assert outcomes(results) == ["applied", "applied"]
-    rows = await database.fetch("SELECT subject, type, data, at FROM events.log ORDER BY position")
+    rows = await database.fetch("SELECT subject, type, data, at FROM activity.log ORDER BY position")
     assert [(row["subject"], row["type"], row["data"]) for row in rows] == [
         ("u1", "product.viewed", '{"sku":"tea","price":1.5}'),
         ("u1", "live_room.entered", '{"room":"r1"}'),

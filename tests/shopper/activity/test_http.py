@@ -9,7 +9,7 @@ import pytest
 from growth.bootstrap import Growth
 from growth.plumbing.http.answers import MAX_BODY_BYTES
 from growth.plumbing.outbox.outbox import OUTBOX
-from growth.reactions import reactions
+from growth.tables import reactions
 from growth.vocabulary import clock
 from growth.vocabulary.refusals import Unavailable
 from tests.abuse.attacked import BYPASSING, PLAIN
@@ -41,7 +41,7 @@ async def test_a_batch_is_answered_event_by_event(postgres_dsn: str, redis_url: 
         assert [(one["index"], one["code"]) for one in told["rejected"]] == [(1, "event.unknown_type")]
         assert response.headers["content-type"] == "application/json"
         # The user is who the token says, and nobody else.
-        rows = await app.growth.database.fetch("SELECT subject FROM events.log")
+        rows = await app.growth.database.fetch("SELECT subject FROM activity.log")
         assert [row["subject"] for row in rows] == ["u1"]
         # All the same in any spelling of the body and its headers.
         for raw in (json.dumps({"events": [event("b")]}, indent=1).encode(), b' {"events" : [ ] } '):
@@ -67,7 +67,7 @@ async def test_what_is_no_batch_is_refused(postgres_dsn: str, redis_url: str) ->
             response = await app.client.post(PATH, json={"events": []}, headers={"authorization": authorization})
             assert response.status_code == 401
         assert (await app.client.get(PATH, headers=app.shopper_headers("u1"))).status_code == 405
-        assert not await app.growth.database.fetch("SELECT FROM events.log")
+        assert not await app.growth.database.fetch("SELECT FROM activity.log")
 
 
 @pytest.mark.parametrize("content_type", [PLAIN, BYPASSING], ids=["short cut", "bypassed"])
@@ -93,7 +93,7 @@ async def test_bodies_made_to_hurt_are_refused_and_within_a_batch_rejected(
             headers += [] if declared is None else [(b"content-type", declared.encode("latin-1"))]
             answer = await app.client.post(PATH, content=b'{"events":[]}', headers=headers)
             assert answer.status_code == 415, declared
-        assert not await app.growth.database.fetch("SELECT FROM events.log")
+        assert not await app.growth.database.fetch("SELECT FROM activity.log")
 
 
 async def test_too_many_events_a_minute_are_refused_with_the_time_to_wait(postgres_dsn: str, redis_url: str) -> None:
@@ -150,7 +150,7 @@ async def test_without_postgres_the_client_is_asked_to_come_again(
 async def test_every_follower_reads_a_log_that_is_watched(postgres_dsn: str, redis_url: str) -> None:
     async with running_app(postgres_dsn, redis_url) as app:
         growth: Growth = app.growth
-        assert {subscription.log.table for subscription in reactions(growth)} <= {OUTBOX.table, "events.log"}
+        assert {subscription.log.table for subscription in reactions(growth)} <= {OUTBOX.table, "activity.log"}
 
 
 # --- the short cut and the routes answer alike ----------------------------------------------------------------------
@@ -233,10 +233,10 @@ async def test_a_body_in_pieces_is_put_together_and_one_that_ends_too_early_is_n
 
         piece = {"type": "http.request", "more_body": True}
         assert all(message.get("status") != 202 for message in await post(piece | {"body": raw[:20]}))
-        assert not await app.growth.database.fetch("SELECT FROM events.log")
+        assert not await app.growth.database.fetch("SELECT FROM activity.log")
         sent = await post(piece | {"body": raw[:20]}, piece | {"body": raw[20:]}, {"type": "http.request", "body": b""})
         assert sent[0]["status"] == 202
-        assert await app.growth.database.fetchval("SELECT count(*) FROM events.log") == 1
+        assert await app.growth.database.fetchval("SELECT count(*) FROM activity.log") == 1
 
 
 async def test_the_short_cut_counts_every_request_of_a_shopper(postgres_dsn: str, redis_url: str) -> None:

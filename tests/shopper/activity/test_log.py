@@ -160,7 +160,7 @@ async def test_lag_tells_how_many_wait(database: Database, events: Events) -> No
     await follower.catch_up(database)
     await tell(events, event("b"), event("c"))
     (lag,) = await outbox.lag(database, LOG)
-    assert (lag.log, lag.subscription, lag.events) == ("events.log", "test.follower", 2)
+    assert (lag.log, lag.subscription, lag.events) == ("activity.log", "test.follower", 2)
     assert 0 <= lag.seconds < 60
 
 
@@ -169,8 +169,8 @@ async def test_lag_tells_how_many_wait(database: Database, events: Events) -> No
 
 async def test_each_activity_lies_with_the_day_on_which_it_happened(database: Database, events: Events) -> None:
     await tell(events, event("a", at=ago(hours=1)), event("b", at=ago(hours=49)))
-    rows = await database.fetch("SELECT tableoid::regclass::text AS part, at FROM events.log ORDER BY event_id")
-    assert [row["part"] for row in rows] == [partitions.name_of("events.log", row["at"].date()) for row in rows]
+    rows = await database.fetch("SELECT tableoid::regclass::text AS part, at FROM activity.log ORDER BY event_id")
+    assert [row["part"] for row in rows] == [partitions.name_of("activity.log", row["at"].date()) for row in rows]
 
 
 async def test_days_are_made_ahead_and_dropped_once_read(database: Database, events: Events) -> None:
@@ -213,11 +213,11 @@ async def test_a_day_without_a_partition_is_taken_all_the_same(database: Databas
     told = [event("a"), event("b", at=ago(hours=70))]
     assert (await tell(events, *told)).accepted == 2
     assert (await tell(events, *told)).duplicate == 2
-    assert await database.fetchval("SELECT count(*) FROM events.log_default") == 2
+    assert await database.fetchval("SELECT count(*) FROM activity.log_default") == 2
     follower = Follower()
     assert await follower.catch_up(database) == ["a", "b"]
     async with database.transaction() as tx:
-        await tx.execute("UPDATE events.log SET written_at = $1", noon(TODAY - timedelta(days=9)))
+        await tx.execute("UPDATE activity.log SET written_at = $1", noon(TODAY - timedelta(days=9)))
     assert await outbox.prune(database, noon(TODAY), 8, LOG) == 2
 
 
@@ -227,7 +227,7 @@ async def test_a_day_without_a_partition_is_taken_all_the_same(database: Databas
 async def _restore_elsewhere(database: Database) -> None:
     """Make it look as if everything so far came from a server that had counted a billion transactions more."""
     async with database.transaction() as tx:
-        for table in ("events.log", "plumbing.cursors"):
+        for table in ("activity.log", "plumbing.cursors"):
             await tx.execute(f"UPDATE {table} SET xid = (xid::text::bigint + 1000000000)::text::xid8")
 
 
@@ -243,7 +243,7 @@ async def test_after_a_restore_on_another_server_every_activity_still_comes_once
     with capture_logs() as logs:
         assert await first.catch_up(database) == ["a", "b", "c", "d"]
     assert [(entry["event"], entry["log"], entry["events"]) for entry in logs] == [
-        ("outbox.mended_after_restore", "events.log", 3)
+        ("outbox.mended_after_restore", "activity.log", 3)
     ]
     assert await late.catch_up(database) == ["a", "b", "c", "d"]
     assert await outbox.mend_after_restore(database, LOG) == 0

@@ -22,7 +22,7 @@ KEEP_DAYS = 30
 async def whose(database: Database) -> dict[str, list[str]]:
     """Ids in the log, by shopper."""
     rows = await database.fetch(
-        "SELECT subject, array_agg(event_id ORDER BY event_id, day) AS ids FROM events.log GROUP BY subject"
+        "SELECT subject, array_agg(event_id ORDER BY event_id, day) AS ids FROM activity.log GROUP BY subject"
     )
     return {row["subject"]: row["ids"] for row in rows}
 
@@ -53,9 +53,9 @@ async def test_the_newest_are_told(database: Database, events: Events, monkeypat
     monkeypatch.setattr(shopper, "MAX_TOLD", 2)
     await tell(events, event("a", at=ago(hours=3)), event("b", at=ago(hours=70)), event("c", sku="tea"))
     await tell(events, event("d"), user_id="u2")
-    told = await shopper.told(database, "u1")
+    told = await shopper.export(database, "u1")
     assert [(one.activity_id, dict(one.data)) for one in told.activities] == [("c", {"sku": "tea"}), ("a", {})]
-    assert (await shopper.told(database, "nobody")).activities == []
+    assert (await shopper.export(database, "nobody")).activities == []
 
 
 async def test_a_shopper_is_erased_over_all_days_and_nobody_else(database: Database, events: Events) -> None:
@@ -64,7 +64,7 @@ async def test_a_shopper_is_erased_over_all_days_and_nobody_else(database: Datab
     await erase(database, "u1")
     await erase(database, "u1")
     assert list(await whose(database)) == ["u2"]
-    assert await database.fetchval("SELECT count(*) FROM events.departures") == 0
+    assert await database.fetchval("SELECT count(*) FROM activity.departures") == 0
 
 
 async def test_what_is_too_much_for_one_transaction_is_erased_by_the_schedule(
@@ -76,7 +76,7 @@ async def test_what_is_too_much_for_one_transaction_is_erased_by_the_schedule(
     assert len((await whose(database))["u1"]) == 16
     assert await go_on(database) == 5
     assert await whose(database) == {}
-    assert await database.fetchval("SELECT count(*) FROM events.departures") == 0
+    assert await database.fetchval("SELECT count(*) FROM activity.departures") == 0
 
 
 async def test_merged_activities_count_once_and_keep_their_place(

@@ -33,7 +33,7 @@ async def test_what_is_taken_is_in_the_log_as_it_was_told(database: Database, ev
     data = {"sku": "tea", "share": 1.5, "count": -3, "ok": True, "none": None, "text": 'ü"🎈\\'}
     taken = await tell(events, event("a", at="2026-11-22T09:00:00.123456+08:00") | {"at": ago(hours=1), "data": data})
     assert counts(taken) == (1, 0, [])
-    row = await database.fetchrow("SELECT * FROM events.log")
+    row = await database.fetchrow("SELECT * FROM activity.log")
     assert row is not None
     assert (row["subject"], row["event_id"], row["type"], row["at"]) == (
         "u1",
@@ -58,7 +58,7 @@ async def test_an_id_counts_once_a_day_whatever_else_is_said_with_it(database: D
     told = [event("a", at=noon[0]), event("a", "app.opened", at=ago(hours=24)), event("a", at=noon[2])]
     days = {one["at"][:10] for one in told}
     assert counts(await tell(events, *told)) == (len(days), 3 - len(days), [])
-    assert await database.fetchval("SELECT count(*) FROM events.log") == len(days)
+    assert await database.fetchval("SELECT count(*) FROM activity.log") == len(days)
 
 
 BAD: list[tuple[object, str]] = [
@@ -211,14 +211,14 @@ async def test_callers_share_statements(database: Database, events: Events, monk
     await asyncio.gather(*(tell(events, event(place), event("x")) for place in range(CALLERS)))
     assert sum(sizes) == 2 * CALLERS
     assert len(sizes) <= 4
-    assert await database.fetchval("SELECT count(*) FROM events.log") == CALLERS + 1
+    assert await database.fetchval("SELECT count(*) FROM activity.log") == CALLERS + 1
 
 
 async def test_without_the_key_of_the_log_what_two_processes_are_told_counts_twice(
     database: Database, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control: looking first and writing then is not enough."""
-    await database.fetch("ALTER TABLE events.log DROP CONSTRAINT log_pkey")
+    await database.fetch("ALTER TABLE activity.log DROP CONSTRAINT log_pkey")
     both = asyncio.Barrier(2)
 
     async def look_then_write(reader: Reader, entries: Sequence[LogEntry], *_: Any) -> frozenset[int]:
@@ -227,7 +227,7 @@ async def test_without_the_key_of_the_log_what_two_processes_are_told_counts_twi
         for place, entry in enumerate(entries):
             if entry.event_id not in known:
                 await reader.fetch(
-                    "INSERT INTO events.log (day, position, event_id, type, subject, at, data)"
+                    "INSERT INTO activity.log (day, position, event_id, type, subject, at, data)"
                     " VALUES (($4::timestamptz AT TIME ZONE 'UTC')::date, $5, $1, $2, $3, $4, '{}')",
                     entry.event_id,
                     entry.type,
@@ -271,7 +271,7 @@ async def test_a_shopper_who_tells_too_much_is_refused_and_nothing_is_written(
     with pytest.raises(TooManyRequests):
         await tell(events, *(event(f"b{place}") for place in range(60)))
     await tell(events, event("other"), user_id="u2")
-    assert await database.fetchval("SELECT count(*) FROM events.log") == 61
+    assert await database.fetchval("SELECT count(*) FROM activity.log") == 61
 
 
 # --- two ways of reading, one result --------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from growth.listeners.retention.model import EARLY_DAYS, MAX_DAY, MAX_WITHIN_DAY
 from growth.listeners.retention.report.answers import Actives, Effects, Funnels, RetentionMatrix
 from growth.listeners.retention.report.service import Question, Reports
 from growth.listeners.retention.sighting import MAX_SOURCE_CHARACTERS
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import CSV_MEDIA_TYPE, AnyRequest, csv_bytes, wants_csv
 from growth.plumbing.http.operators import requires
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
@@ -100,7 +101,7 @@ def _text(cell: object) -> object:
     return cell.isoformat() if isinstance(cell, date) else cell
 
 
-@get("", operation_id="admin_retention", summary="Cohorts and who came back", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_retention", summary="Get retention cohorts", guards=[requires(Role.VIEWER)])
 async def get_retention(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -149,7 +150,7 @@ async def get_retention(
 @get(
     "/effects",
     operation_id="admin_retention_effects",
-    summary="Who took part early beside who did not",
+    summary="Get the effect of a mechanic",
     guards=[requires(Role.VIEWER)],
 )
 async def get_effects(
@@ -187,7 +188,7 @@ async def get_effects(
 @get(
     "/funnels",
     operation_id="admin_retention_funnels",
-    summary="How far shoppers came",
+    summary="Get the funnel",
     guards=[requires(Role.VIEWER)],
 )
 async def get_funnels(
@@ -213,7 +214,7 @@ async def get_funnels(
 @get(
     "/actives",
     operation_id="admin_retention_actives",
-    summary="Daily, weekly and monthly actives",
+    summary="Get active shoppers",
     guards=[requires(Role.VIEWER)],
 )
 async def get_actives(

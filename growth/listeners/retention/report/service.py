@@ -18,8 +18,9 @@ from growth.listeners.retention.report.answers import (
     Split,
 )
 from growth.listeners.retention.report.model import CohortCounts, Group
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Reader
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary.refusals import Kind, Refusal
 
 TOO_MANY_INVITEES = Kind("retention.too_many_invitees", "One inviter's invitees are counted one by one: ask for less.")

@@ -54,14 +54,12 @@ async def give(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[Given]:
         for grant in _grants(one, its.milestones, new_id(now)):
             grants.append(grant)
             owners.append(its)
-    for start in range(0, len(grants), granting.MAX_GRANTS):
-        told = await granting.grant(tx, grants[start : start + granting.MAX_GRANTS], now)
-        for grant, its, outcome in zip(grants[start:], owners[start:], told, strict=False):
-            match outcome.outcome:
-                case "budget_spent" | "coupon_gone" as code:
-                    its.not_granted.append(CheckinNotGranted(grant.reward, code))
-                case _:
-                    its.rewards.append(grant.reward)
+    for grant, its, told in zip(grants, owners, await granting.grant(tx, grants, now), strict=True):
+        match told.outcome:
+            case "budget_spent" | "coupon_gone" as code:
+                its.not_granted.append(CheckinNotGranted(grant.reward, code))
+            case _:
+                its.rewards.append(grant.reward)
     return given
 
 

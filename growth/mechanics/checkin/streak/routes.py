@@ -16,8 +16,9 @@ from growth.mechanics.checkin.streak.model import CheckedIn
 from growth.mechanics.checkin.streak.repair.model import MadeUp
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.service import CheckIns
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import REPLAYED_HEADER, JsonResponse, idempotency_key, raw_body, require_json
-from growth.plumbing.strict_json import FieldError, decode_json, invalid
+from growth.plumbing.strict_json import decode_json, invalid
 from growth.vocabulary.actors import Shopper
 
 MAX_TAP_BYTES = 64
@@ -65,7 +66,7 @@ async def check_in(
     return JsonResponse(told.answer, status_code=201 if told.is_new or told.replayed else 200, headers=headers)
 
 
-@get("/check-ins", operation_id="check_ins_month", summary="See my month")
+@get("/check-ins", operation_id="check_ins_month", summary="Get my check-in calendar")
 async def get_month(
     shopper: NamedDependency[Shopper], checkin_calendars: NamedDependency[Calendars], month: Month = None
 ) -> CheckinCalendar:
@@ -74,7 +75,7 @@ async def get_month(
     return await checkin_calendars.page(shopper.user_id, asked)
 
 
-@post("/check-ins/make-ups", operation_id="check_ins_make_up", summary="Repair a missed day with a make-up card")
+@post("/check-ins/make-ups", operation_id="check_ins_make_up", summary="Make up a missed day")
 async def make_up(
     data: JSONBody[MakeUpRequest],
     request: Request[Any, Any, Any],
@@ -89,13 +90,15 @@ async def make_up(
     return JsonResponse(made.answer, status_code=201, headers=headers)
 
 
-@put("/check-ins/reminder", status_code=204, operation_id="check_ins_remind", summary="Remind me of a streak at risk")
+@put("/check-ins/reminder", status_code=204, operation_id="check_ins_remind", summary="Turn on streak reminders")
 async def put_reminder(shopper: NamedDependency[Shopper], checkin_calendars: NamedDependency[Calendars]) -> None:
     """Twice is once. Nobody is told of a streak at risk who did not ask for it."""
     await checkin_calendars.remind(shopper.user_id, wants=True)
 
 
-@delete("/check-ins/reminder", status_code=204, operation_id="check_ins_do_not_remind", summary="Do not remind me")
+@delete(
+    "/check-ins/reminder", status_code=204, operation_id="check_ins_do_not_remind", summary="Turn off streak reminders"
+)
 async def delete_reminder(shopper: NamedDependency[Shopper], checkin_calendars: NamedDependency[Calendars]) -> None:
     """Harmless if nobody asked."""
     await checkin_calendars.remind(shopper.user_id, wants=False)

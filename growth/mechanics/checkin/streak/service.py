@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from functools import cache
 
 import msgspec
-import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
@@ -32,13 +31,10 @@ from growth.mechanics.checkin.streak.rewards import Earned, Given, give
 from growth.mechanics.checkin.streak.store import CheckinShopper, Written
 from growth.plumbing.http.idempotency import KEPT_HOURS
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
-from growth.plumbing.work.coalesce import Coalescer
+from growth.plumbing.postgres.database import Database, Tx
+from growth.plumbing.work.decide import Decisions
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from growth.vocabulary.refusals import Refusal, Unavailable
-
-log = structlog.get_logger("checkin")
 
 MAX_BATCH_TAPS = 128
 MAX_QUEUE_TAPS = 4_096
@@ -115,13 +111,17 @@ class CheckIns:
         self._almanacs = almanacs
         self._repairs = repairs
         self._monotonic = monotonic
-        self._taps: Coalescer[Tap, TapAnswer] = Coalescer(
-            "checkin.taps", self._decide, max_batch=MAX_BATCH_TAPS, max_queue=MAX_QUEUE_TAPS
+        self._taps: Decisions[Tap, TapAnswer] = Decisions(
+            "checkin.taps",
+            self._together,
+            person_of=lambda tap: tap.user_id,
+            max_batch=MAX_BATCH_TAPS,
+            max_queue=MAX_QUEUE_TAPS,
         )
 
     async def drain(self) -> None:
         """Wait until everyone who tapped has an answer."""
-        await self._taps.drain()
+        await self._taps.calls.drain()
 
     async def check_in(self, user_id: str, key: str | None = None) -> TapAnswer:
         """Check in for the day on which this is called; when it returns, it is committed.
@@ -131,38 +131,13 @@ class CheckIns:
         for `KEPT_HOURS`.
         """
         try:
-            told = await self._taps(Tap(user_id, self._monotonic(), key))
+            told = await self._taps.calls(Tap(user_id, self._monotonic(), key))
         except Refusal as refusal:
             _refused_as(refusal.kind.code).inc()
             raise
         if told.is_new:
             CHECKED_IN.inc()
         return told
-
-    async def _decide(self, taps: list[Tap]) -> Sequence[TapAnswer | BaseException]:
-        return await sparing(taps, lambda tap: (tap.user_id,), self._decide_together)
-
-    async def _decide_together(self, taps: Sequence[Tap]) -> Sequence[TapAnswer | BaseException]:
-        """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
-        try:
-            return await self._together(taps)
-        except CommitUnknown:
-            # It may have been committed. Asking again tells: days that are written are known, the rest is written now.
-            log.warning("checkin.commit_unknown", taps=len(taps))
-            return await self._together(taps)
-        except Unavailable:
-            raise
-        except Exception as error:
-            if len(taps) == 1:
-                raise
-            log.warning("checkin.one_by_one", taps=len(taps), error=repr(error))
-        answers: list[TapAnswer | BaseException] = []
-        for tap in taps:
-            try:
-                answers += await self._together([tap])
-            except Exception as error:  # noqa: BLE001 - it belongs to its caller, who is waiting
-                answers.append(error)
-        return answers
 
     async def _together(self, taps: Sequence[Tap]) -> list[TapAnswer | BaseException]:
         seen: TapBatch | None = None

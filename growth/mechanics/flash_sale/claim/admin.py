@@ -63,7 +63,7 @@ async def list_claims(
     "/claims/{claim_id:str}/release",
     status_code=200,
     operation_id="admin_claims_release",
-    summary="Take a held claim back",
+    summary="Release a claim",
     guards=[requires(Role.EDITOR)],
 )
 async def release_claim(

@@ -15,9 +15,9 @@ from growth.mechanics.flash_sale.stock import ClaimAsk, Occupied, Stock, admissi
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.http.idempotency import OTHER_CONTENT
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.person.memory import PersonChanged, sparing
-from growth.plumbing.postgres.database import CommitUnknown, Database
+from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.coalesce import Coalescer, Handover
+from growth.plumbing.work.decide import Decisions, NotWhole
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -57,19 +57,28 @@ class Gate:
             "flash_sale.admit", self._admit, max_batch=MAX_BATCH_CLAIMS, max_queue=MAX_QUEUE_CLAIMS
         )
         # Filled by handover alone: who was admitted is never turned away here.
-        self._write: Coalescer[Wanted, DecidedClaim] = Coalescer(
-            "flash_sale.write", self._decide, max_batch=MAX_BATCH_CLAIMS, max_queue=0
+        self._writes: Decisions[Wanted, DecidedClaim] = Decisions(
+            "flash_sale.write",
+            self._write,
+            person_of=lambda claim: claim.user_id,
+            # Of several sizes under one key, the first is the one that Redis counted.
+            id_of=lambda claim: claim.claim_id,
+            replayed=lambda told: DecidedClaim(told.claim, told.at, replayed=True),
+            turned_away=self._turn_away,
+            given_up=self._give_up,
+            max_batch=MAX_BATCH_CLAIMS,
+            max_queue=0,
         )
 
     @property
     def is_busy(self) -> bool:
         """Say whether claims are on their way."""
-        return self.admit.is_busy or self._write.is_busy
+        return self.admit.is_busy or self._writes.calls.is_busy
 
     async def drain(self) -> None:
         """Wait until every claim on its way has its answer."""
         await self.admit.drain()
-        await self._write.drain()
+        await self._writes.calls.drain()
 
     async def _admit(self, asks: list[ClaimAsk]) -> Sequence[NotAdmitted | Handover]:
         """Ask Redis. Losers are answered now; winners wait on for Postgres, and are written even if they have left."""
@@ -82,85 +91,34 @@ class Gate:
         for ask, number in zip(asks, admissions.answers, strict=True):
             if number in {Admission.WON, Admission.REPLAY}:
                 wanted = Wanted(ask.claim_id, ask.user_id, ask.units, at, number == Admission.REPLAY)
-                answers.append(Handover(self._write, wanted))
+                answers.append(Handover(self._writes.calls, wanted))
             elif number == Admission.NOT_LOADED:
                 raise Unavailable("the sale was forgotten by Redis as soon as it was loaded")
             else:
                 answers.append(NotAdmitted(number, at))
         return answers
 
-    async def _decide(self, wanted: list[Wanted]) -> Sequence[DecidedClaim | BaseException]:
-        """Let Postgres decide a batch; what Redis admitted under an id that changed hands meanwhile is given back."""
-        answers = await sparing(wanted, lambda claim: (claim.user_id,), self._decide_together)
-        changed = [one for one, answer in zip(wanted, answers, strict=True) if isinstance(answer, PersonChanged)]
-        if changed:
-            await self._give_back([claim for claim in changed if not claim.is_repeat])
-        return answers
+    async def _write(self, wanted: Sequence[Wanted]) -> Sequence[DecidedClaim | BaseException]:
+        """Write a batch. Raises `NotWhole` if its guards do not let all of it in; then nothing is written."""
+        async with self._database.transaction(people={claim.user_id for claim in wanted}) as tx:
+            win = await store.win(tx, self._sale_id, wanted)
+            if not win.complete:
+                raise NotWhole
+            fresh = [claim for claim in wanted if claim.claim_id not in win.known]
+            claims = [_held(self._sale_id, claim, win) for claim in fresh]
+            asked_by = [self._writes.calls.request_id_of(claim) for claim in fresh]
+            known = await store.find_claims(tx, list(win.known)) if win.known else {}
+            events = _told(claims, sold_out_now=win.sold_out_now)
+            await emit(tx, *events, request_ids=asked_by + asked_by[-1:] * win.sold_out_now)
+        decided = {claim.claim_id: DecidedClaim(claim, claim.held_at, replayed=False) for claim in claims}
+        if not known:
+            return list(decided.values())
+        await self._correct(wanted, known)
+        return [decided.get(one.claim_id) or _again(one, known[one.claim_id]) for one in wanted]
 
-    async def _decide_together(self, wanted: Sequence[Wanted]) -> Sequence[DecidedClaim | BaseException]:
-        """Decide all at once if that can be, else one by one so that none harms the others."""
-        # Of several sizes under one key, the first is the one that Redis counted.
-        unique = list({claim.claim_id: claim for claim in reversed(wanted)}.values())[::-1]
-        decided = await self._commit(unique)
-        if decided is None:
-            decided = {}
-            for claim in unique:
-                try:
-                    alone = await self._commit([claim])
-                except PersonChanged as changed:
-                    decided[claim.claim_id] = changed
-                    continue
-                decided |= alone if alone is not None else {claim.claim_id: await self._turn_away(claim)}
-        answers: list[DecidedClaim | BaseException] = []
-        told: set[str] = set()
-        for claim in wanted:
-            answer = decided[claim.claim_id]
-            if claim.claim_id in told and isinstance(answer, DecidedClaim):
-                answer = DecidedClaim(answer.claim, answer.at, replayed=True)
-            told.add(claim.claim_id)
-            answers.append(answer)
-        return answers
-
-    async def _commit(self, wanted: Sequence[Wanted]) -> dict[str, DecidedClaim | BaseException] | None:
-        """Write a batch; None if its guards do not let all of it in, and then nothing was written."""
-        try:
-            return await self._write_once(wanted)
-        except CommitUnknown:
-            log.warning("flash_sale.commit_unknown", sale_id=self._sale_id, claims=len(wanted))
-        except PersonChanged:
-            raise
-        except Unavailable:
-            # Rolled back for certain: the units go back to the gate. Not those of a repeat, which may well be held.
-            await self._give_back([claim for claim in wanted if not claim.is_repeat])
-            raise
-        # It may have been committed. The same ids again tell: those written are known, the rest is written now. Should
-        # this fail too, nothing is given back here; the reconciler looks later, when nobody is in doubt.
-        try:
-            return await self._write_once(wanted)
-        except PersonChanged as changed:
-            raise Unavailable("nobody knows what was committed") from changed
-
-    async def _write_once(self, wanted: Sequence[Wanted]) -> dict[str, DecidedClaim | BaseException] | None:
-        try:
-            async with self._database.transaction(people={claim.user_id for claim in wanted}) as tx:
-                win = await store.win(tx, self._sale_id, wanted)
-                if not win.complete:
-                    raise _Incomplete  # noqa: TRY301 - rolls the transaction back
-                fresh = [claim for claim in wanted if claim.claim_id not in win.known]
-                claims = [_held(self._sale_id, claim, win) for claim in fresh]
-                asked_by = [self._write.request_id_of(claim) for claim in fresh]
-                known = await store.find_claims(tx, list(win.known)) if win.known else {}
-                events = _told(claims, sold_out_now=win.sold_out_now)
-                await emit(tx, *events, request_ids=asked_by + asked_by[-1:] * win.sold_out_now)
-        except _Incomplete:
-            return None
-        decided: dict[str, DecidedClaim | BaseException] = {
-            claim.claim_id: DecidedClaim(claim, claim.held_at, replayed=False) for claim in claims
-        }
-        if known:
-            await self._correct(wanted, known)
-            decided |= {one.claim_id: _again(one, known[one.claim_id]) for one in wanted if one.claim_id in known}
-        return decided
+    async def _give_up(self, wanted: Sequence[Wanted]) -> None:
+        """Give back what is certainly not written. Not the units of a repeat, which may well be held."""
+        await self._give_back([claim for claim in wanted if not claim.is_repeat])
 
     async def _correct(self, wanted: Sequence[Wanted], known: dict[str, Claim]) -> None:
         """Tell Redis what claims that existed before really occupy: it may have let one in that ended long ago."""
@@ -186,7 +144,8 @@ class Gate:
 
     async def _give_back(self, claims: Sequence[Wanted]) -> None:
         given_up = [Occupied(claim.claim_id, claim.user_id, 0, claim.at) for claim in claims]
-        await self._tell(self._stock.give_up(self._sale_id, given_up))
+        if given_up:
+            await self._tell(self._stock.give_up(self._sale_id, given_up))
 
     async def _tell(self, told: Awaitable[int]) -> None:
         try:
@@ -194,10 +153,6 @@ class Gate:
         except Unavailable as error:
             # Redis is gone as well; what it forgets or remembers wrongly, the reconciler mends.
             log.warning("flash_sale.redis_not_told", sale_id=self._sale_id, why=error.what)
-
-
-class _Incomplete(Exception):
-    """Rolls back a batch that its guards do not let in whole."""
 
 
 def _again(wanted: Wanted, claim: Claim) -> DecidedClaim | Refusal:

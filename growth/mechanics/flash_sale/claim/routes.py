@@ -27,7 +27,7 @@ class ClaimRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/flash-sales/{sale_id:str}/claims",
     operation_id="claims_create",
-    summary="Claim units of an open sale",
+    summary="Claim units of a flash sale",
     responses={202: ResponseSpec(EntryPage, description="Accepted", generate_examples=False)},
 )
 async def create_claim(
@@ -51,7 +51,7 @@ async def create_claim(
     return JsonResponse(show_entry(answer, clock.now()), status_code=202, headers={"Cache-Control": "no-store"})
 
 
-@get("/flash-sales/{sale_id:str}/claims", operation_id="claims_of_sale", summary="List my claims in a sale")
+@get("/flash-sales/{sale_id:str}/claims", operation_id="claims_of_sale", summary="List my claims in a flash sale")
 async def list_claims(
     sale_id: PathUuid, shopper: NamedDependency[Shopper], claims: NamedDependency[Claims]
 ) -> Page[ClaimPage]:
@@ -68,7 +68,7 @@ async def get_claim(
     return show(await claims.find(claim_id, shopper.user_id), clock.now())
 
 
-@delete("/claims/{claim_id:str}", status_code=200, operation_id="claims_release", summary="Give a held claim back")
+@delete("/claims/{claim_id:str}", status_code=200, operation_id="claims_release", summary="Release my claim")
 async def release_claim(
     claim_id: PathUuid, shopper: NamedDependency[Shopper], claims: NamedDependency[Claims]
 ) -> ClaimPage:

@@ -14,7 +14,7 @@ from growth.vocabulary.actors import Role
 @get(
     "/{sale_id:str}/draw",
     operation_id="admin_flash_sales_draw",
-    summary="See a sale's draw",
+    summary="Get the draw of a flash sale",
     guards=[requires(Role.VIEWER)],
 )
 async def get_draw(sale_id: PathUuid, draws: NamedDependency[Draws]) -> DrawPage:

@@ -26,9 +26,9 @@ from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.stock import Occupied, Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
+from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.coalesce import Coalescer
+from growth.plumbing.work.decide import Decisions
 from growth.plumbing.work.periodic import LeaseLost, Turn
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
@@ -59,8 +59,12 @@ class Draws:
     def __init__(self, database: Database, stock: Stock) -> None:
         self._database = database
         self._stock = stock
-        self._enter: Coalescer[EntryWish, DrawEntry] = Coalescer(
-            "flash_sale.enter", self._write, max_batch=MAX_BATCH_ENTRIES, max_queue=MAX_QUEUE_ENTRIES
+        self._entries: Decisions[EntryWish, DrawEntry] = Decisions(
+            "flash_sale.enter",
+            self._write,
+            person_of=lambda wish: wish.user_id,
+            max_batch=MAX_BATCH_ENTRIES,
+            max_queue=MAX_QUEUE_ENTRIES,
         )
         self._look: Coalescer[tuple[str, str], store.EntryState] = Coalescer(
             "flash_sale.entries", self._read, max_batch=MAX_BATCH_ENTRIES, max_queue=MAX_QUEUE_ENTRIES
@@ -73,7 +77,7 @@ class Draws:
         `flash_sale.drawing` between the end of entries and the draw, `flash_sale.draw_over` once it is drawn and the
         shopper may claim like everybody, the usual ones if the sale does not go on; and `Unavailable`.
         """
-        return await self._enter(EntryWish(sale.sale_id, user_id, units, now))
+        return await self._entries.calls(EntryWish(sale.sale_id, user_id, units, now))
 
     async def entry(self, sale_id: str, user_id: str, now: datetime) -> EntryPage:
         """Return a shopper's entry. Raises `Refusal` 404 if there is none."""
@@ -106,21 +110,10 @@ class Draws:
 
     async def drain(self) -> None:
         """Wait until every entry on its way has its answer."""
-        await self._enter.drain()
+        await self._entries.calls.drain()
         await self._look.drain()
 
-    async def _write(self, wishes: list[EntryWish]) -> Sequence[DrawEntry | BaseException]:
-        return await sparing(wishes, lambda wish: (wish.user_id,), self._write_together)
-
-    async def _write_together(self, wishes: Sequence[EntryWish]) -> Sequence[DrawEntry | BaseException]:
-        try:
-            return await self._write_once(wishes)
-        except CommitUnknown:
-            # Again with the same content: what was written is found, the rest is written now.
-            log.warning("flash_sale.commit_unknown", entries=len(wishes))
-            return await self._write_once(wishes)
-
-    async def _write_once(self, wishes: Sequence[EntryWish]) -> Sequence[DrawEntry | BaseException]:
+    async def _write(self, wishes: Sequence[EntryWish]) -> Sequence[DrawEntry | BaseException]:
         async with self._database.transaction(people={wish.user_id for wish in wishes}) as tx:
             await store.enter(tx, wishes)
             # A statement of its own: what others inserted a moment ago is not in sight of the one before.

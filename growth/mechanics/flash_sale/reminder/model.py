@@ -15,7 +15,7 @@ MAX_LATE = timedelta(minutes=10)
 """After opening; later nobody wants to be told that it is about to open."""
 
 ALREADY_OPEN = Kind("flash_sale.already_open", "The sale has opened; there is nothing left to remind of.")
-TOO_MANY_REMINDERS = Kind("flash_sale.too_many_reminders", "This shopper waits for as many reminders as allowed.")
+TOO_MANY_REMINDERS = Kind("flash_sale.too_many_reminders", "This shopper already has as many reminders as are allowed.")
 
 
 class Reminder(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from growth.vocabulary.actors import Shopper
     "/flash-sales/{sale_id:str}/reminder",
     status_code=204,
     operation_id="flash_sales_remind",
-    summary="Remind me before the sale opens",
+    summary="Set my reminder for a flash sale",
 )
 async def put_reminder(
     sale_id: PathUuid, shopper: NamedDependency[Shopper], reminders: NamedDependency[Reminders]
@@ -27,7 +27,7 @@ async def put_reminder(
     "/flash-sales/{sale_id:str}/reminder",
     status_code=204,
     operation_id="flash_sales_do_not_remind",
-    summary="Do not remind me",
+    summary="Remove my reminder",
 )
 async def delete_reminder(
     sale_id: PathUuid, shopper: NamedDependency[Shopper], reminders: NamedDependency[Reminders]
@@ -39,7 +39,7 @@ async def delete_reminder(
 @get(
     "/flash-sales/{sale_id:str}/reminder",
     operation_id="flash_sales_reminder",
-    summary="See whether I will be reminded",
+    summary="Get my reminder for a flash sale",
 )
 async def get_reminder(
     sale_id: PathUuid, shopper: NamedDependency[Shopper], reminders: NamedDependency[Reminders]

@@ -20,8 +20,9 @@ from growth.mechanics.flash_sale.series.timetable import (
     next_rounds,
     shortest_gap,
 )
-from growth.plumbing.strict_json import FieldError
-from growth.rewards.compliance import Deed, Offer, check
+from growth.plumbing.field_errors import FieldError
+from growth.rewards.compliance import Offer, check
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind

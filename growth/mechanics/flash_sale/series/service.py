@@ -33,10 +33,11 @@ from growth.mechanics.flash_sale.series.timetable import FIRST_DAY, LAST_DAY, Ro
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import encode_cursor
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import LeaseLost, Turn

@@ -93,7 +93,7 @@ async def list_seats(
     "/teams/{team_id:str}/complete",
     status_code=200,
     operation_id="admin_teams_complete",
-    summary="Complete a team with those who paid",
+    summary="Complete a team",
     guards=[requires(Role.EDITOR)],
 )
 async def complete_team(

@@ -53,7 +53,7 @@ def _headers(seated: Seated) -> dict[str, str]:
     return {REPLAYED_HEADER: "true"} if seated.replayed else {}
 
 
-@get("/group-buys/{group_buy_id:str}/teams", operation_id="teams_joinable", summary="List teams one can join")
+@get("/group-buys/{group_buy_id:str}/teams", operation_id="teams_joinable", summary="List teams I can join")
 async def list_teams(
     group_buy_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
@@ -110,7 +110,7 @@ async def get_team(
     return JsonResponse(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
 
 
-@post("/teams/{team_id:str}/seats", operation_id="seats_take", summary="Take a seat in a team")
+@post("/teams/{team_id:str}/seats", operation_id="seats_take", summary="Join a team")
 async def take_seat(
     team_id: PathUuid,
     data: JSONBody[SeatRequest],
@@ -131,7 +131,7 @@ async def get_seat(seat_id: PathUuid, shopper: NamedDependency[Shopper], teams: 
     return show_seat(await teams.find(seat_id, shopper.user_id), clock.now())
 
 
-@delete("/seats/{seat_id:str}", status_code=200, operation_id="seats_leave", summary="Give a held seat back")
+@delete("/seats/{seat_id:str}", status_code=200, operation_id="seats_leave", summary="Leave a team")
 async def leave_seat(
     seat_id: PathUuid,
     shopper: NamedDependency[Shopper],

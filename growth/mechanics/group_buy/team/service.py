@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from functools import cache
 
 import msgspec
-import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
@@ -33,19 +32,16 @@ from growth.mechanics.group_buy.team.store import teams as store
 from growth.mechanics.group_buy.team.store.teams import NewSeats
 from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.person.memory import PersonChanged, sparing
-from growth.plumbing.postgres.database import CommitUnknown, Database, Reader, Tx
+from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.work.coalesce import Coalescer
+from growth.plumbing.work.decide import Decisions, NotWhole
 from growth.shop.order.service import has_bought
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.names import masked
 from growth.vocabulary.refusals import Kind, Refusal
-
-log = structlog.get_logger("group_buy.team")
 
 MAX_BATCH_ASKS = 128
 MAX_QUEUE_ASKS = 4_096
@@ -82,13 +78,20 @@ class Teams:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seats: Coalescer[SeatAsk, Seated] = Coalescer(
-            "group_buy.seats", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
+        self._seats: Decisions[SeatAsk, Seated] = Decisions(
+            "group_buy.seats",
+            self._seat,
+            person_of=lambda ask: ask.user_id,
+            id_of=lambda ask: ask.seat_id,
+            replayed=lambda seated: msgspec.structs.replace(seated, replayed=True),
+            turned_away=self._turn_away,
+            max_batch=MAX_BATCH_ASKS,
+            max_queue=MAX_QUEUE_ASKS,
         )
 
     async def drain(self) -> None:
         """Wait until everyone who asked has an answer."""
-        await self._seats.drain()
+        await self._seats.calls.drain()
 
     async def open(
         self, group_buy_id: str, user_id: str, nickname: str | None, key: str | None, token_id: str | None = None
@@ -130,13 +133,13 @@ class Teams:
     async def _keyed(self, ask_as: Callable[[str | None], SeatAsk], key: str | None) -> Seated:
         ask = ask_as(key)
         try:
-            seated = await self._seats(ask)
+            seated = await self._seats.calls(ask)
             if key and (names := later_names(key, seated.seat.held_at, seated.at)):
                 ask, before = ask_as(names[1]), ask_as(names[0])
                 known = (await store.find_seats(self._database, [before.seat_id])).get(before.seat_id)
                 if known is not None and is_kept(known.held_at, seated.at):
                     ask = before
-                seated = await self._seats(ask)
+                seated = await self._seats.calls(ask)
         except Refusal as refusal:
             count_refusal(refusal.kind)
             raise
@@ -147,57 +150,27 @@ class Teams:
 
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
-    async def _decide(self, asks: list[SeatAsk]) -> Sequence[Seated | BaseException]:
-        return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
+    async def _seat(self, asks: Sequence[SeatAsk]) -> Sequence[Seated | BaseException]:
+        """Seat a batch. Raises `NotWhole` if the guards do not let in all whom the look at it let pass."""
+        async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
+            seen = await _look(tx, asks)
+            answers, taken = judge(asks, seen)
+            if taken.seats:
+                if not await store.take(tx, taken, seen.now):
+                    raise NotWhole
+                asked_by = {ask.seat_id: self._seats.calls.request_id_of(ask) for ask in asks}
+                events = _told(taken, seen.now)
+                await emit(
+                    tx, *[event for event, _ in events], request_ids=[asked_by[seat_id] for _, seat_id in events]
+                )
+        return [answers[ask.seat_id] for ask in asks]
 
-    async def _decide_together(self, asks: Sequence[SeatAsk]) -> Sequence[Seated | BaseException]:
-        """Let Postgres decide a batch: all at once if it can, else one by one so that none harms the others."""
-        unique = list({ask.seat_id: ask for ask in asks}.values())
-        decided = await self._commit(unique)
-        if decided is None:
-            decided = {}
-            for ask in unique:
-                try:
-                    alone = await self._commit([ask])
-                    # Refused by a guard that did not show when looked at: who was quicker is known on a second look.
-                    decided |= alone or await self._commit([ask]) or {ask.seat_id: Refusal(campaigns.SOLD_OUT)}
-                except PersonChanged as changed:
-                    decided[ask.seat_id] = changed
-        answers: list[Seated | BaseException] = []
-        told: set[str] = set()
-        for ask in asks:
-            answer = decided[ask.seat_id]
-            if ask.seat_id in told and isinstance(answer, Seated):
-                answer = msgspec.structs.replace(answer, replayed=True)
-            told.add(ask.seat_id)
-            answers.append(answer)
-        return answers
-
-    async def _commit(self, asks: Sequence[SeatAsk]) -> dict[str, Seated | BaseException] | None:
-        """Seat a batch; None if the guards do not let in all whom the look at it let pass; then nothing was written."""
+    async def _turn_away(self, ask: SeatAsk) -> Seated | BaseException:
+        """Answer who was refused by a guard that did not show when looked at: a second look tells who was quicker."""
         try:
-            return await self._seat(asks)
-        except CommitUnknown:
-            # It may have been committed. The same ids again tell: those written are known, the rest is written now.
-            log.warning("group_buy.commit_unknown", seats=len(asks))
-        return await self._seat(asks)
-
-    async def _seat(self, asks: Sequence[SeatAsk]) -> dict[str, Seated | BaseException] | None:
-        try:
-            async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
-                seen = await _look(tx, asks)
-                answers, taken = judge(asks, seen)
-                if taken.seats:
-                    if not await store.take(tx, taken, seen.now):
-                        raise _Incomplete  # noqa: TRY301 - rolls the transaction back
-                    asked_by = {ask.seat_id: self._seats.request_id_of(ask) for ask in asks}
-                    events = _told(taken, seen.now)
-                    await emit(
-                        tx, *[event for event, _ in events], request_ids=[asked_by[seat_id] for _, seat_id in events]
-                    )
-        except _Incomplete:
-            return None
-        return answers
+            return (await self._seat([ask]))[0]
+        except NotWhole:
+            return Refusal(campaigns.SOLD_OUT)
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -294,10 +267,6 @@ def _refused_as(code: str) -> Counter:
 def count_refusal(kind: Kind) -> None:
     """Count a wish that was not granted."""
     _refused_as(kind.code).inc()
-
-
-class _Incomplete(Exception):
-    """Rolls back a batch that its guards do not let in whole."""
 
 
 async def _lock_forming(tx: Tx, team_id: str) -> Team:

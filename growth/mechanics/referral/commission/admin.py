@@ -81,7 +81,7 @@ async def list_all(
 @get(
     "/commissions/review",
     operation_id="admin_commissions_review",
-    summary="What waits for a person",
+    summary="Summarize commissions in review",
     guards=[requires(Role.VIEWER)],
 )
 async def get_review(commissions: NamedDependency[Commissions]) -> list[InReview]:
@@ -103,7 +103,7 @@ async def get_commission(commission_id: PathUuid, commissions: NamedDependency[C
 @get(
     "/commissions/{commission_id:str}/explain",
     operation_id="admin_commissions_explain",
-    summary="Why it is worth this",
+    summary="Explain a commission",
     guards=[requires(Role.VIEWER)],
 )
 async def explain(commission_id: PathUuid, commissions: NamedDependency[Commissions]) -> CommissionExplained:
@@ -115,7 +115,7 @@ async def explain(commission_id: PathUuid, commissions: NamedDependency[Commissi
     "/commissions/{commission_id:str}/release",
     status_code=200,
     operation_id="admin_commissions_release",
-    summary="Release from review",
+    summary="Release a commission from review",
     guards=[requires(Role.ADMIN)],
 )
 async def release(
@@ -133,7 +133,7 @@ async def release(
     "/commissions/{commission_id:str}/void",
     status_code=200,
     operation_id="admin_commissions_void",
-    summary="Take back for good",
+    summary="Void a commission",
     guards=[requires(Role.ADMIN)],
 )
 async def void(

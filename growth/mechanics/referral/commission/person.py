@@ -24,7 +24,7 @@ class CommissionsKnown(Struct, frozen=True):
     """The newest 100, both ways."""
 
 
-async def told(reader: Reader, user_id: str) -> CommissionsKnown:
+async def export(reader: Reader, user_id: str) -> CommissionsKnown:
     """Return what the shopper earns, and what others earn by the shopper's orders."""
     return CommissionsKnown(await person.newest(reader, user_id, MAX_TOLD))
 

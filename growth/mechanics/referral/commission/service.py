@@ -25,6 +25,7 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
+from growth.rewards.withdrawal import service as withdrawals
 from growth.vocabulary.events.commission import (
     CommissionChanged,
     CommissionEvent,
@@ -178,7 +179,7 @@ class Commissions:
         async with self._database.transaction() as tx:
             await listing.fix_moment(tx)
             balance = (await ledger.balances(tx, user_id))[Currency.COMMISSION]
-            withdrawn_fen = await listing.withdrawn_fen(tx, user_id)
+            withdrawn_fen = await withdrawals.withdrawn_fen(tx, user_id)
         return CommissionBalance(
             pending_fen=balance.pending_in,
             available_fen=max(0, balance.available),

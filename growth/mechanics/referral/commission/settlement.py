@@ -17,11 +17,11 @@ from growth.mechanics.referral.service import terms_of
 from growth.plumbing.postgres.database import Tx
 from growth.shop.order.service import kept_orders
 from growth.vocabulary.ids import is_alias
-from growth.vocabulary.orders import LineOutcome, Order
+from growth.vocabulary.orders import Order
 
 
 class CommissionSettlement:
-    """Takes part in orders: pays inviters for lines that were paid, and takes back what was paid back.
+    """Pays inviters for lines that were paid, and takes back what was paid back.
 
     Acts on paid orders alone; a refund or a receipt told before the payment counts when that is told.
     """
@@ -29,10 +29,9 @@ class CommissionSettlement:
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
 
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
-        """Bring the commissions of a paid order to its facts. Says nothing of its lines: the shop need do nothing."""
-        if not order.is_paid or order.user_id is None:
-            return []
+    async def settle_order(self, tx: Tx, order: Order, now: datetime) -> None:
+        """Bring the commissions of a paid order to its facts."""
+        assert order.user_id is not None
         known = await store.find_of_order(tx, order.order_id)
         begun = [] if known else await self._begun(tx, order, now)
         rivals: list[Commission] = []
@@ -45,7 +44,6 @@ class CommissionSettlement:
             known = await store.lock(tx, [one.commission_id for one in known])
         beside_facts = [model.with_facts(one, order, await self._min_order_fen(tx, one)) for one in [*begun, *known]]
         await self._settle(tx, begun, [*known, *rivals], [*beside_facts, *rivals], now)
-        return []
 
     async def settle_invitee(self, tx: Tx, invitee_id: str, now: datetime) -> None:
         """Choose an invitee's first order once more: who was a newcomer, or which orders there are, changed."""
@@ -60,7 +58,7 @@ class CommissionSettlement:
         if since is not None:
             async for order in kept_orders(tx, invitee_id, since - CLOCKS_APART):
                 if not await store.find_of_order(tx, order.order_id):
-                    await self.settle(tx, order, now)
+                    await self.settle_order(tx, order, now)
         await self.settle_invitee(tx, invitee_id, now)
 
     async def _settle(

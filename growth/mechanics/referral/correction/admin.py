@@ -53,7 +53,7 @@ class Rebinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 @get(
     "/referral-relations",
     operation_id="admin_referral_relations_list",
-    summary="List who brought whom",
+    summary="List referral relations",
     guards=[requires(Role.VIEWER)],
 )
 async def list_relations(
@@ -82,7 +82,7 @@ async def list_relations(
     "/referral-relations/{relation_id:str}/end",
     status_code=200,
     operation_id="admin_referral_relations_end",
-    summary="End a relation",
+    summary="End a referral relation",
     guards=[requires(Role.EDITOR)],
 )
 async def end_relation(
@@ -99,7 +99,7 @@ async def end_relation(
 @post(
     "/referral-relations",
     operation_id="admin_referral_relations_rebind",
-    summary="Bind a shopper by hand",
+    summary="Bind a shopper to an inviter",
     guards=[requires(Role.EDITOR)],
 )
 async def rebind(

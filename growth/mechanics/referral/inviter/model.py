@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.referral.model import Caps, CommissionRule, InviteMilestone, ProgramTerms, WithdrawalTerms
 from growth.mechanics.referral.relation.model import RelationState
@@ -130,9 +131,9 @@ class Leaderboard(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-def show_terms(terms: ProgramTerms, *, is_open: bool) -> ReferralTerms:
-    """Show what is promised, all of it."""
-    draft = terms.draft
+def show_terms(terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool) -> ReferralTerms:
+    """Show what is promised, all of it, with what holds for withdrawals now."""
+    draft = replace(terms.draft, withdrawal=withdrawal)
     known = {
         name: getattr(draft, name) for name in ReferralTerms.__struct_fields__ if name in type(draft).__struct_fields__
     }

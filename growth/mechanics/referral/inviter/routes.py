@@ -9,8 +9,9 @@ from litestar.params import QueryParameter
 
 from growth.mechanics.referral.inviter.model import By, InviteeCard, Leaderboard, ReferralPage
 from growth.mechanics.referral.inviter.service import Standings
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
@@ -26,7 +27,7 @@ MonthFilter = Annotated[
 ByFilter = Annotated[By, QueryParameter(description="What leads: valid invitees, or commission.")]
 
 
-@get("/referral", operation_id="referral_get", summary="My code, terms and totals")
+@get("/referral", operation_id="referral_get", summary="Get my referral page")
 async def get_referral(
     shopper: NamedDependency[Shopper], referral_standings: NamedDependency[Standings]
 ) -> ReferralPage:
@@ -34,7 +35,7 @@ async def get_referral(
     return await referral_standings.page(shopper.user_id, clock.now())
 
 
-@get("/referral/invitees", operation_id="referral_invitees", summary="Whom I brought")
+@get("/referral/invitees", operation_id="referral_invitees", summary="List my invitees")
 async def list_invitees(
     shopper: NamedDependency[Shopper],
     referral_standings: NamedDependency[Standings],
@@ -48,7 +49,7 @@ async def list_invitees(
     return page_of(found, limit, lambda card: (card.relation_id,))
 
 
-@get("/referral/leaderboard", operation_id="referral_leaderboard", summary="Who brought most in a month")
+@get("/referral/leaderboard", operation_id="referral_leaderboard", summary="Get the referral leaderboard")
 async def get_leaderboard(
     shopper: NamedDependency[Shopper],
     referral_standings: NamedDependency[Standings],

@@ -17,10 +17,12 @@ from growth.mechanics.referral.inviter.model import (
     show_milestones,
     show_terms,
 )
+from growth.mechanics.referral.model import WithdrawalTerms
 from growth.mechanics.referral.relation.model import mask_id, scene_of
 from growth.mechanics.referral.relation.service import Relations
 from growth.mechanics.referral.service import live
 from growth.plumbing.postgres.database import Database
+from growth.rewards.withdrawal.service import rules_of
 
 
 class Standings:
@@ -37,12 +39,17 @@ class Standings:
         terms, is_open = await live(self._database, now)
         found = await store.totals(self._database, user_id, None if terms is None else terms.program_id, now)
         code = found.code or await self._relations.code(user_id, now)
+        program = None
+        if terms is not None:
+            rules = await rules_of(self._database)
+            withdrawal = WithdrawalTerms(min_fen=rules.min_fen, fee_fen=rules.fee_fen)
+            program = show_terms(terms, withdrawal, is_open=is_open)
         milestones = [] if terms is None else terms.draft.milestones
         shown = show_milestones(milestones, found.in_program, frozenset(found.held))
         return ReferralPage(
             code=code,
             scene=scene_of(code),
-            program=None if terms is None else show_terms(terms, is_open=is_open),
+            program=program,
             totals=ReferralTotals(
                 bound=found.invited - found.bought, bought=found.bought - found.valid, valid=found.valid
             ),

@@ -15,8 +15,10 @@ from growth.vocabulary.refusals import Kind
 UNKNOWN_CODE = Kind("referral.unknown_code", "Nobody has this code.", 404)
 OWN_CODE = Kind("referral.own_code", "This is your own code.")
 ALREADY_BOUND = Kind("referral.already_bound", "You are bound to another inviter; the first one counts.")
-LOOP = Kind("referral.loop", "You brought this inviter, or somebody who did.")
-NOT_NEW = Kind("referral.not_new", "Only new shoppers can be bound: who never bought, soon after the first visit.")
+LOOP = Kind("referral.loop", "You invited this inviter, directly or through others.")
+NOT_NEW = Kind(
+    "referral.not_new", "Only new shoppers can be bound: those who have never bought, soon after their first visit."
+)
 NO_PROGRAM = Kind("referral.no_program", "No referral program is running.")
 RELATION_NOT_FOUND = Kind("referral.relation_not_found", "There is no such relation.", 404)
 RELATION_OVER = Kind("referral.relation_over", "The relation has ended already.")

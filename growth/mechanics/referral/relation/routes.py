@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from growth.mechanics.referral.inviter.model import MyInviter
 from growth.mechanics.referral.relation.model import mask_id
-from growth.mechanics.referral.relation.service import Relations
+from growth.mechanics.referral.relation.service import Bound, Relations
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.names import MAX_TYPED_CHARACTERS, Decoration
@@ -31,7 +31,7 @@ class InviterRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Shown to the inviter as its first character and a star; no more of it is kept."""
 
 
-@put("/referral/inviter", operation_id="referral_bind", summary="Say who brought me")
+@put("/referral/inviter", operation_id="referral_bind", summary="Name my inviter")
 async def bind(
     data: JSONBody[InviterRequest], shopper: NamedDependency[Shopper], referral_relations: NamedDependency[Relations]
 ) -> MyInviter:
@@ -40,7 +40,11 @@ async def bind(
     404 `referral.unknown_code`; 409 `referral.own_code`, `.already_bound`, `.loop`, `.not_new`, `.no_program`; 429 for
     who tries many codes.
     """
-    bound = await referral_relations.bind(shopper.user_id, data.code, data.nickname, clock.now())
+    return show_inviter(await referral_relations.bind(shopper.user_id, data.code, data.nickname, clock.now()))
+
+
+def show_inviter(bound: Bound) -> MyInviter:
+    """Show a relation to the shopper who was brought."""
     return MyInviter(
         inviter=mask_id(bound.inviter_id), bound_at=bound.bound_at, ends_at=bound.ends_at, server_time=bound.at
     )

@@ -5,7 +5,6 @@ from datetime import datetime
 from functools import cache
 
 import msgspec
-import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
@@ -31,9 +30,8 @@ from growth.mechanics.referral.relation.model import (
 )
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres.database import CommitUnknown, Database, Reader, Tx
-from growth.plumbing.work.coalesce import Coalescer
+from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.work.decide import Decisions
 from growth.shop.order.service import has_bought, registration
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
@@ -42,8 +40,6 @@ from growth.vocabulary.refusals import Kind, Refusal
 
 INVITED = "invited"
 """What is remembered of an erased shopper who had an inviter."""
-
-log = structlog.get_logger("referral.relation")
 
 MAX_BATCH_WISHES = 128
 MAX_QUEUE_WISHES = 4_096
@@ -103,13 +99,19 @@ class Relations:
         self._database = database
         self._attempts = attempts
         self._suspects: set[str] = set()
-        self._wishes: Coalescer[BindWish, Bound] = Coalescer(
-            "referral.relations", self._decide, max_batch=MAX_BATCH_WISHES, max_queue=MAX_QUEUE_WISHES
+        # Of wishes of one shopper the first goes first, and the next one sees what became of it.
+        self._wishes: Decisions[BindWish, Bound] = Decisions(
+            "referral.relations",
+            self._commit,
+            person_of=lambda wish: wish.invitee_id,
+            id_of=lambda wish: wish.invitee_id,
+            max_batch=MAX_BATCH_WISHES,
+            max_queue=MAX_QUEUE_WISHES,
         )
 
     async def drain(self) -> None:
         """Wait until everyone who asked has an answer."""
-        await self._wishes.drain()
+        await self._wishes.calls.drain()
 
     async def code(self, user_id: str, now: datetime) -> str:
         """Return a shopper's code, made when first asked for."""
@@ -128,7 +130,7 @@ class Relations:
             await self._attempts.take(user_id)
         wish = BindWish(relation_id=new_id(now), invitee_id=user_id, code=read_code(code), nickname=masked(nickname))
         try:
-            bound = await self._wishes(wish)
+            bound = await self._wishes.calls(wish)
         except Refusal as refusal:
             _refused(refusal.kind).inc()
             if refusal.kind is UNKNOWN_CODE:
@@ -148,27 +150,6 @@ class Relations:
         await self._attempts.take(user_id)
 
     # --- a batch of wishes --------------------------------------------------------------------------------------------
-
-    async def _decide(self, wishes: list[BindWish]) -> Sequence[Bound | BaseException]:
-        """Bind a batch. Of wishes of one shopper the first goes first, and the next one sees what became of it."""
-        answers: dict[int, Bound | BaseException] = {}
-        while len(answers) < len(wishes):
-            turn: dict[str, int] = {}
-            for at, wish in enumerate(wishes):
-                if at not in answers:
-                    turn.setdefault(wish.invitee_id, at)
-            places = list(turn.values())
-            decided = await sparing([wishes[at] for at in places], lambda wish: (wish.invitee_id,), self._commit_surely)
-            answers |= zip(places, decided, strict=True)
-        return [answers[at] for at in range(len(wishes))]
-
-    async def _commit_surely(self, wishes: Sequence[BindWish]) -> Sequence[Bound | BaseException]:
-        try:
-            return await self._commit(wishes)
-        except CommitUnknown:
-            # It may have been committed. Asked again, those who were bound are bound as they wished.
-            log.warning("referral.commit_unknown", wishes=len(wishes))
-        return await self._commit(wishes)
 
     async def _commit(self, wishes: Sequence[BindWish]) -> Sequence[Bound | BaseException]:
         # The inviters too are written of, and only their codes are known yet.

@@ -1,11 +1,10 @@
 """Every statement behind the facts of risk, and the rules that operators set."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-from growth.mechanics.referral.review.model import DAY, HOUR, Pace, Pair
+from growth.mechanics.referral.review.model import DAY, HOUR, Pace, Pair, ReviewRules
 from growth.plumbing.postgres.database import Reader, Tx
 
 _encode = msgspec.json.Encoder().encode
@@ -64,38 +63,24 @@ async def paces(reader: Reader, pairs: Sequence[Pair], *, count_to: int, sibling
     return {row["commission_id"]: Pace(row["in_hour"], row["in_day"], (*row["before"], *row["after"])) for row in rows}
 
 
-async def payees(reader: Reader, user_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-    """Return the account that each shopper's money goes to; who named none is missing."""
-    rows = await reader.fetch(
-        """
-        SELECT payee.user_id, payee.kind, payee.account
-        FROM json_array_elements_text($1::json) AS asked (user_id)
-        JOIN referral.payees AS payee ON payee.user_id = asked.user_id COLLATE "C"
-        """,
-        _encode(user_ids).decode(),
-    )
-    return {row["user_id"]: (row["kind"], row["account"]) for row in rows}
-
-
-async def find_rules(reader: Reader, name: str) -> tuple[int, Any]:
-    """Return the version of rules, and the rules."""
-    row = await reader.fetchrow("SELECT version, rules FROM referral.rules WHERE name = $1", name)
+async def find_rules(reader: Reader) -> tuple[int, ReviewRules]:
+    """Return the version of the rules, and the rules."""
+    row = await reader.fetchrow("SELECT version, rules FROM referral.rules WHERE name = 'review'")
     assert row is not None, "there since the migration"
-    return row["version"], row["rules"]
+    return row["version"], msgspec.convert(row["rules"], ReviewRules)
 
 
-async def change_rules(tx: Tx, name: str, version: int, rules: object) -> bool:
+async def change_rules(tx: Tx, version: int, rules: ReviewRules) -> bool:
     """Write rules over those at `version`; False if somebody else has."""
     changed = await tx.fetchval(
         """
         UPDATE referral.rules
-        SET version = version + 1, rules = $3
-        WHERE name = $1
-          AND version = $2::bigint
+        SET version = version + 1, rules = $2
+        WHERE name = 'review'
+          AND version = $1::bigint
         RETURNING TRUE
         """,
-        name,
         version,
-        rules,
+        msgspec.to_builtins(rules),
     )
     return bool(changed)

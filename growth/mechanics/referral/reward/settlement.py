@@ -35,11 +35,10 @@ from growth.vocabulary.events.referral import (
     ReferralMilestoneReached,
 )
 from growth.vocabulary.ids import is_alias, new_id
-from growth.vocabulary.orders import LineOutcome, Order
 
 
 class ReferralSettlement:
-    """Takes part in orders: brings the relations of an invitee to what all facts known of the invitee say.
+    """Brings the relations of an invitee to what all facts known of the invitee say.
 
     An invitee *was new* if, by what is known now, no order was kept that was paid before the binding, and the first
     visit was soon before it. The *first order* of one who was new is the first by time of payment that was paid while
@@ -48,15 +47,9 @@ class ReferralSettlement:
     becomes the first.
     """
 
-    def __init__(self, zone: str) -> None:
+    def __init__(self, zone: ZoneInfo) -> None:
         """`zone` is the merchant's, whose days and months count."""
-        self._zone = ZoneInfo(zone)
-
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
-        """Settle the relations of who paid an order; no line is ever refused for it."""
-        if order.is_paid and order.user_id is not None:
-            await self.settle_invitee(tx, order.user_id, now)
-        return []
+        self._zone = zone
 
     async def settle_invitee(self, tx: Tx, invitee_id: str, now: datetime) -> None:
         """Bring the relations of an invitee, and all that hangs on them, to what the facts say."""

@@ -29,11 +29,16 @@ async def lock_relations(tx: Tx, invitee_id: str) -> list[HeldRelation]:
 
 
 async def invitees_among(tx: Tx, user_ids: Sequence[str]) -> list[str]:
-    """Return those of `user_ids` who have, or had, an inviter."""
+    """Return those of `user_ids` who have, or had, an inviter, in the order of their ids."""
     rows = await tx.fetch(
         """
-        SELECT DISTINCT invitee_id
+        SELECT invitee_id
         FROM referral.relations
+        WHERE invitee_id = ANY ($1::text[])
+        UNION
+        -- What was earned stays where an operator takes a relation away.
+        SELECT invitee_id
+        FROM referral.commissions
         WHERE invitee_id = ANY ($1::text[])
         ORDER BY invitee_id
         """,

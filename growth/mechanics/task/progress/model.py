@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.mechanics.task.countable import CORRECTABLE, OCCURRED_AT, UNDOERS, USER_FIELDS, countable
+from growth.mechanics.task.countable import CORRECTABLE, countable, undoers
 from growth.mechanics.task.model import ONCE, Task, period_on
 from growth.vocabulary.clock import MAX_AHEAD
+from growth.vocabulary.events import Event
 from growth.vocabulary.events.shop import ShopOrderCorrected
+from growth.vocabulary.facts import Facts
 from growth.vocabulary.ids import is_alias
 
 MAX_LATE = timedelta(days=30)
@@ -222,9 +224,10 @@ def _short(text: str) -> str:
 def _undo_key(task: Task, occurrence: Occurrence) -> str | None:
     event = countable(task.event_type)
     assert event is not None
-    assert event.undoing is not None, "a draft that undoes what nothing takes back is refused"
-    named = values_at(occurrence.data, event.undoing.key)
-    return f"{task.undo_on_refund}:{event.undoing.by}:{_short(str(named[0]))}" if named else None
+    undone_by, key = event.facts.undone_by, event.facts.key
+    assert key is not None, "a draft that undoes what nothing takes back is refused"
+    named = values_at(occurrence.data, key)
+    return f"{task.undo_on_refund}:{undone_by}:{_short(str(named[0]))}" if named else None
 
 
 def order_keys(order_id: str) -> list[str]:
@@ -234,7 +237,7 @@ def order_keys(order_id: str) -> list[str]:
 
 def undo_keys(type_: str, data: object) -> list[str]:
     """Return what an event takes back; nothing if it takes nothing back."""
-    field = UNDOERS.get(type_)
+    field = undoers().get(type_)
     if field is None:
         return []
     named = values_at(data, field)
@@ -243,24 +246,24 @@ def undo_keys(type_: str, data: object) -> list[str]:
     return [f"{mode}:{type_}:{_short(str(named[0]))}" for mode in modes] if named else []
 
 
-def occurred_at(type_: str, data: object, heard_at: datetime) -> datetime:
-    """Return when something happened: the time of the fact itself where it is told, but not after it was heard of."""
-    named = OCCURRED_AT.get(type_)
-    told = None if named is None else _member(data, named)
-    return min(told, heard_at) if isinstance(told, datetime) else heard_at
+def occurred_at(event: Event, facts: Facts) -> datetime:
+    """Return when something happened: the time of the deed itself, but not after it was heard of."""
+    at: datetime = getattr(event, facts.occurred_at)
+    return min(at, event.at)
 
 
 def occurrences_again(event_id: str, told: ShopOrderCorrected, type_: str) -> list[Occurrence]:
     """Return what a correction says of one of the events that it is about, as if it were told now."""
-    if type_ not in CORRECTABLE or getattr(told, OCCURRED_AT[type_]) is None:
+    event = countable(type_)
+    if type_ not in CORRECTABLE or event is None or getattr(told, event.facts.occurred_at) is None:
         return []
-    at = occurred_at(type_, told, told.at)
+    at = occurred_at(told, event.facts)
     return [Occurrence(occurrence_id=event_id, user_id=told.user_id, type=type_, at=at, counted_at=at, data=told)]
 
 
-def user_ids_of(data: object) -> list[str]:
-    """Return the shoppers whose doing an event is."""
-    named = next((held for name in USER_FIELDS if (held := _member(data, name)) is not None), None)
+def user_ids_of(event: Event, facts: Facts) -> list[str]:
+    """Return the shoppers for whom an event counts."""
+    named = None if facts.counts_for is None else getattr(event, facts.counts_for)
     # Two who were merged are one; nobody is rewarded who was erased.
     told = dict.fromkeys(user_id for user_id in _members(named) if isinstance(user_id, str))
     return [user_id for user_id in told if not is_alias(user_id)]

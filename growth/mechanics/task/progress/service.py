@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.mechanics.task import store as tasks_store
-from growth.mechanics.task.countable import CORRECTED, UNDOERS, catalogue
+from growth.mechanics.task.countable import CORRECTED, catalogue, undoers
 from growth.mechanics.task.model import Task
 from growth.mechanics.task.progress.model import (
     MAX_LATE,
@@ -34,9 +34,8 @@ from growth.mechanics.task.progress.store import counts as store
 from growth.mechanics.task.progress.store.counts import DecidedProgress
 from growth.plumbing.outbox.outbox import Envelope, emit
 from growth.plumbing.postgres.database import Tx
-from growth.rewards.coupon import service as coupons
 from growth.rewards.granting import service as granting
-from growth.rewards.granting.model import Grant, Granted
+from growth.rewards.granting.model import Grant
 from growth.shopper.activity.model import Activity
 from growth.vocabulary.events.shop import ShopOrderCorrected
 from growth.vocabulary.events.task import TaskCompleted, TaskUndone
@@ -83,13 +82,13 @@ class TaskProjection:
             type_ = str(event.__struct_config__.tag)
             if live.is_undoable:
                 undone += undo_keys(type_, event)
-            if tasks.wants(type_):
-                at = occurred_at(type_, event, event.at)
+            if event.facts and tasks.wants(type_):
+                at = occurred_at(event, event.facts)
                 occurrences += [
                     Occurrence(
                         occurrence_id=envelope.event_id, user_id=user_id, type=type_, at=at, counted_at=at, data=event
                     )
-                    for user_id in user_ids_of(event)
+                    for user_id in user_ids_of(event, event.facts)
                 ]
         await self._take(tx, tasks, occurrences, undone, live.now)
 
@@ -201,7 +200,7 @@ def outbox_types() -> frozenset[str]:
     """Return the events of rooms that may count, or take back what had counted."""
     return (
         frozenset(event.type for event in catalogue().values() if event.is_told_by_outbox)
-        | UNDOERS.keys()
+        | undoers().keys()
         | {CORRECTED}
     )
 
@@ -256,10 +255,7 @@ def _reached(standing: CountedProgress, task: Task) -> Reached:
 
 async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
     grants = [grant for one in reached for grant in one.grants.values()]
-    told: list[Granted] = []
-    for start in range(0, len(grants), granting.MAX_GRANTS):
-        told += await granting.grant(tx, grants[start : start + granting.MAX_GRANTS], now)
-    answers = iter(told)
+    answers = iter(await granting.grant(tx, grants, now))
     decided, events = [], []
     for one in reached:
         outcomes = {place: next(answers) for place in one.grants}
@@ -311,23 +307,16 @@ async def _revoke(
     tx: Tx, given: Sequence[tuple[Task, Sequence[TaskGiven]]], now: datetime
 ) -> Mapping[str, Sequence[int]]:
     """Take back what was given; return, by grant_id, the places of coupons that an order has all the same."""
-    keys = [
-        key for task, its in given for one in its for key in grant_keys(one.grant_id, one.attempt, len(task.reward))
-    ]
-    for start in range(0, len(keys), granting.MAX_GRANTS):
-        await granting.revoke(tx, keys[start : start + granting.MAX_GRANTS], UNDONE, now)
     places = {
-        coupon_id: (one.grant_id, int(place))
-        for _, its in given
+        key: (one.grant_id, place)
+        for task, its in given
         for one in its
-        for place, coupon_id in one.coupons.items()
+        for place, key in enumerate(grant_keys(one.grant_id, one.attempt, len(task.reward)))
     }
-    # Asked again, what is voided answers `already`.
-    answers = await coupons.void(tx, list(places), now)
     found = defaultdict[str, list[int]](list)
-    for answer in answers:
-        if answer.outcome in {"locked", "used"}:
-            grant_id, place = places[answer.coupon_id]
+    for told in await granting.revoke(tx, list(places), UNDONE, now):
+        if told.in_use:
+            grant_id, place = places[told.key]
             found[grant_id].append(place)
     return found
 

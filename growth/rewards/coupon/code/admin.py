@@ -41,7 +41,7 @@ class Revoking(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/coupon-templates/{template_id:str}/code-batches",
     operation_id="admin_code_batches_create",
-    summary="Make codes for print",
+    summary="Create coupon codes",
     guards=[requires(Role.EDITOR)],
 )
 async def make_codes(
@@ -70,7 +70,7 @@ async def make_codes(
 @get(
     "/coupon-templates/{template_id:str}/code-batches",
     operation_id="admin_code_batches_list",
-    summary="List batches of codes",
+    summary="List batches of coupon codes",
     guards=[requires(Role.VIEWER)],
 )
 async def list_batches(
@@ -89,7 +89,7 @@ async def list_batches(
     "/code-batches/{batch_id:str}/revoke",
     status_code=200,
     operation_id="admin_code_batches_revoke",
-    summary="Make codes worth nothing",
+    summary="Revoke a batch of coupon codes",
     guards=[requires(Role.EDITOR)],
 )
 async def revoke_batch(

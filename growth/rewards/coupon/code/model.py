@@ -25,8 +25,8 @@ GROUP_CHARACTERS = 4
 
 CODE_NOT_FOUND = Kind("coupon.code_not_found", "There is no such code, or it was redeemed already.", 404)
 BATCH_NOT_FOUND = Kind("coupon.batch_not_found", "There is no such batch of codes.", 404)
-BATCH_REVOKED = Kind("coupon.batch_revoked", "The batch was revoked already.")
-TOO_MANY = Kind("coupon.units_missing", "The template has not as many units left.")
+BATCH_REVOKED = Kind("coupon.batch_revoked", "The batch was already revoked.")
+TOO_MANY = Kind("coupon.units_missing", "The template does not have that many units left.")
 
 _READ_AS = str.maketrans({"I": "1", "L": "1", "O": "0"})
 

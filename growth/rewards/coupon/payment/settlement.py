@@ -17,32 +17,48 @@ from growth.vocabulary.refusals import Unavailable
 MAX_LOOKS = 5
 """Each look but the last found that another order was quicker; then the shop delivers again."""
 
+COUPON = "coupon.coupon"
+"""The kind of use of a line that was bought with a coupon."""
+
 _is_uuid = re.compile(UUID_PATTERN).match
 
 
 class CouponSettlement:
     """The coupons' part in orders."""
 
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+    kinds = frozenset({COUPON})
+
+    def may_concern(self, order: Order) -> bool:
+        """Say whether it may have been placed with a coupon, and then paid without: that is given back."""
+        return order.is_paid and order.placed_at is not None
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
         """Settle the lines that were bought with coupons, one coupon after the other in the order of their ids."""
-        lines: dict[str, list[OrderLine]] = {}
-        for line in order.lines:
-            if line.coupon_id is not None:
-                lines.setdefault(line.coupon_id, []).append(line)
-        # Without a line, only what was placed and then paid without its coupon has one to give back.
-        if not lines and not (order.is_paid and order.placed_at is not None):
-            return []
-        coupon_ids = [coupon_id for coupon_id in lines if _is_uuid(coupon_id)]
-        found = await store.find_for_order(tx, coupon_ids, order.order_id)
-        owed = await store.refunds_of_order(tx, order.order_id) if order.is_paid and lines else {}
-        outcomes: list[LineOutcome] = []
-        for coupon_id in sorted({*lines, *found}):
-            mine = lines.get(coupon_id, [])
-            verdict, standing = await self._bring(tx, order, mine, coupon_id, found.get(coupon_id), owed, now)
-            if verdict.step == "use" and owed:
+        told: dict[str, list[LineOutcome]] = {}
+        found: list[tuple[str, Order, Sequence[OrderLine], CouponInOrder | None, Mapping[str, str]]] = []
+        for order in orders:
+            lines: dict[str, list[OrderLine]] = {}
+            for line in order.lines:
+                coupon_id = line.used(COUPON)
+                if coupon_id is not None:
+                    lines.setdefault(coupon_id, []).append(line)
+            coupon_ids = [coupon_id for coupon_id in lines if _is_uuid(coupon_id)]
+            known = await store.find_for_order(tx, coupon_ids, order.order_id)
+            owed = await store.refunds_of_order(tx, order.order_id) if order.is_paid and lines else {}
+            found += [(one, order, lines.get(one, []), known.get(one), owed) for one in {*lines, *known}]
+        settled = set[str]()
+        for coupon_id, order, mine, known_then, reasons in sorted(found, key=lambda one: (one[0], one[1].order_id)):
+            before = known_then
+            if coupon_id in settled:
+                # The order before may have changed it.
+                before = (await store.find_for_order(tx, [coupon_id], order.order_id)).get(coupon_id)
+            settled.add(coupon_id)
+            verdict, standing = await self._bring(tx, order, mine, coupon_id, before, reasons, now)
+            if verdict.step == "use" and reasons:
                 await store.owe_no_more(tx, order.order_id, coupon_id)
-            outcomes += [await self._told(tx, order, line, standing, verdict, now) for line in mine]
-        return outcomes
+            said = [await self._told(tx, order, line, standing, verdict, now) for line in mine]
+            told.setdefault(order.order_id, []).extend(said)
+        return told
 
     async def _bring(
         self,

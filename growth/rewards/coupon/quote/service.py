@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database
-from growth.plumbing.strict_json import FieldError, invalid
+from growth.plumbing.strict_json import invalid
 from growth.rewards.coupon.quote.model import Quote, QuoteLine, quote
 from growth.rewards.coupon.store import listing as store
 from growth.rewards.coupon.template import store as templates_store

@@ -25,7 +25,7 @@ from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 
 
-@get("/coupon-templates", operation_id="coupon_templates_list", summary="List coupons one can take")
+@get("/coupon-templates", operation_id="coupon_templates_list", summary="List coupons I can take")
 async def list_templates(
     shopper: NamedDependency[Shopper],
     coupon_takes: NamedDependency[Takes],
@@ -40,7 +40,7 @@ async def list_templates(
     return page_of(found[: limit + 1], limit, lambda one: (one.template_id,))
 
 
-@get("/coupon-templates/{template_id:str}", operation_id="coupon_templates_get", summary="Get one of them")
+@get("/coupon-templates/{template_id:str}", operation_id="coupon_templates_get", summary="Get a coupon I can take")
 async def get_template(
     template_id: PathUuid, shopper: NamedDependency[Shopper], coupon_takes: NamedDependency[Takes]
 ) -> TemplatePage:

@@ -5,15 +5,13 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import msgspec
-import structlog
 from msgspec import Struct
 from prometheus_client import Counter
 
 from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.person.memory import sparing
-from growth.plumbing.postgres.database import CommitUnknown, Database, Reader
-from growth.plumbing.work.coalesce import Coalescer
+from growth.plumbing.postgres.database import Database, Reader
+from growth.plumbing.work.decide import Decisions
 from growth.rewards.coupon.model import Coupon, Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import coupons as coupons_store
@@ -34,8 +32,6 @@ from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponTemplate, term_of
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
-
-log = structlog.get_logger("coupon.take")
 
 MAX_BATCH_ASKS = 256
 MAX_QUEUE_ASKS = 4_096
@@ -63,13 +59,19 @@ class Takes:
     def __init__(self, database: Database, zone: ZoneInfo) -> None:
         self._database = database
         self._zone = zone
-        self._takes: Coalescer[TakeAsk, TakenCoupon] = Coalescer(
-            "coupon.takes", self._decide, max_batch=MAX_BATCH_ASKS, max_queue=MAX_QUEUE_ASKS
+        self._takes: Decisions[TakeAsk, TakenCoupon] = Decisions(
+            "coupon.takes",
+            self._commit,
+            person_of=lambda ask: ask.user_id,
+            id_of=lambda ask: ask.coupon_id,
+            replayed=lambda taken: msgspec.structs.replace(taken, replayed=True),
+            max_batch=MAX_BATCH_ASKS,
+            max_queue=MAX_QUEUE_ASKS,
         )
 
     async def drain(self) -> None:
         """Wait until everyone who asked has an answer."""
-        await self._takes.drain()
+        await self._takes.calls.drain()
 
     def day_of(self, now: datetime) -> date:
         """Return the merchant's day."""
@@ -85,12 +87,12 @@ class Takes:
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
         coupon_id = derived_id(template_id, asked_as, key) if key else child_id(template_id)
         try:
-            taken = await self._takes(TakeAsk(coupon_id, template_id, user_id))
+            taken = await self._takes.calls(TakeAsk(coupon_id, template_id, user_id))
             if key and (names := later_names(key, taken.coupon.issued_at, taken.at)):
                 before, today = (derived_id(template_id, asked_as, name) for name in names)
                 known = (await coupons_store.find_coupons(self._database, [before])).get(before)
                 kept = known is not None and is_kept(known.issued_at, taken.at)
-                taken = await self._takes(TakeAsk(before if kept else today, template_id, user_id))
+                taken = await self._takes.calls(TakeAsk(before if kept else today, template_id, user_id))
         except Refusal as refusal:
             REFUSED.labels(refusal.kind.code).inc()
             raise
@@ -122,28 +124,7 @@ class Takes:
 
     # --- a batch of asks ----------------------------------------------------------------------------------------------
 
-    async def _decide(self, asks: list[TakeAsk]) -> Sequence[TakenCoupon | BaseException]:
-        return await sparing(asks, lambda ask: (ask.user_id,), self._decide_together)
-
-    async def _decide_together(self, asks: Sequence[TakeAsk]) -> Sequence[TakenCoupon | BaseException]:
-        unique = list({ask.coupon_id: ask for ask in asks}.values())
-        try:
-            decided = await self._commit(unique)
-        except CommitUnknown:
-            # It may have been committed. The same ids again tell: those written are known, the rest is written now.
-            log.warning("coupon.commit_unknown", coupons=len(unique))
-            decided = await self._commit(unique)
-        answers: list[TakenCoupon | BaseException] = []
-        told: set[str] = set()
-        for ask in asks:
-            answer = decided[ask.coupon_id]
-            if ask.coupon_id in told and isinstance(answer, TakenCoupon):
-                answer = msgspec.structs.replace(answer, replayed=True)
-            told.add(ask.coupon_id)
-            answers.append(answer)
-        return answers
-
-    async def _commit(self, asks: Sequence[TakeAsk]) -> dict[str, TakenCoupon | BaseException]:
+    async def _commit(self, asks: Sequence[TakeAsk]) -> Sequence[TakenCoupon | BaseException]:
         async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
             found = await templates_store.lock_templates(tx, sorted({ask.template_id for ask in asks}))
             seen = await store.look(tx, asks)
@@ -154,13 +135,13 @@ class Takes:
             if rows:
                 complete = await store.take(tx, rows, seen.now, day)
                 assert complete, "the templates are locked, so what was free still is"
-                asked_by = {ask.coupon_id: self._takes.request_id_of(ask) for ask in asks}
+                asked_by = {ask.coupon_id: self._takes.calls.request_id_of(ask) for ask in asks}
                 await emit(
                     tx,
                     *[told_issued(row, "taken", seen.now) for row in rows],
                     request_ids=[asked_by[row.coupon_id] for row in rows],
                 )
-        return answers
+        return [answers[ask.coupon_id] for ask in asks]
 
 
 async def with_lives_before(

@@ -7,14 +7,16 @@ from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, State, keep_promises, locked
-from growth.plumbing.strict_json import FieldError, Instant
-from growth.rewards.compliance import Deed, Offer, check
+from growth.plumbing.field_errors import FieldError
+from growth.plumbing.strict_json import Instant
+from growth.rewards.compliance import Offer, check
 from growth.vocabulary.events.coupon import (
     CouponTemplateEnded,
     CouponTemplatePaused,
     CouponTemplatePublished,
     CouponTemplateResumed,
 )
+from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind

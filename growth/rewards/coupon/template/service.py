@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from growth.kit.campaign.service import Campaigns
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
-from growth.plumbing.strict_json import FieldError
 from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.store import listing
 from growth.rewards.coupon.take import store as takes_store

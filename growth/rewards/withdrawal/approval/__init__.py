@@ -1,1 +1,1 @@
-"""The desk: what operators do with withdrawals. Each act is one transaction with its audit entry."""
+"""Approval: what operators do with withdrawals. Each act is one transaction with its audit entry."""

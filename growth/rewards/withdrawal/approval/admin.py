@@ -21,7 +21,7 @@ from growth.plumbing.http.answers import (
 )
 from growth.plumbing.http.listing import listed
 from growth.plumbing.http.operators import act_of, requires
-from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.model import (
     FailReason,
     Reference,
@@ -60,7 +60,7 @@ class WithdrawalFailure(Struct, frozen=True, forbid_unknown_fields=True):
 @get("/withdrawals", operation_id="admin_withdrawals_list", summary="List withdrawals", guards=[requires(Role.ADMIN)])
 async def list_all(
     request: Request[Any, Any, Any],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
     only: StateFilter = None,
     user_id: UserFilter = None,
     day: DayFilter = None,
@@ -70,7 +70,7 @@ async def list_all(
     """Newest first, with the accounts to pay to. With `Accept: text/csv` all of it as a file."""
 
     async def read(after: str | None, most: int) -> Sequence[Withdrawal]:
-        return await desk.page(WithdrawalFilter(state=only, user_id=user_id, day=day), before=after, limit=most)
+        return await approvals.page(WithdrawalFilter(state=only, user_id=user_id, day=day), before=after, limit=most)
 
     return await listed(request, cursor, limit, Withdrawal, "withdrawal_id", read)
 
@@ -81,33 +81,33 @@ async def list_all(
     summary="Get a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
-async def get_withdrawal(withdrawal_id: PathUuid, desk: NamedDependency[Desk]) -> Withdrawal:
+async def get_withdrawal(withdrawal_id: PathUuid, approvals: NamedDependency[Approvals]) -> Withdrawal:
     """With what the payout service said last, and when it is asked again."""
-    return await desk.find(withdrawal_id)
+    return await approvals.find(withdrawal_id)
 
 
 @post(
     "/withdrawals/{withdrawal_id:str}/approve",
     status_code=200,
     operation_id="admin_withdrawals_approve",
-    summary="Let it be paid",
+    summary="Approve a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
 async def approve(
     withdrawal_id: PathUuid,
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
-    """Paid by the payout service that is configured now, or by hand. 409 in another state, or if the shopper owes."""
-    return await desk.approve(act_of(request, operator), withdrawal_id)
+    """The payout service that is configured now pays it, or a person. 409 in another state, or if the shopper owes."""
+    return await approvals.approve(act_of(request, operator), withdrawal_id)
 
 
 @post(
     "/withdrawals/{withdrawal_id:str}/reject",
     status_code=200,
     operation_id="admin_withdrawals_reject",
-    summary="Pay it not",
+    summary="Reject a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
 async def reject(
@@ -115,17 +115,17 @@ async def reject(
     data: JSONBody[WithdrawalRejection],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The shopper has the money to withdraw again. 409 once it may have been sent."""
-    return await desk.reject(act_of(request, operator), withdrawal_id, data.reason)
+    return await approvals.reject(act_of(request, operator), withdrawal_id, data.reason)
 
 
 @post(
     "/withdrawals/{withdrawal_id:str}/paid",
     status_code=200,
     operation_id="admin_withdrawals_paid",
-    summary="Note that it was paid",
+    summary="Mark a withdrawal as paid",
     guards=[requires(Role.ADMIN)],
 )
 async def mark_paid(
@@ -133,17 +133,17 @@ async def mark_paid(
     data: JSONBody[WithdrawalPayment],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """By hand, or as the payout service's own records show. 409 in another state."""
-    return await desk.mark_paid(act_of(request, operator), withdrawal_id, data.reference)
+    return await approvals.mark_paid(act_of(request, operator), withdrawal_id, data.reference)
 
 
 @post(
     "/withdrawals/{withdrawal_id:str}/failed",
     status_code=200,
     operation_id="admin_withdrawals_failed",
-    summary="Note that it could not be paid",
+    summary="Mark a withdrawal as failed",
     guards=[requires(Role.ADMIN)],
 )
 async def mark_failed(
@@ -151,38 +151,38 @@ async def mark_failed(
     data: JSONBody[WithdrawalFailure],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The shopper has the money to withdraw again. A payout service is asked first; 409 unless it says so itself."""
-    return await desk.mark_failed(act_of(request, operator), withdrawal_id, data.reason)
+    return await approvals.mark_failed(act_of(request, operator), withdrawal_id, data.reason)
 
 
 @get(
     "/withdrawal-rules",
     operation_id="admin_withdrawal_rules_get",
-    summary="Limits of a day",
+    summary="Get the withdrawal rules",
     guards=[requires(Role.VIEWER)],
 )
-async def get_rules(desk: NamedDependency[Desk]) -> Response[WithdrawalRules]:
-    """The ETag is the version that PUT asks for in If-Match. Minimum and fee stand in the referral program."""
-    version, rules = await desk.rules()
+async def get_rules(approvals: NamedDependency[Approvals]) -> Response[WithdrawalRules]:
+    """Minimum, fee, and the limits of a day. The ETag is the version that PUT asks for in If-Match."""
+    version, rules = await approvals.rules()
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
 
 @put(
     "/withdrawal-rules",
     operation_id="admin_withdrawal_rules_change",
-    summary="Change the limits of a day",
+    summary="Change the withdrawal rules",
     guards=[requires(Role.ADMIN)],
 )
 async def change_rules(
     data: JSONBody[WithdrawalRules],
     request: Request[Any, Any, Any],
     operator: NamedDependency[Operator],
-    desk: NamedDependency[Desk],
+    approvals: NamedDependency[Approvals],
 ) -> Response[WithdrawalRules]:
-    """Replaces all fields."""
-    version = await desk.change_rules(act_of(request, operator), if_match(request), data)
+    """Replaces all fields: one that is left out gets its default. Counts for withdrawals asked for from now on."""
+    version = await approvals.change_rules(act_of(request, operator), if_match(request), data)
     return JsonResponse(data, headers={"ETag": etag(version)})
 
 

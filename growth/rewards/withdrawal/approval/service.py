@@ -1,11 +1,10 @@
 """What operators do with withdrawals. Each act is one transaction with its audit entry."""
 
-import msgspec
 from msgspec.structs import replace
 
-from growth.mechanics.referral.review.store import change_rules, find_rules
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
+from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
@@ -14,13 +13,14 @@ from growth.rewards.withdrawal import model
 from growth.rewards.withdrawal.model import FailReason, RejectReason, Withdrawal, WithdrawalFilter, WithdrawalRules
 from growth.rewards.withdrawal.payout.calls import look
 from growth.rewards.withdrawal.payout.model import Payout
-from growth.rewards.withdrawal.service import RULES, give_back, pay_out, rules_of
+from growth.rewards.withdrawal.service import give_back, pay_out
+from growth.rewards.withdrawal.store import rules as rules_store
 from growth.rewards.withdrawal.store import withdrawals as store
 from growth.vocabulary.events.commission import WithdrawalApproved
 from growth.vocabulary.refusals import Refusal
 
 
-class Desk:
+class Approvals:
     """The operators' side of withdrawals."""
 
     def __init__(self, database: Database, payout: Payout) -> None:
@@ -36,7 +36,7 @@ class Desk:
         return await store.page(self._database, which, before=before, limit=limit)
 
     async def approve(self, act: Act, withdrawal_id: str) -> Withdrawal:
-        """Let a withdrawal be paid. Raises `Refusal` 409 in another state, or if its shopper owes."""
+        """Approve a withdrawal: it will be paid. Raises `Refusal` 409 in another state, or if its shopper owes."""
         async with self._database.transaction(everyone=True) as tx:
             before = await _find(tx, withdrawal_id)
             after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
@@ -59,7 +59,7 @@ class Desk:
         return after
 
     async def reject(self, act: Act, withdrawal_id: str, reason: RejectReason) -> Withdrawal:
-        """Pay a withdrawal not, and give the money back. Raises `Refusal` 409 once it may have been sent."""
+        """Reject a withdrawal, and give the money back. Raises `Refusal` 409 once it may have been sent."""
         async with self._database.transaction(everyone=True) as tx:
             before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, ["requested", "approved"], "rejected", act.now, reason=reason)
@@ -70,7 +70,7 @@ class Desk:
         return after
 
     async def mark_paid(self, act: Act, withdrawal_id: str, reference: str | None) -> Withdrawal:
-        """Note that a withdrawal was paid: by hand, or as the payout service's own records show.
+        """Mark a withdrawal as paid: by hand, or as the payout service's own records show.
 
         Raises `Refusal` 409 in another state.
         """
@@ -85,7 +85,7 @@ class Desk:
         return after
 
     async def mark_failed(self, act: Act, withdrawal_id: str, reason: FailReason) -> Withdrawal:
-        """Note that a withdrawal could not be paid, and give the money back.
+        """Mark a withdrawal as failed, and give the money back.
 
         Of one that a payout service was asked to pay, only that service knows: it is asked, and unless it says
         "failed", the answer is `Refusal` `withdrawal.payout_unknown` 409. Raises `Refusal` 409 in another state.
@@ -118,23 +118,18 @@ class Desk:
         return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
     async def rules(self) -> tuple[int, WithdrawalRules]:
-        """Return the version of the limits of a day, and the limits."""
-        return await rules_of(self._database)
+        """Return the version of the rules, and the rules."""
+        return await rules_store.find(self._database)
 
     async def change_rules(self, act: Act, version: int, rules: WithdrawalRules) -> int:
-        """Write limits over those at `version`; return the new one. Raises `Refusal` 412 if somebody else has."""
+        """Write rules over those at `version`; return the new one. Raises `Refusal`: 400; 412 if somebody else has."""
+        if found := model.faults(rules):
+            raise invalid(*found)
         async with self._database.transaction() as tx:
-            _, before = await find_rules(tx, RULES)
-            if not await change_rules(tx, RULES, version, msgspec.to_builtins(rules)):
+            _, before = await rules_store.find(tx)
+            if not await rules_store.change(tx, version, rules):
                 raise Refusal(model.RULES_CHANGED)
-            await audit.record(
-                tx,
-                act,
-                "withdrawal_rules.change",
-                RULES,
-                before=before,
-                after=rules,
-            )
+            await audit.record(tx, act, "withdrawal_rules.change", "withdrawal", before=before, after=rules)
         return version + 1
 
 
@@ -146,7 +141,7 @@ async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:
-    """Without the account: the audit is kept for good, the withdrawal's own may be erased."""
+    """Write the audit entry, without the account: the audit is kept for good, and an account may have to be erased."""
     await audit.record(
         tx,
         act,

@@ -25,7 +25,7 @@ async def count_send(tx: Tx, number: str, amount_fen: int, outcome: str, known_a
     """Pay a number, once however often it is sent; the first amount counts."""
     row = await tx.fetchrow(
         """
-        INSERT INTO referral.sandbox_payouts AS known (number, amount_fen, outcome, known_at)
+        INSERT INTO withdrawal.sandbox_payouts AS known (number, amount_fen, outcome, known_at)
         VALUES ($1, $2, $3, $4)
         ON CONFLICT (number) DO UPDATE
         SET sends = known.sends + 1
@@ -44,7 +44,7 @@ async def count_query(tx: Tx, number: str) -> SandboxPayout | None:
     """Return what is known of a number."""
     row = await tx.fetchrow(
         """
-        UPDATE referral.sandbox_payouts
+        UPDATE withdrawal.sandbox_payouts
         SET queries = queries + 1
         WHERE number = $1
         RETURNING number, amount_fen, outcome, known_at, sends, queries

@@ -13,7 +13,7 @@ async def lock_open(tx: Tx, user_ids: Sequence[str]) -> list[Withdrawal]:
         """
         SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
             look_at, looks, said, ended_at, reason, reference
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         WHERE user_id = ANY ($1::text[])
           AND state IN ('requested', 'approved', 'paying')
         ORDER BY withdrawal_id
@@ -32,14 +32,14 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     """
     await tx.execute(
         """
-        UPDATE referral.withdrawals AS withdrawal
+        UPDATE withdrawal.withdrawals AS withdrawal
         SET user_id = $2,
             slot = CASE
                 WHEN withdrawal.slot <> $1 THEN withdrawal.slot
                 WHEN withdrawal.state IN ('requested', 'approved', 'paying')
                  AND EXISTS (
                     SELECT
-                    FROM referral.withdrawals AS other
+                    FROM withdrawal.withdrawals AS other
                     WHERE other.slot = $2
                       AND other.state IN ('requested', 'approved', 'paying')
                  ) THEN withdrawal.withdrawal_id::text
@@ -53,11 +53,11 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     await tx.execute(
         """
         WITH old AS (
-            DELETE FROM referral.withdrawal_days
+            DELETE FROM withdrawal.days
             WHERE user_id = $1
             RETURNING day, asked, fen
         )
-        INSERT INTO referral.withdrawal_days AS known (user_id, day, asked, fen)
+        INSERT INTO withdrawal.days AS known (user_id, day, asked, fen)
         SELECT $2, day, asked, fen
         FROM old
         ON CONFLICT (user_id, day) DO UPDATE
@@ -69,11 +69,11 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     await tx.execute(
         """
         WITH old AS (
-            DELETE FROM referral.payees
+            DELETE FROM withdrawal.payees
             WHERE user_id = $1
             RETURNING kind, account, name, changed_at
         )
-        INSERT INTO referral.payees (user_id, kind, account, name, changed_at)
+        INSERT INTO withdrawal.payees (user_id, kind, account, name, changed_at)
         SELECT $2, kind, account, name, changed_at
         FROM old
         ON CONFLICT (user_id) DO NOTHING
@@ -85,10 +85,10 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
 
 async def forget_accounts(tx: Tx, user_id: str) -> None:
     """Forget where a shopper's money went and goes."""
-    await tx.execute("DELETE FROM referral.payees WHERE user_id = $1", user_id)
+    await tx.execute("DELETE FROM withdrawal.payees WHERE user_id = $1", user_id)
     await tx.execute(
         """
-        UPDATE referral.withdrawals
+        UPDATE withdrawal.withdrawals
         SET payee = NULL
         WHERE user_id = $1
           AND payee IS NOT NULL

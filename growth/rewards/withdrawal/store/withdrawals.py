@@ -9,7 +9,7 @@ from datetime import date, datetime
 import msgspec
 
 from growth.plumbing.postgres.database import Reader, Record, Tx
-from growth.rewards.withdrawal.model import Payee, Withdrawal, WithdrawalFilter, WithdrawalRules
+from growth.rewards.withdrawal.model import Withdrawal, WithdrawalFilter, WithdrawalRules
 
 
 def withdrawal_of(row: Record) -> Withdrawal:
@@ -21,7 +21,7 @@ async def add(tx: Tx, withdrawal: Withdrawal, day: date) -> bool:
     """Insert a withdrawal; False if the shopper has one open."""
     added = await tx.fetchval(
         """
-        INSERT INTO referral.withdrawals
+        INSERT INTO withdrawal.withdrawals
             (withdrawal_id, user_id, slot, amount_fen, fee_fen, payee, day, state, requested_at)
         VALUES ($1, $2, $2, $3, $4, $5, $6, 'requested', $7)
         ON CONFLICT (slot) WHERE state IN ('requested', 'approved', 'paying') DO NOTHING
@@ -42,7 +42,7 @@ async def take_day(tx: Tx, user_id: str, day: date, amount_fen: int, rules: With
     """Count one more withdrawal of a day; False if the day's limits do not allow it."""
     taken = await tx.fetchval(
         """
-        INSERT INTO referral.withdrawal_days AS known (user_id, day, asked, fen)
+        INSERT INTO withdrawal.days AS known (user_id, day, asked, fen)
         SELECT $1, $2, 1, $3::bigint
         WHERE $3 <= $5::bigint
         ON CONFLICT (user_id, day) DO UPDATE
@@ -66,7 +66,7 @@ async def find(reader: Reader, withdrawal_id: str) -> Withdrawal | None:
         """
         SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
             look_at, looks, said, ended_at, reason, reference
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         WHERE withdrawal_id = $1
         """,
         withdrawal_id,
@@ -80,7 +80,7 @@ async def find_open(reader: Reader, user_id: str) -> Withdrawal | None:
         """
         SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
             look_at, looks, said, ended_at, reason, reference
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         WHERE slot = $1
           AND state IN ('requested', 'approved', 'paying')
         """,
@@ -95,7 +95,7 @@ async def page(reader: Reader, which: WithdrawalFilter, *, before: str | None, l
         """
         SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
             look_at, looks, said, ended_at, reason, reference
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         WHERE ($1::text IS NULL OR state = $1)
           AND ($2::text IS NULL OR user_id = $2)
           AND ($3::date IS NULL OR day = $3)
@@ -116,7 +116,7 @@ async def approve(tx: Tx, withdrawal_id: str, payout: str, now: datetime) -> Wit
     """Let a requested withdrawal be paid, by `payout` and nobody else; None in another state."""
     row = await tx.fetchrow(
         """
-        UPDATE referral.withdrawals
+        UPDATE withdrawal.withdrawals
         SET state = 'approved', approved_at = $3, payout = $2
         WHERE withdrawal_id = $1
           AND state = 'requested'
@@ -144,7 +144,7 @@ async def end(
     """End a withdrawal that is in one of `from_states`; None in another."""
     row = await tx.fetchrow(
         """
-        UPDATE referral.withdrawals
+        UPDATE withdrawal.withdrawals
         SET state = $3, ended_at = $4, reason = $5, reference = $6, said = coalesce($7, said), look_at = NULL
         WHERE withdrawal_id = $1
           AND state = ANY ($2::text[])
@@ -166,9 +166,9 @@ async def give_day_back(tx: Tx, withdrawal_id: str) -> None:
     """Let the money of a withdrawal that was given back not count for its day."""
     await tx.execute(
         """
-        UPDATE referral.withdrawal_days AS known
+        UPDATE withdrawal.days AS known
         SET fen = known.fen - withdrawal.amount_fen
-        FROM referral.withdrawals AS withdrawal
+        FROM withdrawal.withdrawals AS withdrawal
         WHERE withdrawal.withdrawal_id = $1
           AND known.user_id = withdrawal.user_id
           AND known.day = withdrawal.day
@@ -184,7 +184,7 @@ async def lock_approved(tx: Tx, payout: str, limit: int) -> list[Withdrawal]:
         """
         SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
             look_at, looks, said, ended_at, reason, reference
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         WHERE state = 'approved'
           AND payout = $1
         ORDER BY withdrawal_id
@@ -201,7 +201,7 @@ async def begin_paying(tx: Tx, withdrawal_id: str, now: datetime, look_at: datet
     """Note that the payout service is about to hear of an approved withdrawal: from here on nobody knows."""
     begun = await tx.fetchval(
         """
-        UPDATE referral.withdrawals
+        UPDATE withdrawal.withdrawals
         SET state = 'paying', sent_at = $2, look_at = $3
         WHERE withdrawal_id = $1
           AND state = 'approved'
@@ -220,7 +220,7 @@ async def lock_to_look_at(tx: Tx, payout: str, now: datetime, limit: int) -> lis
         """
         SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
             look_at, looks, said, ended_at, reason, reference
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         WHERE state = 'paying'
           AND payout = $1
           AND look_at <= $2
@@ -239,7 +239,7 @@ async def look_later(tx: Tx, withdrawal_id: str, look_at: datetime, said: str | 
     """Note what was said of a withdrawal in `paying`, and when to ask again."""
     await tx.execute(
         """
-        UPDATE referral.withdrawals
+        UPDATE withdrawal.withdrawals
         SET look_at = $2, looks = looks + 1, said = coalesce($3, said)
         WHERE withdrawal_id = $1
           AND state = 'paying'
@@ -250,30 +250,18 @@ async def look_later(tx: Tx, withdrawal_id: str, look_at: datetime, said: str | 
     )
 
 
-async def find_payee(reader: Reader, user_id: str) -> Payee | None:
-    """Return where a shopper's money goes."""
-    row = await reader.fetchrow("SELECT kind, account, name FROM referral.payees WHERE user_id = $1", user_id)
-    return None if row is None else Payee(**dict(row))
-
-
-async def keep_payee(tx: Tx, user_id: str, payee: Payee, now: datetime) -> None:
-    """Write down where a shopper's money goes from now on."""
-    await tx.execute(
+async def withdrawn_fen(reader: Reader, user_id: str) -> int:
+    """Return what a shopper was ever paid, fees included."""
+    fen: int = await reader.fetchval(
         """
-        INSERT INTO referral.payees AS known (user_id, kind, account, name, changed_at)
-        VALUES ($1, $2, $3, $4, $5)
-        ON CONFLICT (user_id) DO UPDATE
-        SET kind = excluded.kind,
-            account = excluded.account,
-            name = excluded.name,
-            changed_at = excluded.changed_at
+        SELECT coalesce(sum(amount_fen), 0)::bigint
+        FROM withdrawal.withdrawals
+        WHERE user_id = $1
+          AND state = 'paid'
         """,
         user_id,
-        payee.kind,
-        payee.account,
-        payee.name,
-        now,
     )
+    return fen
 
 
 async def prune_days(tx: Tx, before: date, limit: int) -> int:
@@ -283,14 +271,14 @@ async def prune_days(tx: Tx, before: date, limit: int) -> int:
             """
             WITH old AS MATERIALIZED (
                 SELECT user_id, day
-                FROM referral.withdrawal_days
+                FROM withdrawal.days
                 WHERE day < $1
                 ORDER BY day
                 LIMIT $2
                 FOR UPDATE SKIP LOCKED
             ),
             forgotten AS (
-                DELETE FROM referral.withdrawal_days AS known
+                DELETE FROM withdrawal.days AS known
                 USING old
                 WHERE known.user_id = old.user_id
                   AND known.day = old.day

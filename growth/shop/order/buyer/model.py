@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.plumbing.person.memory import ChangedId
-from growth.shop.order.hooks import Hook, LineTold, OrderPaid, OrderPlaced, PointsSpent, ShopperRegistered
+from growth.shop.order.hooks import Hook, OrderPaid, OrderPlaced, PointsSpent, ShopperRegistered, uses_of
 from growth.shop.order.model import Answer
 from growth.vocabulary.ids import is_alias, new_alias
 from growth.vocabulary.orders import Outcome
@@ -62,7 +62,7 @@ class Whose(Struct, frozen=True):
         if is_alias(owner):
             return owner
         if at <= self.standing.erased_at:
-            return new_alias() if any(map(_has_stake, hook.data.lines)) else None
+            return new_alias() if any(map(uses_of, hook.data.lines)) else None
         if self._is_erased:
             assert self.named is not None
             raise CameBack(self.named)
@@ -111,7 +111,3 @@ def told_of_erased(answer: Answer, user_id: str | None) -> Answer:
     if not is_alias(user_id) or answer.code or answer.outcome is not Outcome.APPLIED:
         return answer
     return Answer(Outcome.APPLIED, ERASED.code, "The shopper was erased: nothing is given for it.", answer.lines)
-
-
-def _has_stake(line: LineTold) -> bool:
-    return line.claim_id is not None or line.seat_id is not None or line.coupon_id is not None

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from growth.plumbing.outbox import outbox
 from growth.plumbing.postgres.database import Tx
 from growth.shop.order import hooks, model
@@ -26,17 +28,17 @@ from growth.vocabulary.orders import LineOutcome, Order
 
 
 async def news(
-    tx: Tx, hook: OrderHook, order: Order, now: datetime
+    tx: Tx, hook: OrderHook, order: Order, now: datetime, *, is_new: bool
 ) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
     """Return `order` with a fact that is new to it counted, its events, and what is to be said of its lines.
 
-    What needs the payment waits until that is known.
+    What needs the payment waits until that is known. `is_new`: nothing was heard of the order before.
     """
     match hook:
         case OrderPlaced(data=placed):
             return order, [model.placed_event(placed, now)], []
         case OrderPaid(data=paid):
-            return await _paid(tx, paid, order, now)
+            return await _paid(tx, paid, order, now, is_new=is_new)
         case OrderClosed():
             closed = ShopOrderClosed(at=now, order_id=order.order_id, user_id=order.user_id, closed_at=hook.time)
             return order, [closed], []
@@ -49,19 +51,20 @@ async def news(
             this = Refund(data.refund_id, hook.time, [(one.line_id, one.units, one.amount_fen) for one in data.lines])
             event = refund.event_of(order, counted, this, now)
             notes = refund.notes(counted, told, [one.line_id for one in data.lines])
-            return counted, [*([event] if event else []), *await _other_firsts(tx, order, counted, now)], notes
+            return counted, [*([event] if event else []), *await _changed_firsts(tx, order, counted, now)], notes
         case _:
             return order, [], []
 
 
 async def _paid(
-    tx: Tx, paid: PaidData, order: Order, now: datetime
+    tx: Tx, paid: PaidData, order: Order, now: datetime, *, is_new: bool
 ) -> tuple[Order, Sequence[ShopOrderEvent], list[LineOutcome]]:
     """Count what was refunded too early; tell of the payment, and then of what was told before its time."""
-    is_first = await is_first_order(tx, order)
+    other = await _other_bought(tx, order) if order.is_purchase else None
+    is_first = await is_first_order(tx, order, other)
     events: list[ShopOrderEvent] = [model.paid_event(order, paid, is_first_order=is_first, now=now)]
     told: dict[str, RefundedLine] = {}
-    if refunds := await refund_store.refunds(tx, order.order_id):
+    if refunds := [] if is_new else await refund_store.refunds(tx, order.order_id):
         events += refund.replayed(order, refunds, now)
         for one in refunds:
             refund.add(told, one)
@@ -69,25 +72,33 @@ async def _paid(
         await refund_store.count(tx, order)
     if order.received_at is not None:
         events.append(model.received_event(order, order.received_at, now))
-    if is_first:
-        events += await _other_firsts(tx, None, order, now)
+    if is_first and order.is_bought:
+        events += await _other_firsts(tx, order, other, now)
     return order, events, refund.notes(order, told, told)
 
 
-async def is_first_order(tx: Tx, order: Order) -> bool:
-    """Say whether a paid order is a first order of its shopper, whose turn the caller has."""
+async def is_first_order(tx: Tx, order: Order, other: tuple[datetime, str] | None) -> bool:
+    """Say whether a paid order is a first order of its shopper, whose turn the caller has.
+
+    `other`: when, and by which other order, the shopper has bought first.
+    """
     assert order.user_id is not None
     if not order.is_purchase or await tx.people.had(tx, [order.user_id], BOUGHT):
         return False
-    other = await store.first_bought(tx, order.user_id, order.order_id)
     return other is None or other > _when(order)
+
+
+async def _other_bought(tx: Tx, order: Order) -> tuple[datetime, str] | None:
+    assert order.user_id is not None
+    return await store.first_bought(tx, order.user_id, order.order_id)
 
 
 async def corrected(tx: Tx, order: Order, now: datetime) -> Sequence[ShopOrderCorrected]:
     """Return the event that says anew what an order is; none before it is paid, since nothing was told of it."""
     if not order.is_paid:
         return []
-    return [model.corrected_event(order, is_first_order=await is_first_order(tx, order), now=now)]
+    is_first = await is_first_order(tx, order, await _other_bought(tx, order))
+    return [model.corrected_event(order, is_first_order=is_first, now=now)]
 
 
 async def corrected_firsts(
@@ -104,15 +115,21 @@ async def corrected_firsts(
     ]
 
 
-async def _other_firsts(tx: Tx, before: Order | None, order: Order, now: datetime) -> Sequence[ShopOrderCorrected]:
-    """Say of which other orders of the shopper it changes whether they are first that this one is bought, or is not.
+async def _changed_firsts(tx: Tx, before: Order, order: Order, now: datetime) -> Sequence[ShopOrderCorrected]:
+    """Say which other orders of the shopper are first, or are so no more, now that one is bought no more, or again."""
+    if order.is_bought == before.is_bought:
+        return []
+    return await _other_firsts(tx, order, await _other_bought(tx, order), now)
 
-    Those are all that follow it, up to the next by which the shopper has bought; none, if one comes before it.
+
+async def _other_firsts(
+    tx: Tx, order: Order, other: tuple[datetime, str] | None, now: datetime
+) -> Sequence[ShopOrderCorrected]:
+    """Say so of an order that has just become bought, or is so no more.
+
+    They are all that follow it, up to the next by which the shopper has bought; none, if one comes before it.
     """
     assert order.user_id is not None
-    if order.is_bought == (before is not None and before.is_bought):
-        return []
-    other = await store.first_bought(tx, order.user_id, order.order_id)
     later = await store.paid_between(tx, order.user_id, _when(order), other)
     return await corrected_firsts(tx, order.user_id, later, now, are_first=not order.is_bought)
 
@@ -126,24 +143,34 @@ async def merge(tx: Tx, hook: OrderHook, said: bytes, known: Known) -> Answer:
     """Add one fact to its order unless it is known or cannot be true. Nothing is changed where it is rejected."""
     match hook:
         case OrderPlaced(data=placed):
-            answer = model.judge_order(said, known.placed_content, placed.user_id, known.user_id)
+            answer = model.judge_order(said, known.placed_content, placed.user_id, known.order.user_id)
             if answer is APPLIED:
                 await store.place(tx, placed, said)
         case OrderPaid(data=paid):
-            answer = model.judge_order(said, known.paid_content, paid.user_id, known.user_id)
+            answer = model.judge_order(said, known.paid_content, paid.user_id, known.order.user_id)
             if answer is APPLIED:
                 await store.pay(tx, paid, said)
         case OrderClosed(data=data):
-            answer = ALREADY_KNOWN if known.is_closed else APPLIED
+            answer = ALREADY_KNOWN if known.order.closed_at is not None else APPLIED
             await store.close(tx, data.order_id, hook.time)
         case OrderReceived(data=data):
             is_earliest = await store.receive(tx, data.order_id, hook.time)
-            answer = APPLIED if not known.is_received else RECEIVED_EARLIER if is_earliest else ALREADY_KNOWN
+            is_known = known.order.received_at is not None
+            answer = APPLIED if not is_known else RECEIVED_EARLIER if is_earliest else ALREADY_KNOWN
         case OrderRefunded():
             answer = await _refund(tx, hook, said)
         case _:
             assert_never(hook)
     return answer
+
+
+async def known_now(tx: Tx, hook: OrderHook, known: Known, answer: Answer) -> Order:
+    """Return all that is known of an order once a fact was merged. What the hook says itself is not read again."""
+    is_told = answer is APPLIED or not isinstance(hook, OrderPlaced | OrderPaid)
+    order = model.with_fact(known.order, hook) if is_told else known.order
+    if order.user_id is not None and not order.lines:
+        order = replace(order, lines=await store.lines_of(tx, order.order_id))
+    return model.with_what_was_paid(order)
 
 
 async def complete(tx: Tx, hook: OrderPlaced | OrderPaid, said: bytes, known: Known, now: datetime) -> Answer | None:
@@ -162,7 +189,7 @@ async def complete(tx: Tx, hook: OrderPlaced | OrderPaid, said: bytes, known: Kn
         assert mended is not None
         mended = refund.counted(mended, await refund_store.told_in_all(tx, order.order_id))
         await refund_store.count(tx, mended)
-        events = await corrected(tx, mended, now), await _other_firsts(tx, order, mended, now)
+        events = await corrected(tx, mended, now), await _changed_firsts(tx, order, mended, now)
         await outbox.emit(tx, model.completed_event(hook, added, now), *events[0], *events[1])
     return COMPLETED
 

@@ -27,7 +27,7 @@ UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, de
 @get(
     "/refunds-required",
     operation_id="admin_refunds_required_list",
-    summary="List order lines that must be paid back",
+    summary="List required refunds",
     guards=[requires(Role.VIEWER)],
 )
 async def list_refunds_required(

@@ -7,7 +7,7 @@ import msgspec
 
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.shop.order import model
-from growth.shop.order.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData
+from growth.shop.order.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData, uses_of
 from growth.shop.order.model import Known
 from growth.vocabulary.orders import Order, OrderLine
 
@@ -23,18 +23,21 @@ async def take_turn(tx: Tx, subject: str) -> None:
 
 async def lock_order(tx: Tx, order_id: str, now: datetime) -> Known:
     """Hold the order, heard of or not, until the transaction ends; return what is known of it."""
-    await tx.execute(
+    is_new = await tx.fetchval(
         """
         INSERT INTO shop.orders (order_id, first_heard_at)
         VALUES ($1, $2)
         ON CONFLICT (order_id) DO NOTHING
+        RETURNING true
         """,
         order_id,
         now,
     )
+    if is_new:
+        return Known(order=Order(order_id=order_id), is_new=True)
     row = await tx.fetchrow(
         """
-        SELECT user_id, placed_content, paid_content, closed_at, received_at
+        SELECT user_id, placed_at, placed_content, paid_at, paid_fen, paid_content, closed_at, received_at
         FROM shop.orders
         WHERE order_id = $1
         FOR UPDATE
@@ -42,13 +45,9 @@ async def lock_order(tx: Tx, order_id: str, now: datetime) -> Known:
         order_id,
     )
     assert row is not None
-    return Known(
-        user_id=row["user_id"],
-        placed_content=row["placed_content"],
-        paid_content=row["paid_content"],
-        is_closed=row["closed_at"] is not None,
-        is_received=row["received_at"] is not None,
-    )
+    facts = dict(row)
+    contents = {name: facts.pop(name) for name in ("placed_content", "paid_content")}
+    return Known(order=Order(order_id=order_id, **facts), **contents)
 
 
 async def place(tx: Tx, data: PlacedData, said: bytes) -> None:
@@ -109,11 +108,18 @@ async def complete(tx: Tx, hook: OrderPlaced | OrderPaid, added: Sequence[LineTo
 
 
 async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
+    # The columns are for processes of the release before.
+    used = [(line.line_id, use) for line in lines for use in uses_of(line)]
     await tx.execute(
         """
-        INSERT INTO shop.order_lines (order_id, line_id, sku, units, amount_fen, claim_id, seat_id, coupon_id)
-        SELECT $1, told.*
-        FROM unnest($2::text[], $3::text[], $4::integer[], $5::bigint[], $6::uuid[], $7::uuid[], $8::uuid[]) AS told
+        WITH lines AS (
+            INSERT INTO shop.order_lines (order_id, line_id, sku, units, amount_fen, claim_id, seat_id, coupon_id)
+            SELECT $1, told.*
+            FROM unnest($2::text[], $3::text[], $4::integer[], $5::bigint[], $6::uuid[], $7::uuid[], $8::uuid[]) AS told
+        )
+        INSERT INTO shop.line_uses (order_id, line_id, kind, id)
+        SELECT $1, used.*
+        FROM unnest($9::text[], $10::text[], $11::text[]) AS used
         """,
         order_id,
         [line.line_id for line in lines],
@@ -123,6 +129,9 @@ async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
         [line.claim_id for line in lines],
         [line.seat_id for line in lines],
         [line.coupon_id for line in lines],
+        [line_id for line_id, _ in used],
+        [use.kind for _, use in used],
+        [use.id for _, use in used],
     )
 
 
@@ -179,16 +188,28 @@ async def read_order(reader: Reader, order_id: str) -> Order | None:
     )
     if head is None:
         return None
-    lines = await reader.fetch(
+    return model.with_what_was_paid(Order(**head, lines=await lines_of(reader, order_id)))
+
+
+async def lines_of(reader: Reader, order_id: str) -> tuple[OrderLine, ...]:
+    """Return the lines of an order."""
+    rows = await reader.fetch(
         """
-        SELECT line_id, sku, units, amount_fen, claim_id, seat_id, coupon_id, refunded_units, refunded_fen
-        FROM shop.order_lines
+        SELECT line_id, sku, units, amount_fen, refunded_units, refunded_fen,
+            ARRAY(
+                SELECT jsonb_build_object('kind', used.kind, 'id', used.id)
+                FROM shop.line_uses AS used
+                WHERE used.order_id = line.order_id
+                  AND used.line_id = line.line_id
+                ORDER BY used.kind
+            ) AS uses
+        FROM shop.order_lines AS line
         WHERE order_id = $1
         ORDER BY line_id
         """,
         order_id,
     )
-    return model.with_what_was_paid(Order(**head, lines=tuple(OrderLine(**line) for line in lines)))
+    return msgspec.convert([dict(row) for row in rows], tuple[OrderLine, ...])
 
 
 async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> dict[str, datetime]:
@@ -250,7 +271,16 @@ async def kept_orders(
         """
         SELECT bought.order_id, bought.user_id, bought.placed_at, bought.paid_at, bought.paid_fen, bought.closed_at,
             bought.received_at,
-            jsonb_agg(to_jsonb(line) - 'order_id' ORDER BY line.line_id) AS lines
+            jsonb_agg(
+                to_jsonb(line) || jsonb_build_object('uses', ARRAY(
+                    SELECT jsonb_build_object('kind', used.kind, 'id', used.id)
+                    FROM shop.line_uses AS used
+                    WHERE used.order_id = line.order_id
+                      AND used.line_id = line.line_id
+                    ORDER BY used.kind
+                ))
+                ORDER BY line.line_id
+            ) AS lines
         FROM shop.orders AS bought
         JOIN shop.order_lines AS line USING (order_id)
         WHERE bought.user_id = $1

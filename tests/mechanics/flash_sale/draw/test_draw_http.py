@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from growth.mechanics.flash_sale.draw.service import Draws
 from growth.vocabulary.clock import now
 from tests.app import RunningApp, running_app
 
@@ -48,7 +49,7 @@ async def test_a_claim_that_enters_the_draw_and_what_became_of_it(app: RunningAp
     again = await app.shopper("alice", "POST", f"{path}/claims", {"units": 1})
     assert again.json()["entry_id"] == shown["entry_id"]
 
-    draws, moment = app.growth.flash_sale.draws, now() + timedelta(seconds=610)
+    draws, moment = app.growth.of(Draws), now() + timedelta(seconds=610)
     async with app.growth.database.transaction() as tx:
         assert await draws.draw(tx, shown["sale_id"], moment)
     won = (await app.shopper("alice", "GET", f"{path}/entry")).json()

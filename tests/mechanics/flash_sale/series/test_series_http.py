@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from growth.mechanics.flash_sale.board import SaleBoard
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from tests.app import RunningApp, running_app
@@ -35,7 +36,7 @@ def a_body(**changes: Any) -> dict[str, Any]:
 
 async def visible(app: RunningApp) -> list[dict[str, Any]]:
     """The sales that shoppers see, now and not in half a second."""
-    await app.growth.flash_sale.board.refresh_catalogue()
+    await app.growth.of(SaleBoard).refresh_catalogue()
     listed = await app.shopper("alice", "GET", "/v1/flash-sales")
     sales: list[dict[str, Any]] = listed.json()["items"]
     return sales

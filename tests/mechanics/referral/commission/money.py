@@ -1,7 +1,7 @@
 """The rooms of money on a database of their own: relations past the rules for binding, orders told by the shop."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,23 +12,24 @@ from msgspec import Struct
 from growth.mechanics.referral.commission.model import Commission
 from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
-from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.commission.store.commissions import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
-from growth.plumbing.postgres.database import Database
+from growth.mechanics.referral.settlement import InviteeSettlement
+from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.watch.invariants import violations
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
-from growth.rewards.withdrawal.approval.service import Desk
+from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.payout.model import SandboxScript, script_of
 from growth.rewards.withdrawal.payout.service import Sandbox
-from growth.rewards.withdrawal.periodic import Cashier
+from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.rewards.withdrawal.service import Withdrawals
 from growth.shop.order.service import Result, ShopService
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
+from growth.vocabulary.orders import LineOutcome, Order
+from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON, NOON
 
@@ -71,8 +72,8 @@ class Till(Struct):
     withdrawals: Withdrawals
     clock: Clockwork
     payout: Sandbox
-    desk: Desk
-    cashier: Cashier
+    desk: Approvals
+    cashier: WithdrawalKeeper
 
     async def program(
         self,
@@ -213,7 +214,7 @@ class Till(Struct):
 
     async def payouts(self) -> dict[str, tuple[int, str, int]]:
         """What the sandbox was asked to pay, by number: amount, outcome, and how often it was sent."""
-        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM referral.sandbox_payouts")
+        rows = await self.database.fetch("SELECT number, amount_fen, outcome, sends FROM withdrawal.sandbox_payouts")
         return {row["number"]: (row["amount_fen"], row["outcome"], row["sends"]) for row in rows}
 
     async def month(self, inviter_id: str = "ann", month: date = date(2026, 11, 1)) -> int:
@@ -246,7 +247,7 @@ LAWS = """
         SELECT user_id AS owner,
             coalesce(sum(amount_fen) FILTER (WHERE state IN ('requested', 'approved', 'paying')), 0) AS open,
             coalesce(sum(amount_fen) FILTER (WHERE state = 'paid'), 0) AS paid
-        FROM referral.withdrawals
+        FROM withdrawal.withdrawals
         GROUP BY user_id
     ),
     held AS (
@@ -271,20 +272,29 @@ async def broken_laws(database: Database) -> list[str]:
     return broken + [f"the ledger and {row['owner']} differ: {dict(row)}" for row in await database.fetch(LAWS)]
 
 
+class MoneyAlone(InviteeSettlement):
+    """Settles commissions, and leaves relations as they are."""
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
+        for order in orders:
+            await self._commissions.settle_order(tx, order, now)
+        return {}
+
+
 def assemble(database: Database, clock: Clockwork | None = None) -> Till:
     """One more process on the same store."""
     clock = clock or Clockwork()
     payout = Sandbox(database, clock, clock.script_of)
     return Till(
         database=database,
-        shop=ShopService(database, [CommissionSettlement(ZONE)], [telling.SECRET]),
+        shop=ShopService(database, [MoneyAlone(ZONE)], [telling.SECRET]),
         commissions=Commissions(database, ZONE),
         keeper=CommissionKeeper(),
         withdrawals=Withdrawals(database, ZONE),
         clock=clock,
         payout=payout,
-        desk=Desk(database, payout),
-        cashier=Cashier(database, payout),
+        desk=Approvals(database, payout),
+        cashier=WithdrawalKeeper(database, payout),
     )
 
 

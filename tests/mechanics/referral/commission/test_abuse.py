@@ -6,10 +6,11 @@ from itertools import permutations
 
 import pytest
 
-from growth.mechanics.referral.model import FixedRule, PercentRule, WithdrawalTerms
+from growth.mechanics.referral.model import FixedRule, PercentRule
+from growth.rewards.withdrawal.model import WithdrawalRules
 from growth.vocabulary.money import MAX_FEN
 from growth.vocabulary.refusals import Refusal
-from tests.mechanics.referral.commission.money import LONG_AGO, Till, line, paid, received, refunded
+from tests.mechanics.referral.commission.money import LONG_AGO, Till, an_act, line, paid, received, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import of
 
@@ -55,7 +56,8 @@ async def test_money_paid_out_for_an_order_that_is_paid_back_is_not_forgotten(ti
 
 
 async def test_buying_receiving_withdrawing_and_returning_in_any_order_wins_nothing(till: Till) -> None:
-    await till.program(withdrawal=WithdrawalTerms(min_fen=1))
+    await till.program()
+    await till.desk.change_rules(an_act(), 1, WithdrawalRules(min_fen=1))
     moves = ("receive", "settle", "withdraw", "return")
     for number, order in enumerate(permutations(moves)):
         cheat, order_id = f"cheat{number}", f"o{number}"

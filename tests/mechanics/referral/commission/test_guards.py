@@ -13,12 +13,12 @@ from growth.mechanics.referral.commission.store import caps
 from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.model import Caps, FixedRule
 from growth.plumbing.postgres.database import Tx
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
 from growth.rewards.withdrawal.model import WithdrawalRules
 from growth.rewards.withdrawal.service import pay_out
 from growth.rewards.withdrawal.store import withdrawals
 from growth.vocabulary.ids import new_id
+from tests.kit.invariants import violations
 from tests.mechanics.referral.commission.money import Till, an_act, paid, received
 from tests.shop.order.telling import NOON
 
@@ -152,7 +152,7 @@ async def test_without_the_unique_slot_a_shopper_has_two_withdrawals_open(till: 
     async with undone(till) as tx:
         assert not await withdrawals.add(tx, again, NOON.date())
     async with undone(till) as tx:
-        await tx.execute("DROP INDEX referral.withdrawals_one_open")
+        await tx.execute("DROP INDEX withdrawal.withdrawals_one_open")
         without = Without(tx, "ON CONFLICT (slot) WHERE state IN ('requested', 'approved', 'paying') DO NOTHING")
         assert await withdrawals.add(without, again, NOON.date())  # type: ignore[arg-type]
         assert "Nobody has two withdrawals open" in await broken(tx)

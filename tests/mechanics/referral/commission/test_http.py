@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from growth.mechanics.referral.commission.periodic import CommissionKeeper
+from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
@@ -51,12 +53,12 @@ class Money:
     async def strikes(self, days: int = 8) -> None:
         """The clock strikes for commissions, some days from now."""
         turn: Any = Anybody(self.app.growth.database, now() + timedelta(days=days))
-        await self.app.growth.commission.keeper.judge(turn)
-        await self.app.growth.commission.keeper.settle_due(turn)
+        await self.app.growth.of(CommissionKeeper).judge(turn)
+        await self.app.growth.of(CommissionKeeper).settle_due(turn)
 
     async def sends(self) -> None:
         turn: Any = Anybody(self.app.growth.database, now())
-        await self.app.growth.commission.cashier.send_approved(turn)
+        await self.app.growth.of(WithdrawalKeeper).send_approved(turn)
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ async def test_all_that_is_known_is_told(till: Till) -> None:
     await till.earned(5_000)
     await till.asks()
     async with till.database.transaction() as tx:
-        assert [one.inviter_id for one in (await shopper.told(tx, "ann")).commissions] == ["ann"]
-        assert [one.order_id for one in (await shopper.told(tx, "invitee-o1")).commissions] == ["o1"]
-        known = await withdrawals.told(tx, "ann")
+        assert [one.inviter_id for one in (await shopper.export(tx, "ann")).commissions] == ["ann"]
+        assert [one.order_id for one in (await shopper.export(tx, "invitee-o1")).commissions] == ["o1"]
+        known = await withdrawals.export(tx, "ann")
     assert (known.payee, [one.state for one in known.withdrawals]) == (None, ["requested"])

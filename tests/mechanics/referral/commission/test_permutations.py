@@ -120,8 +120,8 @@ async def begin(till: Till, rules: Any, **changes: Any) -> None:
             DELETE FROM referral.inviter_months; DELETE FROM shop.events; DELETE FROM shop.refund_lines;
             DELETE FROM shop.refunds; DELETE FROM shop.order_lines; DELETE FROM shop.orders;
             DELETE FROM ledger.transfers; DELETE FROM ledger.accounts; DELETE FROM ledger.house_moves;
-            DELETE FROM ledger.house; DELETE FROM plumbing.outbox; DELETE FROM referral.withdrawals;
-            DELETE FROM referral.withdrawal_days; DELETE FROM referral.sandbox_payouts
+            DELETE FROM ledger.house; DELETE FROM plumbing.outbox; DELETE FROM withdrawal.withdrawals;
+            DELETE FROM withdrawal.days; DELETE FROM withdrawal.sandbox_payouts
             """
         )
     level_1, level_2 = [

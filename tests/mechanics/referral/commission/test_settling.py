@@ -10,8 +10,8 @@ import pytest
 from growth.mechanics.referral.commission import periodic
 from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.model import Caps, FixedRule
-from growth.plumbing.watch.invariants import violations
 from growth.rewards.ledger import service as ledger
+from tests.kit.invariants import violations
 from tests.mechanics.referral.commission.money import AVAILABLE, Till, line, paid, received, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import NOON, of

@@ -22,8 +22,8 @@ from growth.vocabulary.rewards import Reward
 
 NO_CARD = Kind("checkin.no_card", "The shopper has no make-up card.")
 TOO_OLD = Kind("checkin.too_old", "The day is too long ago to be made up.")
-ALREADY_CHECKED_IN = Kind("checkin.already_checked_in", "The day is checked in.")
-MONTH_LIMIT = Kind("checkin.month_limit", "As many days are made up this month as the program allows.")
+ALREADY_CHECKED_IN = Kind("checkin.already_checked_in", "The day is already checked in.")
+MONTH_LIMIT = Kind("checkin.month_limit", "The program allows no more made-up days this month.")
 BEFORE_PROGRAM = Kind("checkin.before_program", "The day is before the program's first.")
 FUTURE_DAY = Kind("checkin.future_day", "The day is not over: only missed days can be made up.")
 PAUSED_DAY = Kind("checkin.paused_day", "Nobody could check in on that day; it broke nothing.")

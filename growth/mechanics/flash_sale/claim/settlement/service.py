@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -24,6 +24,9 @@ from growth.vocabulary.events.flash_sale import (
 from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 
+CLAIM = "flash_sale.claim"
+"""The kind of use of a line that pays for a claim."""
+
 _is_uuid = re.compile(UUID_PATTERN).match
 
 
@@ -34,28 +37,36 @@ class ClaimSettlement:
     nothing, and a refund heard before its payment waits for it.
     """
 
+    kinds = frozenset({CLAIM})
+
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
 
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+    def may_concern(self, order: Order) -> bool:  # noqa: ARG002 - asked of every participant
+        """Say no: a claim is paid by the lines that name it."""
+        return False
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
         """Settle the lines that pay for claims."""
-        lines = [line for line in order.lines if line.claim_id is not None]
-        if not lines:
-            return []
-        claims = await claims_store.lock_claims(
-            tx, [str(line.claim_id) for line in lines if _is_uuid(str(line.claim_id))]
-        )
+        named = {claim_id for order in orders for claim_id in _lines_by_claim(order) if _is_uuid(claim_id)}
+        claims = await claims_store.lock_claims(tx, sorted(named))
         if len(claims) > 1:
             # Line by line this would lock stock, lapses, and stock again: a ring with whoever locks in order.
             await claims_store.lock_stock(tx, list(claims.values()))
-        by_claim = defaultdict[str, list[OrderLine]](list)
-        for line in lines:
-            by_claim[str(line.claim_id)].append(line)
-        outcomes: dict[str, LineOutcome] = {}
-        for claim_id, mine in by_claim.items():
-            for one in await self._claim(tx, order, mine, claims.get(claim_id), now):
-                outcomes[one.line_id] = one
-        return [outcomes[line.line_id] for line in lines]
+        told: dict[str, Sequence[LineOutcome]] = {}
+        settled = set[str]()
+        for order in orders:
+            by_claim = _lines_by_claim(order)
+            if again := settled & claims.keys() & by_claim.keys():
+                # The order before may have changed them.
+                claims |= await claims_store.lock_claims(tx, sorted(again))
+            settled |= by_claim.keys()
+            outcomes: dict[str, LineOutcome] = {}
+            for claim_id, mine in by_claim.items():
+                for one in await self._claim(tx, order, mine, claims.get(claim_id), now):
+                    outcomes[one.line_id] = one
+            told[order.order_id] = [outcomes[line.line_id] for line in order.lines if line.line_id in outcomes]
+        return told
 
     async def _claim(
         self, tx: Tx, order: Order, lines: Sequence[OrderLine], claim: Claim | None, now: datetime
@@ -199,3 +210,12 @@ class ClaimSettlement:
                 ),
             )
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
+
+
+def _lines_by_claim(order: Order) -> Mapping[str, Sequence[OrderLine]]:
+    found = defaultdict[str, list[OrderLine]](list)
+    for line in order.lines:
+        claim_id = line.used(CLAIM)
+        if claim_id is not None:
+            found[claim_id].append(line)
+    return found

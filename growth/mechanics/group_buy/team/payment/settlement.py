@@ -1,7 +1,7 @@
 """What the shop's orders make of seats: bound, paid, given back, refunded, or owed back to the shopper, once."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from growth.mechanics.group_buy.store import campaigns as campaigns_store
@@ -14,7 +14,7 @@ from growth.mechanics.group_buy.team.ending.service import (
     refund_required,
 )
 from growth.mechanics.group_buy.team.ending.store import SeatOwed
-from growth.mechanics.group_buy.team.model import Seat
+from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.payment import store
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.mechanics.group_buy.team.store import teams as teams_store
@@ -33,6 +33,8 @@ from growth.vocabulary.ids import UUID_PATTERN, derived_id
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
 from growth.vocabulary.refusals import Unavailable
 
+SEAT = "group_buy.seat"
+"""The kind of use of a line that pays for a seat."""
 PAID_LATE = "group_buy.paid_late"
 NEWCOMERS_ONLY = "group_buy.newcomers_only"
 OF_OTHER_ORDER = "group_buy.seat_of_other_order"
@@ -56,20 +58,44 @@ class SeatSettlement:
     have bought before stays if there is room for such, and else is owed back. A team that has ended stays as it is.
     """
 
-    async def settle(self, tx: Tx, order: Order, now: datetime) -> Sequence[LineOutcome]:
+    kinds = frozenset({SEAT})
+
+    def may_concern(self, order: Order) -> bool:
+        """Say that whatever was paid may tell who is a newcomer."""
+        return order.is_paid
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
         """Settle the lines that pay for seats."""
-        lines = [line for line in order.lines if line.seat_id is not None]
-        others = await store.seats_to_judge(tx, order.user_id) if order.is_paid and order.user_id is not None else []
-        if not lines and not others:
-            return []
-        seat_ids = sorted({str(line.seat_id) for line in lines if _is_uuid(str(line.seat_id))})
-        teams = await teams_store.lock_teams_of_seats(tx, [*seat_ids, *others])
+        buyers = {order.user_id for order in orders if order.is_paid and order.user_id is not None}
+        others = await store.seats_to_judge(tx, sorted(buyers)) if buyers else {}
+        seat_ids = {seat_id for order in orders for seat_id in _seats_named(order)}
+        judged = {seat_id for theirs in others.values() for seat_id in theirs}
+        teams: dict[str, Team] = {}
+        if seat_ids or judged:
+            teams = await teams_store.lock_teams_of_seats(tx, sorted(seat_ids | judged))
+        told: dict[str, Sequence[LineOutcome]] = {}
+        settled = set[str]()
+        for order in orders:
+            if again := settled & _seats_named(order):
+                # The order before may have moved them to teams of their own.
+                teams |= await teams_store.lock_teams_of_seats(tx, sorted(again))
+            settled |= _seats_named(order)
+            theirs = others.get(order.user_id, ()) if order.user_id is not None else ()
+            told[order.order_id] = await self._order(tx, order, teams, theirs, now)
+        return told
+
+    async def _order(
+        self, tx: Tx, order: Order, teams: Mapping[str, Team], others: Sequence[str], now: datetime
+    ) -> list[LineOutcome]:
+        """Settle the lines of one order, and the `others` of its shopper's seats. All their `teams` are locked."""
         outcomes: list[LineOutcome] = []
         seen = set[str]()
-        for line in lines:
-            seat_id = str(line.seat_id)
+        for line in order.lines:
+            seat_id = line.used(SEAT)
+            if seat_id is None:
+                continue
             # Read under the lock, and anew for each line: the one before may have ended this one's team.
-            seat = (await teams_store.find_seats(tx, [seat_id])).get(seat_id) if seat_id in seat_ids else None
+            seat = (await teams_store.find_seats(tx, [seat_id])).get(seat_id) if _is_uuid(seat_id) else None
             if seat is not None and seat.team_id not in teams:
                 raise Unavailable("the seat has just moved to another team")
             outcomes.append(await self._line(tx, order, line, seat, now, again=seat_id in seen))
@@ -78,7 +104,8 @@ class SeatSettlement:
                 seen.add(seat_id)
         for seat_id in others:
             await self._judge_again(tx, seat_id, now)
-        await after_ending(tx, await ending.complete_full(tx, teams, now), now)
+        if outcomes or others:
+            await after_ending(tx, await ending.complete_full(tx, teams, now), now)
         return outcomes
 
     async def _judge_again(self, tx: Tx, seat_id: str, now: datetime) -> None:
@@ -239,6 +266,11 @@ class SeatSettlement:
         if await ending.require_refunds(tx, [owed], now):
             await emit(tx, refund_required(seat, owed, now, order.user_id))
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
+
+
+def _seats_named(order: Order) -> set[str]:
+    named = (line.used(SEAT) for line in order.lines)
+    return {seat_id for seat_id in named if seat_id is not None and _is_uuid(seat_id)}
 
 
 def _is_paid_by(seat: Seat, order: Order, line: OrderLine) -> bool:

@@ -1,5 +1,6 @@
 """Every statement of paying: a held seat, a released one again, and what was paid back."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
@@ -76,22 +77,25 @@ async def pay(tx: Tx, seat: Seat, payment: Payment, now: datetime) -> bool:
     return True
 
 
-async def seats_to_judge(tx: Tx, user_id: str) -> list[str]:
-    """Return the paid seats of a shopper in forming teams that newcomers matter to."""
+async def seats_to_judge(tx: Tx, user_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the paid seats of shoppers in forming teams that newcomers matter to, by shopper."""
     rows = await tx.fetch(
         """
-        SELECT seat.seat_id
+        SELECT seat.user_id, seat.seat_id
         FROM group_buy.seats AS seat
         JOIN group_buy.teams AS team USING (team_id)
-        WHERE seat.user_id = $1
+        WHERE seat.user_id = ANY ($1::text[])
           AND seat.state = 'paid'
           AND team.state = 'forming'
           AND team.newcomers_at_least > 0
         ORDER BY seat.seat_id
         """,
-        user_id,
+        user_ids,
     )
-    return [row["seat_id"] for row in rows]
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row["user_id"], []).append(row["seat_id"])
+    return found
 
 
 async def change_newcomer(tx: Tx, seat: Seat, *, is_newcomer: bool) -> bool:

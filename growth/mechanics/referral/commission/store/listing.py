@@ -132,20 +132,6 @@ async def steps_of(reader: Reader, commission_id: str) -> list[CommissionStep]:
     return [CommissionStep(**dict(row)) for row in rows]
 
 
-async def withdrawn_fen(reader: Reader, user_id: str) -> int:
-    """Return what a shopper was ever paid, fees included."""
-    fen: int = await reader.fetchval(
-        """
-        SELECT coalesce(sum(amount_fen), 0)::bigint
-        FROM referral.withdrawals
-        WHERE user_id = $1
-          AND state = 'paid'
-        """,
-        user_id,
-    )
-    return fen
-
-
 async def in_review(reader: Reader) -> Sequence[tuple[str, int, int]]:
     """Return what waits for a person, by reason: how many commissions, and how much money."""
     rows = await reader.fetch(

@@ -1,0 +1,46 @@
+"""The referrals' part in orders: relations first, then the money, which asks them which order is an invitee's first."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from growth.mechanics.referral.commission.settlement import CommissionSettlement
+from growth.mechanics.referral.reward import store
+from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.plumbing.postgres.database import Tx
+from growth.vocabulary.orders import LineOutcome, Order
+
+
+class InviteeSettlement:
+    """Takes part in orders: brings what an invitee's orders earn to what they say, in two steps."""
+
+    kinds: frozenset[str] = frozenset()
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        """`zone` is the merchant's, whose days and months count."""
+        self._relations = ReferralSettlement(zone)
+        self._commissions = CommissionSettlement(zone)
+
+    def may_concern(self, order: Order) -> bool:
+        """Say that whatever was paid may be an invitee's."""
+        return order.is_paid
+
+    async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
+        """Settle the orders of those who have, or had, an inviter; no line is ever refused for it."""
+        invitees = await store.invitees_among(tx, [one.user_id for one in orders if one.user_id is not None])
+        theirs = [order for order in orders if order.user_id in invitees]
+        for invitee_id in invitees:
+            await self._relations.settle_invitee(tx, invitee_id, now)
+        for order in sorted(theirs, key=lambda one: (one.user_id or "", one.order_id)):
+            await self._commissions.settle_order(tx, order, now)
+        return {}
+
+    async def settle_invitee(self, tx: Tx, invitee_id: str, now: datetime) -> None:
+        """Settle what an invitee's orders earn once more: what is known of the invitee changed."""
+        await self._relations.settle_invitee(tx, invitee_id, now)
+        await self._commissions.settle_invitee(tx, invitee_id, now)
+
+    async def settle_united(self, tx: Tx, user_id: str, now: datetime) -> None:
+        """Settle all orders of a shopper whose two ids were merged. After every room has merged them."""
+        await self._relations.settle_invitee(tx, user_id, now)
+        await self._commissions.settle_united(tx, user_id, now)
