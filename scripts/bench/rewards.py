@@ -63,7 +63,7 @@ class RewardsBench:
         self.shoppers = 0
         self._meter = meter
 
-    async def publish(self) -> NightCampaigns:
+    async def publish(self) -> Campaigns:
         """Publish a coupon, a check-in program and three tasks."""
         now = clock.now()
         points = [{"type": "points", "points": 1}]
@@ -96,7 +96,7 @@ class RewardsBench:
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
-    async def grow(self, size: Size, campaigns: NightCampaigns) -> None:
+    async def grow(self, size: Size, campaigns: Campaigns) -> None:
         """Write rows until the shop is as large as `size`."""
         now, begin = clock.now(), monotonic()
         is_first = not self.shoppers

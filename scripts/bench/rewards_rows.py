@@ -65,7 +65,7 @@ class RewardCrowd(Struct, frozen=True, kw_only=True):
         return self.shoppers * self.each
 
 
-class NightCampaigns(Struct, frozen=True, kw_only=True):
+class Campaigns(Struct, frozen=True, kw_only=True):
     """What operators have published."""
 
     template_id: str
@@ -163,9 +163,7 @@ async def _balances(tx: Tx, crowd: RewardCrowd) -> None:
     )
 
 
-async def make_pages(
-    database: Database, crowd: RewardCrowd, campaigns: NightCampaigns, today: date, now: datetime
-) -> None:
+async def make_pages(database: Database, crowd: RewardCrowd, campaigns: Campaigns, today: date, now: datetime) -> None:
     """Write what a crowd sees on its other pages: coupons, the days of a streak, tasks begun."""
     shoppers = (crowd.name, crowd.first, crowd.shoppers)
     async with database.transaction() as tx:
