@@ -30,7 +30,7 @@ from growth.vocabulary.rewards import PointsReward
 from scripts.bench.kit import Bench, run, running_bench, say
 from scripts.bench.rewards_cost import SEEN, Measured, Meter
 from scripts.bench.rewards_night import night
-from scripts.bench.rewards_rows import FACTS, NightCampaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
+from scripts.bench.rewards_rows import FACTS, Campaigns, RewardCrowd, drop_indexes, make_books, make_pages, settle
 
 ZONE = "Asia/Shanghai"
 ENTRIES, SHOPPERS, LOTS = 10_000_000, 1_000_000, 1_000_000
@@ -88,7 +88,7 @@ class RewardsBench:
             "UPDATE checkin.programs SET from_day = $2, closures = '[]', version = version + 1 WHERE program_id = $1",
             *(program_id, first),
         )
-        return NightCampaigns(
+        return Campaigns(
             template_id=await self.bench.publish("coupon-templates", "template_id", template),
             program_id=program_id,
             task_ids=[await self.bench.publish("tasks", "task_id", task) for _ in range(3)],

@@ -19,7 +19,8 @@ current relations, expired ones too, so that no clock decides. All that writes r
 transaction, and requests that come together are bound in one.
 
 Nothing is earned by recruiting: rewards (`reward/`) are granted when the invitee's first order is paid *and* received,
-and taken back when it is paid back whole. Money is the rooms' beside: `commission/`, `withdrawal/`, `risk/`.
+and taken back when it is paid back whole. Money is the rooms' beside: `commission/`, `review/`.
+It leaves by `rewards/withdrawal/`.
 
 What must hold is in `invariants.sql`.
 """

@@ -39,7 +39,7 @@ async def judge(tx: Tx, pairs: Sequence[Pair]) -> Mapping[str, list[Reason]]:
 
 
 class Reviews:
-    """The operators' side of risk."""
+    """The operators' side of reviews."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Every statement behind the facts of risk, and the rules that operators set."""
+"""Every statement behind the facts of reviews, and the rules that operators set."""
 
 from collections.abc import Mapping, Sequence
 
