@@ -275,3 +275,11 @@ async def test_postgres_knows_every_statement(postgres_dsn: str) -> None:
 )
 async def test_a_statement_that_postgres_does_not_know_is_seen(postgres_dsn: str, sql: str) -> None:
     assert await unknown_to_postgres(postgres_dsn, [only(example(sql))])
+
+
+def test_a_statement_of_the_kit_is_said_of_every_kind_of_campaign() -> None:
+    literal = 'kind.sql("""SELECT kit.columns FROM kit.campaigns""")'
+    module = Module("kit/campaign/store.py", f"async def read(tx, kind):\n    await tx.fetch({literal})\n")
+    tables = {re.findall(r"FROM (\S+)", statement.sql)[0] for statement in statements(module)}
+    assert {"task.tasks", "flash_sale.series", "coupon.templates"} <= tables
+    assert len(tables) == len(kinds())

@@ -421,15 +421,6 @@ async def test_a_series_without_rounds_to_come_is_not_published(room: Room, seri
     assert (await series.shown(made.series_id, NOW)).state == "draft"
 
 
-async def test_drafting_twice_with_one_key_makes_one_series(room: Room, series: SeriesService) -> None:
-    first = await series.create(act(), a_plan(), "key", b"same")
-    again = await series.create(act(), a_plan(), "key", b"same")
-    assert (again.answer, again.replayed) == (first.answer, True)
-    assert await refusal(series.create(act(), a_plan(), "key", b"other")) == "idempotency.other_content"
-    assert await refusal(series.create(act(), a_plan(zone="Mars/Phobos"), None, b"")) == "request.invalid"
-    assert len(await series.page(state=None, before=None, limit=10)) == 1
-
-
 async def test_lists_are_newest_first_and_filtered(room: Room, series: SeriesService) -> None:
     made = [await draft(series, title=f"t{n}") for n in range(3)]
     await series.end(act(), made[1].series_id)
