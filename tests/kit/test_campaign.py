@@ -222,6 +222,9 @@ async def test_only_the_steps_of_the_picture_can_be_taken(app: RunningApp, tried
             await asked(app, "POST", f"{one}/{step}{WARNED if step == 'publish' else ''}")
             state = STEPS[step][1]
             assert (await asked(app, "GET", one))["state"] == state
+    for early in ((), ("publish", "pause")):
+        other = await made(app, tried, *early)
+        assert (await asked(app, "POST", f"{tried.url}/{other}/end"))["state"] == "ended"
     version = (await asked(app, "GET", one))["version"]
     status, problem = await refused(app, "PUT", one, draft_of(tried, app), if_match=f'"{version}"')
     assert (status, problem["code"]) == (409, tried.kind.wrong_state.code)
