@@ -71,7 +71,9 @@ def calls_by_role(document: JSON) -> str:
     for role in ("editor", "admin"):
         listed = " · ".join(f"`{call.replace('/admin/v1', '')}`" for call in by_role[role])
         lines.append(f"| {role} | {listed} |")
-    rest = [call for call in by_role["viewer"] if not call.startswith("GET ") and not call.endswith("/dry-run")]
+    rest = [
+        call for call in by_role["viewer"] if not call.startswith("GET ") and not call.endswith(("/dry-run", "/check"))
+    ]
     assert rest == [], "a viewer only reads"
     return "\n".join(lines) + "\n"
 
