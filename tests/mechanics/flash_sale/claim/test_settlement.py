@@ -331,6 +331,17 @@ async def test_money_owed_back_stays_owed_though_units_come_free_again(room: Roo
     assert await units_in_both(room, claim.sale_id) == (0, 0)
 
 
+async def test_money_that_went_back_before_it_was_told_of_takes_no_unit_that_comes_free_later(room: Room) -> None:
+    claim = await lost(room)
+    await tell(room, placed(claim), telling.refunded("o1", "r1", telling.of(1, 100)))
+    assert await tell(room, paid(claim)) == ["applied"]
+    (bobs,) = await room.claims.mine(claim.sale_id, "bob")
+    await room.claims.give_back(bobs.claim_id, "bob", now())
+    assert await tell(room, telling.received("o1")) == ["applied"]
+    assert (await claim_now(room, claim.claim_id)).state == "released"
+    assert await units_in_both(room, claim.sale_id) == (0, 0)
+
+
 async def test_late_money_is_always_owed_back_where_the_sale_says_so(room: Room) -> None:
     sale = await world.put_sale(room.database, late_payment="refund")
     claim = (await room.claim(sale.sale_id, "alice")).claim

@@ -193,9 +193,11 @@ class ClaimSettlement:
 
     async def _owe(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, why: str, now: datetime) -> LineOutcome:
         """Say that the line must be paid back, for as long as it was not; tell of each reason once."""
+        is_new = await store.require_refund(tx, claim.claim_id, order.order_id, line.line_id, why, now)
         if line.is_refunded:
+            # The reason is kept all the same: units that come back later are not taken for money that went back.
             return LineOutcome(line.line_id, Outcome.APPLIED, why)
-        if await store.require_refund(tx, claim.claim_id, order.order_id, line.line_id, why, now):
+        if is_new:
             await emit(
                 tx,
                 FlashSaleRefundRequired(
