@@ -40,7 +40,7 @@ class Call:
     @property
     def changes(self) -> bool:
         """Whether it needs more than a viewer, whatever its handler says."""
-        return self.method != "GET" and not self.path.endswith("/dry-run")
+        return self.method != "GET" and not self.path.endswith(("/dry-run", "/check"))
 
     @property
     def role(self) -> Role:

@@ -44,8 +44,10 @@ class Campaigns(Generic[D, C]):
 
     def check(self, draft: D, now: datetime) -> DraftCheck:
         """Say what publishing a draft at `now` would meet; nothing is saved."""
-        late = self.late(draft, now)
-        return DraftCheck(self.faults(draft, now) + ([] if late is None else [late]), self.kind.findings(draft))
+        faults = self.faults(draft, now)
+        # What is at fault in itself may not be fit to be asked when it would be too late.
+        late = None if faults else self.late(draft, now)
+        return DraftCheck(faults if late is None else [late], self.kind.findings(draft))
 
     async def find(self, campaign_id: str) -> C:
         """Return a campaign in any state. Raises `Refusal` 404."""

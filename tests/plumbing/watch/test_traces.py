@@ -159,7 +159,7 @@ def test_work_that_fails_says_of_what_kind_and_no_more(spans: Any) -> None:
     with pytest.raises(ValueError, match="secret"), traces.span("turn tea", events=2):
         raise ValueError("a secret")
     (span,) = spans.get_finished_spans()
-    assert (span.name, span.attributes["growth.shopper.activity"], span.status.description) == (
+    assert (span.name, span.attributes["growth.events"], span.status.description) == (
         "turn tea",
         2,
         "ValueError",
