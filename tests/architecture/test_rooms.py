@@ -9,7 +9,17 @@ import pytest
 
 from tests.architecture.source import HOUSE, ROOT, Module, imports, modules, path_of
 
-FURNITURE = {"__init__.py", "room.py", "model.py", "store.py", "service.py", "routes.py", "admin.py", "invariants.sql"}
+FURNITURE = {
+    "__init__.py",
+    "room.py",
+    "words.toml",
+    "model.py",
+    "store.py",
+    "service.py",
+    "routes.py",
+    "admin.py",
+    "invariants.sql",
+}
 
 SHARED_NOUNS: Mapping[str, str] = {
     "periodic.py": "what the clock does to the room",

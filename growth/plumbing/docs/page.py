@@ -6,14 +6,15 @@ from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.openapi.plugins import OpenAPIRenderPlugin
-from litestar.params import QueryParameter
+from litestar.params import FromQuery, QueryParameter
 
 from growth.plumbing.docs.openapi import complete
 from growth.plumbing.docs.parts import Part, part_of
+from growth.plumbing.docs.words import translated
 from growth.plumbing.strict_json import json_bytes
 
 PATH = "/"
@@ -62,17 +63,18 @@ class Document:
         self._lock = threading.Lock()
         self._app: Litestar | None = None
         self._whole: dict[str, Any] = {}
-        self._bytes: dict[Part | None, bytes] = {}
+        self._bytes: dict[tuple[Part | None, str], bytes] = {}
 
-    def of(self, app: Litestar, part: Part | None = None) -> bytes:
-        """Return its bytes, or those of one part. Making it takes a second, so call this outside the event loop."""
+    def of(self, app: Litestar, part: Part | None = None, lang: str = "en") -> bytes:
+        """Return its bytes, or a part's, in a language. Making it takes a second: call this outside the event loop."""
         with self._lock:
             if self._app is not app:
                 self._app, self._bytes = app, {}
                 self._whole = complete(app.openapi_schema.to_schema(), app)
-            if part not in self._bytes:
-                self._bytes[part] = json_bytes(self._whole if part is None else part_of(self._whole, part))
-            return self._bytes[part]
+            if (part, lang) not in self._bytes:
+                asked = self._whole if part is None else part_of(self._whole, part)
+                self._bytes[part, lang] = json_bytes(translated(asked, lang))
+            return self._bytes[part, lang]
 
 
 document = Document()
@@ -82,9 +84,11 @@ PartFilter = Annotated[Part | None, QueryParameter(description="Only what this k
 
 
 @get("/openapi.json", media_type=MediaType.JSON, sync_to_thread=True, include_in_schema=False)
-def read_document(request: AnyRequest, part: PartFilter = None) -> Response[bytes]:
-    """Return the document, or what one kind of caller needs of it."""
-    return Response(document.of(request.app, part), headers=HEADERS)
+def read_document(
+    request: AnyRequest, part: PartFilter = None, lang: FromQuery[Literal["en", "zh"]] = "en"
+) -> Response[bytes]:
+    """Return the document, or what one kind of caller needs of it; with its words in Chinese, where they are asked."""
+    return Response(document.of(request.app, part, lang), headers=HEADERS)
 
 
 @get("/docs", media_type=MediaType.HTML, sync_to_thread=False, include_in_schema=False)

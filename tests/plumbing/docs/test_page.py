@@ -68,6 +68,20 @@ async def test_the_document_says_what_the_handler_says(client: httpx.AsyncClient
     assert (await client.get("/openapi.json")).headers["content-type"] == "application/json"
 
 
+async def test_the_document_is_served_in_chinese_beside_english_and_in_no_other_language(
+    client: httpx.AsyncClient,
+) -> None:
+    english = await client.get("/openapi.json")
+    chinese = await client.get("/openapi.json", params={"lang": "zh"})
+    assert chinese.json()["components"]["examples"]["request.too_many"]["summary"] == "操作太频繁，请稍后再试"  # noqa: RUF001
+    assert chinese.json()["paths"].keys() == english.json()["paths"].keys()
+    assert (await client.get("/openapi.json", params={"lang": "en"})).content == english.content
+    assert (await client.get("/openapi.json")).content == english.content
+    part = (await client.get("/openapi.json", params={"lang": "zh", "part": "shopper"})).json()
+    assert part["paths"].keys() == {path for path in chinese.json()["paths"] if path.startswith("/v1/")}
+    assert (await client.get("/openapi.json", params={"lang": "fr"})).status_code == 400
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/tea", "/schema", "/schema/openapi.json", "/swagger", "/redoc", "/openapi.yaml"]
 )
