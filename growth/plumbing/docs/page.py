@@ -1,5 +1,6 @@
 """Documentation: the OpenAPI 3.1 document at `/openapi.json`, its reader at `/docs`, both from our own files."""
 
+import asyncio
 import re
 import threading
 from base64 import b64encode
@@ -65,12 +66,17 @@ class Document:
         self._whole: dict[str, Any] = {}
         self._bytes: dict[tuple[Part | None, str], bytes] = {}
 
+    def made(self, app: Litestar, part: Part | None, lang: str) -> bytes | None:
+        """Return its bytes if they were made before."""
+        return self._bytes.get((part, lang)) if self._app is app else None
+
     def of(self, app: Litestar, part: Part | None = None, lang: str = "en") -> bytes:
         """Return its bytes, or a part's, in a language. Making it takes a second: call this outside the event loop."""
         with self._lock:
             if self._app is not app:
-                self._app, self._bytes = app, {}
+                self._bytes = {}
                 self._whole = complete(app.openapi_schema.to_schema(), app)
+                self._app = app
             if (part, lang) not in self._bytes:
                 asked = self._whole if part is None else part_of(self._whole, part)
                 self._bytes[part, lang] = json_bytes(translated(asked, lang))
@@ -83,12 +89,15 @@ AnyRequest = Request[Any, Any, Any]
 PartFilter = Annotated[Part | None, QueryParameter(description="Only what this kind of caller calls.")]
 
 
-@get("/openapi.json", media_type=MediaType.JSON, sync_to_thread=True, include_in_schema=False)
-def read_document(
+@get("/openapi.json", media_type=MediaType.JSON, include_in_schema=False)
+async def read_document(
     request: AnyRequest, part: PartFilter = None, lang: FromQuery[Literal["en", "zh"]] = "en"
 ) -> Response[bytes]:
     """Return the document, or what one kind of caller needs of it; with its words in Chinese, where they are asked."""
-    return Response(document.of(request.app, part, lang), headers=HEADERS)
+    made = document.made(request.app, part, lang)
+    if made is None:
+        made = await asyncio.to_thread(document.of, request.app, part, lang)
+    return Response(made, headers=HEADERS)
 
 
 @get("/docs", media_type=MediaType.HTML, sync_to_thread=False, include_in_schema=False)
