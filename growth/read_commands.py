@@ -9,6 +9,8 @@ from growth.command_line import console, run
 from growth.plumbing.docs.event_catalogue import catalogue
 from growth.plumbing.docs.parts import Part
 
+LANGUAGES = ("en", "zh")
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -42,8 +44,9 @@ def house() -> None:
 
 @click.command()
 @click.option("--part", type=click.Choice(get_args(Part)), help="Only what this kind of caller calls.")
-def openapi(part: Part | None) -> None:
+@click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Of titles and summaries.")
+def openapi(part: Part | None, lang: str) -> None:
     """Print the OpenAPI document of this release, for generators of clients. Nothing needs to run."""
     from growth import tables  # noqa: PLC0415 - only this command needs all rooms
 
-    click.echo(run(tables.document(part)))
+    click.echo(run(tables.document(part, lang)))

@@ -62,10 +62,10 @@ async def page() -> str:
         return told(growth)
 
 
-async def document(part: Part | None) -> bytes:
+async def document(part: Part | None, lang: str) -> bytes:
     """Return the OpenAPI document of this release, or a part of it, as JSON."""
     async with unconnected() as growth:
-        return openapi_document.of(Routes(growth, serves_docs=True).litestar, part)
+        return openapi_document.of(Routes(growth, serves_docs=True).litestar, part, lang)
 
 
 def told(growth: Growth) -> str:

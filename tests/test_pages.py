@@ -79,7 +79,7 @@ def calls_by_role(document: JSON) -> str:
 
 
 async def test_tables_of_pages_are_what_the_document_says() -> None:
-    document: JSON = json.loads(await tables.document(None))
+    document: JSON = json.loads(await tables.document(None, "en"))
     assert codes(document, document["paths"]["/v1/flash-sales/{sale_id}"]["get"])["flash_sale.not_found"] == "404"
     for page, printed in ((MINI_PROGRAMS, codes_by_call(document)), (OPERATORS, calls_by_role(document))):
         hold(page, printed)

@@ -35,7 +35,7 @@ HEAD = b"POST /shop/v1/events HTTP/1.1\r\nHost: growth\r\nContent-Type: applicat
 SIGNED = HEAD + b"Webhook-Id: x\r\nWebhook-Timestamp: 1\r\nWebhook-Signature: v1,eA==\r\n"
 GET = b"GET / HTTP/1.1\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
-MANY = 400
+MANY = 450
 HOOK_BYTES = connection.MAX_BODY_BYTES
 PIPELINED = 256 * 1024
 
