@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import socket
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -36,7 +37,8 @@ Headers = dict[str, str]
 OK = 200
 _numbers = itertools.count(1)
 _documents: list[Document] = []
-_spare: dict[bool, list[Routes]] = {True: [], False: []}
+_spare: defaultdict[object, list[Routes]] = defaultdict(list)
+"""By what they serve."""
 
 ENVIRONMENT = {
     "GROWTH_ENVIRONMENT": "development",
@@ -138,9 +140,9 @@ async def running_app(postgres_dsn: str, redis_url: str, **environment: str) -> 
     async with assembled(settings) as growth:
         growth.of(Courier).names = NobodyKnows()
         _forget_metrics()
-        serves = serves_docs(settings)
+        serves = serves_docs(settings), tuple(room.name for room in growth.rooms)
         # Making routes takes longer than most tests: those of a test before serve again, unless another has them now.
-        routes = _spare[serves].pop() if _spare[serves] else Routes(growth, serves_docs=serves)
+        routes = _spare[serves].pop() if _spare[serves] else Routes(growth, serves_docs=serves[0])
         asgi = create_app(growth, routes)
         transport = httpx.ASGITransport(_in_one_piece(asgi))  # type: ignore[arg-type]
         async with _up(asgi), httpx.AsyncClient(transport=transport, base_url="http://growth.test") as client:
