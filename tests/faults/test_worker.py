@@ -198,7 +198,7 @@ async def test_a_listener_that_is_slow_holds_up_nobody_and_misses_nothing(house:
     seconds = 3.0
     for worker in house.workers:
         worker.kill()
-    slow = house.process("worker", faults(slow={f"{SALES}.tempo:count": seconds}))
+    slow = house.process("worker", faults(slow={f"{SALES}.projection:count": seconds}))
     house.workers = [slow]
 
     async def has_begun(crowd: Crowd) -> None:
