@@ -49,8 +49,9 @@ class BoundedCluster(RedisCluster):
             await turns.acquire()
         try:
             return await super().execute_command(*args, **kwargs)
-        except AttributeError as error:
-            # The client, looking for the nodes anew, closes connections that others are about to write to (redis-py 8).
+        except (AttributeError, RuntimeError) as error:
+            # The client, looking for the nodes anew, closes connections that others are about to write to (redis-py 8):
+            # it has no writer any more, or uvloop says of the transport that its handler is closed.
             raise RedisConnectionError("the connection was closed on the way") from error
         finally:
             turns.release()
