@@ -92,10 +92,7 @@ def test_growth_dev_ends_its_wait_when_it_is_asked_to() -> None:
 @pytest.mark.parametrize("beside", [0, 1000, 1001])
 def test_growth_dev_names_who_has_its_port_before_it_starts_anything(tmp_path: Path, beside: int) -> None:
     """Its own, that of the api's metrics, that of the worker's."""
-    own = free_port()
-    # From there on ports are those of outgoing connections.
-    while own + beside >= 32_768:
-        own -= 5000
+    own = free_port(beside)
     with socket.create_server(("127.0.0.1", own + beside)):
         told = subprocess.run(
             [sys.executable, "-m", "growth", "dev", "--port", str(own), "--data", str(tmp_path / "data")],

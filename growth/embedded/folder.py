@@ -66,11 +66,11 @@ def package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on right now."""
+def free_port(beside: int = 0) -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on right now, nor on the one that is `beside` above it."""
     for _ in range(PORT_ATTEMPTS):
-        port = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT + 1)
-        if port_is_free(port):
+        port = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - beside - LOWEST_PORT + 1)
+        if port_is_free(port) and port_is_free(port + beside):
             return port
     with socket.socket() as probe:
         probe.bind((HOST, 0))

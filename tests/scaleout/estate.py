@@ -72,7 +72,10 @@ def valkey_cluster(folder: Path) -> Iterator[list[EmbeddedValkey]]:
     options = {"cluster-enabled": "yes", "cluster-node-timeout": "1500", "requirepass": PASSWORD}
     options |= {"cluster-require-full-coverage": "no"}
     with ExitStack() as stack:
-        nodes = [EmbeddedValkey.start(folder / f"valkey-{n}", options=options, fast=True) for n in range(NODES)]
+        nodes = [
+            EmbeddedValkey.start(folder / f"valkey-{n}", free_port(beside=10_000), options, fast=True)
+            for n in range(NODES)
+        ]
         for node in nodes:
             stack.callback(node.stop)
         yield nodes

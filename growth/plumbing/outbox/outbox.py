@@ -387,14 +387,11 @@ async def history(
     return [_envelope(row) for row in rows]
 
 
-OURS = "growth."
-"""What else derives from an event is an example's, and none that readers could be told of."""
-
-
 def events_below(event: type[Event]) -> Iterator[tuple[str, type[Event]]]:
     """Walk down to the events that this service emits, by name; those with others below them are only bases."""
     below = event.__subclasses__()
-    if not below and event.__module__.startswith(OURS):
+    # What else derives from an event is an example's, and none that readers could be told of.
+    if not below and event.__module__.startswith("growth."):
         tag = event.__struct_config__.tag
         assert isinstance(tag, str)
         yield tag, event

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from growth.embedded import EmbeddedValkey
+from growth.embedded.folder import free_port
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.vocabulary.clock import now
@@ -25,7 +26,9 @@ POLL_SECONDS = 0.05
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[EmbeddedValkey]]:
     folder: Path = tmp_path_factory.mktemp("cluster")
-    started = [EmbeddedValkey.start(folder / str(n), options=OPTIONS, fast=True) for n in range(NODES)]
+    started = [
+        EmbeddedValkey.start(folder / str(n), free_port(beside=10_000), OPTIONS, fast=True) for n in range(NODES)
+    ]
     yield started
     for node in started:
         node.stop()

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from growth.embedded import EmbeddedServers, EmbeddedValkey
+from growth.embedded.folder import free_port
 from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver, emit
 from growth.plumbing.outbox.stream import Stream
 from growth.plumbing.postgres.database import Database, Tx, connect_postgres
@@ -128,7 +129,7 @@ async def test_the_stream_is_trimmed_to_about_its_bound(database: Database, redi
 
 
 async def test_a_cluster_takes_it_too(database: Database, tmp_path: Path) -> None:
-    node = EmbeddedValkey.start(tmp_path, options={"cluster-enabled": "yes"}, fast=True)
+    node = EmbeddedValkey.start(tmp_path, free_port(beside=10_000), {"cluster-enabled": "yes"}, fast=True)
     try:
         async with Redis.from_url(node.url) as client, asyncio.timeout(PATIENCE_SECONDS):
             await _ask(client, "CLUSTER ADDSLOTSRANGE", 0, 16_383)
