@@ -274,7 +274,7 @@ async def service(servers: EmbeddedServers, *, is_locked: bool = True) -> AsyncI
         (worker,) = here.add_workers(faults())
         await here.ready()
         # By the slow clock too, what the crowd does comes after the campaigns: before them it would not count.
-        await anyio.sleep(SKEW_SECONDS - (now() - published).total_seconds())
+        await anyio.sleep(max(0.0, SKEW_SECONDS - (now() - published).total_seconds()))
         operator = (await app.operator_headers(Role.ADMIN))["authorization"]
         crowd = Crowd(app, here.addresses, operator, put)
         await anyio.to_thread.run_sync(crowd.go)

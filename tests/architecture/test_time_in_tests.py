@@ -115,6 +115,18 @@ def clocks_that_end_tests(module: Module) -> Iterator[str]:
                     yield f"{module.at(node)} a time-out of its own"
 
 
+def sleeps_below_zero(module: Module) -> Iterator[str]:
+    """Yield where a test sleeps for a difference: on a slow machine what it waits for has passed, and that is an error.
+
+    For `asyncio` alone it is none.
+    """
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Call(func=func, args=[ast.BinOp(op=ast.Sub()), *_]):
+                if called(node) == "sleep" and ast.unparse(func) != "asyncio.sleep":
+                    yield module.at(node)
+
+
 def may_bound(module: Module) -> bool:
     return any(module.path == place or (place.endswith("/") and module.path.startswith(place)) for place in MAY_BOUND)
 
@@ -135,6 +147,10 @@ def test_no_test_fails_because_the_machine_is_slow() -> None:
     assert [
         fault for module in written_tests() if not may_bound(module) for fault in clocks_that_end_tests(module)
     ] == []
+
+
+def test_no_test_sleeps_for_less_than_nothing() -> None:
+    assert [fault for module in written_tests() for fault in sleeps_below_zero(module)] == []
 
 
 def test_nobody_is_allowed_a_clock_without_need() -> None:
@@ -164,6 +180,7 @@ def test_nobody_is_allowed_a_clock_without_need() -> None:
         (clocks_that_end_tests, "async def f():\n    async with asyncio.timeout(5):\n        pass\n"),
         (clocks_that_end_tests, "asyncio.wait_for(question, timeout=5)\n"),
         (clocks_that_end_tests, "asyncio.wait_for(question, 0.5)\n"),
+        (sleeps_below_zero, "anyio.sleep(HOLD_SECONDS - (now() - begun).total_seconds())\n"),
     ],
 )
 def test_each_mistake_is_seen(rule: object, text: str) -> None:
@@ -181,9 +198,17 @@ def test_each_mistake_is_seen(rule: object, text: str) -> None:
         "took = time.monotonic() - started\n",
         "async def f():\n    async with asyncio.timeout(PATIENCE_SECONDS):\n        pass\n",
         "text = name.replace('a', 'b')\n",
+        "anyio.sleep(max(0.0, HOLD_SECONDS - took))\n",
+        "asyncio.sleep(due - now)\n",
     ],
 )
 def test_what_is_right_is_let_be(text: str) -> None:
     module = Module("shop/test_tea.py", text)
-    rules = (days_of_now, dates_that_may_not_be, literals_beside_the_clock, clocks_that_end_tests)
+    rules = (
+        days_of_now,
+        dates_that_may_not_be,
+        literals_beside_the_clock,
+        clocks_that_end_tests,
+        sleeps_below_zero,
+    )
     assert [fault for rule in rules for fault in rule(module)] == []

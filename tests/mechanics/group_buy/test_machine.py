@@ -120,7 +120,8 @@ class Model:
                 self.leave(seat_id, "released")
             return
         if seat.state not in PAID_FOR and (seat.owed or not self.sell(seat_id)):
-            seat.owed = seat.owed or not seat.was_refunded
+            # Also where the money is back by now: what comes free later is not taken for it.
+            seat.owed = True
             return
         if seat.was_refunded:
             if seat.state == "paid":

@@ -260,10 +260,12 @@ class SeatSettlement:
 
     async def _owe(self, tx: Tx, order: Order, line: OrderLine, seat: Seat, why: str, now: datetime) -> LineOutcome:
         """Say that the line must be paid back, for as long as it was not; tell of it once."""
-        if line.is_refunded:
-            return LineOutcome(line.line_id, Outcome.APPLIED, why)
         owed = SeatOwed(order.order_id, line.line_id, seat.seat_id, why, line.left_fen)
-        if await ending.require_refunds(tx, [owed], now):
+        is_new = await ending.require_refunds(tx, [owed], now)
+        if line.is_refunded:
+            # The reason is kept all the same: a seat that comes free later is not taken for money that went back.
+            return LineOutcome(line.line_id, Outcome.APPLIED, why)
+        if is_new:
             await emit(tx, refund_required(seat, owed, now, order.user_id))
         return LineOutcome(line.line_id, Outcome.REFUND_REQUIRED, why)
 
