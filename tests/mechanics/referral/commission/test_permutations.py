@@ -18,7 +18,7 @@ from tests.mechanics.referral.commission import slow_model
 from tests.mechanics.referral.commission.money import Till, assemble, broken_laws, line, paid, received, refunded
 from tests.mechanics.referral.commission.slow_model import Line, Refund, Told
 from tests.shop.order import telling
-from tests.shop.order.telling import JSON, NOON, of
+from tests.shop.order.telling import ELEVEN, JSON, NOON, of
 
 pytestmark = pytest.mark.anyio
 
@@ -38,19 +38,19 @@ MIN_FEN = 1_000
 def events_of(order: Told) -> list[JSON]:
     """The hooks that tell of an order."""
     lines = [telling.line(one.line_id, units=one.units, amount_fen=one.amount_fen) for one in order.lines]
-    minutes = round((order.paid_at - NOON) / timedelta(minutes=1))
+    minutes = round((order.paid_at - ELEVEN) / timedelta(minutes=1))
     told = [paid(order.order_id, *lines, user_id=order.user_id, minutes=minutes)]
     for number, refund in enumerate(order.refunds):
         told.append(refunded(order.order_id, f"r{number}", *[of(one[1], one[2], one[0]) for one in refund]))
     if order.received_at is not None:
-        told.append(received(order.order_id, round((order.received_at - NOON) / timedelta(minutes=1))))
+        told.append(received(order.order_id, round((order.received_at - ELEVEN) / timedelta(minutes=1))))
     return told
 
 
 @st.composite
 def orders(draw: st.DrawFn, number: int) -> Told:
     """An order with a few lines, paid back in a few steps, never more than it has."""
-    paid_at = NOON + timedelta(minutes=draw(st.integers(0, 3)))
+    paid_at = ELEVEN + timedelta(minutes=draw(st.integers(0, 3)))
     lines = [
         Line(str(one), draw(st.integers(1, 3)), draw(st.integers(0, 20_000)))
         for one in range(1, draw(st.integers(1, 3)) + 1)
@@ -73,7 +73,7 @@ def orders(draw: st.DrawFn, number: int) -> Told:
                     refund.append(Refund(one.line_id, *back))
         if refund:
             refunds.append(refund)
-    received_at = draw(st.one_of(st.none(), st.integers(4, 20_000).map(lambda one: NOON + timedelta(minutes=one))))
+    received_at = draw(st.one_of(st.none(), st.integers(4, 20_000).map(lambda one: ELEVEN + timedelta(minutes=one))))
     user_id = draw(st.sampled_from(["bob", "cat", "ann", "stranger"]))
     return Told(f"o{number}", user_id, paid_at, lines, refunds, received_at)
 
