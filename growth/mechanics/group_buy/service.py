@@ -7,9 +7,9 @@ from msgspec import Struct
 from growth.kit.campaign.model import window_over
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.group_buy import model
-from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.team import model as teams
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.service import standings
 from growth.mechanics.group_buy.team.store import listing
 from growth.mechanics.group_buy.team.store import teams as teams_store

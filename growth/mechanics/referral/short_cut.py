@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from growth.mechanics.referral.inviter.model import MyInviter
+from growth.mechanics.referral.relation.model import MyInviter
 from growth.mechanics.referral.relation.routes import InviterRequest, show_inviter
 from growth.mechanics.referral.relation.service import Relations
 from growth.plumbing.http.short_cut import JSON, Answer, PlainRequest, ShortCut, plain_body

@@ -7,7 +7,6 @@ from msgspec import Meta, Struct
 
 from growth.plumbing.field_errors import FieldError
 from growth.rewards.ledger.model import Currency, Transfer
-from growth.rewards.withdrawal.payout.model import Said
 from growth.vocabulary.ids import Uuid, derived_id
 from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
@@ -184,6 +183,19 @@ def _hold(withdrawal: Withdrawal, part: str, account: str, amount_fen: int, reas
         subject=withdrawal.withdrawal_id,
         pending=True,
     )
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """What a payout service says about one number."""
+
+    number: str
+    state: Literal["paid", "failed", "working", "never_heard"]
+    """`failed`: it was not paid, and never will be under this number. `never_heard`: nothing is known of it."""
+    amount_fen: int | None = None
+    """What was paid."""
+    reference: str | None = None
+    code: str = ""
+    """Why it failed, in the service's own word."""
 
 
 class PayoutDecision(Struct, frozen=True):

@@ -11,11 +11,11 @@ from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.aftermath import after_release
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim, Gate
 from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_HELD, Claim, show
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
-from growth.mechanics.flash_sale.draw.model import DrawEntry
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Admission, Sale
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, ClaimAsk, Stock, admission_of
 from growth.mechanics.flash_sale.store import sales as sales_store

@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from growth.mechanics.referral.model import Caps, CommissionRule, InviteMilestone, ProgramTerms, WithdrawalTerms
-from growth.mechanics.referral.relation.model import RelationState
+from growth.mechanics.referral.relation.model import MyInviter, RelationState
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.rewards import Reward
 
@@ -60,16 +60,6 @@ class InviteMilestoneStanding(Struct, frozen=True, kw_only=True):
     is_reached: bool
     missing: int
     """Valid invitees it still takes."""
-
-
-class MyInviter(Struct, frozen=True, kw_only=True):
-    """Who brought the shopper."""
-
-    inviter: str
-    """Masked."""
-    bound_at: datetime
-    ends_at: datetime | None
-    server_time: datetime
 
 
 class ReferralPage(Struct, frozen=True, kw_only=True):

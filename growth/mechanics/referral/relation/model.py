@@ -46,6 +46,16 @@ RelationState = Literal["bound", "bought", "valid"]
 EndReason = Literal["fraud", "mistake", "shopper_request", "other", "merged"]
 
 
+class MyInviter(Struct, frozen=True, kw_only=True):
+    """Who brought the shopper."""
+
+    inviter: str
+    """Masked."""
+    bound_at: datetime
+    ends_at: datetime | None
+    server_time: datetime
+
+
 class Relation(Struct, frozen=True, kw_only=True):
     """Who brought an invitee, at one moment, and what the program promised then."""
 

@@ -7,8 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.mechanics.referral.inviter.model import MyInviter
-from growth.mechanics.referral.relation.model import mask_id
+from growth.mechanics.referral.relation.model import MyInviter, mask_id
 from growth.mechanics.referral.relation.service import Bound, Relations
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper

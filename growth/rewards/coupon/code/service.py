@@ -18,11 +18,11 @@ from growth.rewards.coupon.model import Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import coupons as coupons_store
 from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import TakeAsk, refused_by_limit, refused_by_template
+from growth.rewards.coupon.take.model import TakeAsk
 from growth.rewards.coupon.take.service import TakenCoupon, with_lives_before
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import CouponTemplate, refused_by_limit, refused_by_template, term_of
 from growth.vocabulary.ids import derived_id, new_id
 from growth.vocabulary.refusals import Refusal
 

@@ -171,20 +171,6 @@ async def page_by_order(
     return [coupon_of(row) for row in rows]
 
 
-async def count_coupons(reader: Reader, template_id: str) -> dict[str, tuple[int, int]]:
-    """Return how many coupons a template has and what was paid where they were used, by state."""
-    rows = await reader.fetch(
-        """
-        SELECT state, count(*) AS coupons, coalesce(sum(paid_fen), 0)::bigint AS paid_fen
-        FROM coupon.coupons
-        WHERE template_id = $1
-        GROUP BY state
-        """,
-        template_id,
-    )
-    return {row["state"]: (row["coupons"], row["paid_fen"]) for row in rows}
-
-
 async def newest_of_shopper(reader: Reader, user_id: str, limit: int) -> list[Coupon]:
     """Return a shopper's newest coupons."""
     rows = await reader.fetch(

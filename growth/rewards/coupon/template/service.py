@@ -9,11 +9,16 @@ from growth.kit.campaign.service import Campaigns
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
-from growth.rewards.coupon.store import listing
-from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import TakenSoFar, refusal_of
-from growth.rewards.coupon.template import model
-from growth.rewards.coupon.template.model import TEMPLATES, CouponDraft, CouponTemplate, FixedOff, term_of
+from growth.rewards.coupon.template import model, store
+from growth.rewards.coupon.template.model import (
+    TEMPLATES,
+    CouponDraft,
+    CouponTemplate,
+    FixedOff,
+    TakenSoFar,
+    refusal_of,
+    term_of,
+)
 from growth.vocabulary.refusals import Kind
 
 
@@ -85,9 +90,7 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
         user_id = await self._database.people.today(self._database, user_id)
         template = await self.find(template_id)
         day = at.astimezone(self._zone).date()
-        standing = (await takes_store.standings(self._database, [template_id], user_id, day)).get(
-            template_id, TakenSoFar()
-        )
+        standing = (await store.standings(self._database, [template_id], user_id, day)).get(template_id, TakenSoFar())
         kind = refusal_of(template, standing, at, day)
         term = term_of(template, at)
         return CouponDryRun(
@@ -106,7 +109,7 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
     async def stats(self, template_id: str, now: datetime) -> CouponStats:
         """Return a template's coupons in numbers."""
         template = await self.find(template_id)
-        counts = await listing.count_coupons(self._database, template_id)
+        counts = await store.count_coupons(self._database, template_id)
 
         def count(state: str) -> int:
             return counts.get(state, (0, 0))[0]

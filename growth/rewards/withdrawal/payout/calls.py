@@ -10,8 +10,8 @@ from prometheus_client import Counter
 
 from growth.plumbing.postgres.database import Database
 from growth.rewards.withdrawal import model
-from growth.rewards.withdrawal.model import PayoutDecision, Withdrawal
-from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder, Said
+from growth.rewards.withdrawal.model import PayoutDecision, Said, Withdrawal
+from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder
 from growth.rewards.withdrawal.service import give_back, pay_out
 from growth.rewards.withdrawal.store import withdrawals as store
 

@@ -9,9 +9,8 @@ from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store as claims_store
-from growth.mechanics.flash_sale.claim.model import Claim, Wanted
-from growth.mechanics.flash_sale.draw import store
-from growth.mechanics.flash_sale.draw.model import (
+from growth.mechanics.flash_sale.claim.draw import store
+from growth.mechanics.flash_sale.claim.draw.model import (
     ENTRY_NOT_FOUND,
     NO_DRAW,
     DrawEntry,
@@ -22,6 +21,7 @@ from growth.mechanics.flash_sale.draw.model import (
     refusal_of,
     show_entry,
 )
+from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.model import Sale
 from growth.mechanics.flash_sale.stock import Occupied, Stock
 from growth.mechanics.flash_sale.store import sales as sales_store

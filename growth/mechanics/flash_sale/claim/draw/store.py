@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
+from growth.mechanics.flash_sale.claim.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
 from growth.mechanics.flash_sale.model import Sale
 from growth.plumbing.postgres.database import Reader, Tx
 
