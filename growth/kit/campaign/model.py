@@ -12,6 +12,7 @@ from msgspec import Struct
 from growth.kit.campaign.findings import Finding
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Record
+from growth.plumbing.postgres.rows import Table
 from growth.vocabulary.events import Event
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -55,7 +56,7 @@ class DraftCheck(Struct, frozen=True):
     """What rules of platforms and law say. Warnings pass once they are accepted."""
 
 
-class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
+class CampaignKind(Table[C], Generic[D, C], frozen=True, kw_only=True, eq=False):
     """All that tells one kind of campaign from another, its behaviour aside. A room makes one, in its `model.py`."""
 
     noun: str
@@ -67,7 +68,6 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     """Before the dot in the audit's actions: `group_buy`."""
     table: str
     """`schema.name`."""
-    id_field: str
     draft: type[D]
     campaign: type[C]
     """The draft's fields, the id, and what Postgres adds. Each is a column, unless `document` is given."""
