@@ -25,6 +25,7 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.order.service import ShopService
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -126,7 +127,7 @@ class Claims:
     ) -> Refusal:
         members: dict[str, object] = {"server_time": at, "opens_at": sale.opens_at, "closes_at": sale.closes_at}
         if admission is Admission.NOT_OPEN:
-            members["opens_in_ms"] = sales.milliseconds_until(sale.opens_at, at)
+            members["opens_in_ms"] = milliseconds_until(sale.opens_at, at)
         elif admission is Admission.LIMIT_REACHED:
             claims = await self._mine((sale.sale_id, user_id))
             members = {"max_per_shopper": sale.max_per_shopper, "claims": [show(claim, at) for claim in claims]}
@@ -186,20 +187,9 @@ class Claims:
             raise Refusal(CLAIM_NOT_HELD, f"This claim is {claim.state}.", state=claim.state)
         return claim
 
-    async def page(
-        self,
-        *,
-        sale_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Claim]:
-        """Return operators' claims in the order of their ids."""
-        return await store.page_of_claims(
-            self._database, sale_id=sale_id, user_id=user_id, state=state, order_id=order_id, after=after, limit=limit
-        )
+    async def page(self, after: str | None, limit: int, **only: str | None) -> list[Claim]:
+        """Return operators' claims in the order of their ids: `only` of this sale_id, user_id, state or order_id."""
+        return await store.page_of_claims(self._database, **only, after=after, limit=limit)
 
     async def release(self, act: Act, claim_id: str) -> Claim:
         """Release a held claim for an operator, who says why. Raises `Refusal` 404 and 409."""

@@ -22,6 +22,7 @@ from growth.mechanics.flash_sale.series.timetable import (
 )
 from growth.plumbing.field_errors import FieldError
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.alike import alike
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
 from growth.vocabulary.money import Fen
@@ -168,16 +169,7 @@ class SeriesStats(Struct, frozen=True, kw_only=True):
 
 def draft_of(plan: SeriesDraft, item: Item, window: RoundWindow) -> SaleDraft:
     """Return the sale that sells `item` in `window`."""
-    return SaleDraft(
-        **structs.asdict(item),
-        opens_at=window.opens_at,
-        closes_at=window.closes_at,
-        hold_seconds=plan.hold_seconds,
-        late_payment=plan.late_payment,
-        refund_returns_units=plan.refund_returns_units,
-        reminder_lead_seconds=plan.reminder_lead_seconds,
-        protection=plan.protection,
-    )
+    return alike(SaleDraft, plan, **structs.asdict(item), **structs.asdict(window))
 
 
 def faults(plan: SeriesDraft, now: datetime) -> list[FieldError]:
