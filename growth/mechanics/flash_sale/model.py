@@ -69,8 +69,8 @@ class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Claims in the first seconds enter a draw; the rest of the units is then open to all."""
 
 
-class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operator decides about a sale."""
+class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sold, in one sale for each item; in each round, if it is a series'."""
 
     title: Title
     sku: Sku
@@ -78,9 +78,14 @@ class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     list_price_fen: Fen
     """The usual price, shown struck through; at least `price_fen`."""
     units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
+
+
+class SaleDraft(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about a sale."""
+
     opens_at: Instant
     closes_at: Instant
-    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
     hold_seconds: Annotated[int, Meta(ge=30, le=3600)] = 300
     """How long a claim waits for its payment."""
     late_payment: Literal["retake", "refund"] = "retake"

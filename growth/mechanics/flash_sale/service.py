@@ -155,13 +155,7 @@ class Sales(Campaigns[SaleDraft, Sale]):
             user_ids = await tx.people.all_today(tx, user_ids)
             sale = await self.lock(tx, sale_id)
             added = await store.invite(tx, sale_id, user_ids)
-            await audit.record(
-                tx,
-                act,
-                "flash_sale.invite",
-                sale_id,
-                after={"user_ids": list(user_ids)},
-            )
+            await audit.record(tx, act, "flash_sale.invite", sale_id, after={"user_ids": list(user_ids)})
 
             async def tell() -> None:
                 if await self._stock.is_loaded(sale_id):

@@ -200,14 +200,7 @@ class Claims:
             released = await store.release(tx, [claim_id], "operator", act.now)
             if not released:
                 raise Refusal(CLAIM_NOT_HELD, f"This claim is {before.state}.", state=before.state)
-            await audit.record(
-                tx,
-                act,
-                "flash_sale.release_claim",
-                claim_id,
-                before=before,
-                after=released[0],
-            )
+            await audit.record(tx, act, "flash_sale.release_claim", claim_id, before=before, after=released[0])
             await after_release(tx, self._stock, released, "operator", act.now)
         return released[0]
 

@@ -41,8 +41,8 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
     row = await tx.fetchrow(
         """
         WITH asked AS MATERIALIZED (
-            SELECT claim_id, user_id, units, at
-            FROM json_to_recordset($2::json) AS asked (claim_id uuid, user_id text, units int, at timestamptz)
+            SELECT claim_id, user_id, units, held_at
+            FROM json_to_recordset($2::json) AS asked (claim_id uuid, user_id text, units int, held_at timestamptz)
         ),
         sale AS (
             SELECT sku, price_fen, max_per_shopper, hold_seconds, make_interval(secs => hold_seconds) AS hold
@@ -55,7 +55,7 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
             WHERE claim_id IN (SELECT claim_id FROM asked)
         ),
         fresh AS MATERIALIZED (
-            SELECT asked.claim_id, asked.user_id, asked.units, asked.at AS held_at
+            SELECT asked.claim_id, asked.user_id, asked.units, asked.held_at
             FROM asked
             WHERE NOT EXISTS (SELECT FROM known WHERE known.claim_id = asked.claim_id)
         ),
@@ -115,7 +115,7 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
         """,
         sale_id,
         _encode(wanted).decode(),
-        max(claim.at for claim in wanted),
+        max(claim.held_at for claim in wanted),
     )
     assert row is not None, "the left side always has a row"
     fresh = row["fresh"]

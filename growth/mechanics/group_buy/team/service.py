@@ -228,14 +228,7 @@ class Teams:
         return after
 
     async def _ended(self, tx: Tx, act: Act, action: str, before: Team, after: Team) -> None:
-        await audit.record(
-            tx,
-            act,
-            f"group_buy.{action}",
-            before.team_id,
-            before=before,
-            after=after,
-        )
+        await audit.record(tx, act, f"group_buy.{action}", before.team_id, before=before, after=after)
         await after_ending(tx, [after], act.now)
 
 
