@@ -53,7 +53,6 @@ NOUNS: Mapping[str, str] = {
     "mechanics/group_buy/team/board.py": "what this process remembers of campaigns and teams",
     "mechanics/task/board.py": "what this process remembers of the tasks that are shown",
     "mechanics/task/countable.py": "the events that tasks can count, and their fields",
-    "mechanics/referral/again.py": "settles invitees again when something else is told of them than an order",
     "rewards/withdrawal/payout/calls.py": "asks the payout service, and draws the conclusion",
     "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
 }

@@ -18,7 +18,6 @@ LONG_FILES: Mapping[str, str] = {
 
 LONG_FUNCTIONS: Mapping[str, str] = {
     "mechanics/flash_sale/claim/store.py win": "one statement: all guards of a win stand in it",
-    "mechanics/referral/correction/store.py move_inviter": "one statement: the relation and both inviters counts",
     "rewards/ledger/store/entries.py move": "one statement: transfers, balances and lots stand or fall together",
     "mechanics/group_buy/team/store/teams.py take": "one statement: all guards of a seat stand in it",
     "rewards/coupon/take/store.py take": "one statement: all guards of a taking stand in it",

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from growth.kit.campaign.model import CampaignKind
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.rows import Table
 from growth.plumbing.watch.invariants import read_invariants
 from tests.architecture.source import HOUSE, Module, called, calls, modules, path_of
@@ -100,7 +101,10 @@ def said_of_kinds(module: Module, call: ast.Call, sql: str) -> Iterator[tuple[st
     """The statement as it is run, and the room by whose rules it stands: the kit's once for each kind of campaign."""
     statement = statement_of(call)
     argument = call if called(call) in READS_ROWS else statement
-    if not isinstance(argument, ast.Call) or "kit." not in sql:
+    if module.path == "plumbing/person/owned.py":
+        are_to_meet = "ON CONFLICT" in sql
+        yield from ((path, one.sql(sql)) for path, one in owned_tables() if (one.key is not None) == are_to_meet)
+    elif not isinstance(argument, ast.Call) or "kit." not in sql:
         yield module.path, sql
     elif module.path.startswith("kit/"):
         yield from ((path, kind.sql(sql)) for path, kind in kinds() if kind.over or "kit.over" not in sql)
@@ -122,6 +126,18 @@ def kinds() -> tuple[tuple[str, CampaignKind[Any, Any]], ...]:
         if isinstance(value, CampaignKind)
     }
     return tuple((path, kind) for kind, path in found.items())
+
+
+@cache
+def owned_tables() -> tuple[tuple[str, Owned], ...]:
+    """Every table of shoppers that a store declares, with the module that does."""
+    stores = [module for module in modules() if module.is_store and "Owned(" in module.text]
+    return tuple(
+        (module.path, value)
+        for module in stores
+        for value in vars(import_module(module.name)).values()
+        if isinstance(value, Owned)
+    )
 
 
 def invariant_statements() -> Iterator[Statement]:
@@ -310,3 +326,10 @@ def test_a_statement_of_the_kit_is_said_of_every_kind_of_campaign() -> None:
     tables = {re.findall(r"FROM (\S+)", statement.sql)[0] for statement in statements(module)}
     assert {"task.tasks", "flash_sale.series", "coupon.templates"} <= tables
     assert len(tables) == len(kinds())
+
+
+def test_what_becomes_of_shoppers_rows_is_said_of_every_table_of_theirs() -> None:
+    said = [one.sql for module in modules() if module.path == "plumbing/person/owned.py" for one in statements(module)]
+    assert len(said) == len(owned_tables())
+    assert any("UPDATE granting.grants" in sql for sql in said)
+    assert any("DELETE FROM referral.progress" in sql for sql in said)

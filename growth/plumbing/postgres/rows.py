@@ -1,6 +1,7 @@
 """Rows become Structs. A store tells the columns of a table once, and writes `kit.columns` for them in statements."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -43,12 +44,15 @@ class Table(Struct, Generic[T], frozen=True, kw_only=True, eq=False):
 class Rows(Table[T], Generic[T], frozen=True, kw_only=True, eq=False):
     """A table whose columns are the fields of a Struct; `seat.kit.columns` are those of a table called `seat`."""
 
+    id_field: str = ""
+    """The column that is a row's id, for `fetch_by_id`."""
     row: type[T]
+    expressions: Mapping[str, str] = {}
+    """What stands for fields that are no columns by themselves."""
 
     def sql(self, statement: str) -> str:
         """Return `statement` with the columns in place."""
-        kind: Any = self.row
-        return _written(kind, statement)
+        return _written(self, statement)
 
     def read(self, row: Record) -> T:
         """Make the Struct of a row."""
@@ -56,9 +60,10 @@ class Rows(Table[T], Generic[T], frozen=True, kw_only=True, eq=False):
 
 
 @cache
-def _written(kind: Any, statement: str) -> str:
+def _written(rows: Rows[Any], statement: str) -> str:
+    told = {name: f"{expression} AS {name}" for name, expression in rows.expressions.items()}
     return re.sub(
         r"\b(\w+\.)?kit\.columns\b",
-        lambda found: ", ".join(f"{found[1] or ''}{name}" for name in kind.__struct_fields__),
+        lambda found: ", ".join(told.get(name, f"{found[1] or ''}{name}") for name in rows.row.__struct_fields__),
         statement,
     )

@@ -109,7 +109,7 @@ class InviteeHistory(Struct, frozen=True, kw_only=True):
     """What the shop knows of one shopper."""
 
     has_bought: bool
-    registered_at: datetime | None
+    registered_at: datetime | None = None
     device_id: str | None = None
     address: str | None = None
 

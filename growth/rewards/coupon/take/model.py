@@ -13,6 +13,7 @@ from growth.rewards.coupon.template.model import (
     page_state,
     refusal_of,
 )
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import Uuid
 
 
@@ -62,24 +63,14 @@ class TemplatePage(Struct, frozen=True, kw_only=True):
 def show_template(template: CouponTemplate, standing: TakenSoFar, now: datetime, day: date) -> TemplatePage:
     """Show a template to a shopper."""
     per_day = template.units_per_day
-    return TemplatePage(
-        template_id=template.template_id,
-        title=template.title,
-        description=template.description,
-        discount=template.discount,
-        threshold_fen=template.threshold_fen,
-        skus=template.skus,
-        validity=template.validity,
-        units_total=template.units_total,
-        units_left=max(0, template.units_left),
-        units_left_today=None
-        if per_day is None
-        else max(0, min(per_day - template.taken_on(day), template.units_left)),
-        max_per_shopper=template.max_per_shopper,
+    units_left = max(0, template.units_left)
+    return alike(
+        TemplatePage,
+        template,
+        units_left=units_left,
+        units_left_today=None if per_day is None else max(0, min(per_day - template.taken_on(day), units_left)),
         taken_by_me=standing.taken,
         can_take=refusal_of(template, standing, now, day) is None,
         state=page_state(template, now),
-        opens_at=template.opens_at,
-        closes_at=template.closes_at,
         server_time=now,
     )

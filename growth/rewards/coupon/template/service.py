@@ -19,6 +19,7 @@ from growth.rewards.coupon.template.model import (
     refusal_of,
     term_of,
 )
+from growth.vocabulary.alike import alike
 from growth.vocabulary.refusals import Kind
 
 
@@ -33,9 +34,9 @@ class CouponDryRun(Struct, frozen=True, kw_only=True):
     state: model.PageState
     units_left: int
     taken_by_shopper: int
-    valid_from: datetime | None
+    valid_from: datetime | None = None
     """Of the coupon that would be issued then; null if it would be over already."""
-    valid_until: datetime | None
+    valid_until: datetime | None = None
     would_be_granted: bool
     """Whether a campaign that grants one then would get it; limits and window aside."""
 
@@ -93,16 +94,16 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
         standing = (await store.standings(self._database, [template_id], user_id, day)).get(template_id, TakenSoFar())
         kind = refusal_of(template, standing, at, day)
         term = term_of(template, at)
-        return CouponDryRun(
+        return alike(
+            CouponDryRun,
+            template,
+            term,
             would="refuse" if kind else "take",
             code=None if kind is None else kind.code,
             because=_because(template, standing, kind),
             at=at,
             state=model.page_state(template, at),
-            units_left=template.units_left,
             taken_by_shopper=standing.taken,
-            valid_from=None if term is None else term.valid_from,
-            valid_until=None if term is None else term.valid_until,
             would_be_granted=template.state == "published" and template.units_left > 0 and term is not None,
         )
 
@@ -116,12 +117,10 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
 
         issued = sum(number for number, _ in counts.values())
         each_fen = _max_off_fen(template)
-        return CouponStats(
-            template_id=template_id,
+        return alike(
+            CouponStats,
+            template,
             state=model.page_state(template, now),
-            units_total=template.units_total,
-            units_left=template.units_left,
-            codes_left=template.codes_left,
             issued=issued,
             outstanding=count("issued"),
             locked=count("locked"),

@@ -18,39 +18,35 @@ async def find_templates(reader: Reader, template_ids: Sequence[str]) -> dict[st
 
 async def lock_templates(tx: Tx, template_ids: Sequence[str]) -> dict[str, CouponTemplate]:
     """Return those of `template_ids` that exist, locked against new coupons and operators' changes until `tx` ends."""
-    rows = await tx.fetch(
-        TEMPLATES.sql(
-            """
-            SELECT kit.columns
-            FROM coupon.templates
-            WHERE template_id = ANY ($1::uuid[])
-            ORDER BY template_id
-            FOR NO KEY UPDATE
-            """
-        ),
+    return await TEMPLATES.fetch_by_id(
+        tx,
+        """
+        SELECT kit.columns
+        FROM coupon.templates
+        WHERE template_id = ANY ($1::uuid[])
+        ORDER BY template_id
+        FOR NO KEY UPDATE
+        """,
         list(template_ids),
     )
-    return {row["template_id"]: TEMPLATES.read(row) for row in rows}
 
 
 async def claimable_templates(reader: Reader, now: datetime) -> list[CouponTemplate]:
     """Return what shoppers may take, now or soon, newest first; at most `MAX_CLAIMABLE`."""
-    rows = await reader.fetch(
-        TEMPLATES.sql(
-            """
-            SELECT kit.columns
-            FROM coupon.templates
-            WHERE state IN ('published', 'paused')
-              AND claimable
-              AND (closes_at IS NULL OR closes_at > $1)
-            ORDER BY template_id DESC
-            LIMIT $2
-            """
-        ),
+    return await TEMPLATES.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM coupon.templates
+        WHERE state IN ('published', 'paused')
+          AND claimable
+          AND (closes_at IS NULL OR closes_at > $1)
+        ORDER BY template_id DESC
+        LIMIT $2
+        """,
         now,
         MAX_CLAIMABLE,
     )
-    return [TEMPLATES.read(row) for row in rows]
 
 
 async def count_coupons(reader: Reader, template_id: str) -> dict[str, tuple[int, int]]:
