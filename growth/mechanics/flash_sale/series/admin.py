@@ -12,7 +12,7 @@ from growth.mechanics.flash_sale.series import model
 from growth.mechanics.flash_sale.series.model import SERIES, SeriesDryRun, SeriesPage, SeriesStats
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, JsonResponse, Limit, PathUuid, decode_cursor, etag
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -28,20 +28,14 @@ class SeriesDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Rounds that open after this; now, if left out."""
 
 
-@get("/{series_id:str}", operation_id="admin_series_get", summary="Get a series", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/{series_id:str}", "admin_series_get", "Get a series", Role.VIEWER)
 async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]) -> Response[SeriesPage]:
     """With the sales that were skipped. The ETag is the version that PUT asks for in If-Match."""
     found = await series.shown(series_id, clock.now())
     return JsonResponse(found, headers={"ETag": etag(found.version)})
 
 
-@post(
-    "/{series_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_series_dry_run",
-    summary="See the next rounds",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(post, "/{series_id:str}/dry-run", "admin_series_dry_run", "See the next rounds", Role.VIEWER)
 async def dry_run(
     series_id: PathUuid, data: JSONBody[SeriesDryRunRequest], series: NamedDependency[SeriesService]
 ) -> SeriesDryRun:
@@ -49,12 +43,7 @@ async def dry_run(
     return await series.dry_run(series_id, data.now or clock.now())
 
 
-@get(
-    "/{series_id:str}/stats",
-    operation_id="admin_series_stats",
-    summary="Numbers of each round",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(get, "/{series_id:str}/stats", "admin_series_stats", "Numbers of each round", Role.VIEWER)
 async def get_stats(
     series_id: PathUuid,
     series: NamedDependency[SeriesService],
