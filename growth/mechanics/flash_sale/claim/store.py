@@ -405,14 +405,6 @@ async def forgive(tx: Tx, user_id: str) -> bool:
     return forgiven is not None
 
 
-async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
-    """Return the units that a shopper occupies in a sale."""
-    units: int | None = await reader.fetchval(
-        "SELECT units FROM flash_sale.holdings WHERE sale_id = $1 AND user_id = $2", sale_id, user_id
-    )
-    return units or 0
-
-
 async def given_back_before(
     reader: Reader, claim_id: str, user_id: str, since: datetime, limit: int
 ) -> datetime | None:

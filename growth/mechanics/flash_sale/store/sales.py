@@ -180,14 +180,6 @@ async def allowed_after(reader: Reader, sale_id: str, after: str, limit: int) ->
     return [row["user_id"] for row in rows]
 
 
-async def is_allowed(reader: Reader, sale_id: str, user_id: str) -> bool:
-    """Say whether a shopper is on a sale's allow-list."""
-    found: bool = await reader.fetchval(
-        "SELECT EXISTS (SELECT FROM flash_sale.allowed WHERE sale_id = $1 AND user_id = $2)", sale_id, user_id
-    )
-    return found
-
-
 async def add_refusals(reader: Reader, counts: Mapping[tuple[str, str], int]) -> None:
     """Add up what this process refused since it last said so, by (sale, reason)."""
     keys = sorted(counts)
