@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from prometheus_client import Counter
 
+from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store
@@ -18,7 +19,6 @@ from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_H
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Admission, Sale
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, ClaimAsk, Stock, admission_of
-from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.watch import audit
@@ -205,8 +205,8 @@ class Claims:
         return released[0]
 
     async def _find_sales(self, sale_ids: list[str]) -> Sequence[Sale | None]:
-        found = {sale_id: await sales_store.find_sale(self._database, sale_id) for sale_id in set(sale_ids)}
-        return [found[sale_id] for sale_id in sale_ids]
+        found = await campaigns.find(self._database, sales.SALES, sorted(set(sale_ids)))
+        return [found.get(sale_id) for sale_id in sale_ids]
 
     async def _live_claims(self, asked: list[tuple[str, str]]) -> Sequence[list[Claim]]:
         found = await store.live_claims_of(
