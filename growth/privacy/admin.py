@@ -21,7 +21,7 @@ from growth.vocabulary.text import LINE_PATTERN
 
 @get(
     "/{user_id:str}",
-    operation_id="admin_shoppers_get",
+    operation_id="admin_privacy_shopper_export",
     summary="Export all that is known of a shopper",
     guards=[requires(Role.VIEWER)],
 )
@@ -39,7 +39,7 @@ async def get_shopper(
 @delete(
     "/{user_id:str}",
     status_code=200,
-    operation_id="admin_shoppers_erase",
+    operation_id="admin_privacy_shopper_erase",
     summary="Erase a shopper",
     guards=[requires(Role.ADMIN)],
 )
@@ -67,7 +67,7 @@ async def erase_shopper(
 @post(
     "/{user_id:str}/merge",
     status_code=200,
-    operation_id="admin_shoppers_merge",
+    operation_id="admin_privacy_shopper_merge",
     summary="Merge two ids of one person",
     guards=[requires(Role.ADMIN)],
 )

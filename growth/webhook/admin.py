@@ -42,7 +42,9 @@ KeepHours = Annotated[
 ]
 
 
-@post("", operation_id="admin_webhooks_create", summary="Create a webhook endpoint", guards=[requires(Role.ADMIN)])
+@post(
+    "", operation_id="admin_webhook_endpoint_create", summary="Create a webhook endpoint", guards=[requires(Role.ADMIN)]
+)
 async def create_endpoint(
     data: JSONBody[EndpointDraft],
     request: Request[Any, Any, Any],
@@ -55,7 +57,7 @@ async def create_endpoint(
     return versioned(made, 201, replayed=replayed)
 
 
-@get("", operation_id="admin_webhooks_list", summary="List webhook endpoints", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_webhook_endpoint_list", summary="List webhook endpoints", guards=[requires(Role.VIEWER)])
 async def list_endpoints(
     request: Request[Any, Any, Any],
     webhooks: NamedDependency[Webhooks],
@@ -73,7 +75,7 @@ async def list_endpoints(
 
 @get(
     "/{endpoint_id:str}",
-    operation_id="admin_webhooks_get",
+    operation_id="admin_webhook_endpoint_get",
     summary="Get a webhook endpoint",
     guards=[requires(Role.VIEWER)],
 )
@@ -90,7 +92,7 @@ def _as_seen_by(role: Role, endpoint: WebhookEndpoint) -> WebhookEndpoint:
 
 @put(
     "/{endpoint_id:str}",
-    operation_id="admin_webhooks_change",
+    operation_id="admin_webhook_endpoint_change",
     summary="Change a webhook endpoint",
     guards=[requires(Role.ADMIN)],
 )
@@ -107,7 +109,7 @@ async def change_endpoint(
 
 @delete(
     "/{endpoint_id:str}",
-    operation_id="admin_webhooks_delete",
+    operation_id="admin_webhook_endpoint_delete",
     summary="Delete a webhook endpoint",
     guards=[requires(Role.ADMIN)],
 )
@@ -124,7 +126,7 @@ async def delete_endpoint(
 @post(
     "/{endpoint_id:str}/enable",
     status_code=200,
-    operation_id="admin_webhooks_enable",
+    operation_id="admin_webhook_endpoint_enable",
     summary="Enable a webhook endpoint",
     guards=[requires(Role.ADMIN)],
 )
@@ -141,7 +143,7 @@ async def enable_endpoint(
 @post(
     "/{endpoint_id:str}/disable",
     status_code=200,
-    operation_id="admin_webhooks_disable",
+    operation_id="admin_webhook_endpoint_disable",
     summary="Disable a webhook endpoint",
     guards=[requires(Role.ADMIN)],
 )
@@ -158,7 +160,7 @@ async def disable_endpoint(
 @post(
     "/{endpoint_id:str}/rotate-secret",
     status_code=200,
-    operation_id="admin_webhooks_rotate_secret",
+    operation_id="admin_webhook_secret_rotate",
     summary="Rotate the signing secret",
     guards=[requires(Role.ADMIN)],
 )

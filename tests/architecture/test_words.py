@@ -62,7 +62,7 @@ def test_words_stand_beside_a_room_or_in_the_documents_folder() -> None:
 
 
 def test_the_rule_finds_what_is_missing_left_over_empty_or_english() -> None:
-    needed = {("field", "sku"), ("value", "paid"), ("code", "auth.token_missing"), ("call", "points_get")}
+    needed = {("field", "sku"), ("value", "paid"), ("code", "auth.token_missing"), ("call", "ledger_points_get")}
     good = {name: Word("好") for name in needed}
     assert not faults(needed, good)
     for name in needed:
@@ -77,7 +77,9 @@ def test_the_rule_finds_what_is_missing_left_over_empty_or_english() -> None:
 def test_the_rule_sees_each_kind_of_name() -> None:
     document = {
         "paths": {
-            "/": {"get": {"operationId": "points_get", "parameters": [{"name": "q", "in": "query", "schema": {}}]}}
+            "/": {
+                "get": {"operationId": "ledger_points_get", "parameters": [{"name": "q", "in": "query", "schema": {}}]}
+            }
         },
         "components": {
             "examples": {"auth.token_missing": {"value": {"type": "object", "properties": {"not": 1}}}},
@@ -87,7 +89,7 @@ def test_the_rule_sees_each_kind_of_name() -> None:
         },
     }
     assert named(document) == {
-        ("call", "points_get"),
+        ("call", "ledger_points_get"),
         ("field", "q"),
         ("field", "sku"),
         ("value", "paid"),

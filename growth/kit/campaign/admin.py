@@ -39,6 +39,18 @@ from growth.vocabulary.refusals import Kind
 
 MAX_SEARCH_CHARACTERS = 120
 
+SUMMARIES = {
+    "list": "List {nouns}",
+    "get": "Get a {noun}",
+    "create": "Draft a {noun}",
+    "change": "Edit a {noun}",
+    "check": "Check the draft of a {noun}",
+    "publish": "Publish a {noun}",
+    "pause": "Pause a {noun}",
+    "resume": "Resume a {noun}",
+    "end": "End a {noun} for good",
+}
+
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only campaigns in this state.")]
 TitleSearch = Annotated[
     str | None,
@@ -129,15 +141,15 @@ def campaign_routes(
 ) -> list[HTTPRouteHandler]:
     """Make the routes of one kind, for a router at `/admin/v1/{kind.path}`.
 
-    `service` is given to handlers under the name `named`; operationIds begin with `operations`. `told` has, by call, a
-    summary and below it a description; needed for `create`, `change` and the steps. `raises` lists, by call, the
-    refusals that the room adds to those of every kind. Calls in `without` the room makes itself.
+    `service` is given to handlers under the name `named`; operationIds begin with `operations`. `told` describes, by
+    call, what is special to the kind. `raises` lists, by call, the refusals that the room adds to those of every kind.
+    Calls in `without` the room makes itself.
     """
-    texts = {
-        "list": f"List {kind.nouns}\nIn any state, newest first.",
-        "get": f"Get a {kind.noun}\nThe ETag is the version that PUT asks for in If-Match.",
-        "check": f"Check the draft of a {kind.noun}\nSays what publishing it would meet: faults by field, and what"
-        " rules of platforms and law say. Nothing is saved.",
+    told = {
+        "list": "In any state, newest first.",
+        "get": "The ETag is the version that PUT asks for in If-Match.",
+        "check": "Says what publishing it would meet: faults by field, and what rules of platforms and law say. Nothing"
+        " is saved.",
     } | dict(told)
     one = f"/{{{kind.id_field}:str}}"
     moved = [kind.not_found, kind.wrong_state]
@@ -158,8 +170,8 @@ def campaign_routes(
             status_code=201 if name == "create" else 200,
             name=f"{operations}_{name}",
             operation_id=f"{operations}_{name}",
-            summary=texts[name].partition("\n")[0],
-            description=texts[name].partition("\n")[2] or None,
+            summary=SUMMARIES[name].format(noun=kind.noun, nouns=kind.nouns),
+            description=told.get(name),
             guards=[requires(role)],
             opt={RAISES: [*kinds, *raises.get(name, [])]},
         )(_of_kind(function, kind, service, named))

@@ -31,7 +31,7 @@ class CheckinDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/{program_id:str}/dry-run",
     status_code=200,
-    operation_id="admin_checkin_programs_dry_run",
+    operation_id="admin_checkin_program_dry_run",
     summary="See what a check-in would get, and why",
     guards=[requires(Role.VIEWER)],
 )
@@ -45,8 +45,8 @@ async def dry_run(
 
 @get(
     "/{program_id:str}/stats",
-    operation_id="admin_checkin_programs_stats",
-    summary="Numbers",
+    operation_id="admin_checkin_program_stats_get",
+    summary="Get the numbers of a check-in program",
     guards=[requires(Role.VIEWER)],
 )
 async def get_stats(program_id: PathUuid, checkin_programs: NamedDependency[CheckinPrograms]) -> CheckinStats:
@@ -61,16 +61,15 @@ router = Router(
             PROGRAMS,
             CheckinPrograms,
             "checkin_programs",
-            "admin_checkin_programs",
+            "admin_checkin_program",
             told={
-                "create": "Draft a program\n"
-                "Nobody sees a draft; try it with a dry run, and publish it when it is right.",
-                "change": "Edit a program\nReplaces all fields, from the next check-in on: what days earned, and"
+                "create": "Nobody sees a draft; try it with a dry run, and publish it when it is right.",
+                "change": "Replaces all fields, from the next check-in on: what days earned, and"
                 " which of them broke a streak, stays.",
-                "publish": "Let a program begin on its first day",
-                "pause": "Stop check-ins for now; no streak breaks",
-                "resume": "Let check-ins go on",
-                "end": "End for good\nStreaks stay, and go on with the next program.",
+                "publish": "It begins on its first day.",
+                "pause": "No check-ins are taken meanwhile, and no streak breaks.",
+                "resume": "Check-ins are taken again.",
+                "end": "Streaks stay, and go on with the next program.",
             },
             raises={"change": [model.OVERLAP], "publish": [model.OVERLAP]},
         ),

@@ -32,7 +32,7 @@ class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/{program_id:str}/dry-run",
     status_code=200,
-    operation_id="admin_referral_programs_dry_run",
+    operation_id="admin_referral_program_dry_run",
     summary="See what sending a code would get, and why",
     guards=[requires(Role.VIEWER)],
 )
@@ -45,8 +45,8 @@ async def dry_run(
 
 @get(
     "/{program_id:str}/stats",
-    operation_id="admin_referral_programs_stats",
-    summary="Numbers",
+    operation_id="admin_referral_program_stats_get",
+    summary="Get the numbers of a referral program",
     guards=[requires(Role.VIEWER)],
 )
 async def get_stats(program_id: PathUuid, referral_programs: NamedDependency[ReferralPrograms]) -> ProgramStats:
@@ -61,15 +61,15 @@ router = Router(
             PROGRAMS,
             ReferralPrograms,
             "referral_programs",
-            "admin_referral_programs",
+            "admin_referral_program",
             told={
-                "create": "Draft a program\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a program\n"
-                "Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep their end.",
-                "publish": "Let a draft go live",
-                "pause": "Bind nobody for now\nRelations there are go on earning.",
-                "resume": "Let shoppers be bound again",
-                "end": "End for good\nOrders paid from now on earn nothing; what was earned takes its course.",
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep"
+                " their end.",
+                "publish": "From now on it is the one that binds and pays.",
+                "pause": "Binds nobody meanwhile. Relations there are go on earning.",
+                "resume": "Shoppers are bound again.",
+                "end": "Orders paid from now on earn nothing; what was earned takes its course.",
             },
             raises={"publish": [model.OTHER_IS_LIVE]},
         ),

@@ -67,7 +67,7 @@ class ComplianceRules(Struct, frozen=True):
 @post(
     "/{task_id:str}/dry-run",
     status_code=200,
-    operation_id="admin_tasks_dry_run",
+    operation_id="admin_task_dry_run",
     summary="See whether an event would count for a shopper, and why",
     guards=[requires(Role.VIEWER)],
 )
@@ -89,7 +89,12 @@ async def dry_run_task(
     return await tasks.dry_run(task_id, occurrence, now)
 
 
-@get("/{task_id:str}/stats", operation_id="admin_tasks_stats", summary="Numbers", guards=[requires(Role.VIEWER)])
+@get(
+    "/{task_id:str}/stats",
+    operation_id="admin_task_stats_get",
+    summary="Get the numbers of a task",
+    guards=[requires(Role.VIEWER)],
+)
 async def get_task_stats(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> TaskStats:
     """Shoppers by how far they are, rewards taken back, the budget; in all and by period."""
     return await tasks.stats(task_id, clock.now())
@@ -97,7 +102,7 @@ async def get_task_stats(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> Ta
 
 @get(
     "/task-events",
-    operation_id="admin_task_events",
+    operation_id="admin_task_event_list",
     summary="List the events that tasks can count",
     guards=[requires(Role.VIEWER)],
     sync_to_thread=False,
@@ -112,8 +117,8 @@ def list_task_events() -> CountableEvents:
 
 @get(
     "/compliance-rules",
-    operation_id="admin_compliance_rules",
-    summary="List the rules that campaigns are held to when they are published",
+    operation_id="admin_task_compliance_rules_get",
+    summary="Get the compliance rules that published campaigns are held to",
     guards=[requires(Role.VIEWER)],
     sync_to_thread=False,
 )
@@ -132,14 +137,14 @@ router = Router(
                     TASKS,
                     Tasks,
                     "tasks",
-                    "admin_tasks",
+                    "admin_task",
                     told={
-                        "create": "Draft a task\nNobody sees a draft, and nothing counts; publish it when it is right.",
-                        "change": "Edit a task\nReplaces all fields. Once open, what it asks and promises is fixed.",
-                        "publish": "Show a draft to shoppers, and begin to count",
-                        "pause": "Stop counting for now\nWhat is told meanwhile never counts.",
-                        "resume": "Count on",
-                        "end": "End for good\nWhat happened before still counts when it is told; refunds take back.",
+                        "create": "Nobody sees a draft, and nothing counts; publish it when it is right.",
+                        "change": "Replaces all fields. Once open, what it asks and promises is fixed.",
+                        "publish": "From now on shoppers see it, and what they do counts.",
+                        "pause": "What is told meanwhile never counts.",
+                        "resume": "What is told from now on counts again.",
+                        "end": "What happened before still counts when it is told; refunds take back.",
                     },
                     raises={"publish": [model.TOO_MANY]},
                 ),

@@ -37,7 +37,7 @@ class Voiding(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@get("/coupons", operation_id="admin_coupons_list", summary="List coupons", guards=[requires(Role.VIEWER)])
+@get("/coupons", operation_id="admin_coupon_list", summary="List coupons", guards=[requires(Role.VIEWER)])
 async def list_coupons(
     request: Request[Any, Any, Any],
     coupons: NamedDependency[Coupons],
@@ -61,7 +61,7 @@ async def list_coupons(
 @post(
     "/coupons/{coupon_id:str}/void",
     status_code=200,
-    operation_id="admin_coupons_void",
+    operation_id="admin_coupon_void",
     summary="Void a coupon",
     guards=[requires(Role.EDITOR)],
 )

@@ -33,7 +33,7 @@ class Quoted(Struct, frozen=True):
     """Of usable coupons, at most 100 (those that end first): what takes off most comes first."""
 
 
-@get("/coupons", operation_id="coupons_mine", summary="List my coupons")
+@get("/coupons", operation_id="coupon_list", summary="List my coupons")
 async def list_coupons(
     shopper: NamedDependency[Shopper],
     coupons: NamedDependency[Coupons],
@@ -47,7 +47,7 @@ async def list_coupons(
     return page_of(found, limit, lambda one: (one.issued_at.isoformat(), one.coupon_id))
 
 
-@get("/coupons/{coupon_id:str}", operation_id="coupons_get", summary="Get one of my coupons")
+@get("/coupons/{coupon_id:str}", operation_id="coupon_get", summary="Get one of my coupons")
 async def get_coupon(
     coupon_id: PathUuid, shopper: NamedDependency[Shopper], coupons: NamedDependency[Coupons]
 ) -> CouponPage:
@@ -55,7 +55,7 @@ async def get_coupon(
     return await coupons.find(coupon_id, shopper.user_id, clock.now())
 
 
-@post("/coupons/quote", status_code=200, operation_id="coupons_quote", summary="Price a cart with my coupons")
+@post("/coupons/quote", status_code=200, operation_id="coupon_cart_quote", summary="Price a cart with my coupons")
 async def quote_cart(
     data: JSONBody[Cart], shopper: NamedDependency[Shopper], coupon_quotes: NamedDependency[Quotes]
 ) -> Quoted:

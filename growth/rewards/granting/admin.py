@@ -48,7 +48,7 @@ class RevokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/shoppers/{user_id:str}/grants",
-    operation_id="admin_grants_create",
+    operation_id="admin_granting_grant_create",
     summary="Grant a reward",
     guards=[requires(Role.ADMIN)],
 )
@@ -74,7 +74,7 @@ async def create_grant(
 @post(
     "/grants/{grant_id:str}/revoke",
     status_code=200,
-    operation_id="admin_grants_revoke",
+    operation_id="admin_granting_grant_revoke",
     summary="Revoke a grant",
     guards=[requires(Role.ADMIN)],
 )
@@ -89,7 +89,7 @@ async def revoke_grant(
     return await granting.take_back(act_of(request, operator, data.reason), grant_id)
 
 
-@get("/grants", operation_id="admin_grants_list", summary="List grants", guards=[requires(Role.VIEWER)])
+@get("/grants", operation_id="admin_granting_grant_list", summary="List grants", guards=[requires(Role.VIEWER)])
 async def list_grants(
     request: Request[Any, Any, Any],
     granting: NamedDependency[Granting],

@@ -14,7 +14,7 @@ from growth.vocabulary.actors import Role
 
 @get(
     "/liabilities",
-    operation_id="admin_liabilities",
+    operation_id="admin_ledger_liabilities_get",
     summary="Get what the shop owes shoppers",
     guards=[requires(Role.VIEWER)],
 )
@@ -25,7 +25,7 @@ async def get_liabilities(ledger: NamedDependency[Ledger]) -> Liabilities:
 
 @get(
     "/shoppers/{user_id:str}/ledger/{currency:str}",
-    operation_id="admin_shopper_ledger",
+    operation_id="admin_ledger_entry_list",
     summary="List a shopper's ledger entries",
     guards=[requires(Role.VIEWER)],
 )

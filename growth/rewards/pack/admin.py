@@ -13,7 +13,7 @@ from growth.rewards.pack.service import Packs
 from growth.vocabulary.actors import Operator, Role
 
 
-@get("", operation_id="admin_new_shopper_pack_get", summary="Get the new-shopper pack", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_pack_get", summary="Get the new-shopper pack", guards=[requires(Role.VIEWER)])
 async def get_pack(packs: NamedDependency[Packs]) -> Response[PackPage]:
     """What whoever registers is given, once a person. The ETag is the version that PUT asks for in If-Match."""
     page = await packs.page()
@@ -22,7 +22,7 @@ async def get_pack(packs: NamedDependency[Packs]) -> Response[PackPage]:
 
 @put(
     "",
-    operation_id="admin_new_shopper_pack_change",
+    operation_id="admin_pack_change",
     summary="Change the new-shopper pack",
     guards=[requires(Role.EDITOR)],
 )

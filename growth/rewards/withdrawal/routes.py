@@ -32,7 +32,7 @@ class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
     amount_fen: WithdrawalFen
 
 
-@post("/withdrawals", operation_id="withdrawals_request", summary="Request a withdrawal")
+@post("/withdrawals", operation_id="withdrawal_request", summary="Request a withdrawal")
 async def request_withdrawal(
     data: JSONBody[WithdrawalRequest],
     request: Request[Any, Any, Any],
@@ -49,7 +49,7 @@ async def request_withdrawal(
     return JsonResponse(show(made.answer, now), status_code=201, headers=headers)
 
 
-@get("/withdrawals", operation_id="withdrawals_list", summary="List my withdrawals")
+@get("/withdrawals", operation_id="withdrawal_list", summary="List my withdrawals")
 async def list_withdrawals(
     shopper: NamedDependency[Shopper],
     withdrawals: NamedDependency[Withdrawals],
@@ -64,7 +64,7 @@ async def list_withdrawals(
     return page_of([show(one, now) for one in found], limit, lambda one: (one.withdrawal_id,))
 
 
-@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawals_get", summary="Get one of my withdrawals")
+@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawal_get", summary="Get one of my withdrawals")
 async def get_withdrawal(
     withdrawal_id: PathUuid, shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> WithdrawalPage:
@@ -75,7 +75,7 @@ async def get_withdrawal(
 @delete(
     "/withdrawals/{withdrawal_id:str}",
     status_code=200,
-    operation_id="withdrawals_cancel",
+    operation_id="withdrawal_cancel",
     summary="Cancel a withdrawal",
 )
 async def cancel_withdrawal(
@@ -86,13 +86,13 @@ async def cancel_withdrawal(
     return show(await withdrawals.cancel(withdrawal_id, shopper.user_id, now), now)
 
 
-@get("/payee", operation_id="payee_get", summary="Get my payout account")
+@get("/payee", operation_id="withdrawal_payee_get", summary="Get my payout account")
 async def get_payee(shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]) -> Payee:
     """404 if no account was named yet."""
     return await withdrawals.payee(shopper.user_id)
 
 
-@put("/payee", operation_id="payee_change", summary="Change my payout account")
+@put("/payee", operation_id="withdrawal_payee_change", summary="Change my payout account")
 async def change_payee(
     data: JSONBody[Payee], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Payee:

@@ -63,7 +63,7 @@ class HookOperation(Operation):
     "/events",
     status_code=200,
     operation_class=HookOperation,
-    operation_id="shop_take_events",
+    operation_id="shop_events_receive",
     summary="Receive events from the order system",
     description=(
         "CloudEvents 1.0, signed after Standard Webhooks. Each event is applied once, on its own: a bad one is "

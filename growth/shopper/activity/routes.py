@@ -30,7 +30,7 @@ class ActivityOperation(Operation):
     "/events",
     status_code=202,
     operation_class=ActivityOperation,
-    operation_id="events_take",
+    operation_id="events_report",
     summary="Report what the shopper did",
     request_max_body_size=MAX_BODY_BYTES,
 )

@@ -42,7 +42,7 @@ To = Annotated[str | None, QueryParameter(name="to", format="date-time", descrip
 
 @get(
     "/{endpoint_id:str}/deliveries",
-    operation_id="admin_webhooks_deliveries",
+    operation_id="admin_webhook_delivery_list",
     summary="List deliveries of a webhook endpoint",
     guards=[requires(Role.VIEWER)],
 )
@@ -72,7 +72,7 @@ async def list_deliveries(
 @post(
     "/{endpoint_id:str}/redeliver",
     status_code=200,
-    operation_id="admin_webhooks_redeliver",
+    operation_id="admin_webhook_delivery_resend",
     summary="Resend a delivery",
     guards=[requires(Role.EDITOR)],
 )
@@ -105,7 +105,7 @@ async def redeliver(
 @post(
     "/{endpoint_id:str}/test",
     status_code=200,
-    operation_id="admin_webhooks_test",
+    operation_id="admin_webhook_endpoint_test",
     summary="Send a test event",
     guards=[requires(Role.EDITOR)],
 )

@@ -101,7 +101,7 @@ def _text(cell: object) -> object:
     return cell.isoformat() if isinstance(cell, date) else cell
 
 
-@get("", operation_id="admin_retention", summary="Get retention cohorts", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_retention_cohorts_get", summary="Get retention by cohort", guards=[requires(Role.VIEWER)])
 async def get_retention(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -149,7 +149,7 @@ async def get_retention(
 
 @get(
     "/effects",
-    operation_id="admin_retention_effects",
+    operation_id="admin_retention_effects_get",
     summary="Get the effect of a mechanic",
     guards=[requires(Role.VIEWER)],
 )
@@ -187,8 +187,8 @@ async def get_effects(
 
 @get(
     "/funnels",
-    operation_id="admin_retention_funnels",
-    summary="Get the funnel",
+    operation_id="admin_retention_funnels_get",
+    summary="Get funnels by step",
     guards=[requires(Role.VIEWER)],
 )
 async def get_funnels(
@@ -213,8 +213,8 @@ async def get_funnels(
 
 @get(
     "/actives",
-    operation_id="admin_retention_actives",
-    summary="Get active shoppers",
+    operation_id="admin_retention_actives_get",
+    summary="Get active shoppers by day, week and month",
     guards=[requires(Role.VIEWER)],
 )
 async def get_actives(

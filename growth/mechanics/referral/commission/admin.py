@@ -55,7 +55,12 @@ class CommissionVoid(Struct, frozen=True, forbid_unknown_fields=True):
     reason: VoidReason
 
 
-@get("/commissions", operation_id="admin_commissions_list", summary="List commissions", guards=[requires(Role.VIEWER)])
+@get(
+    "/commissions",
+    operation_id="admin_referral_commission_list",
+    summary="List commissions",
+    guards=[requires(Role.VIEWER)],
+)
 async def list_all(
     request: Request[Any, Any, Any],
     commissions: NamedDependency[Commissions],
@@ -80,8 +85,8 @@ async def list_all(
 
 @get(
     "/commissions/review",
-    operation_id="admin_commissions_review",
-    summary="Summarize commissions in review",
+    operation_id="admin_referral_commission_review_get",
+    summary="Summarize commissions that wait for review",
     guards=[requires(Role.VIEWER)],
 )
 async def get_review(commissions: NamedDependency[Commissions]) -> list[InReview]:
@@ -91,7 +96,7 @@ async def get_review(commissions: NamedDependency[Commissions]) -> list[InReview
 
 @get(
     "/commissions/{commission_id:str}",
-    operation_id="admin_commissions_get",
+    operation_id="admin_referral_commission_get",
     summary="Get a commission",
     guards=[requires(Role.VIEWER)],
 )
@@ -102,7 +107,7 @@ async def get_commission(commission_id: PathUuid, commissions: NamedDependency[C
 
 @get(
     "/commissions/{commission_id:str}/explain",
-    operation_id="admin_commissions_explain",
+    operation_id="admin_referral_commission_explain",
     summary="Explain a commission",
     guards=[requires(Role.VIEWER)],
 )
@@ -114,7 +119,7 @@ async def explain(commission_id: PathUuid, commissions: NamedDependency[Commissi
 @post(
     "/commissions/{commission_id:str}/release",
     status_code=200,
-    operation_id="admin_commissions_release",
+    operation_id="admin_referral_commission_release",
     summary="Release a commission from review",
     guards=[requires(Role.ADMIN)],
 )
@@ -132,7 +137,7 @@ async def release(
 @post(
     "/commissions/{commission_id:str}/void",
     status_code=200,
-    operation_id="admin_commissions_void",
+    operation_id="admin_referral_commission_void",
     summary="Void a commission",
     guards=[requires(Role.ADMIN)],
 )

@@ -51,7 +51,7 @@ def show(commission: Commission) -> CommissionPage:
     )
 
 
-@get("/commissions", operation_id="commissions_list", summary="List my commissions")
+@get("/commissions", operation_id="referral_commission_list", summary="List my commissions")
 async def list_commissions(
     shopper: NamedDependency[Shopper],
     commissions: NamedDependency[Commissions],
@@ -66,7 +66,7 @@ async def list_commissions(
     return page_of([show(one) for one in found], limit, lambda one: (one.commission_id,))
 
 
-@get("/commissions/balance", operation_id="commissions_balance", summary="Get my commission balance")
+@get("/commissions/balance", operation_id="referral_commission_balance_get", summary="Get my commission balance")
 async def get_balance(
     shopper: NamedDependency[Shopper], commissions: NamedDependency[Commissions]
 ) -> CommissionBalance:

@@ -52,7 +52,7 @@ class Rebinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @get(
     "/referral-relations",
-    operation_id="admin_referral_relations_list",
+    operation_id="admin_referral_relation_list",
     summary="List referral relations",
     guards=[requires(Role.VIEWER)],
 )
@@ -81,7 +81,7 @@ async def list_relations(
 @post(
     "/referral-relations/{relation_id:str}/end",
     status_code=200,
-    operation_id="admin_referral_relations_end",
+    operation_id="admin_referral_relation_end",
     summary="End a referral relation",
     guards=[requires(Role.EDITOR)],
 )
@@ -98,7 +98,7 @@ async def end_relation(
 
 @post(
     "/referral-relations",
-    operation_id="admin_referral_relations_rebind",
+    operation_id="admin_referral_relation_rebind",
     summary="Bind a shopper to an inviter",
     guards=[requires(Role.EDITOR)],
 )

@@ -27,7 +27,7 @@ MonthFilter = Annotated[
 ByFilter = Annotated[By, QueryParameter(description="What leads: valid invitees, or commission.")]
 
 
-@get("/referral", operation_id="referral_get", summary="Get my referral page")
+@get("/referral", operation_id="referral_get", summary="Get my invitation code and what it brought")
 async def get_referral(
     shopper: NamedDependency[Shopper], referral_standings: NamedDependency[Standings]
 ) -> ReferralPage:
@@ -35,7 +35,7 @@ async def get_referral(
     return await referral_standings.page(shopper.user_id, clock.now())
 
 
-@get("/referral/invitees", operation_id="referral_invitees", summary="List my invitees")
+@get("/referral/invitees", operation_id="referral_invitee_list", summary="List my invitees")
 async def list_invitees(
     shopper: NamedDependency[Shopper],
     referral_standings: NamedDependency[Standings],
@@ -49,7 +49,7 @@ async def list_invitees(
     return page_of(found, limit, lambda card: (card.relation_id,))
 
 
-@get("/referral/leaderboard", operation_id="referral_leaderboard", summary="Get the referral leaderboard")
+@get("/referral/leaderboard", operation_id="referral_leaderboard_get", summary="Get the leaderboard of inviters")
 async def get_leaderboard(
     shopper: NamedDependency[Shopper],
     referral_standings: NamedDependency[Standings],

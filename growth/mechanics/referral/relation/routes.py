@@ -31,7 +31,7 @@ class InviterRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Shown to the inviter as its first character and a star; no more of it is kept."""
 
 
-@put("/referral/inviter", operation_id="referral_bind", summary="Name my inviter")
+@put("/referral/inviter", operation_id="referral_inviter_set", summary="Name my inviter")
 async def bind(
     data: JSONBody[InviterRequest], shopper: NamedDependency[Shopper], referral_relations: NamedDependency[Relations]
 ) -> MyInviter:

@@ -13,14 +13,19 @@ from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 
 
-@get("", operation_id="admin_review_rules_get", summary="Get the review rules", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_referral_review_rules_get", summary="Get the review rules", guards=[requires(Role.VIEWER)])
 async def get_rules(reviews: NamedDependency[Reviews]) -> Response[ReviewRules]:
     """The ETag is the version that PUT asks for in If-Match."""
     version, rules = await reviews.rules()
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
 
-@put("", operation_id="admin_review_rules_change", summary="Change the review rules", guards=[requires(Role.ADMIN)])
+@put(
+    "",
+    operation_id="admin_referral_review_rules_change",
+    summary="Change the review rules",
+    guards=[requires(Role.ADMIN)],
+)
 async def change_rules(
     data: JSONBody[ReviewRules],
     request: Request[Any, Any, Any],

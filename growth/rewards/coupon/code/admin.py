@@ -40,7 +40,7 @@ class Revoking(Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/coupon-templates/{template_id:str}/code-batches",
-    operation_id="admin_code_batches_create",
+    operation_id="admin_coupon_code_batch_create",
     summary="Create coupon codes",
     guards=[requires(Role.EDITOR)],
 )
@@ -69,7 +69,7 @@ async def make_codes(
 
 @get(
     "/coupon-templates/{template_id:str}/code-batches",
-    operation_id="admin_code_batches_list",
+    operation_id="admin_coupon_code_batch_list",
     summary="List batches of coupon codes",
     guards=[requires(Role.VIEWER)],
 )
@@ -88,7 +88,7 @@ async def list_batches(
 @post(
     "/code-batches/{batch_id:str}/revoke",
     status_code=200,
-    operation_id="admin_code_batches_revoke",
+    operation_id="admin_coupon_code_batch_revoke",
     summary="Revoke a batch of coupon codes",
     guards=[requires(Role.EDITOR)],
 )

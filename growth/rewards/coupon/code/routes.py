@@ -22,7 +22,7 @@ class CodeTyped(Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@post("/coupons/redeem", status_code=200, operation_id="coupons_redeem", summary="Redeem a printed code")
+@post("/coupons/redeem", status_code=200, operation_id="coupon_code_redeem", summary="Redeem a printed code")
 async def redeem_code(
     data: JSONBody[CodeTyped], shopper: NamedDependency[Shopper], coupon_codes: NamedDependency[Codes]
 ) -> CouponPage:

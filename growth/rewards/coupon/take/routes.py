@@ -25,7 +25,7 @@ from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 
 
-@get("/coupon-templates", operation_id="coupon_templates_list", summary="List coupons I can take")
+@get("/coupon-templates", operation_id="coupon_template_list", summary="List coupons I can take")
 async def list_templates(
     shopper: NamedDependency[Shopper],
     coupon_takes: NamedDependency[Takes],
@@ -40,7 +40,7 @@ async def list_templates(
     return page_of(found[: limit + 1], limit, lambda one: (one.template_id,))
 
 
-@get("/coupon-templates/{template_id:str}", operation_id="coupon_templates_get", summary="Get a coupon I can take")
+@get("/coupon-templates/{template_id:str}", operation_id="coupon_template_get", summary="Get a coupon I can take")
 async def get_template(
     template_id: PathUuid, shopper: NamedDependency[Shopper], coupon_takes: NamedDependency[Takes]
 ) -> TemplatePage:
@@ -48,7 +48,7 @@ async def get_template(
     return await coupon_takes.find(template_id, shopper.user_id, clock.now())
 
 
-@post("/coupon-templates/{template_id:str}/coupons", operation_id="coupons_take", summary="Take a coupon")
+@post("/coupon-templates/{template_id:str}/coupons", operation_id="coupon_take", summary="Take a coupon")
 async def take_coupon(
     template_id: PathUuid,
     request: Request[Any, Any, Any],

@@ -27,7 +27,7 @@ class CouponDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/{template_id:str}/dry-run",
     status_code=200,
-    operation_id="admin_coupon_templates_dry_run",
+    operation_id="admin_coupon_template_dry_run",
     summary="See what taking a coupon would get, and why",
     guards=[requires(Role.VIEWER)],
 )
@@ -40,8 +40,8 @@ async def dry_run(
 
 @get(
     "/{template_id:str}/stats",
-    operation_id="admin_coupon_templates_stats",
-    summary="Numbers",
+    operation_id="admin_coupon_template_stats_get",
+    summary="Get the numbers of a coupon template",
     guards=[requires(Role.VIEWER)],
 )
 async def get_stats(template_id: PathUuid, coupon_templates: NamedDependency[Templates]) -> CouponStats:
@@ -56,16 +56,15 @@ router = Router(
             TEMPLATES,
             Templates,
             "coupon_templates",
-            "admin_coupon_templates",
+            "admin_coupon_template",
             told={
-                "create": "Draft a template\nNobody gets coupons of a draft; publish it when it is right.",
-                "change": "Edit a template\nReplaces all fields. Once published, the promise (discount, threshold,"
+                "create": "Nobody gets coupons of a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once published, the promise (discount, threshold,"
                 " scope, validity, refund) is fixed.",
-                "publish": "Let coupons be given",
-                "pause": "Stop new coupons for now\n"
-                "Also those that campaigns grant; what shoppers have stays as good as before.",
-                "resume": "Let coupons be given again",
-                "end": "End for good\nNo new coupons; what shoppers have is as good as before.",
+                "publish": "Coupons can be taken and granted from now on.",
+                "pause": "No new coupons, nor any that campaigns grant; what shoppers have is as good as before.",
+                "resume": "Coupons can be taken and granted again.",
+                "end": "No new coupons; what shoppers have is as good as before.",
             },
         ),
         dry_run,

@@ -57,7 +57,7 @@ class WithdrawalFailure(Struct, frozen=True, forbid_unknown_fields=True):
     reason: FailReason
 
 
-@get("/withdrawals", operation_id="admin_withdrawals_list", summary="List withdrawals", guards=[requires(Role.ADMIN)])
+@get("/withdrawals", operation_id="admin_withdrawal_list", summary="List withdrawals", guards=[requires(Role.ADMIN)])
 async def list_all(
     request: Request[Any, Any, Any],
     approvals: NamedDependency[Approvals],
@@ -77,7 +77,7 @@ async def list_all(
 
 @get(
     "/withdrawals/{withdrawal_id:str}",
-    operation_id="admin_withdrawals_get",
+    operation_id="admin_withdrawal_get",
     summary="Get a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
@@ -89,7 +89,7 @@ async def get_withdrawal(withdrawal_id: PathUuid, approvals: NamedDependency[App
 @post(
     "/withdrawals/{withdrawal_id:str}/approve",
     status_code=200,
-    operation_id="admin_withdrawals_approve",
+    operation_id="admin_withdrawal_approve",
     summary="Approve a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
@@ -106,7 +106,7 @@ async def approve(
 @post(
     "/withdrawals/{withdrawal_id:str}/reject",
     status_code=200,
-    operation_id="admin_withdrawals_reject",
+    operation_id="admin_withdrawal_reject",
     summary="Reject a withdrawal",
     guards=[requires(Role.ADMIN)],
 )
@@ -124,7 +124,7 @@ async def reject(
 @post(
     "/withdrawals/{withdrawal_id:str}/paid",
     status_code=200,
-    operation_id="admin_withdrawals_paid",
+    operation_id="admin_withdrawal_mark_paid",
     summary="Mark a withdrawal as paid",
     guards=[requires(Role.ADMIN)],
 )
@@ -142,7 +142,7 @@ async def mark_paid(
 @post(
     "/withdrawals/{withdrawal_id:str}/failed",
     status_code=200,
-    operation_id="admin_withdrawals_failed",
+    operation_id="admin_withdrawal_mark_failed",
     summary="Mark a withdrawal as failed",
     guards=[requires(Role.ADMIN)],
 )
