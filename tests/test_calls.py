@@ -1,14 +1,19 @@
-"""Calls are named by one scheme, told in sentences, and sorted under tags that say what they are about."""
+"""What generators and consoles read in the document: names of calls, sentences, tags, campaigns, bounds."""
 
 import json
 import re
 from collections import Counter
-from typing import Any
+from itertools import groupby
+from typing import Any, get_args
 
 import pytest
 from litestar.routes import HTTPRoute
 
 from growth import tables
+from growth.kit.campaign.model import STEPS
+from growth.kit.campaign.service import Campaigns
+from growth.plumbing.docs.parts import Part
+from tests.documented import nodes_of
 
 pytestmark = pytest.mark.anyio
 
@@ -128,3 +133,80 @@ def test_a_word_alone_and_one_summary_of_two_calls_are_seen() -> None:
         "no sentence: Numbers",
         "no sentence: List teas.",
     ]
+
+
+def used_tags(document: JSON) -> set[str]:
+    webhooks = [item["post"] for item in document["webhooks"].values()]
+    return {tag for operation in [*calls_of(document), *webhooks] for tag in operation["tags"]}
+
+
+async def test_every_tag_says_what_it_is_about_and_stands_where_its_readers_look(document: JSON) -> None:
+    tags = {tag["name"]: tag for tag in document["tags"]}
+    assert len(tags) == len(document["tags"])
+    assert tags.keys() == used_tags(document)
+    assert [name for name, tag in tags.items() if not tag.get("description")] == []
+    readers = [name.partition(":")[0] for name in tags]
+    later = ["Order system", "Operators", "Probes", "Events"]
+    assert [reader for reader, _ in groupby(readers) if reader in later] == later
+    assert readers[0] not in later, "shoppers' calls come first"
+    campaigns = [index for index, name in enumerate(tags) if "x-resource" in tags[name]]
+    assert campaigns == list(range(campaigns[0], campaigns[0] + len(campaigns))), "campaigns stand together"
+    assert list(tags)[campaigns[0] - 1] == "Order system", "and first among what operators call"
+
+
+async def test_each_kind_of_campaign_is_told_with_its_steps_and_calls(document: JSON) -> None:
+    async with tables.unconnected() as growth:
+        kinds = {
+            service.kind.path: service.kind
+            for room in growth.rooms
+            for service in room.services
+            if isinstance(service, Campaigns)
+        }
+    told = [tag["x-resource"] for tag in document["tags"] if "x-resource" in tag]
+    assert {one["kind"] for one in told} == kinds.keys()
+    assert len(told) == len(kinds) == 7
+    by_id = {operation["operationId"]: path for path, item in document["paths"].items() for operation in item.values()}
+    for one in told:
+        kind = kinds[one["kind"]]
+        assert (one["id"], one["word"], one["verbs"]) == (kind.id_field, kind.noun, list(STEPS))
+        assert {"list", "get", "create", "change", "check", "dry_run", "stats_get", *STEPS} <= one["calls"].keys()
+        for name, operation_id in one["calls"].items():
+            assert operation_id.endswith(name)
+            assert by_id[operation_id].startswith(f"{ADMIN}{one['kind']}")
+
+
+async def test_a_part_has_the_tags_of_its_own_calls(document: JSON) -> None:
+    for part in get_args(Part):
+        cut = json.loads(await tables.document(part, "en"))
+        assert {tag["name"] for tag in cut["tags"]} == {tag for one in calls_of(cut) for tag in one["tags"]}
+        assert [tag for tag in document["tags"] if tag in cut["tags"]] == cut["tags"]
+
+
+async def test_tags_campaigns_and_events_are_told_in_chinese_too(document: JSON) -> None:
+    chinese: JSON = json.loads(await tables.document(None, "zh"))
+    assert [tag["name"] for tag in chinese["tags"]] == [tag["name"] for tag in document["tags"]]
+    words = [text for tag in chinese["tags"] for text in (tag["x-displayName"], tag["description"])]
+    words += [tag["x-resource"]["word"] for tag in chinese["tags"] if "x-resource" in tag]
+    words += [item["post"]["summary"] for item in chinese["webhooks"].values()]
+    assert [word for word in words if word.isascii()] == []
+    assert all(item["post"]["summary"].isascii() for item in document["webhooks"].values())
+
+
+async def test_each_status_of_a_claim_has_one_shape(document: JSON) -> None:
+    answers = document["paths"]["/v1/flash-sales/{sale_id}/claims"]["post"]["responses"]
+    shapes = [answers[status]["content"]["application/json"]["schema"]["$ref"] for status in ("201", "202")]
+    assert [shape.rpartition("/")[2] for shape in shapes] == ["ClaimPage", "EntryPage"]
+
+
+def bound_beside_a_choice(document: JSON) -> list[JSON]:
+    bounds = {"format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems"}
+    return [node for node in nodes_of(document) if {"oneOf", "anyOf"} & node.keys() and bounds & node.keys()]
+
+
+async def test_what_binds_a_value_stands_beside_its_type_and_every_default_is_told(document: JSON) -> None:
+    assert bound_beside_a_choice(document) == []
+    assert len(bound_beside_a_choice({"tea": {"oneOf": [{"type": "null"}, {"type": "integer"}], "minimum": 1}})) == 1
+    schemas = document["components"]["schemas"]
+    max_grants = schemas["Budget"]["properties"]["max_grants"]
+    assert {"type": "integer", "minimum": 1, "maximum": 10**12} in max_grants["oneOf"]
+    assert len(schemas["CheckinDraft"]["properties"]["rewards"]["default"]) == 7

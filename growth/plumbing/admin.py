@@ -188,5 +188,5 @@ router = Router(
         retry_dead_letter,
         pass_dead_letter,
     ],
-    tags=["Operators"],
+    tags=["Operators: system"],
 )

@@ -15,6 +15,7 @@ from litestar.params import JSONBody, QueryParameter
 from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.docs.refusals_of import RAISES
+from growth.plumbing.docs.tags import RESOURCE, Resource
 from growth.plumbing.http import idempotency
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
@@ -152,6 +153,7 @@ def campaign_routes(
         " is saved.",
     } | dict(told)
     one = f"/{{{kind.id_field}:str}}"
+    resource = Resource(kind.path, kind.id_field, tuple(STEPS), kind.noun, kind.table.partition(".")[0], operations)
     moved = [kind.not_found, kind.wrong_state]
     edited = [*moved, VERSION_REQUIRED, kind.version_mismatch, kind.not_compliant]
     edited += [] if kind.locked_field is None else [kind.locked_field]
@@ -173,7 +175,7 @@ def campaign_routes(
             summary=SUMMARIES[name].format(noun=kind.noun, nouns=kind.nouns),
             description=told.get(name),
             guards=[requires(role)],
-            opt={RAISES: [*kinds, *raises.get(name, [])]},
+            opt={RAISES: [*kinds, *raises.get(name, [])], RESOURCE: resource},
         )(_of_kind(function, kind, service, named))
         for name, method, path, function, role, kinds in calls
         if name not in without

@@ -104,4 +104,4 @@ async def get_sale(
     return JsonResponse(model.page(sale, sale.units_left, board.now()))
 
 
-router = Router(path="/v1", route_handlers=[list_sales, list_rounds, get_sale], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[list_sales, list_rounds, get_sale], tags=["Flash sales"])

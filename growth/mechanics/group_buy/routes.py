@@ -58,4 +58,4 @@ async def get_group_buy(
     return model.page(campaign, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[list_group_buys, get_group_buy], tags=["Group buy"])
+router = Router(path="/v1", route_handlers=[list_group_buys, get_group_buy], tags=["Group buys"])

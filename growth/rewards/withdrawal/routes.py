@@ -103,5 +103,5 @@ async def change_payee(
 router = Router(
     path="/v1",
     route_handlers=[request_withdrawal, list_withdrawals, get_withdrawal, cancel_withdrawal, get_payee, change_payee],
-    tags=["Commission"],
+    tags=["Withdrawals"],
 )

@@ -37,7 +37,7 @@ async def create_claim(
     shopper: NamedDependency[Shopper],
     claims: NamedDependency[Claims],
     address: NamedDependency[str],
-) -> Response[ClaimPage | EntryPage]:
+) -> Response[ClaimPage]:
     """201: the units are held until `held_until`; pay before that. 202: the claim entered the sale's draw.
 
     Send an Idempotency-Key and repeat the call with it after a time-out or a 503: the same key is the same claim.
@@ -87,4 +87,4 @@ async def release_claim(
     return show(await claims.give_back(claim_id, shopper.user_id, now), now)
 
 
-router = Router(path="/v1", route_handlers=[create_claim, list_claims, get_claim, release_claim], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[create_claim, list_claims, get_claim, release_claim], tags=["Flash sales"])

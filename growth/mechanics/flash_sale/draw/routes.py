@@ -19,4 +19,4 @@ async def get_entry(sale_id: PathUuid, shopper: NamedDependency[Shopper], draws:
     return await draws.entry(sale_id, shopper.user_id, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[get_entry], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[get_entry], tags=["Flash sales"])

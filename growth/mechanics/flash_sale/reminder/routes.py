@@ -48,4 +48,4 @@ async def get_reminder(
     return await reminders.page(sale_id, shopper.user_id, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[put_reminder, delete_reminder, get_reminder], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[put_reminder, delete_reminder, get_reminder], tags=["Flash sales"])

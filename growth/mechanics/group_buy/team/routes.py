@@ -147,5 +147,5 @@ async def leave_seat(
 
 # Both methods of `/teams` stand here: Litestar adds OPTIONS to a path once in each router.
 router = Router(
-    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buy"]
+    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buys"]
 )

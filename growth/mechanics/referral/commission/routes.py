@@ -74,4 +74,4 @@ async def get_balance(
     return await commissions.money(shopper.user_id, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[list_commissions, get_balance], tags=["Commission"])
+router = Router(path="/v1", route_handlers=[list_commissions, get_balance], tags=["Commissions"])

@@ -71,4 +71,4 @@ def _month(name: str) -> date:
         raise invalid(FieldError("month", "Expected a month, like 2026-11")) from None
 
 
-router = Router(path="/v1", route_handlers=[get_referral, list_invitees, get_leaderboard], tags=["Referral"])
+router = Router(path="/v1", route_handlers=[get_referral, list_invitees, get_leaderboard], tags=["Referrals"])

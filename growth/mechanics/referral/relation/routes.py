@@ -50,4 +50,4 @@ def show_inviter(bound: Bound) -> MyInviter:
     )
 
 
-router = Router(path="/v1", route_handlers=[bind], tags=["Referral"])
+router = Router(path="/v1", route_handlers=[bind], tags=["Referrals"])
