@@ -15,6 +15,7 @@ from litestar.params import JSONBody, QueryParameter
 from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.docs.refusals_of import RAISES
+from growth.plumbing.docs.tags import RESOURCE, Resource
 from growth.plumbing.http import idempotency
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
@@ -38,6 +39,18 @@ from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 
 MAX_SEARCH_CHARACTERS = 120
+
+SUMMARIES = {
+    "list": "List {nouns}",
+    "get": "Get a {noun}",
+    "create": "Draft a {noun}",
+    "change": "Edit a {noun}",
+    "check": "Check the draft of a {noun}",
+    "publish": "Publish a {noun}",
+    "pause": "Pause a {noun}",
+    "resume": "Resume a {noun}",
+    "end": "End a {noun} for good",
+}
 
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only campaigns in this state.")]
 TitleSearch = Annotated[
@@ -129,17 +142,18 @@ def campaign_routes(
 ) -> list[HTTPRouteHandler]:
     """Make the routes of one kind, for a router at `/admin/v1/{kind.path}`.
 
-    `service` is given to handlers under the name `named`; operationIds begin with `operations`. `told` has, by call, a
-    summary and below it a description; needed for `create`, `change` and the steps. `raises` lists, by call, the
-    refusals that the room adds to those of every kind. Calls in `without` the room makes itself.
+    `service` is given to handlers under the name `named`; operationIds begin with `operations`. `told` describes, by
+    call, what is special to the kind. `raises` lists, by call, the refusals that the room adds to those of every kind.
+    Calls in `without` the room makes itself.
     """
-    texts = {
-        "list": f"List {kind.nouns}\nIn any state, newest first.",
-        "get": f"Get a {kind.noun}\nThe ETag is the version that PUT asks for in If-Match.",
-        "check": f"Check the draft of a {kind.noun}\nSays what publishing it would meet: faults by field, and what"
-        " rules of platforms and law say. Nothing is saved.",
+    told = {
+        "list": "In any state, newest first.",
+        "get": "The ETag is the version that PUT asks for in If-Match.",
+        "check": "Says what publishing it would meet: faults by field, and what rules of platforms and law say. Nothing"
+        " is saved.",
     } | dict(told)
     one = f"/{{{kind.id_field}:str}}"
+    resource = Resource(kind.path, kind.id_field, tuple(STEPS), kind.noun, kind.table.partition(".")[0], operations)
     moved = [kind.not_found, kind.wrong_state]
     edited = [*moved, VERSION_REQUIRED, kind.version_mismatch, kind.not_compliant]
     edited += [] if kind.locked_field is None else [kind.locked_field]
@@ -158,10 +172,10 @@ def campaign_routes(
             status_code=201 if name == "create" else 200,
             name=f"{operations}_{name}",
             operation_id=f"{operations}_{name}",
-            summary=texts[name].partition("\n")[0],
-            description=texts[name].partition("\n")[2] or None,
+            summary=SUMMARIES[name].format(noun=kind.noun, nouns=kind.nouns),
+            description=told.get(name),
             guards=[requires(role)],
-            opt={RAISES: [*kinds, *raises.get(name, [])]},
+            opt={RAISES: [*kinds, *raises.get(name, [])], RESOURCE: resource},
         )(_of_kind(function, kind, service, named))
         for name, method, path, function, role, kinds in calls
         if name not in without

@@ -187,8 +187,8 @@ def findings(draft: CheckinDraft) -> list[Finding]:
 
 
 PROGRAMS = CampaignKind(
-    noun="program",
-    nouns="programs",
+    noun="check-in program",
+    nouns="check-in programs",
     path="check-in-programs",
     audited_as="checkin",
     table="checkin.programs",

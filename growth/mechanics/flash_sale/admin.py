@@ -44,7 +44,7 @@ class Invited(Struct, frozen=True):
     added: int
 
 
-@get("", operation_id="admin_flash_sales_list", summary="List sales, newest first", guards=[requires(Role.VIEWER)])
+@get("", operation_id="admin_flash_sale_list", summary="List flash sales", guards=[requires(Role.VIEWER)])
 async def list_sales(
     sales: NamedDependency[Sales],
     only: StateFilter = None,
@@ -63,7 +63,7 @@ async def list_sales(
 @post(
     "/{sale_id:str}/dry-run",
     status_code=200,
-    operation_id="admin_flash_sales_dry_run",
+    operation_id="admin_flash_sale_dry_run",
     summary="See what a claim would get, and why",
     guards=[requires(Role.VIEWER)],
 )
@@ -72,7 +72,12 @@ async def dry_run(sale_id: PathUuid, data: JSONBody[ClaimDryRunRequest], sales: 
     return await sales.dry_run(sale_id, data.user_id, data.units, data.now or clock.now())
 
 
-@get("/{sale_id:str}/stats", operation_id="admin_flash_sales_stats", summary="Numbers", guards=[requires(Role.VIEWER)])
+@get(
+    "/{sale_id:str}/stats",
+    operation_id="admin_flash_sale_stats_get",
+    summary="Get the numbers of a flash sale",
+    guards=[requires(Role.VIEWER)],
+)
 async def get_stats(sale_id: PathUuid, sales: NamedDependency[Sales]) -> SaleStats:
     """Units, claims by state, refusals by reason, claims a second, time to sell out."""
     return await sales.stats(sale_id, clock.now())
@@ -81,8 +86,8 @@ async def get_stats(sale_id: PathUuid, sales: NamedDependency[Sales]) -> SaleSta
 @post(
     "/{sale_id:str}/allow-list",
     status_code=200,
-    operation_id="admin_flash_sales_invite",
-    summary="Add shoppers to the allow-list",
+    operation_id="admin_flash_sale_shoppers_invite",
+    summary="Add shoppers to the allow-list of a flash sale",
     guards=[requires(Role.EDITOR)],
 )
 async def invite(
@@ -104,15 +109,15 @@ router = Router(
             SALES,
             Sales,
             "sales",
-            "admin_flash_sales",
+            "admin_flash_sale",
             told={
-                "create": "Draft a sale\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a sale\nReplaces all fields. Once open, price, SKU, opening and policies are fixed, and"
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once open, price, SKU, opening and policies are fixed, and"
                 " stock never drops below taken.",
-                "publish": "Show a draft to shoppers",
-                "pause": "Stop claims for now\nWhat is held stays held and can be paid.",
-                "resume": "Let claims go on",
-                "end": "End for good\nWhat is held can still be paid until its hold lapses.",
+                "publish": "From now on shoppers see it.",
+                "pause": "No claims are taken meanwhile. What is held stays held and can be paid.",
+                "resume": "Claims are taken again.",
+                "end": "What is held can still be paid until its hold lapses.",
             },
             raises={"change": [model.SKU_ON_SALE], "publish": [model.SKU_ON_SALE]},
             without=["list"],

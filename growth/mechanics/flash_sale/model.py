@@ -312,8 +312,8 @@ def findings(draft: SaleDraft) -> list[Finding]:
 
 
 SALES = CampaignKind(
-    noun="sale",
-    nouns="sales",
+    noun="flash sale",
+    nouns="flash sales",
     path="flash-sales",
     audited_as="flash_sale",
     table="flash_sale.sales",

@@ -207,8 +207,8 @@ def findings(draft: ReferralDraft) -> list[Finding]:
 
 
 PROGRAMS = CampaignKind(
-    noun="program",
-    nouns="programs",
+    noun="referral program",
+    nouns="referral programs",
     path="referral-programs",
     audited_as="referral",
     table="referral.programs",

@@ -38,7 +38,12 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@get("/claims", operation_id="admin_claims_list", summary="List claims", guards=[requires(Role.VIEWER)])
+@get(
+    "/claims",
+    operation_id="admin_flash_sale_claim_list",
+    summary="List claims in flash sales",
+    guards=[requires(Role.VIEWER)],
+)
 async def list_claims(
     request: Request[Any, Any, Any],
     claims: NamedDependency[Claims],
@@ -60,8 +65,8 @@ async def list_claims(
 @post(
     "/claims/{claim_id:str}/release",
     status_code=200,
-    operation_id="admin_claims_release",
-    summary="Release a claim",
+    operation_id="admin_flash_sale_claim_release",
+    summary="Release a shopper's claim",
     guards=[requires(Role.EDITOR)],
 )
 async def release_claim(

@@ -28,7 +28,12 @@ class SeriesDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Rounds that open after this; now, if left out."""
 
 
-@get("/{series_id:str}", operation_id="admin_series_get", summary="Get a series", guards=[requires(Role.VIEWER)])
+@get(
+    "/{series_id:str}",
+    operation_id="admin_flash_sale_series_get",
+    summary="Get a flash-sale series",
+    guards=[requires(Role.VIEWER)],
+)
 async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]) -> Response[SeriesPage]:
     """With the sales that were skipped. The ETag is the version that PUT asks for in If-Match."""
     found = await series.shown(series_id, clock.now())
@@ -38,8 +43,8 @@ async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]
 @post(
     "/{series_id:str}/dry-run",
     status_code=200,
-    operation_id="admin_series_dry_run",
-    summary="See the next rounds",
+    operation_id="admin_flash_sale_series_dry_run",
+    summary="Preview the next rounds of a flash-sale series",
     guards=[requires(Role.VIEWER)],
 )
 async def dry_run(
@@ -51,8 +56,8 @@ async def dry_run(
 
 @get(
     "/{series_id:str}/stats",
-    operation_id="admin_series_stats",
-    summary="Numbers of each round",
+    operation_id="admin_flash_sale_series_stats_get",
+    summary="Get the numbers of each round of a flash-sale series",
     guards=[requires(Role.VIEWER)],
 )
 async def get_stats(
@@ -74,17 +79,15 @@ router = Router(
             SERIES,
             SeriesService,
             "series",
-            "admin_series",
+            "admin_flash_sale_series",
             told={
-                "create": "Draft a series\n"
-                "Nothing is planned before it is published. 400 if rounds would overlap each other.",
-                "change": "Edit a series\n"
-                "Replaces all fields, for rounds that open after `planned_until`. Rounds planned"
+                "create": "Nothing is planned before it is published. 400 if rounds would overlap each other.",
+                "change": "Replaces all fields, for rounds that open after `planned_until`. Rounds planned"
                 " already keep what they were planned with; change or end their sales one by one.",
-                "publish": "Start a series\nPlans the rounds of the next `plan_ahead_days` at once.",
-                "pause": "Pause a series\nPlans no more, and pauses the planned sales that have not opened.",
-                "resume": "Resume a series\nResumes the sales that pausing paused, and plans on from now.",
-                "end": "End a series for good\nEnds the planned sales that have not opened; open ones go on.",
+                "publish": "Plans the rounds of the next `plan_ahead_days` at once.",
+                "pause": "Plans no more, and pauses the planned sales that have not opened.",
+                "resume": "Resumes the sales that pausing paused, and plans on from now.",
+                "end": "Ends the planned sales that have not opened; open ones go on.",
             },
             raises={"publish": [model.NO_ROUNDS_LEFT], "resume": [model.NO_ROUNDS_LEFT]},
             without=["get"],
@@ -93,5 +96,5 @@ router = Router(
         dry_run,
         get_stats,
     ],
-    tags=["Operators: flash sales"],
+    tags=["Operators: flash-sale series"],
 )

@@ -201,8 +201,8 @@ def findings(plan: SeriesDraft) -> list[Finding]:
 
 
 SERIES = CampaignKind(
-    noun="series",
-    nouns="series",
+    noun="flash-sale series",
+    nouns="flash-sale series",
     path="flash-sale-series",
     audited_as="flash_sale_series",
     table="flash_sale.series",

@@ -42,7 +42,12 @@ class Ending(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@get("/teams", operation_id="admin_teams_list", summary="List teams", guards=[requires(Role.VIEWER)])
+@get(
+    "/teams",
+    operation_id="admin_group_buy_team_list",
+    summary="List teams of group buys",
+    guards=[requires(Role.VIEWER)],
+)
 async def list_teams(
     request: Request[Any, Any, Any],
     teams: NamedDependency[Teams],
@@ -59,7 +64,7 @@ async def list_teams(
     return await listed(request, cursor, limit, Team, "team_id", read)
 
 
-@get("/seats", operation_id="admin_seats_list", summary="List seats", guards=[requires(Role.VIEWER)])
+@get("/seats", operation_id="admin_group_buy_seat_list", summary="List seats in teams", guards=[requires(Role.VIEWER)])
 async def list_seats(
     request: Request[Any, Any, Any],
     teams: NamedDependency[Teams],
@@ -84,8 +89,8 @@ async def list_seats(
 @post(
     "/teams/{team_id:str}/complete",
     status_code=200,
-    operation_id="admin_teams_complete",
-    summary="Complete a team",
+    operation_id="admin_group_buy_team_complete",
+    summary="Complete a team with those who have paid",
     guards=[requires(Role.EDITOR)],
 )
 async def complete_team(
@@ -102,8 +107,8 @@ async def complete_team(
 @post(
     "/teams/{team_id:str}/fail",
     status_code=200,
-    operation_id="admin_teams_fail",
-    summary="Fail a team",
+    operation_id="admin_group_buy_team_fail",
+    summary="Fail a team before its time",
     guards=[requires(Role.EDITOR)],
 )
 async def fail_team(

@@ -248,8 +248,8 @@ def findings(draft: CouponDraft) -> list[Finding]:
 
 
 TEMPLATES = CampaignKind(
-    noun="template",
-    nouns="templates",
+    noun="coupon template",
+    nouns="coupon templates",
     path="coupon-templates",
     audited_as="coupon_template",
     table="coupon.templates",

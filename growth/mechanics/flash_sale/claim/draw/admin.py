@@ -13,7 +13,7 @@ from growth.vocabulary.actors import Role
 
 @get(
     "/{sale_id:str}/draw",
-    operation_id="admin_flash_sales_draw",
+    operation_id="admin_flash_sale_draw_get",
     summary="Get the draw of a flash sale",
     guards=[requires(Role.VIEWER)],
 )
