@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from types import MappingProxyType
 from typing import Annotated, Any, get_origin
+from zoneinfo import ZoneInfo
 
 import msgspec
 from litestar import Response, get, post, put
@@ -12,7 +13,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody, QueryParameter
 
-from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, State, Step
+from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, Recipes, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.docs.refusals_of import RAISES
 from growth.plumbing.http import idempotency
@@ -85,6 +86,11 @@ async def _check(data: Any, service: Service) -> DraftCheck:
     return service.check(data, clock.now())
 
 
+async def _recipes(service: Service, merchant_zone: NamedDependency[ZoneInfo]) -> Recipes[Any]:
+    make = service.kind.recipes
+    return Recipes([] if make is None else make(clock.now(), merchant_zone))
+
+
 async def _change(
     campaign_id: PathUuid,
     data: Any,
@@ -138,6 +144,7 @@ def campaign_routes(
         "get": f"Get a {kind.noun}\nThe ETag is the version that PUT asks for in If-Match.",
         "check": f"Check the draft of a {kind.noun}\nSays what publishing it would meet: faults by field, and what"
         " rules of platforms and law say. Nothing is saved.",
+        "recipes": f"List recipes of {kind.nouns}\nReady drafts: create one as it stands, or change it before.",
     } | dict(told)
     one = f"/{{{kind.id_field}:str}}"
     moved = [kind.not_found, kind.wrong_state]
@@ -149,6 +156,7 @@ def campaign_routes(
         ("get", get, one, _get, Role.VIEWER, [kind.not_found]),
         ("change", put, one, _change, Role.EDITOR, edited),
         ("check", post, "/check", _check, Role.VIEWER, []),
+        ("recipes", get, "/recipes", _recipes, Role.VIEWER, []),
         ("publish", post, f"{one}/publish", _publish, Role.EDITOR, [*moved, kind.not_compliant]),
         *((step, post, f"{one}/{step}", _step(step), Role.EDITOR, moved) for step in STEPS if step != "publish"),
     ]
@@ -179,7 +187,7 @@ def _of_kind(
     signature = inspect.signature(function)
     returned: Any = signature.return_annotation
     if returned is not DraftCheck:
-        returned = get_origin(returned)[kind.campaign]
+        returned = get_origin(returned)[draft if returned == Recipes[Any] else kind.campaign]
     parameters = [
         one.replace(name=names.get(name, name), annotation=types.get(name, one.annotation))
         for name, one in signature.parameters.items()

@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.referral.model import PROGRAMS, ProgramTerms, ReferralDraft, ReferralProgram
 from growth.plumbing.postgres.database import Reader, Record, Tx
@@ -44,7 +45,10 @@ async def live_program(reader: Reader) -> ReferralProgram | None:
 
 
 async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDraft, now: datetime) -> None:
-    """Begin a version of a live program's promises; it is in force until `close_version`."""
+    """Begin a version of a live program's promises; it is in force until `close_version`.
+
+    Whom the program is for stays with the program, where lists follow ids that change hands.
+    """
     await tx.execute(
         """
         INSERT INTO referral.terms (program_id, version, draft, levels, closes_at, from_at)
@@ -52,7 +56,7 @@ async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDra
         """,
         program_id,
         version,
-        draft,
+        replace(draft, audience=[]),
         draft.levels,
         draft.closes_at,
         now,
@@ -94,7 +98,8 @@ async def live_terms(reader: Reader, now: datetime) -> tuple[ProgramTerms, bool]
     """Return the terms in force at `now`, which is now, and whether their program is published rather than paused."""
     row = await reader.fetchrow(
         """
-        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at, terms.draft,
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at,
+            terms.draft || jsonb_build_object('audience', coalesce(program.draft -> 'audience', '[]')) AS draft,
             program.state = 'published' AS is_open
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)

@@ -14,6 +14,7 @@ from growth.rewards.coupon.service import Coupons
 from growth.rewards.coupon.take import routes as take_routes
 from growth.rewards.coupon.take.service import Takes
 from growth.rewards.coupon.template import admin as template_admin
+from growth.rewards.coupon.template.model import TEMPLATES
 from growth.rewards.coupon.template.service import Templates
 from growth.shop.order.model import OrderParticipant
 
@@ -21,8 +22,10 @@ from growth.shop.order.model import OrderParticipant
 def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is made so
     """Make the room of coupons."""
     database, zone = stores.database, stores.zone
-    templates, coupons, takes = Templates(database, zone), Coupons(database), Takes(database, zone)
-    codes, quotes = Codes(database, stores.redis, zone), Quotes(database)
+    audiences = stores.audiences
+    templates, coupons = Templates(database, zone, audiences), Coupons(database)
+    takes, codes = Takes(database, zone, audiences), Codes(database, stores.redis, zone, audiences)
+    quotes = Quotes(database)
     lapse_locks = partial(periodic.lapse_locks, days=stores.settings.coupon_lock_days)
     return Room(
         name="coupon",
@@ -34,6 +37,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "coupon_codes": codes,
             "coupon_quotes": quotes,
         },
+        campaigns=[TEMPLATES],
         routers=[
             routes.router,
             take_routes.router,

@@ -39,6 +39,8 @@ class ReferralTerms(Struct, frozen=True, kw_only=True):
     withdrawal: WithdrawalTerms
     is_open: bool
     """Shoppers can be bound; otherwise the program is paused."""
+    is_admitted: bool
+    """Whether this shopper may invite: the shopper is among those whom the program is for."""
 
 
 class ReferralTotals(Struct, frozen=True, kw_only=True):
@@ -131,13 +133,15 @@ class Leaderboard(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-def show_terms(terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool) -> ReferralTerms:
+def show_terms(
+    terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool, is_admitted: bool = True
+) -> ReferralTerms:
     """Show what is promised, all of it, with what holds for withdrawals now."""
     draft = replace(terms.draft, withdrawal=withdrawal)
     known = {
         name: getattr(draft, name) for name in ReferralTerms.__struct_fields__ if name in type(draft).__struct_fields__
     }
-    return ReferralTerms(program_id=terms.program_id, is_open=is_open, **known)
+    return ReferralTerms(program_id=terms.program_id, is_open=is_open, is_admitted=is_admitted, **known)
 
 
 def show_milestones(

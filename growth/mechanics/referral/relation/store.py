@@ -31,7 +31,8 @@ async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
     """Return the terms under which shoppers are bound at `now`; None while no program is published."""
     row = await reader.fetchrow(
         """
-        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at, terms.draft
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at,
+            terms.draft || jsonb_build_object('audience', coalesce(program.draft -> 'audience', '[]')) AS draft
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)
         WHERE program.state = 'published'

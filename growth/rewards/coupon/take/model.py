@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template.model import CouponTemplate, PageState, Validity, page_state
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 
@@ -23,6 +24,8 @@ class TakenSoFar(Struct, frozen=True):
 
     taken: int = 0
     taken_today: int = 0
+    missed: AudienceType | None = None
+    """What of the template's audience the shopper does not meet."""
 
 
 def taken_of(template_id: str) -> str:
@@ -52,6 +55,8 @@ class TemplatePage(Struct, frozen=True, kw_only=True):
     """Null where a day has no quota of its own."""
     max_per_shopper: int
     taken_by_me: int
+    is_admitted: bool
+    """Whether this shopper is among those whom it is for."""
     can_take: bool
     """Whether this shopper would get one now."""
     state: PageState
@@ -72,7 +77,9 @@ def refused_by_template(template: CouponTemplate, now: datetime, *, by_code: boo
 
 
 def refused_by_limit(template: CouponTemplate, standing: TakenSoFar) -> Kind | None:
-    """Say whether the shopper took as many as are allowed."""
+    """Say whether the shopper is outside of the audience, or took as many as are allowed."""
+    if standing.missed is not None:
+        return NOT_IN_AUDIENCE
     if standing.taken >= template.max_per_shopper:
         return templates.LIMIT_REACHED
     per_day = template.max_per_shopper_per_day
@@ -112,6 +119,7 @@ def show_template(template: CouponTemplate, standing: TakenSoFar, now: datetime,
         else max(0, min(per_day - template.taken_on(day), template.units_left)),
         max_per_shopper=template.max_per_shopper,
         taken_by_me=standing.taken,
+        is_admitted=standing.missed is None,
         can_take=refusal_of(template, standing, now, day) is None,
         state=page_state(template, now),
         opens_at=template.opens_at,
