@@ -32,7 +32,14 @@ STOP_SECONDS = 3.0
 AnyRequest = Request[Any, Any, Any]
 
 
-@get("/livez", media_type=MediaType.TEXT, sync_to_thread=False, summary="Check liveness", tags=["Probes"])
+@get(
+    "/livez",
+    media_type=MediaType.TEXT,
+    sync_to_thread=False,
+    operation_id="system_liveness_check",
+    summary="Ask whether the process lives",
+    tags=["Probes"],
+)
 def livez() -> str:
     """Answer as long as the process runs."""
     return "ok"
@@ -41,7 +48,8 @@ def livez() -> str:
 @get(
     "/readyz",
     media_type=MediaType.TEXT,
-    summary="Check readiness",
+    operation_id="system_readiness_check",
+    summary="Ask whether the process can serve",
     tags=["Probes"],
     responses={503: ResponseSpec(str, generate_examples=False, description="No: why", media_type=MediaType.TEXT)},
 )

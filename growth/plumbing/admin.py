@@ -64,7 +64,9 @@ class InvariantsReport(Struct, frozen=True):
     ended_at: datetime | None
 
 
-@get("/audit", operation_id="admin_audit", summary="List the audit log", guards=[requires(Role.VIEWER)])
+@get(
+    "/audit", operation_id="admin_system_audit_list", summary="List what operators did", guards=[requires(Role.VIEWER)]
+)
 async def list_audit(
     request: Request[Any, Any, Any],
     database: NamedDependency[Database],
@@ -93,8 +95,8 @@ async def list_audit(
 
 @get(
     "/invariants",
-    operation_id="admin_invariants",
-    summary="Check all invariants",
+    operation_id="admin_system_invariants_check",
+    summary="Check that all invariants hold",
     guards=[requires(Role.VIEWER)],
 )
 async def check_invariants(
@@ -121,8 +123,8 @@ async def check_invariants(
 
 @get(
     "/dead-letters",
-    operation_id="admin_dead_letters_list",
-    summary="List dead letters",
+    operation_id="admin_system_dead_letter_list",
+    summary="List events that could not be handled",
     guards=[requires(Role.VIEWER)],
 )
 async def list_dead_letters(
@@ -141,8 +143,8 @@ async def list_dead_letters(
 
 @post(
     "/dead-letters/{letter:str}/retry",
-    operation_id="admin_dead_letters_retry",
-    summary="Retry a dead letter",
+    operation_id="admin_system_dead_letter_retry",
+    summary="Retry an event that could not be handled",
     status_code=200,
     guards=[requires(Role.ADMIN)],
 )
@@ -160,8 +162,8 @@ async def retry_dead_letter(
 
 @post(
     "/dead-letters/{letter:str}/pass",
-    operation_id="admin_dead_letters_pass",
-    summary="Discard a dead letter",
+    operation_id="admin_system_dead_letter_discard",
+    summary="Give up an event that could not be handled",
     status_code=200,
     guards=[requires(Role.ADMIN)],
 )
@@ -186,5 +188,5 @@ router = Router(
         retry_dead_letter,
         pass_dead_letter,
     ],
-    tags=["Operators"],
+    tags=["Operators: system"],
 )

@@ -20,7 +20,9 @@ from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import LINE_PATTERN
 
 
-@for_operators(get, "/{user_id:str}", "admin_shoppers_get", "Export all that is known of a shopper", Role.VIEWER)
+@for_operators(
+    get, "/{user_id:str}", "admin_privacy_shopper_export", "Export all that is known of a shopper", Role.VIEWER
+)
 async def get_shopper(
     user_id: PathUserId, operator: NamedDependency[Operator], shoppers: NamedDependency[Shoppers]
 ) -> ShopperKnown:
@@ -32,7 +34,7 @@ async def get_shopper(
     return replace(known, rooms=discreet(known.rooms, operator.role))
 
 
-@for_operators(delete, "/{user_id:str}", "admin_shoppers_erase", "Erase a shopper", Role.ADMIN)
+@for_operators(delete, "/{user_id:str}", "admin_privacy_shopper_erase", "Erase a shopper", Role.ADMIN)
 async def erase_shopper(
     user_id: PathUserId,
     act: NamedDependency[Act],
@@ -53,7 +55,7 @@ async def erase_shopper(
     return await shoppers.erase(act.why(reason), user_id)
 
 
-@for_operators(post, "/{user_id:str}/merge", "admin_shoppers_merge", "Merge two ids of one person", Role.ADMIN)
+@for_operators(post, "/{user_id:str}/merge", "admin_privacy_shopper_merge", "Merge two ids of one person", Role.ADMIN)
 async def merge_shopper(
     user_id: PathUserId, data: JSONBody[MergeRequest], act: NamedDependency[Act], shoppers: NamedDependency[Shoppers]
 ) -> ShopperMerged:

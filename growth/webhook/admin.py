@@ -50,7 +50,7 @@ KeepHours = Annotated[
 ]
 
 
-@for_operators(post, "", "admin_webhooks_create", "Create a webhook endpoint", Role.ADMIN, status_code=201)
+@for_operators(post, "", "admin_webhook_endpoint_create", "Create a webhook endpoint", Role.ADMIN, status_code=201)
 async def create_endpoint(
     data: JSONBody[EndpointDraft], request: AnyRequest, act: NamedDependency[Act], webhooks: NamedDependency[Webhooks]
 ) -> Response[EndpointMade]:
@@ -60,7 +60,7 @@ async def create_endpoint(
     return versioned(made, 201, replayed=replayed)
 
 
-@for_operators(get, "", "admin_webhooks_list", "List webhook endpoints", Role.VIEWER)
+@for_operators(get, "", "admin_webhook_endpoint_list", "List webhook endpoints", Role.VIEWER)
 async def list_endpoints(
     listing: NamedDependency[Listing],
     operator: NamedDependency[Operator],
@@ -72,7 +72,7 @@ async def list_endpoints(
     return await listing.paged("endpoint_id", partial(webhooks.page, only), show=show)
 
 
-@for_operators(get, "/{endpoint_id:str}", "admin_webhooks_get", "Get a webhook endpoint", Role.VIEWER)
+@for_operators(get, "/{endpoint_id:str}", "admin_webhook_endpoint_get", "Get a webhook endpoint", Role.VIEWER)
 async def get_endpoint(
     endpoint_id: PathUuid, operator: NamedDependency[Operator], webhooks: NamedDependency[Webhooks]
 ) -> Response[WebhookEndpoint]:
@@ -84,7 +84,7 @@ def _as_seen_by(role: Role, endpoint: WebhookEndpoint) -> WebhookEndpoint:
     return replace(endpoint, url=discreet_url(endpoint.url, role))
 
 
-@for_operators(put, "/{endpoint_id:str}", "admin_webhooks_change", "Change a webhook endpoint", Role.ADMIN)
+@for_operators(put, "/{endpoint_id:str}", "admin_webhook_endpoint_change", "Change a webhook endpoint", Role.ADMIN)
 async def change_endpoint(
     endpoint_id: PathUuid,
     data: JSONBody[EndpointDraft],
@@ -97,7 +97,12 @@ async def change_endpoint(
 
 
 @for_operators(
-    delete, "/{endpoint_id:str}", "admin_webhooks_delete", "Delete a webhook endpoint", Role.ADMIN, status_code=204
+    delete,
+    "/{endpoint_id:str}",
+    "admin_webhook_endpoint_delete",
+    "Delete a webhook endpoint",
+    Role.ADMIN,
+    status_code=204,
 )
 async def delete_endpoint(
     endpoint_id: PathUuid, act: NamedDependency[Act], webhooks: NamedDependency[Webhooks]
@@ -106,7 +111,9 @@ async def delete_endpoint(
     await webhooks.delete(act, endpoint_id)
 
 
-@for_operators(post, "/{endpoint_id:str}/enable", "admin_webhooks_enable", "Enable a webhook endpoint", Role.ADMIN)
+@for_operators(
+    post, "/{endpoint_id:str}/enable", "admin_webhook_endpoint_enable", "Enable a webhook endpoint", Role.ADMIN
+)
 async def enable_endpoint(
     endpoint_id: PathUuid, act: NamedDependency[Act], webhooks: NamedDependency[Webhooks]
 ) -> Response[WebhookEndpoint]:
@@ -114,7 +121,9 @@ async def enable_endpoint(
     return versioned(await webhooks.enable(act, endpoint_id))
 
 
-@for_operators(post, "/{endpoint_id:str}/disable", "admin_webhooks_disable", "Disable a webhook endpoint", Role.ADMIN)
+@for_operators(
+    post, "/{endpoint_id:str}/disable", "admin_webhook_endpoint_disable", "Disable a webhook endpoint", Role.ADMIN
+)
 async def disable_endpoint(
     endpoint_id: PathUuid, act: NamedDependency[Act], webhooks: NamedDependency[Webhooks]
 ) -> Response[WebhookEndpoint]:
@@ -123,7 +132,7 @@ async def disable_endpoint(
 
 
 @for_operators(
-    post, "/{endpoint_id:str}/rotate-secret", "admin_webhooks_rotate_secret", "Rotate the signing secret", Role.ADMIN
+    post, "/{endpoint_id:str}/rotate-secret", "admin_webhook_secret_rotate", "Rotate the signing secret", Role.ADMIN
 )
 async def rotate_secret(
     endpoint_id: PathUuid,
@@ -153,7 +162,7 @@ To = Annotated[str | None, QueryParameter(name="to", format="date-time", descrip
 @for_operators(
     get,
     "/{endpoint_id:str}/deliveries",
-    "admin_webhooks_deliveries",
+    "admin_webhook_delivery_list",
     "List deliveries of a webhook endpoint",
     Role.VIEWER,
 )
@@ -180,7 +189,7 @@ async def list_deliveries(
     return page_of(found, limit, lambda delivery: (delivery.event_at, delivery.event_id))
 
 
-@for_operators(post, "/{endpoint_id:str}/redeliver", "admin_webhooks_redeliver", "Resend a delivery", Role.EDITOR)
+@for_operators(post, "/{endpoint_id:str}/redeliver", "admin_webhook_delivery_resend", "Resend a delivery", Role.EDITOR)
 async def redeliver(
     endpoint_id: PathUuid,
     data: JSONBody[RedeliveryAsked],
@@ -205,7 +214,7 @@ async def redeliver(
     return Redelivery(events=events, queued=queued, next_cursor=None if position is None else encode_cursor(*position))
 
 
-@for_operators(post, "/{endpoint_id:str}/test", "admin_webhooks_test", "Send a test event", Role.EDITOR)
+@for_operators(post, "/{endpoint_id:str}/test", "admin_webhook_endpoint_test", "Send a test event", Role.EDITOR)
 async def test_endpoint(
     endpoint_id: PathUuid, act: NamedDependency[Act], deliveries: NamedDependency[Deliveries]
 ) -> ProbeAnswer:

@@ -46,7 +46,7 @@ class Invited(Struct, frozen=True):
     added: int
 
 
-@for_operators(get, "", "admin_flash_sales_list", "List sales, newest first", Role.VIEWER)
+@for_operators(get, "", "admin_flash_sale_list", "List flash sales", Role.VIEWER)
 async def list_sales(
     listing: NamedDependency[Listing],
     sales: NamedDependency[Sales],
@@ -63,21 +63,27 @@ async def list_sales(
 
 
 @for_operators(
-    post, "/{sale_id:str}/dry-run", "admin_flash_sales_dry_run", "See what a claim would get, and why", Role.VIEWER
+    post, "/{sale_id:str}/dry-run", "admin_flash_sale_dry_run", "See what a claim would get, and why", Role.VIEWER
 )
 async def dry_run(sale_id: PathUuid, data: JSONBody[ClaimDryRunRequest], sales: NamedDependency[Sales]) -> ClaimDryRun:
     """Changes nothing."""
     return await sales.dry_run(sale_id, data.user_id, data.units, data.now or clock.now())
 
 
-@for_operators(get, "/{sale_id:str}/stats", "admin_flash_sales_stats", "Numbers", Role.VIEWER)
+@for_operators(
+    get, "/{sale_id:str}/stats", "admin_flash_sale_stats_get", "Get the numbers of a flash sale", Role.VIEWER
+)
 async def get_stats(sale_id: PathUuid, sales: NamedDependency[Sales]) -> SaleStats:
     """Units, claims by state, refusals by reason, claims a second, time to sell out."""
     return await sales.stats(sale_id, clock.now())
 
 
 @for_operators(
-    post, "/{sale_id:str}/allow-list", "admin_flash_sales_invite", "Add shoppers to the allow-list", Role.EDITOR
+    post,
+    "/{sale_id:str}/allow-list",
+    "admin_flash_sale_shoppers_invite",
+    "Add shoppers to the allow-list of a flash sale",
+    Role.EDITOR,
 )
 async def invite(
     sale_id: PathUuid,
@@ -97,15 +103,15 @@ router = Router(
             SALES,
             Sales,
             "sales",
-            "admin_flash_sales",
+            "admin_flash_sale",
             told={
-                "create": "Draft a sale\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a sale\nReplaces all fields. Once open, price, SKU, opening and policies are fixed, and"
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once open, price, SKU, opening and policies are fixed, and"
                 " stock never drops below taken.",
-                "publish": "Show a draft to shoppers",
-                "pause": "Stop claims for now\nWhat is held stays held and can be paid.",
-                "resume": "Let claims go on",
-                "end": "End for good\nWhat is held can still be paid until its hold lapses.",
+                "publish": "From now on shoppers see it.",
+                "pause": "No claims are taken meanwhile. What is held stays held and can be paid.",
+                "resume": "Claims are taken again.",
+                "end": "What is held can still be paid until its hold lapses.",
             },
             raises={"change": [model.SKU_ON_SALE], "publish": [model.SKU_ON_SALE]},
             without=["list"],

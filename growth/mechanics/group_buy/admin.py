@@ -29,7 +29,7 @@ class SeatDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @for_operators(
     post,
     "/{group_buy_id:str}/dry-run",
-    "admin_group_buys_dry_run",
+    "admin_group_buy_dry_run",
     "See what asking for a seat would get, and why",
     Role.VIEWER,
 )
@@ -40,7 +40,9 @@ async def dry_run(
     return await group_buys.dry_run(group_buy_id, data.user_id, data.team_id, data.now or clock.now())
 
 
-@for_operators(get, "/{group_buy_id:str}/stats", "admin_group_buys_stats", "Numbers", Role.VIEWER)
+@for_operators(
+    get, "/{group_buy_id:str}/stats", "admin_group_buy_stats_get", "Get the numbers of a group buy", Role.VIEWER
+)
 async def get_stats(group_buy_id: PathUuid, group_buys: NamedDependency[GroupBuys]) -> GroupBuyStats:
     """Units, teams by how they ended, seats and money by state."""
     return await group_buys.stats(group_buy_id, clock.now())
@@ -53,16 +55,15 @@ router = Router(
             GROUP_BUYS,
             GroupBuys,
             "group_buys",
-            "admin_group_buys",
+            "admin_group_buy",
             told={
-                "create": "Draft a group buy\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a group buy\n"
-                "Replaces all fields. Once open, prices, sizes and promises are fixed; teams"
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once open, prices, sizes and promises are fixed; teams"
                 " keep the terms they began with.",
-                "publish": "Show a draft to shoppers",
-                "pause": "Stop new seats for now\nWhat is held stays held and can be paid, and teams go on.",
-                "resume": "Let seats be taken again",
-                "end": "End for good\nTeams end at their own time, with the seats that are held or paid.",
+                "publish": "From now on shoppers see it.",
+                "pause": "No seats are taken meanwhile. What is held stays held and can be paid, and teams go on.",
+                "resume": "Seats are taken again.",
+                "end": "Teams end at their own time, with the seats that are held or paid.",
             },
         ),
         dry_run,

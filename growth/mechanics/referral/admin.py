@@ -60,7 +60,7 @@ class BindingDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @for_operators(
     post,
     "/{program_id:str}/dry-run",
-    "admin_referral_programs_dry_run",
+    "admin_referral_program_dry_run",
     "See what sending a code would get, and why",
     Role.VIEWER,
 )
@@ -71,7 +71,13 @@ async def dry_run(
     return await referral_programs.dry_run(program_id, data.user_id, data.code, data.now or clock.now())
 
 
-@for_operators(get, "/{program_id:str}/stats", "admin_referral_programs_stats", "Numbers", Role.VIEWER)
+@for_operators(
+    get,
+    "/{program_id:str}/stats",
+    "admin_referral_program_stats_get",
+    "Get the numbers of a referral program",
+    Role.VIEWER,
+)
 async def get_stats(program_id: PathUuid, referral_programs: NamedDependency[ReferralPrograms]) -> ProgramStats:
     """Invitees by state, inviters, rewards and milestones."""
     return await referral_programs.stats(program_id, clock.now())
@@ -99,7 +105,7 @@ class Rebinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@for_operators(get, "/referral-relations", "admin_referral_relations_list", "List referral relations", Role.VIEWER)
+@for_operators(get, "/referral-relations", "admin_referral_relation_list", "List referral relations", Role.VIEWER)
 async def list_relations(
     listing: NamedDependency[Listing],
     referral_corrections: NamedDependency[Corrections],
@@ -119,7 +125,7 @@ async def list_relations(
 @for_operators(
     post,
     "/referral-relations/{relation_id:str}/end",
-    "admin_referral_relations_end",
+    "admin_referral_relation_end",
     "End a referral relation",
     Role.EDITOR,
 )
@@ -136,7 +142,7 @@ async def end_relation(
 @for_operators(
     post,
     "/referral-relations",
-    "admin_referral_relations_rebind",
+    "admin_referral_relation_rebind",
     "Bind a shopper to an inviter",
     Role.EDITOR,
     status_code=201,
@@ -188,7 +194,7 @@ class CommissionVoid(Struct, frozen=True, forbid_unknown_fields=True):
     reason: VoidReason
 
 
-@for_operators(get, "/commissions", "admin_commissions_list", "List commissions", Role.VIEWER)
+@for_operators(get, "/commissions", "admin_referral_commission_list", "List commissions", Role.VIEWER)
 async def list_all(
     listing: NamedDependency[Listing],
     commissions: NamedDependency[Commissions],
@@ -205,20 +211,32 @@ async def list_all(
     return await listing.listed(Commission, "commission_id", partial(commissions.page, filters))
 
 
-@for_operators(get, "/commissions/review", "admin_commissions_review", "Summarize commissions in review", Role.VIEWER)
+@for_operators(
+    get,
+    "/commissions/review",
+    "admin_referral_commission_review_get",
+    "Summarize commissions that wait for review",
+    Role.VIEWER,
+)
 async def get_review(commissions: NamedDependency[Commissions]) -> list[InReview]:
     """By reason. One commission may have several; `GET /admin/v1/commissions?state=review` is the queue."""
     return await commissions.in_review()
 
 
-@for_operators(get, "/commissions/{commission_id:str}", "admin_commissions_get", "Get a commission", Role.VIEWER)
+@for_operators(
+    get, "/commissions/{commission_id:str}", "admin_referral_commission_get", "Get a commission", Role.VIEWER
+)
 async def get_commission(commission_id: PathUuid, commissions: NamedDependency[Commissions]) -> Commission:
     """With the lines of its order as last told."""
     return await commissions.find(commission_id)
 
 
 @for_operators(
-    get, "/commissions/{commission_id:str}/explain", "admin_commissions_explain", "Explain a commission", Role.VIEWER
+    get,
+    "/commissions/{commission_id:str}/explain",
+    "admin_referral_commission_explain",
+    "Explain a commission",
+    Role.VIEWER,
 )
 async def explain(commission_id: PathUuid, commissions: NamedDependency[Commissions]) -> CommissionExplained:
     """The terms, each line with what was paid back of it, the cap, and every movement with the ledger's transfer."""
@@ -228,7 +246,7 @@ async def explain(commission_id: PathUuid, commissions: NamedDependency[Commissi
 @for_operators(
     post,
     "/commissions/{commission_id:str}/release",
-    "admin_commissions_release",
+    "admin_referral_commission_release",
     "Release a commission from review",
     Role.ADMIN,
 )
@@ -242,7 +260,9 @@ async def release(
     return await commissions.release(act, commission_id, data.reason)
 
 
-@for_operators(post, "/commissions/{commission_id:str}/void", "admin_commissions_void", "Void a commission", Role.ADMIN)
+@for_operators(
+    post, "/commissions/{commission_id:str}/void", "admin_referral_commission_void", "Void a commission", Role.ADMIN
+)
 async def void(
     commission_id: PathUuid,
     data: JSONBody[CommissionVoid],
@@ -253,14 +273,14 @@ async def void(
     return await commissions.void(act, commission_id, data.reason)
 
 
-@for_operators(get, "", "admin_review_rules_get", "Get the review rules", Role.VIEWER)
+@for_operators(get, "", "admin_referral_review_rules_get", "Get the review rules", Role.VIEWER)
 async def get_rules(reviews: NamedDependency[Reviews]) -> Response[ReviewRules]:
     """The ETag is the version that PUT asks for in If-Match."""
     version, rules = await reviews.rules()
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
 
-@for_operators(put, "", "admin_review_rules_change", "Change the review rules", Role.ADMIN)
+@for_operators(put, "", "admin_referral_review_rules_change", "Change the review rules", Role.ADMIN)
 async def change_rules(
     data: JSONBody[ReviewRules], request: AnyRequest, act: NamedDependency[Act], reviews: NamedDependency[Reviews]
 ) -> Response[ReviewRules]:
@@ -276,15 +296,15 @@ router = Router(
             PROGRAMS,
             ReferralPrograms,
             "referral_programs",
-            "admin_referral_programs",
+            "admin_referral_program",
             told={
-                "create": "Draft a program\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a program\n"
-                "Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep their end.",
-                "publish": "Let a draft go live",
-                "pause": "Bind nobody for now\nRelations there are go on earning.",
-                "resume": "Let shoppers be bound again",
-                "end": "End for good\nOrders paid from now on earn nothing; what was earned takes its course.",
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Orders keep the terms of the moment they were paid at; relations keep"
+                " their end.",
+                "publish": "From now on it is the one that binds and pays.",
+                "pause": "Binds nobody meanwhile. Relations there are go on earning.",
+                "resume": "Shoppers are bound again.",
+                "end": "Orders paid from now on earn nothing; what was earned takes its course.",
             },
             raises={"publish": [model.OTHER_IS_LIVE]},
         ),

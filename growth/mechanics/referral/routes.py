@@ -36,7 +36,7 @@ MonthFilter = Annotated[
 ByFilter = Annotated[By, QueryParameter(description="What leads: valid invitees, or commission.")]
 
 
-@get("/referral", operation_id="referral_get", summary="Get my referral page")
+@get("/referral", operation_id="referral_get", summary="Get my invitation code and what it brought")
 async def get_referral(
     shopper: NamedDependency[Shopper], referral_standings: NamedDependency[Standings]
 ) -> ReferralPage:
@@ -44,7 +44,7 @@ async def get_referral(
     return await referral_standings.page(shopper.user_id, clock.now())
 
 
-@get("/referral/invitees", operation_id="referral_invitees", summary="List my invitees")
+@get("/referral/invitees", operation_id="referral_invitee_list", summary="List my invitees")
 async def list_invitees(
     listing: NamedDependency[Listing], shopper: NamedDependency[Shopper], referral_standings: NamedDependency[Standings]
 ) -> Page[InviteeCard]:
@@ -52,7 +52,7 @@ async def list_invitees(
     return await listing.paged("relation_id", partial(referral_standings.invitees, shopper.user_id))
 
 
-@get("/referral/leaderboard", operation_id="referral_leaderboard", summary="Get the referral leaderboard")
+@get("/referral/leaderboard", operation_id="referral_leaderboard_get", summary="Get the leaderboard of inviters")
 async def get_leaderboard(
     shopper: NamedDependency[Shopper],
     referral_standings: NamedDependency[Standings],
@@ -90,7 +90,7 @@ class InviterRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Shown to the inviter as its first character and a star; no more of it is kept."""
 
 
-@put("/referral/inviter", operation_id="referral_bind", summary="Name my inviter")
+@put("/referral/inviter", operation_id="referral_inviter_set", summary="Name my inviter")
 async def bind(
     data: JSONBody[InviterRequest], shopper: NamedDependency[Shopper], referral_relations: NamedDependency[Relations]
 ) -> MyInviter:
@@ -141,7 +141,7 @@ def show(commission: Commission) -> CommissionPage:
     )
 
 
-@get("/commissions", operation_id="commissions_list", summary="List my commissions")
+@get("/commissions", operation_id="referral_commission_list", summary="List my commissions")
 async def list_commissions(
     listing: NamedDependency[Listing],
     shopper: NamedDependency[Shopper],
@@ -152,7 +152,7 @@ async def list_commissions(
     return await listing.paged("commission_id", partial(commissions.page_of_inviter, shopper.user_id, only), show=show)
 
 
-@get("/commissions/balance", operation_id="commissions_balance", summary="Get my commission balance")
+@get("/commissions/balance", operation_id="referral_commission_balance_get", summary="Get my commission balance")
 async def get_balance(
     shopper: NamedDependency[Shopper], commissions: NamedDependency[Commissions]
 ) -> CommissionBalance:
@@ -160,5 +160,5 @@ async def get_balance(
     return await commissions.money(shopper.user_id, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[get_referral, list_invitees, get_leaderboard, bind], tags=["Referral"])
-money_router = Router(path="/v1", route_handlers=[list_commissions, get_balance], tags=["Commission"])
+router = Router(path="/v1", route_handlers=[get_referral, list_invitees, get_leaderboard, bind], tags=["Referrals"])
+money_router = Router(path="/v1", route_handlers=[list_commissions, get_balance], tags=["Commissions"])

@@ -67,7 +67,7 @@ class ComplianceRules(Struct, frozen=True):
 @for_operators(
     post,
     "/{task_id:str}/dry-run",
-    "admin_tasks_dry_run",
+    "admin_task_dry_run",
     "See whether an event would count for a shopper, and why",
     Role.VIEWER,
 )
@@ -89,14 +89,19 @@ async def dry_run_task(
     return await tasks.dry_run(task_id, occurrence, now)
 
 
-@for_operators(get, "/{task_id:str}/stats", "admin_tasks_stats", "Numbers", Role.VIEWER)
+@for_operators(get, "/{task_id:str}/stats", "admin_task_stats_get", "Get the numbers of a task", Role.VIEWER)
 async def get_task_stats(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> TaskStats:
     """Shoppers by how far they are, rewards taken back, the budget; in all and by period."""
     return await tasks.stats(task_id, clock.now())
 
 
 @for_operators(
-    get, "/task-events", "admin_task_events", "List the events that tasks can count", Role.VIEWER, sync_to_thread=False
+    get,
+    "/task-events",
+    "admin_task_event_list",
+    "List the events that tasks can count",
+    Role.VIEWER,
+    sync_to_thread=False,
 )
 def list_task_events() -> CountableEvents:
     """With the fields that filters and `distinct_by` may name."""
@@ -109,8 +114,8 @@ def list_task_events() -> CountableEvents:
 @for_operators(
     get,
     "/compliance-rules",
-    "admin_compliance_rules",
-    "List the rules that campaigns are held to when they are published",
+    "admin_task_compliance_rules_get",
+    "Get the compliance rules that published campaigns are held to",
     Role.VIEWER,
     sync_to_thread=False,
 )
@@ -129,14 +134,14 @@ router = Router(
                     TASKS,
                     Tasks,
                     "tasks",
-                    "admin_tasks",
+                    "admin_task",
                     told={
-                        "create": "Draft a task\nNobody sees a draft, and nothing counts; publish it when it is right.",
-                        "change": "Edit a task\nReplaces all fields. Once open, what it asks and promises is fixed.",
-                        "publish": "Show a draft to shoppers, and begin to count",
-                        "pause": "Stop counting for now\nWhat is told meanwhile never counts.",
-                        "resume": "Count on",
-                        "end": "End for good\nWhat happened before still counts when it is told; refunds take back.",
+                        "create": "Nobody sees a draft, and nothing counts; publish it when it is right.",
+                        "change": "Replaces all fields. Once open, what it asks and promises is fixed.",
+                        "publish": "From now on shoppers see it, and what they do counts.",
+                        "pause": "What is told meanwhile never counts.",
+                        "resume": "What is told from now on counts again.",
+                        "end": "What happened before still counts when it is told; refunds take back.",
                     },
                     raises={"publish": [model.TOO_MANY]},
                 ),

@@ -49,7 +49,7 @@ class CouponDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @for_operators(
     post,
     "/{template_id:str}/dry-run",
-    "admin_coupon_templates_dry_run",
+    "admin_coupon_template_dry_run",
     "See what taking a coupon would get, and why",
     Role.VIEWER,
 )
@@ -60,7 +60,13 @@ async def dry_run(
     return await coupon_templates.dry_run(template_id, data.user_id, data.now or clock.now())
 
 
-@for_operators(get, "/{template_id:str}/stats", "admin_coupon_templates_stats", "Numbers", Role.VIEWER)
+@for_operators(
+    get,
+    "/{template_id:str}/stats",
+    "admin_coupon_template_stats_get",
+    "Get the numbers of a coupon template",
+    Role.VIEWER,
+)
 async def get_stats(template_id: PathUuid, coupon_templates: NamedDependency[Templates]) -> CouponStats:
     """Coupons by state, what they can still take off at most, what was paid where they were used."""
     return await coupon_templates.stats(template_id, clock.now())
@@ -75,7 +81,7 @@ class Revoking(Struct, frozen=True, forbid_unknown_fields=True):
 @for_operators(
     post,
     "/coupon-templates/{template_id:str}/code-batches",
-    "admin_code_batches_create",
+    "admin_coupon_code_batch_create",
     "Create coupon codes",
     Role.EDITOR,
     status_code=201,
@@ -106,7 +112,7 @@ async def make_codes(
 @for_operators(
     get,
     "/coupon-templates/{template_id:str}/code-batches",
-    "admin_code_batches_list",
+    "admin_coupon_code_batch_list",
     "List batches of coupon codes",
     Role.VIEWER,
 )
@@ -120,7 +126,7 @@ async def list_batches(
 @for_operators(
     post,
     "/code-batches/{batch_id:str}/revoke",
-    "admin_code_batches_revoke",
+    "admin_coupon_code_batch_revoke",
     "Revoke a batch of coupon codes",
     Role.EDITOR,
 )
@@ -145,7 +151,7 @@ class Voiding(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@for_operators(get, "/coupons", "admin_coupons_list", "List coupons", Role.VIEWER)
+@for_operators(get, "/coupons", "admin_coupon_list", "List coupons", Role.VIEWER)
 async def list_coupons(
     listing: NamedDependency[Listing],
     coupons: NamedDependency[Coupons],
@@ -159,7 +165,7 @@ async def list_coupons(
     return await listing.listed(Coupon, "coupon_id", read)
 
 
-@for_operators(post, "/coupons/{coupon_id:str}/void", "admin_coupons_void", "Void a coupon", Role.EDITOR)
+@for_operators(post, "/coupons/{coupon_id:str}/void", "admin_coupon_void", "Void a coupon", Role.EDITOR)
 async def void_coupon(
     coupon_id: PathUuid, data: JSONBody[Voiding], act: NamedDependency[Act], coupons: NamedDependency[Coupons]
 ) -> Coupon:
@@ -174,16 +180,15 @@ templates_router = Router(
             TEMPLATES,
             Templates,
             "coupon_templates",
-            "admin_coupon_templates",
+            "admin_coupon_template",
             told={
-                "create": "Draft a template\nNobody gets coupons of a draft; publish it when it is right.",
-                "change": "Edit a template\nReplaces all fields. Once published, the promise (discount, threshold,"
+                "create": "Nobody gets coupons of a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once published, the promise (discount, threshold,"
                 " scope, validity, refund) is fixed.",
-                "publish": "Let coupons be given",
-                "pause": "Stop new coupons for now\n"
-                "Also those that campaigns grant; what shoppers have stays as good as before.",
-                "resume": "Let coupons be given again",
-                "end": "End for good\nNo new coupons; what shoppers have is as good as before.",
+                "publish": "Coupons can be taken and granted from now on.",
+                "pause": "No new coupons, nor any that campaigns grant; what shoppers have is as good as before.",
+                "resume": "Coupons can be taken and granted again.",
+                "end": "No new coupons; what shoppers have is as good as before.",
             },
         ),
         dry_run,

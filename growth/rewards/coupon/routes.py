@@ -48,7 +48,7 @@ class Quoted(Struct, frozen=True):
     """Of usable coupons, at most 100 (those that end first): what takes off most comes first."""
 
 
-@get("/coupons", operation_id="coupons_mine", summary="List my coupons")
+@get("/coupons", operation_id="coupon_list", summary="List my coupons")
 async def list_coupons(
     shopper: NamedDependency[Shopper],
     coupons: NamedDependency[Coupons],
@@ -62,7 +62,7 @@ async def list_coupons(
     return page_of(found, limit, lambda one: (one.issued_at.isoformat(), one.coupon_id))
 
 
-@get("/coupons/{coupon_id:str}", operation_id="coupons_get", summary="Get one of my coupons")
+@get("/coupons/{coupon_id:str}", operation_id="coupon_get", summary="Get one of my coupons")
 async def get_coupon(
     coupon_id: PathUuid, shopper: NamedDependency[Shopper], coupons: NamedDependency[Coupons]
 ) -> CouponPage:
@@ -70,7 +70,7 @@ async def get_coupon(
     return await coupons.find(coupon_id, shopper.user_id, clock.now())
 
 
-@post("/coupons/quote", status_code=200, operation_id="coupons_quote", summary="Price a cart with my coupons")
+@post("/coupons/quote", status_code=200, operation_id="coupon_cart_quote", summary="Price a cart with my coupons")
 async def quote_cart(
     data: JSONBody[Cart], shopper: NamedDependency[Shopper], coupon_quotes: NamedDependency[Quotes]
 ) -> Quoted:
@@ -78,7 +78,7 @@ async def quote_cart(
     return Quoted(await coupon_quotes.quote(shopper.user_id, data.lines, clock.now()))
 
 
-@get("/coupon-templates", operation_id="coupon_templates_list", summary="List coupons I can take")
+@get("/coupon-templates", operation_id="coupon_template_list", summary="List coupons I can take")
 async def list_templates(
     shopper: NamedDependency[Shopper],
     coupon_takes: NamedDependency[Takes],
@@ -93,7 +93,7 @@ async def list_templates(
     return page_of(found[: limit + 1], limit, lambda one: (one.template_id,))
 
 
-@get("/coupon-templates/{template_id:str}", operation_id="coupon_templates_get", summary="Get a coupon I can take")
+@get("/coupon-templates/{template_id:str}", operation_id="coupon_template_get", summary="Get a coupon I can take")
 async def get_template(
     template_id: PathUuid, shopper: NamedDependency[Shopper], coupon_takes: NamedDependency[Takes]
 ) -> TemplatePage:
@@ -101,7 +101,7 @@ async def get_template(
     return await coupon_takes.find(template_id, shopper.user_id, clock.now())
 
 
-@post("/coupon-templates/{template_id:str}/coupons", operation_id="coupons_take", summary="Take a coupon")
+@post("/coupon-templates/{template_id:str}/coupons", operation_id="coupon_take", summary="Take a coupon")
 async def take_coupon(
     template_id: PathUuid, request: AnyRequest, shopper: NamedDependency[Shopper], coupon_takes: NamedDependency[Takes]
 ) -> Response[CouponPage]:
@@ -122,7 +122,7 @@ class CodeTyped(Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
-@post("/coupons/redeem", status_code=200, operation_id="coupons_redeem", summary="Redeem a printed code")
+@post("/coupons/redeem", status_code=200, operation_id="coupon_code_redeem", summary="Redeem a printed code")
 async def redeem_code(
     data: JSONBody[CodeTyped], shopper: NamedDependency[Shopper], coupon_codes: NamedDependency[Codes]
 ) -> CouponPage:

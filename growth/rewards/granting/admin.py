@@ -38,7 +38,7 @@ class RevokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @for_operators(
-    post, "/shoppers/{user_id:str}/grants", "admin_grants_create", "Grant a reward", Role.ADMIN, status_code=201
+    post, "/shoppers/{user_id:str}/grants", "admin_granting_grant_create", "Grant a reward", Role.ADMIN, status_code=201
 )
 async def create_grant(
     user_id: PathUserId,
@@ -53,7 +53,7 @@ async def create_grant(
     return created(made.answer, replayed=made.replayed)
 
 
-@for_operators(post, "/grants/{grant_id:str}/revoke", "admin_grants_revoke", "Revoke a grant", Role.ADMIN)
+@for_operators(post, "/grants/{grant_id:str}/revoke", "admin_granting_grant_revoke", "Revoke a grant", Role.ADMIN)
 async def revoke_grant(
     grant_id: PathUuid, data: JSONBody[RevokeRequest], act: NamedDependency[Act], granting: NamedDependency[Granting]
 ) -> GrantRecord:
@@ -61,7 +61,7 @@ async def revoke_grant(
     return await granting.take_back(act.why(data.reason), grant_id)
 
 
-@for_operators(get, "/grants", "admin_grants_list", "List grants", Role.VIEWER)
+@for_operators(get, "/grants", "admin_granting_grant_list", "List grants", Role.VIEWER)
 async def list_grants(
     listing: NamedDependency[Listing], granting: NamedDependency[Granting], user_id: UserFilter = None
 ) -> Response[Page[GrantRecord]]:

@@ -15,7 +15,7 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 
 
-@for_operators(get, "/liabilities", "admin_liabilities", "Get what the shop owes shoppers", Role.VIEWER)
+@for_operators(get, "/liabilities", "admin_ledger_liabilities_get", "Get what the shop owes shoppers", Role.VIEWER)
 async def get_liabilities(ledger: NamedDependency[Ledger]) -> Liabilities:
     """Points, money, growth value and cards that shoppers hold, and which points end in which month."""
     return await ledger.liabilities(clock.now())
@@ -24,7 +24,7 @@ async def get_liabilities(ledger: NamedDependency[Ledger]) -> Liabilities:
 @for_operators(
     get,
     "/shoppers/{user_id:str}/ledger/{currency:str}",
-    "admin_shopper_ledger",
+    "admin_ledger_entry_list",
     "List a shopper's ledger entries",
     Role.VIEWER,
 )

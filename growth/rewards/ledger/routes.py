@@ -13,13 +13,13 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
 
-@get("/points", operation_id="points_get", summary="Get my points")
+@get("/points", operation_id="ledger_points_get", summary="Get my points")
 async def get_points(shopper: NamedDependency[Shopper], ledger: NamedDependency[Ledger]) -> Points:
     """What I can spend now, and what of it ends when."""
     return await ledger.points(shopper.user_id, clock.now())
 
 
-@get("/points/entries", operation_id="points_entries", summary="List my points history")
+@get("/points/entries", operation_id="ledger_entry_list", summary="List what changed my points")
 async def list_entries(
     listing: NamedDependency[Listing], shopper: NamedDependency[Shopper], ledger: NamedDependency[Ledger]
 ) -> Page[LedgerEntry]:

@@ -12,14 +12,14 @@ from growth.rewards.pack.service import Packs
 from growth.vocabulary.actors import Role
 
 
-@for_operators(get, "", "admin_new_shopper_pack_get", "Get the new-shopper pack", Role.VIEWER)
+@for_operators(get, "", "admin_pack_get", "Get the new-shopper pack", Role.VIEWER)
 async def get_pack(packs: NamedDependency[Packs]) -> Response[PackPage]:
     """What whoever registers is given, once a person. The ETag is the version that PUT asks for in If-Match."""
     page = await packs.page()
     return JsonResponse(page, headers={"ETag": etag(page.pack.version)})
 
 
-@for_operators(put, "", "admin_new_shopper_pack_change", "Change the new-shopper pack", Role.EDITOR)
+@for_operators(put, "", "admin_pack_change", "Change the new-shopper pack", Role.EDITOR)
 async def change_pack(
     data: JSONBody[PackDraft], request: AnyRequest, act: NamedDependency[Act], packs: NamedDependency[Packs]
 ) -> Response[Pack]:

@@ -27,7 +27,7 @@ class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
     amount_fen: WithdrawalFen
 
 
-@post("/withdrawals", operation_id="withdrawals_request", summary="Request a withdrawal")
+@post("/withdrawals", operation_id="withdrawal_request", summary="Request a withdrawal")
 async def request_withdrawal(
     data: JSONBody[WithdrawalRequest],
     request: AnyRequest,
@@ -43,7 +43,7 @@ async def request_withdrawal(
     return created(show(made.answer, now), replayed=made.replayed)
 
 
-@get("/withdrawals", operation_id="withdrawals_list", summary="List my withdrawals")
+@get("/withdrawals", operation_id="withdrawal_list", summary="List my withdrawals")
 async def list_withdrawals(
     listing: NamedDependency[Listing], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Page[WithdrawalPage]:
@@ -52,7 +52,7 @@ async def list_withdrawals(
     return await listing.paged("withdrawal_id", read, show=partial(show, now=clock.now()))
 
 
-@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawals_get", summary="Get one of my withdrawals")
+@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawal_get", summary="Get one of my withdrawals")
 async def get_withdrawal(
     withdrawal_id: PathUuid, shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> WithdrawalPage:
@@ -63,7 +63,7 @@ async def get_withdrawal(
 @delete(
     "/withdrawals/{withdrawal_id:str}",
     status_code=200,
-    operation_id="withdrawals_cancel",
+    operation_id="withdrawal_cancel",
     summary="Cancel a withdrawal",
 )
 async def cancel_withdrawal(
@@ -74,13 +74,13 @@ async def cancel_withdrawal(
     return show(await withdrawals.cancel(withdrawal_id, shopper.user_id, now), now)
 
 
-@get("/payee", operation_id="payee_get", summary="Get my payout account")
+@get("/payee", operation_id="withdrawal_payee_get", summary="Get my payout account")
 async def get_payee(shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]) -> Payee:
     """404 if no account was named yet."""
     return await withdrawals.payee(shopper.user_id)
 
 
-@put("/payee", operation_id="payee_change", summary="Change my payout account")
+@put("/payee", operation_id="withdrawal_payee_change", summary="Change my payout account")
 async def change_payee(
     data: JSONBody[Payee], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Payee:
@@ -91,5 +91,5 @@ async def change_payee(
 router = Router(
     path="/v1",
     route_handlers=[request_withdrawal, list_withdrawals, get_withdrawal, cancel_withdrawal, get_payee, change_payee],
-    tags=["Commission"],
+    tags=["Withdrawals"],
 )

@@ -101,7 +101,7 @@ def _text(cell: object) -> object:
     return cell.isoformat() if isinstance(cell, date) else cell
 
 
-@for_operators(get, "", "admin_retention", "Get retention cohorts", Role.VIEWER)
+@for_operators(get, "", "admin_retention_cohorts_get", "Get retention by cohort", Role.VIEWER)
 async def get_retention(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -147,7 +147,7 @@ async def get_retention(
     return _answer(request, report, ("group", "start", "end", "size", "day", "count", "rate", "group_kind"), rows)
 
 
-@for_operators(get, "/effects", "admin_retention_effects", "Get the effect of a mechanic", Role.VIEWER)
+@for_operators(get, "/effects", "admin_retention_effects_get", "Get the effect of a mechanic", Role.VIEWER)
 async def get_effects(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -180,7 +180,7 @@ async def get_effects(
     return _answer(request, report, (*columns, "interval_low", "interval_high", "warning"), rows)
 
 
-@for_operators(get, "/funnels", "admin_retention_funnels", "Get the funnel", Role.VIEWER)
+@for_operators(get, "/funnels", "admin_retention_funnels_get", "Get funnels by step", Role.VIEWER)
 async def get_funnels(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -201,7 +201,9 @@ async def get_funnels(
     return _answer(request, report, ("funnel", "start", "end", "step", "count", "rate"), rows)
 
 
-@for_operators(get, "/actives", "admin_retention_actives", "Get active shoppers", Role.VIEWER)
+@for_operators(
+    get, "/actives", "admin_retention_actives_get", "Get active shoppers by day, week and month", Role.VIEWER
+)
 async def get_actives(
     request: AnyRequest, reports: NamedDependency[Reports], since: From = None, to: To = None
 ) -> Response[Actives]:

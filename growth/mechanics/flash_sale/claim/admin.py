@@ -33,7 +33,7 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@for_operators(get, "/claims", "admin_claims_list", "List claims", Role.VIEWER)
+@for_operators(get, "/claims", "admin_flash_sale_claim_list", "List claims in flash sales", Role.VIEWER)
 async def list_claims(
     listing: NamedDependency[Listing],
     claims: NamedDependency[Claims],
@@ -43,12 +43,13 @@ async def list_claims(
     order_id: OrderFilter = None,
 ) -> Response[Page[Claim]]:
     """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
-    return await listing.listed(
-        Claim, "claim_id", partial(claims.page, sale_id=sale_id, user_id=user_id, state=only, order_id=order_id)
-    )
+    read = partial(claims.page, sale_id=sale_id, user_id=user_id, state=only, order_id=order_id)
+    return await listing.listed(Claim, "claim_id", read)
 
 
-@for_operators(post, "/claims/{claim_id:str}/release", "admin_claims_release", "Release a claim", Role.EDITOR)
+@for_operators(
+    post, "/claims/{claim_id:str}/release", "admin_flash_sale_claim_release", "Release a shopper's claim", Role.EDITOR
+)
 async def release_claim(
     claim_id: PathUuid,
     data: JSONBody[Release],

@@ -28,14 +28,20 @@ class SeriesDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Rounds that open after this; now, if left out."""
 
 
-@for_operators(get, "/{series_id:str}", "admin_series_get", "Get a series", Role.VIEWER)
+@for_operators(get, "/{series_id:str}", "admin_flash_sale_series_get", "Get a flash-sale series", Role.VIEWER)
 async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]) -> Response[SeriesPage]:
     """With the sales that were skipped. The ETag is the version that PUT asks for in If-Match."""
     found = await series.shown(series_id, clock.now())
     return JsonResponse(found, headers={"ETag": etag(found.version)})
 
 
-@for_operators(post, "/{series_id:str}/dry-run", "admin_series_dry_run", "See the next rounds", Role.VIEWER)
+@for_operators(
+    post,
+    "/{series_id:str}/dry-run",
+    "admin_flash_sale_series_dry_run",
+    "Preview the next rounds of a flash-sale series",
+    Role.VIEWER,
+)
 async def dry_run(
     series_id: PathUuid, data: JSONBody[SeriesDryRunRequest], series: NamedDependency[SeriesService]
 ) -> SeriesDryRun:
@@ -43,7 +49,13 @@ async def dry_run(
     return await series.dry_run(series_id, data.now or clock.now())
 
 
-@for_operators(get, "/{series_id:str}/stats", "admin_series_stats", "Numbers of each round", Role.VIEWER)
+@for_operators(
+    get,
+    "/{series_id:str}/stats",
+    "admin_flash_sale_series_stats_get",
+    "Get the numbers of each round of a flash-sale series",
+    Role.VIEWER,
+)
 async def get_stats(
     series_id: PathUuid,
     series: NamedDependency[SeriesService],
@@ -63,17 +75,15 @@ router = Router(
             SERIES,
             SeriesService,
             "series",
-            "admin_series",
+            "admin_flash_sale_series",
             told={
-                "create": "Draft a series\n"
-                "Nothing is planned before it is published. 400 if rounds would overlap each other.",
-                "change": "Edit a series\n"
-                "Replaces all fields, for rounds that open after `planned_until`. Rounds planned"
+                "create": "Nothing is planned before it is published. 400 if rounds would overlap each other.",
+                "change": "Replaces all fields, for rounds that open after `planned_until`. Rounds planned"
                 " already keep what they were planned with; change or end their sales one by one.",
-                "publish": "Start a series\nPlans the rounds of the next `plan_ahead_days` at once.",
-                "pause": "Pause a series\nPlans no more, and pauses the planned sales that have not opened.",
-                "resume": "Resume a series\nResumes the sales that pausing paused, and plans on from now.",
-                "end": "End a series for good\nEnds the planned sales that have not opened; open ones go on.",
+                "publish": "Plans the rounds of the next `plan_ahead_days` at once.",
+                "pause": "Plans no more, and pauses the planned sales that have not opened.",
+                "resume": "Resumes the sales that pausing paused, and plans on from now.",
+                "end": "Ends the planned sales that have not opened; open ones go on.",
             },
             raises={"publish": [model.NO_ROUNDS_LEFT], "resume": [model.NO_ROUNDS_LEFT]},
             without=["get"],
@@ -82,5 +92,5 @@ router = Router(
         dry_run,
         get_stats,
     ],
-    tags=["Operators: flash sales"],
+    tags=["Operators: flash-sale series"],
 )

@@ -31,7 +31,12 @@ async def add_sale(tx: Tx, sale_id: str, draft: SaleDraft, now: datetime, series
 
 async def find_sale(reader: Reader, sale_id: str) -> Sale | None:
     """Return one sale."""
-    return (await campaigns.find(reader, SALES, [sale_id])).get(sale_id)
+    return (await find_sales(reader, [sale_id])).get(sale_id)
+
+
+async def find_sales(reader: Reader, sale_ids: Sequence[str]) -> dict[str, Sale]:
+    """Return those of `sale_ids` that exist."""
+    return await campaigns.find(reader, SALES, sale_ids)
 
 
 async def mark_sold_out(tx: Tx, sale_id: str, now: datetime) -> Sale:

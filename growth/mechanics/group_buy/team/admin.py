@@ -37,7 +37,7 @@ class Ending(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@for_operators(get, "/teams", "admin_teams_list", "List teams", Role.VIEWER)
+@for_operators(get, "/teams", "admin_group_buy_team_list", "List teams of group buys", Role.VIEWER)
 async def list_teams(
     listing: NamedDependency[Listing],
     teams: NamedDependency[Teams],
@@ -48,7 +48,7 @@ async def list_teams(
     return await listing.listed(Team, "team_id", partial(teams.page, group_buy_id=group_buy_id, state=only))
 
 
-@for_operators(get, "/seats", "admin_seats_list", "List seats", Role.VIEWER)
+@for_operators(get, "/seats", "admin_group_buy_seat_list", "List seats in teams", Role.VIEWER)
 async def list_seats(
     listing: NamedDependency[Listing],
     teams: NamedDependency[Teams],
@@ -59,21 +59,24 @@ async def list_seats(
     order_id: OrderFilter = None,
 ) -> Response[Page[Seat]]:
     """In the order of their ids; `Accept: text/csv` as with teams."""
-    return await listing.listed(
-        Seat,
-        "seat_id",
-        partial(
-            teams.page_of_seats,
-            group_buy_id=group_buy_id,
-            team_id=team_id,
-            user_id=user_id,
-            state=only,
-            order_id=order_id,
-        ),
+    read = partial(
+        teams.page_of_seats,
+        group_buy_id=group_buy_id,
+        team_id=team_id,
+        user_id=user_id,
+        state=only,
+        order_id=order_id,
     )
+    return await listing.listed(Seat, "seat_id", read)
 
 
-@for_operators(post, "/teams/{team_id:str}/complete", "admin_teams_complete", "Complete a team", Role.EDITOR)
+@for_operators(
+    post,
+    "/teams/{team_id:str}/complete",
+    "admin_group_buy_team_complete",
+    "Complete a team with those who have paid",
+    Role.EDITOR,
+)
 async def complete_team(
     team_id: PathUuid,
     data: JSONBody[Ending],
@@ -84,7 +87,9 @@ async def complete_team(
     return await teams.complete(act.why(data.reason), team_id)
 
 
-@for_operators(post, "/teams/{team_id:str}/fail", "admin_teams_fail", "Fail a team", Role.EDITOR)
+@for_operators(
+    post, "/teams/{team_id:str}/fail", "admin_group_buy_team_fail", "Fail a team before its time", Role.EDITOR
+)
 async def fail_team(
     team_id: PathUuid,
     data: JSONBody[Ending],

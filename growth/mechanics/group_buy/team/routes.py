@@ -49,7 +49,7 @@ class OpenedTeam(Struct, frozen=True):
     seat: SeatPage
 
 
-@get("/group-buys/{group_buy_id:str}/teams", operation_id="teams_joinable", summary="List teams I can join")
+@get("/group-buys/{group_buy_id:str}/teams", operation_id="group_buy_team_list", summary="List teams I can join")
 async def list_teams(
     group_buy_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
@@ -70,7 +70,7 @@ def _card_place(card: TeamCard) -> tuple[int, str, str]:
     return (card.seats_missing, card.expires_at.isoformat(), card.team_id)
 
 
-@post("/group-buys/{group_buy_id:str}/teams", operation_id="teams_open", summary="Open a team")
+@post("/group-buys/{group_buy_id:str}/teams", operation_id="group_buy_team_open", summary="Open a team")
 async def open_team(
     group_buy_id: PathUuid,
     data: JSONBody[SeatRequest],
@@ -92,7 +92,7 @@ async def open_team(
     return created(OpenedTeam(shown, show_seat(seated.seat, seated.at)), replayed=seated.replayed)
 
 
-@get("/teams/{team_id:str}", operation_id="teams_get", summary="Get a team")
+@get("/teams/{team_id:str}", operation_id="group_buy_team_get", summary="Get a team")
 async def get_team(
     team_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
@@ -105,7 +105,7 @@ async def get_team(
     return JsonResponse(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
 
 
-@post("/teams/{team_id:str}/seats", operation_id="seats_take", summary="Join a team")
+@post("/teams/{team_id:str}/seats", operation_id="group_buy_seat_take", summary="Join a team")
 async def take_seat(
     team_id: PathUuid,
     data: JSONBody[SeatRequest],
@@ -120,13 +120,13 @@ async def take_seat(
     return created(show_seat(seated.seat, seated.at), replayed=seated.replayed)
 
 
-@get("/seats/{seat_id:str}", operation_id="seats_get", summary="Get one of my seats")
+@get("/seats/{seat_id:str}", operation_id="group_buy_seat_get", summary="Get one of my seats")
 async def get_seat(seat_id: PathUuid, shopper: NamedDependency[Shopper], teams: NamedDependency[Teams]) -> SeatPage:
     """404 for what is not there and for what is somebody else's, alike."""
     return show_seat(await teams.find(seat_id, shopper.user_id), clock.now())
 
 
-@delete("/seats/{seat_id:str}", status_code=200, operation_id="seats_leave", summary="Leave a team")
+@delete("/seats/{seat_id:str}", status_code=200, operation_id="group_buy_seat_leave", summary="Leave a team")
 async def leave_seat(
     seat_id: PathUuid,
     shopper: NamedDependency[Shopper],
@@ -142,5 +142,5 @@ async def leave_seat(
 
 # Both methods of `/teams` stand here: Litestar adds OPTIONS to a path once in each router.
 router = Router(
-    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buy"]
+    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buys"]
 )

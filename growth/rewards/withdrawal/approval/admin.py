@@ -49,7 +49,7 @@ class WithdrawalFailure(Struct, frozen=True, forbid_unknown_fields=True):
     reason: FailReason
 
 
-@for_operators(get, "/withdrawals", "admin_withdrawals_list", "List withdrawals", Role.ADMIN)
+@for_operators(get, "/withdrawals", "admin_withdrawal_list", "List withdrawals", Role.ADMIN)
 async def list_all(
     listing: NamedDependency[Listing],
     approvals: NamedDependency[Approvals],
@@ -62,14 +62,14 @@ async def list_all(
     return await listing.listed(Withdrawal, "withdrawal_id", read)
 
 
-@for_operators(get, "/withdrawals/{withdrawal_id:str}", "admin_withdrawals_get", "Get a withdrawal", Role.ADMIN)
+@for_operators(get, "/withdrawals/{withdrawal_id:str}", "admin_withdrawal_get", "Get a withdrawal", Role.ADMIN)
 async def get_withdrawal(withdrawal_id: PathUuid, approvals: NamedDependency[Approvals]) -> Withdrawal:
     """With what the payout service said last, and when it is asked again."""
     return await approvals.find(withdrawal_id)
 
 
 @for_operators(
-    post, "/withdrawals/{withdrawal_id:str}/approve", "admin_withdrawals_approve", "Approve a withdrawal", Role.ADMIN
+    post, "/withdrawals/{withdrawal_id:str}/approve", "admin_withdrawal_approve", "Approve a withdrawal", Role.ADMIN
 )
 async def approve(
     withdrawal_id: PathUuid, act: NamedDependency[Act], approvals: NamedDependency[Approvals]
@@ -79,7 +79,7 @@ async def approve(
 
 
 @for_operators(
-    post, "/withdrawals/{withdrawal_id:str}/reject", "admin_withdrawals_reject", "Reject a withdrawal", Role.ADMIN
+    post, "/withdrawals/{withdrawal_id:str}/reject", "admin_withdrawal_reject", "Reject a withdrawal", Role.ADMIN
 )
 async def reject(
     withdrawal_id: PathUuid,
@@ -92,7 +92,7 @@ async def reject(
 
 
 @for_operators(
-    post, "/withdrawals/{withdrawal_id:str}/paid", "admin_withdrawals_paid", "Mark a withdrawal as paid", Role.ADMIN
+    post, "/withdrawals/{withdrawal_id:str}/paid", "admin_withdrawal_mark_paid", "Mark a withdrawal as paid", Role.ADMIN
 )
 async def mark_paid(
     withdrawal_id: PathUuid,
@@ -107,7 +107,7 @@ async def mark_paid(
 @for_operators(
     post,
     "/withdrawals/{withdrawal_id:str}/failed",
-    "admin_withdrawals_failed",
+    "admin_withdrawal_mark_failed",
     "Mark a withdrawal as failed",
     Role.ADMIN,
 )

@@ -11,7 +11,7 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
 
 
-@for_operators(get, "/{sale_id:str}/draw", "admin_flash_sales_draw", "Get the draw of a flash sale", Role.VIEWER)
+@for_operators(get, "/{sale_id:str}/draw", "admin_flash_sale_draw_get", "Get the draw of a flash sale", Role.VIEWER)
 async def get_draw(sale_id: PathUuid, draws: NamedDependency[Draws]) -> DrawPage:
     """Entries and winners; once drawn, the seed by which anyone can check the order."""
     return await draws.page(sale_id, clock.now())
