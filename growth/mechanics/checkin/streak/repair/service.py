@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 
 from msgspec import Struct
 
@@ -67,10 +68,6 @@ class Repairs:
         async with self._database.transaction(people=[user_id]) as tx:
             shopper = (await streaks.lock_shoppers(tx, [user_id]))[user_id]
             glance, almanac = await self._almanacs.look(tx)
-
-            async def work() -> MadeUp:
-                return await _make_up(tx, shopper, day, almanac, glance.now)
-
             return await once(
                 tx,
                 scope="POST check-ins/make-ups",
@@ -78,7 +75,7 @@ class Repairs:
                 key=key,
                 content=fingerprint(day.isoformat()),
                 answer_type=MadeUp,
-                work=work,
+                work=partial(_make_up, tx, shopper, day, almanac, glance.now),
                 now=glance.now,
             )
 
