@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import State, Step, keep_window, window_over
 from growth.kit.campaign.service import Campaigns
@@ -41,7 +42,7 @@ class TaskDryRun(Struct, frozen=True, kw_only=True):
     """`reward` if the count were reached by it, `count`, or `ignore`."""
     code: str
     """`counts`, or why not: `other_event`, `before_start`, `after_end`, `too_late`, `in_the_future`, `filtered`,
-    `no_value`, `nothing_paid`, `not_published`, `told_before`, `done_before`."""
+    `no_value`, `nothing_paid`, `not_published`, `told_before`, `done_before`, `not_in_audience`."""
     because: str
     at: datetime
     period_on: date
@@ -79,8 +80,9 @@ class Tasks(Campaigns[TaskDraft, Task]):
 
     kind = TASKS
 
-    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo, audiences: Audiences) -> None:
         super().__init__(database)
+        self._audiences = audiences
         self._board = board
         self._zone = zone
 
@@ -123,10 +125,13 @@ class Tasks(Campaigns[TaskDraft, Task]):
         if not periods:
             return []
         progress = await progress_store.of_shopper(self._database, user_id, sorted(set(periods.values())))
+        asked = {task.task_id: Candidate(task.audience, user_id) for task in visible if task.audience}
+        missed = await self._audiences.outside(self._database, asked)
         pages = []
         for task in visible:
             known = progress.get((periods[task.period], task.task_id), NOTHING_YET)
-            pages.append(model.page(task, known.done, known.state, now, self._zone))
+            is_admitted = task.task_id not in missed
+            pages.append(model.page(task, known.done, known.state, now, self._zone, is_admitted=is_admitted))
         return pages
 
     async def dry_run(self, task_id: str, occurrence: Occurrence, now: datetime) -> TaskDryRun:
@@ -141,6 +146,10 @@ class Tasks(Campaigns[TaskDraft, Task]):
         )
         fresh = [one for one in verdict.countings if not await progress_store.has_value(self._database, one)]
         code, because = _judged(task, verdict, mine, fresh=len(fresh))
+        candidate = Candidate(task.audience, user_id, occurrence.counted_at)
+        missed = (await self._audiences.outside(self._database, {user_id: candidate})).get(user_id)
+        if code == "counts" and missed is not None:
+            code, because = "not_in_audience", f"The shopper does not meet {missed}."
         after = mine.done + (len(fresh) if code == "counts" else 0)
         reaches = code == "counts" and mine.state == "open" and after >= task.count
         return TaskDryRun(
