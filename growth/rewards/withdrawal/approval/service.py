@@ -41,7 +41,7 @@ class Approvals:
             before = await _find(tx, withdrawal_id)
             after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             owed_fen = -(await ledger.balances(tx, after.user_id))[Currency.COMMISSION].available
             if owed_fen > 0:
                 raise Refusal(model.OWED, f"{owed_fen} fen were taken back since; reject it.", owed_fen=owed_fen)
@@ -64,7 +64,7 @@ class Approvals:
             before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, ["requested", "approved"], "rejected", act.now, reason=reason)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             await give_back(tx, after, act.now)
             await _audit(tx, act, "reject", before, after)
         return after
@@ -79,7 +79,7 @@ class Approvals:
             states = ["approved", "paying"] if before.payout == "manual" else ["paying"]
             after = await store.end(tx, withdrawal_id, states, "paid", act.now, reference=reference)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             await pay_out(tx, after, act.now)
             await _audit(tx, act, "mark_paid", before, after)
         return after
@@ -97,7 +97,7 @@ class Approvals:
             before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, ["approved"], "failed", act.now, reason=reason)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             await give_back(tx, after, act.now)
             await _audit(tx, act, "mark_failed", before, after)
         return after
@@ -112,10 +112,6 @@ class Approvals:
         async with self._database.transaction(everyone=True) as tx:
             await _audit(tx, act, "mark_failed", before, after)
         return after
-
-    async def _wrong_state(self, withdrawal_id: str) -> Refusal:
-        found = await self.find(withdrawal_id)
-        return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
     async def rules(self) -> tuple[int, WithdrawalRules]:
         """Return the version of the rules, and the rules."""
@@ -138,6 +134,12 @@ async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
     if found is None:
         raise Refusal(model.NOT_FOUND)
     return found
+
+
+async def _wrong_state(tx: Tx, withdrawal_id: str) -> Refusal:
+    """Read in the caller's transaction: with a second connection a crowd would wait for each other's."""
+    found = await _find(tx, withdrawal_id)
+    return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:
