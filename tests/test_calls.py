@@ -210,3 +210,25 @@ async def test_what_binds_a_value_stands_beside_its_type_and_every_default_is_to
     max_grants = schemas["Budget"]["properties"]["max_grants"]
     assert {"type": "integer", "minimum": 1, "maximum": 10**12} in max_grants["oneOf"]
     assert len(schemas["CheckinDraft"]["properties"]["rewards"]["default"]) == 7
+
+
+STATES = {"state", "would", "outcome"}
+
+
+def told_in_prose(schemas: JSON) -> list[str]:
+    return [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, told in schema.get("properties", {}).items()
+        if field in STATES and told.get("type") == "string" and "enum" not in told
+    ]
+
+
+async def test_values_that_clients_choose_by_are_listed(document: JSON) -> None:
+    schemas = document["components"]["schemas"]
+    assert told_in_prose({name: schema for name, schema in schemas.items() if not name.startswith("Event")}) == []
+    assert "event.too_old" in schemas["Rejection"]["properties"]["code"]["enum"]
+    assert "told_before" in schemas["TaskDryRun"]["properties"]["code"]["enum"]
+    assert told_in_prose({"Tea": {"properties": {"state": {"type": "string"}, "leaf": {"type": "string"}}}}) == [
+        "Tea.state"
+    ]
