@@ -15,7 +15,8 @@ from growth.bootstrap import Growth, stop_task
 from growth.plumbing.docs import page as docs
 from growth.plumbing.http.answers import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.http.callers import ADDRESS, Callers
-from growth.plumbing.http.operators import provide_operator
+from growth.plumbing.http.listing import provide_listing
+from growth.plumbing.http.operators import provide_act, provide_operator
 from growth.plumbing.http.overload import Shed
 from growth.plumbing.http.problems import exception_handlers
 from growth.plumbing.http.short_cut import Door, ShortCuts
@@ -72,6 +73,8 @@ class Routes:
             dependencies={
                 "shopper": Provide(self._shopper),
                 "operator": Provide(provide_operator),
+                "act": Provide(provide_act, sync_to_thread=False),
+                "listing": Provide(provide_listing, sync_to_thread=False),
                 "address": Provide(_address, sync_to_thread=False),
                 "readiness": self._given("readiness"),
                 **{name: self._given(name) for room in growth.rooms for name in room.gives},

@@ -11,7 +11,7 @@ from growth.mechanics.checkin.dry_run import CheckinDryRun
 from growth.mechanics.checkin.model import PROGRAMS
 from growth.mechanics.checkin.service import CheckinPrograms, CheckinStats
 from growth.plumbing.http.answers import PathUuid
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -28,12 +28,12 @@ class CheckinDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """As if the shopper checked in on every day from today, or from the program's first day, until then."""
 
 
-@post(
+@for_operators(
+    post,
     "/{program_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_checkin_program_dry_run",
-    summary="See what a check-in would get, and why",
-    guards=[requires(Role.VIEWER)],
+    "admin_checkin_program_dry_run",
+    "See what a check-in would get, and why",
+    Role.VIEWER,
 )
 async def dry_run(
     program_id: PathUuid, data: JSONBody[CheckinDryRunRequest], checkin_programs: NamedDependency[CheckinPrograms]
@@ -43,11 +43,12 @@ async def dry_run(
     return await checkin_programs.dry_run(program_id, data.user_id, at, every_day=data.every_day)
 
 
-@get(
+@for_operators(
+    get,
     "/{program_id:str}/stats",
-    operation_id="admin_checkin_program_stats_get",
-    summary="Get the numbers of a check-in program",
-    guards=[requires(Role.VIEWER)],
+    "admin_checkin_program_stats_get",
+    "Get the numbers of a check-in program",
+    Role.VIEWER,
 )
 async def get_stats(program_id: PathUuid, checkin_programs: NamedDependency[CheckinPrograms]) -> CheckinStats:
     """Check-ins by day, streaks by length, rewards by kind."""

@@ -23,7 +23,6 @@ from growth.mechanics.flash_sale.model import (
     SOLD_OUT,
     Sale,
     SalePage,
-    milliseconds_until,
     page,
 )
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, SaleGlance, Stock
@@ -31,7 +30,7 @@ from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.http.short_cut import No
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import json_bytes
-from growth.vocabulary.clock import Clock, from_milliseconds, to_milliseconds
+from growth.vocabulary.clock import Clock, from_milliseconds, milliseconds_until, to_milliseconds
 from growth.vocabulary.refusals import Kind, Unavailable
 
 log = structlog.get_logger("flash_sale.board")

@@ -9,10 +9,11 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
 
+from growth.kit.campaign.model import PageState
 from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.model import PageState, SalePage
+from growth.mechanics.flash_sale.model import SalePage
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,

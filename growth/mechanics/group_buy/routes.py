@@ -6,10 +6,11 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from growth.kit.campaign.model import PageState
 from growth.mechanics.group_buy import model
-from growth.mechanics.group_buy.board import GroupBuyBoard
-from growth.mechanics.group_buy.model import GroupBuyPage, PageState
+from growth.mechanics.group_buy.model import GroupBuyPage
 from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper

@@ -18,6 +18,7 @@ from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch.audit import Act
 from growth.rewards.granting.service import require_admin_for_money, set_budget
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.referral import ReferralProgramEnded
 from growth.vocabulary.refusals import Refusal
 
@@ -140,17 +141,8 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
         else:
             would, kind = "nothing" if seen.is_bound_already else "bind", None
             because = "Bound to this inviter already." if seen.is_bound_already else "A relation would be made."
-        return BindingDryRun(
-            would=would,
-            code=kind,
-            because=because,
-            at=at,
-            inviter_id=seen.inviter_id,
-            has_bought=seen.has_bought,
-            registered_at=seen.registered_at,
-            ends_at=seen.ends_at if would == "bind" else None,
-            signs=seen.signs,
-        )
+        ends_at = seen.ends_at if would == "bind" else None
+        return alike(BindingDryRun, seen, would=would, code=kind, because=because, at=at, ends_at=ends_at)
 
     async def stats(self, program_id: str, now: datetime) -> ProgramStats:
         """Return a program in numbers."""
@@ -205,4 +197,4 @@ async def end_closed(tx: Tx, now: datetime) -> int:
 
 def draft_of(program: ReferralProgram) -> ReferralDraft:
     """Return what the operator decided."""
-    return ReferralDraft(**{name: getattr(program, name) for name in ReferralDraft.__struct_fields__})
+    return alike(ReferralDraft, program)

@@ -14,6 +14,7 @@ from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.rewards import Reward
@@ -162,20 +163,8 @@ def page(task: Task, done: int, progress: ProgressState, now: datetime, zone: Zo
     if progress == "open":
         is_over = task.state == "ended" or now >= task.closes_at
         state = "ended" if is_over else "paused" if task.state == "paused" else "open"
-    return TaskPage(
-        task_id=task.task_id,
-        title=task.title,
-        description=task.description,
-        count=task.count,
-        done=min(done, task.count),
-        state=state,
-        period=task.period,
-        period_ends_at=period_ends_at(task, now, zone),
-        reward=task.reward,
-        opens_at=task.opens_at,
-        closes_at=task.closes_at,
-        server_time=now,
-    )
+    ends_at = period_ends_at(task, now, zone)
+    return alike(TaskPage, task, done=min(done, task.count), state=state, period_ends_at=ends_at, server_time=now)
 
 
 def findings(draft: TaskDraft) -> list[Finding]:

@@ -30,6 +30,7 @@ MAX_PERIODS_TOLD = 60
 """In the numbers of a task; the newest."""
 
 Judged = Literal[Why, "not_published", "told_before", "done_before"]
+COUNTED = ("shoppers_open", "shoppers_done", "shoppers_rewarded", "undone")
 
 NOTHING_YET = Mine(done=0, state="open")
 
@@ -162,10 +163,7 @@ class Tasks(Campaigns[TaskDraft, Task]):
         return TaskStats(
             task_id=task_id,
             state=task.state,
-            shoppers_open=sum(one.shoppers_open for one in tally),
-            shoppers_done=sum(one.shoppers_done for one in tally),
-            shoppers_rewarded=sum(one.shoppers_rewarded for one in tally),
-            undone=sum(one.undone for one in tally),
+            **{name: sum(getattr(one, name) for one in tally) for name in COUNTED},
             periods=tally[:MAX_PERIODS_TOLD],
             budget_spent=spent.get(task_id),
             findings=model.findings(task),

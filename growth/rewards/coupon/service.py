@@ -24,6 +24,7 @@ from growth.rewards.coupon.store import listing
 from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import term_of
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.coupon import CouponIssued, CouponVoided
 from growth.vocabulary.refusals import Refusal
 
@@ -62,18 +63,8 @@ async def issue(tx: Tx, issues: Sequence[Issue], now: datetime) -> list[Issued]:
 
 def told_issued(row: Row, source: Source, now: datetime) -> CouponIssued:
     """Tell that a coupon was issued."""
-    assert row.valid_from is not None
-    assert row.valid_until is not None
-    return CouponIssued(
-        at=now,
-        coupon_id=row.coupon_id,
-        template_id=row.template_id,
-        user_id=row.user_id,
-        source=source,
-        reason=row.reason,
-        valid_from=row.valid_from,
-        valid_until=row.valid_until,
-    )
+    assert row.may, "of one that is only asked for nothing is told"
+    return alike(CouponIssued, row, at=now, source=source)
 
 
 async def templates_gone(reader: Reader, template_ids: Sequence[str]) -> frozenset[str]:
@@ -91,11 +82,7 @@ async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> list[Voided]
     before = await store.void(tx, sorted(set(coupon_ids)), now)
     await emit(
         tx,
-        *[
-            CouponVoided(at=now, coupon_id=one.coupon_id, template_id=one.template_id, user_id=one.user_id)
-            for one in before.values()
-            if one.state == "issued"
-        ],
+        *[alike(CouponVoided, one, at=now) for one in before.values() if one.state == "issued"],
     )
     answers = []
     told: set[str] = set()
@@ -121,7 +108,7 @@ class Coupons:
         self, user_id: str, state: str | None, before: tuple[datetime, str] | None, limit: int, now: datetime
     ) -> list[CouponPage]:
         """Return a shopper's coupons, newest first."""
-        found = await listing.coupons_of_shopper(self._database, user_id, state, now, before, limit)
+        found = await listing.coupons_of_shopper(self._database, user_id, limit, state=state, now=now, before=before)
         return await self._shown(found, now)
 
     async def find(self, coupon_id: str, user_id: str, now: datetime) -> CouponPage:
@@ -139,13 +126,13 @@ class Coupons:
 
     async def page(
         self,
+        after: str | None,
+        limit: int,
         *,
         template_id: str | None,
         user_id: str | None,
         state: str | None,
         order_id: str | None,
-        after: str | None,
-        limit: int,
     ) -> list[Coupon]:
         """Return operators' coupons in the order of their ids."""
         states = STATES if state is None else (state,)
@@ -178,12 +165,5 @@ class Coupons:
                 raise Refusal(NOT_VOIDABLE, "It has expired.")
             after = (await store.find_coupons(tx, [coupon_id]))[coupon_id]
             if voided.outcome != "already":
-                await audit.record(
-                    tx,
-                    act,
-                    "coupon.void",
-                    coupon_id,
-                    before=before,
-                    after=after,
-                )
+                await audit.record(tx, act, "coupon.void", coupon_id, before=before, after=after)
         return after

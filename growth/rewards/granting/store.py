@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.person.owned import Owned
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.rewards.granting.model import Budget, Grant, GrantRecord, Spent, value_of
 from growth.vocabulary.rewards import Reward
 
@@ -50,6 +52,12 @@ class Lowered(RevokedGrant, frozen=True):
     was: Reward
 
 
+OWNED = Owned("granting.grants")
+GRANTS = Rows(row=GrantRecord)
+REVOKED = Rows(row=RevokedGrant)
+LOWERED = Rows(row=Lowered, expressions={"was": "mine.was"})
+
+
 async def add(tx: Tx, grants: Sequence[tuple[str, Grant]], now: datetime) -> frozenset[str]:
     """Add grants, each with the id it gets if its key is new; return the keys that were."""
     rows = await tx.fetch(
@@ -63,7 +71,7 @@ async def add(tx: Tx, grants: Sequence[tuple[str, Grant]], now: datetime) -> fro
         ON CONFLICT (key) DO NOTHING
         RETURNING key
         """,
-        _encode([_row(grant_id, grant) for grant_id, grant in grants]).decode(),
+        _encode([{"grant_id": grant_id, **asdict(grant)} for grant_id, grant in grants]).decode(),
         now,
     )
     return frozenset(row["key"] for row in rows)
@@ -116,7 +124,8 @@ async def refuse(tx: Tx, outcomes: Mapping[str, str]) -> None:
 
 async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[RevokedGrant]:
     """Mark grants as taken back; return those that were not before."""
-    rows = await tx.fetch(
+    return await REVOKED.fetch_all(
+        tx,
         """
         WITH mine AS MATERIALIZED (
             SELECT key
@@ -133,14 +142,12 @@ async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> 
         FROM mine
         WHERE told.key = mine.key
           AND told.revoked_at IS NULL
-        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
-            told.granted_at
+        RETURNING told.kit.columns
         """,
         keys,
         reason,
         now,
     )
-    return [msgspec.convert(dict(row), RevokedGrant) for row in rows]
 
 
 async def coupons_under(reader: Reader, keys: Sequence[str]) -> Mapping[str, str]:
@@ -165,7 +172,8 @@ async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
     )
     # A statement of its own: one that had waited for the rows would see them as they were before it waited.
     asked = [{"key": key, "reward": reward, "value": value_of(reward)} for key, reward in rewards.items()]
-    rows = await tx.fetch(
+    return await LOWERED.fetch_all(
+        tx,
         """
         UPDATE granting.grants AS told
         SET reward = mine.reward
@@ -179,12 +187,10 @@ async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
               AND coalesce(known.reward ->> 'points', known.reward ->> 'growth')::bigint > asked.value
         ) AS mine
         WHERE told.key = mine.key
-        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
-            told.granted_at, mine.was
+        RETURNING told.kit.columns
         """,
         _encode(asked).decode(),
     )
-    return [msgspec.convert(dict(row), Lowered) for row in rows]
 
 
 async def give_back(tx: Tx, returned: Sequence[Returned]) -> None:
@@ -282,22 +288,23 @@ async def spent(reader: Reader, budget_ids: Sequence[str], now: datetime) -> Map
 
 async def find(reader: Reader, grant_id: str) -> GrantRecord | None:
     """Return one grant."""
-    row = await reader.fetchrow(
+    return await GRANTS.fetch_one(
+        reader,
         """
-        SELECT grant_id, key, user_id, reward, reason, subject, outcome, granted_at, revoked_at, revoked_for
+        SELECT kit.columns
         FROM granting.grants
         WHERE grant_id = $1
         """,
         grant_id,
     )
-    return None if row is None else _record(row)
 
 
 async def page(reader: Reader, user_id: str | None, before: str | None, limit: int) -> list[GrantRecord]:
     """Return grants, newest first."""
-    rows = await reader.fetch(
+    return await GRANTS.fetch_all(
+        reader,
         """
-        SELECT grant_id, key, user_id, reward, reason, subject, outcome, granted_at, revoked_at, revoked_for
+        SELECT kit.columns
         FROM granting.grants
         WHERE ($1::text IS NULL OR user_id = $1)
           AND ($2::uuid IS NULL OR grant_id < $2)
@@ -307,20 +314,6 @@ async def page(reader: Reader, user_id: str | None, before: str | None, limit: i
         user_id,
         before,
         limit,
-    )
-    return [_record(row) for row in rows]
-
-
-async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Make one shopper's grants another's. Keys are told nowhere, but may name the old id: those stay unique."""
-    await tx.execute(
-        """
-        UPDATE granting.grants
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
     )
 
 
@@ -337,19 +330,3 @@ async def forget_names(tx: Tx, user_id: str, alias: str) -> None:
         user_id,
         alias,
     )
-
-
-def _row(grant_id: str, grant: Grant) -> dict[str, Any]:
-    return {
-        "key": grant.key,
-        "grant_id": grant_id,
-        "user_id": grant.user_id,
-        "reward": grant.reward,
-        "reason": grant.reason,
-        "subject": grant.subject,
-        "budget_id": grant.budget_id,
-    }
-
-
-def _record(row: Record) -> GrantRecord:
-    return msgspec.convert(dict(row), GrantRecord)

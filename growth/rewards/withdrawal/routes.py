@@ -1,29 +1,24 @@
 """Shoppers' HTTP of withdrawals."""
 
-from typing import Any
+from functools import partial
 
-from litestar import Request, Response, Router, delete, get, post, put
+from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Struct
 
 from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    REPLAYED_HEADER,
-    Cursor,
-    JsonResponse,
-    Limit,
+    AnyRequest,
     Page,
     PathUuid,
-    decode_cursor,
+    created,
     idempotency_key,
-    page_of,
 )
+from growth.plumbing.http.listing import Listing
 from growth.rewards.withdrawal.model import Payee, WithdrawalFen, WithdrawalPage, show
 from growth.rewards.withdrawal.service import Withdrawals
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
-from growth.vocabulary.ids import Uuid
 
 
 class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +30,7 @@ class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
 @post("/withdrawals", operation_id="withdrawal_request", summary="Request a withdrawal")
 async def request_withdrawal(
     data: JSONBody[WithdrawalRequest],
-    request: Request[Any, Any, Any],
+    request: AnyRequest,
     shopper: NamedDependency[Shopper],
     withdrawals: NamedDependency[Withdrawals],
 ) -> Response[WithdrawalPage]:
@@ -45,23 +40,16 @@ async def request_withdrawal(
     """
     now = clock.now()
     made = await withdrawals.request(shopper.user_id, data.amount_fen, idempotency_key(request), now)
-    headers = {REPLAYED_HEADER: "true"} if made.replayed else {}
-    return JsonResponse(show(made.answer, now), status_code=201, headers=headers)
+    return created(show(made.answer, now), replayed=made.replayed)
 
 
 @get("/withdrawals", operation_id="withdrawal_list", summary="List my withdrawals")
 async def list_withdrawals(
-    shopper: NamedDependency[Shopper],
-    withdrawals: NamedDependency[Withdrawals],
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
+    listing: NamedDependency[Listing], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Page[WithdrawalPage]:
     """Newest first."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    before = None if position is None else position[0]
-    found = await withdrawals.page(shopper.user_id, before=before, limit=limit + 1)
-    now = clock.now()
-    return page_of([show(one, now) for one in found], limit, lambda one: (one.withdrawal_id,))
+    read = partial(withdrawals.page, shopper.user_id)
+    return await listing.paged("withdrawal_id", read, show=partial(show, now=clock.now()))
 
 
 @get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawal_get", summary="Get one of my withdrawals")

@@ -9,10 +9,10 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
-from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import TeamKeeper

@@ -57,9 +57,7 @@ async def list_claims(
     """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
 
     async def read(after: str | None, most: int) -> Sequence[Claim]:
-        return await claims.page(
-            sale_id=sale_id, user_id=user_id, state=only, order_id=order_id, after=after, limit=most
-        )
+        return await claims.page(after, most, sale_id=sale_id, user_id=user_id, state=only, order_id=order_id)
 
     return await listed(request, cursor, limit, Claim, "claim_id", read)
 

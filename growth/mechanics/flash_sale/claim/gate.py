@@ -139,13 +139,12 @@ class Gate:
         log.warning("flash_sale.redis_had_drifted", sale_id=self._sale_id)
         if sale is None:
             return Refusal(sales.NOT_FOUND)
-        admission = sales.admit(sale, sales.ShopperInSale(units=held), claim.units, claim.at)
+        admission = sales.admit(sale, sales.ShopperInSale(units=held), claim.units, claim.held_at)
         return Refusal(sales.REFUSED_AS.get(admission, sales.SOLD_OUT))
 
     async def _give_back(self, claims: Sequence[Wanted]) -> None:
-        given_up = [Occupied(claim.claim_id, claim.user_id, 0, claim.at) for claim in claims]
-        if given_up:
-            await self._tell(self._stock.give_up(self._sale_id, given_up))
+        if claims:
+            await self._tell(self._stock.give_up(self._sale_id, claims))
 
     async def _tell(self, told: Awaitable[int]) -> None:
         try:
@@ -157,7 +156,11 @@ class Gate:
 
 def _again(wanted: Wanted, claim: Claim) -> DecidedClaim | Refusal:
     # Not theirs: it is an erased shopper's, whose id this one has now.
-    return DecidedClaim(claim, wanted.at, replayed=True) if claim.user_id == wanted.user_id else Refusal(OTHER_CONTENT)
+    return (
+        DecidedClaim(claim, wanted.held_at, replayed=True)
+        if claim.user_id == wanted.user_id
+        else Refusal(OTHER_CONTENT)
+    )
 
 
 def _held(sale_id: str, claim: Wanted, win: store.WinOutcome) -> Claim:
@@ -169,8 +172,8 @@ def _held(sale_id: str, claim: Wanted, win: store.WinOutcome) -> Claim:
         units=claim.units,
         price_fen=win.price_fen,
         state="held",
-        held_at=claim.at,
-        held_until=claim.at + timedelta(seconds=win.hold_seconds),
+        held_at=claim.held_at,
+        held_until=claim.held_at + timedelta(seconds=win.hold_seconds),
     )
 
 

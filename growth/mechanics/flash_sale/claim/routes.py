@@ -8,10 +8,10 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from growth.mechanics.flash_sale.claim.draw.model import EntryPage, show_entry
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.model import ClaimPage, show
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.draw.model import EntryPage, show_entry
 from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER
 from growth.plumbing.http.answers import REPLAYED_HEADER, JsonResponse, Page, PathUuid, idempotency_key
 from growth.vocabulary import clock

@@ -1,7 +1,7 @@
 """Operators' HTTP of teams and seats."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
@@ -22,8 +22,6 @@ from growth.plumbing.http.operators import act_of, requires
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.text import Reason
-
-T = TypeVar("T", bound=Struct)
 
 CampaignFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this group buy.")]
 TeamFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this team.")]
@@ -61,7 +59,7 @@ async def list_teams(
     """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
 
     async def read(after: str | None, most: int) -> Sequence[Team]:
-        return await teams.page(group_buy_id=group_buy_id, state=only, after=after, limit=most)
+        return await teams.page(after, most, group_buy_id=group_buy_id, state=only)
 
     return await listed(request, cursor, limit, Team, "team_id", read)
 
@@ -82,13 +80,7 @@ async def list_seats(
 
     async def read(after: str | None, most: int) -> Sequence[Seat]:
         return await teams.page_of_seats(
-            group_buy_id=group_buy_id,
-            team_id=team_id,
-            user_id=user_id,
-            state=only,
-            order_id=order_id,
-            after=after,
-            limit=most,
+            after, most, group_buy_id=group_buy_id, team_id=team_id, user_id=user_id, state=only, order_id=order_id
         )
 
     return await listed(request, cursor, limit, Seat, "seat_id", read)

@@ -7,8 +7,8 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE, NOT_FOUND
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamCard, TeamPage, show_seat, show_team
 from growth.mechanics.group_buy.team.service import Seated, Teams
 from growth.plumbing.http.answers import (

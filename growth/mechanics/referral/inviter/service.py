@@ -10,7 +10,6 @@ from growth.mechanics.referral.inviter.model import (
     InviteeCard,
     Leader,
     Leaderboard,
-    MyInviter,
     MyRank,
     ReferralPage,
     ReferralTotals,
@@ -18,7 +17,7 @@ from growth.mechanics.referral.inviter.model import (
     show_terms,
 )
 from growth.mechanics.referral.model import WithdrawalTerms
-from growth.mechanics.referral.relation.model import mask_id, scene_of
+from growth.mechanics.referral.relation.model import MyInviter, mask_id, scene_of
 from growth.mechanics.referral.relation.service import Relations
 from growth.mechanics.referral.service import live
 from growth.plumbing.postgres.database import Database

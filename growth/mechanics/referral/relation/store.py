@@ -8,6 +8,9 @@ import msgspec
 from growth.mechanics.referral.model import ProgramTerms
 from growth.mechanics.referral.relation.model import CLOCKS_APART, MAX_LINE, BindingState, BindWish, Relation, Tie
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
+
+TERMS = Rows(row=ProgramTerms)
 
 
 async def lock(tx: Tx) -> datetime:
@@ -29,9 +32,10 @@ async def lock(tx: Tx) -> datetime:
 
 async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
     """Return the terms under which shoppers are bound at `now`; None while no program is published."""
-    row = await reader.fetchrow(
+    return await TERMS.fetch_one(
+        reader,
         """
-        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at, terms.draft
+        SELECT terms.kit.columns
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)
         WHERE program.state = 'published'
@@ -40,7 +44,6 @@ async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
         """,
         now,
     )
-    return None if row is None else msgspec.convert(dict(row), ProgramTerms)
 
 
 async def standings(reader: Reader, wishes: Sequence[BindWish]) -> Mapping[str, BindingState]:

@@ -19,9 +19,7 @@ from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.take import store
 from growth.rewards.coupon.take.model import (
     TakeAsk,
-    TakenSoFar,
     TemplatePage,
-    refusal_of,
     show_template,
     taken_of,
     taken_on,
@@ -29,7 +27,7 @@ from growth.rewards.coupon.take.model import (
 from growth.rewards.coupon.take.store import TakeBatch
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import CouponTemplate, TakenSoFar, refusal_of, term_of
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -117,7 +115,7 @@ class Takes:
         return show_template(found, mine[template_id], now, day)
 
     async def _standings(self, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, TakenSoFar]:
-        known = await store.standings(self._database, template_ids, user_id, day)
+        known = await templates_store.standings(self._database, template_ids, user_id, day)
         taken = {(template_id, user_id): known.get(template_id, TakenSoFar()) for template_id in template_ids}
         mine = await with_lives_before(self._database, taken, taken, day)
         return {template_id: standing for (template_id, _), standing in mine.items()}

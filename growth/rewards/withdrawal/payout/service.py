@@ -6,8 +6,9 @@ from datetime import timedelta
 from typing import Literal
 
 from growth.plumbing.postgres.database import Database
+from growth.rewards.withdrawal.model import Said
 from growth.rewards.withdrawal.payout import store
-from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder, Said, SandboxScript, script_of
+from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder, SandboxScript, script_of
 from growth.rewards.withdrawal.payout.store import SandboxPayout
 from growth.vocabulary.clock import Clock
 

@@ -18,8 +18,8 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
+from tests.mechanics.flash_sale.claim.draw.drawing import refusal
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import refusal
 from tests.mechanics.flash_sale.story import turn_at
 
 pytestmark = pytest.mark.anyio

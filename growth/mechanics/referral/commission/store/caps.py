@@ -61,27 +61,19 @@ async def free_room(tx: Tx, inviter_id: str, day: date, fen: int) -> None:
 
 async def prune_days(tx: Tx, before: date, limit: int) -> int:
     """Forget up to `limit` days of inviters before `before`; return how many."""
-    return int(
-        await tx.fetchval(
-            """
-            WITH old AS MATERIALIZED (
-                SELECT inviter_id, day
-                FROM referral.commission_days
-                WHERE day < $1
-                ORDER BY day
-                LIMIT $2
-                FOR UPDATE SKIP LOCKED
-            ),
-            forgotten AS (
-                DELETE FROM referral.commission_days AS known
-                USING old
-                WHERE known.inviter_id = old.inviter_id
-                  AND known.day = old.day
-                RETURNING 1
-            )
-            SELECT count(*) FROM forgotten
-            """,
-            before,
-            limit,
-        )
+    forgotten = await tx.fetch(
+        """
+        DELETE FROM referral.commission_days
+        WHERE (inviter_id, day) IN (
+            SELECT inviter_id, day
+            FROM referral.commission_days
+            WHERE day < $1
+            ORDER BY day
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED)
+        RETURNING 1
+        """,
+        before,
+        limit,
     )
+    return len(forgotten)

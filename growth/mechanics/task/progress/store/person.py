@@ -7,7 +7,17 @@ from typing import Any
 import msgspec
 
 from growth.mechanics.task.progress.model import CountedProgress
+from growth.mechanics.task.progress.store.counts import PROGRESS
+from growth.plumbing.person import owned
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Tx
+
+OWNED = Owned("task.progress")
+COUNTED = Owned(
+    "task.counted",
+    key=("period_on", "task_id", "value", "occurrence_id"),
+    carries=("at", "undo_key", "undone_at"),
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,16 +78,16 @@ async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str,
 
 async def standings(tx: Tx, user_id: str) -> list[CountedProgress]:
     """Return all progress of a shopper."""
-    rows = await tx.fetch(
+    return await PROGRESS.fetch_all(
+        tx,
         """
-        SELECT user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept, others
+        SELECT kit.columns
         FROM task.progress
         WHERE user_id = $1
         ORDER BY period_on, task_id
         """,
         user_id,
     )
-    return [msgspec.convert(dict(row), CountedProgress) for row in rows]
 
 
 async def drop(tx: Tx, standings: Sequence[CountedProgress]) -> None:
@@ -96,21 +106,7 @@ async def drop(tx: Tx, standings: Sequence[CountedProgress]) -> None:
 
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     """Make all that is under one id another's; what both have is the other's."""
-    await tx.execute(
-        """
-        WITH gone AS (
-            DELETE FROM task.counted
-            WHERE user_id = $1
-            RETURNING period_on, task_id, value, occurrence_id, at, undo_key, undone_at
-        )
-        INSERT INTO task.counted (user_id, period_on, task_id, value, occurrence_id, at, undo_key, undone_at)
-        SELECT $2, period_on, task_id, value, occurrence_id, at, undo_key, undone_at
-        FROM gone
-        ON CONFLICT (user_id, period_on, task_id, value, occurrence_id) DO NOTHING
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, COUNTED, old_user_id, user_id)
     await tx.execute(
         """
         DELETE FROM task.progress AS progress
@@ -125,12 +121,4 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
         old_user_id,
         user_id,
     )
-    await tx.execute(
-        """
-        UPDATE task.progress
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, OWNED, old_user_id, user_id)

@@ -10,10 +10,10 @@ import pytest
 
 from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale.claim import store as claims_store
+from growth.mechanics.flash_sale.claim.draw import service, store
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry, EntryWish
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.model import Wanted
-from growth.mechanics.flash_sale.draw import service, store
-from growth.mechanics.flash_sale.draw.model import DrawEntry, EntryWish
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import SALES, Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -22,8 +22,7 @@ from growth.plumbing.work.periodic import LeaseLost
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
-from tests.mechanics.flash_sale.conftest import Room, assemble
-from tests.mechanics.flash_sale.draw.drawing import (
+from tests.mechanics.flash_sale.claim.draw.drawing import (
     DRAW_SECONDS,
     draw_now,
     enter_all,
@@ -39,6 +38,7 @@ from tests.mechanics.flash_sale.draw.drawing import (
     untouched,
     winners,
 )
+from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.story import claim_now, off_by, turn_at, units_in_both
 
 pytestmark = pytest.mark.anyio

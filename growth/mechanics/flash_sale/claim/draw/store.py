@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
-from growth.mechanics.flash_sale.model import Sale
+from growth.mechanics.flash_sale.claim.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
+from growth.mechanics.flash_sale.model import SALES, Sale
 from growth.plumbing.postgres.database import Reader, Tx
 
 
@@ -125,11 +125,10 @@ async def due(reader: Reader, now: datetime, limit: int) -> list[str]:
 
 async def drawn(reader: Reader, now: datetime, limit: int) -> list[Sale]:
     """Return live sales that were drawn, the latest first."""
-    rows = await reader.fetch(
+    return await SALES.fetch_all(
+        reader,
         """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        SELECT kit.columns
         FROM flash_sale.sales
         WHERE state IN ('published', 'paused')
           AND drawn_at IS NOT NULL
@@ -140,7 +139,6 @@ async def drawn(reader: Reader, now: datetime, limit: int) -> list[Sale]:
         now,
         limit,
     )
-    return [msgspec.convert(dict(row), Sale) for row in rows]
 
 
 async def pick(tx: Tx, sale_id: str, seed: str) -> tuple[int, int]:

@@ -9,9 +9,8 @@ from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store as claims_store
-from growth.mechanics.flash_sale.claim.model import Claim, Wanted
-from growth.mechanics.flash_sale.draw import store
-from growth.mechanics.flash_sale.draw.model import (
+from growth.mechanics.flash_sale.claim.draw import store
+from growth.mechanics.flash_sale.claim.draw.model import (
     ENTRY_NOT_FOUND,
     NO_DRAW,
     DrawEntry,
@@ -22,14 +21,16 @@ from growth.mechanics.flash_sale.draw.model import (
     refusal_of,
     show_entry,
 )
+from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.model import Sale
-from growth.mechanics.flash_sale.stock import Occupied, Stock
+from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.coalesce import Coalescer
 from growth.plumbing.work.decide import Decisions
 from growth.plumbing.work.periodic import LeaseLost, Turn
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -161,17 +162,7 @@ class Draws:
             held_until = now + timedelta(seconds=win.hold_seconds)
             await emit(
                 tx,
-                *[
-                    FlashSaleClaimHeld(
-                        at=now,
-                        sale_id=sale_id,
-                        claim_id=claim.claim_id,
-                        user_id=claim.user_id,
-                        units=claim.units,
-                        held_until=held_until,
-                    )
-                    for claim in wanted
-                ],
+                *[alike(FlashSaleClaimHeld, claim, at=now, sale_id=sale_id, held_until=held_until) for claim in wanted],
             )
             sold_out = sold_out or win.sold_out_now
         return sold_out
@@ -222,7 +213,3 @@ def _answer(wish: EntryWish, seen: store.EntryState) -> DrawEntry | Refusal | Un
     if entry is not None and entry.state != "lost":
         return entry
     return refusal_of(seen.draw, wish)
-
-
-def _occupied(claim: Claim) -> Occupied:
-    return Occupied(claim.claim_id, claim.user_id, claim.occupied_units, claim.held_at)

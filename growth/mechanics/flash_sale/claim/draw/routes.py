@@ -3,8 +3,8 @@
 from litestar import Router, get
 from litestar.di import NamedDependency
 
-from growth.mechanics.flash_sale.draw.model import EntryPage
-from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.claim.draw.model import EntryPage
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.plumbing.http.answers import PathUuid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
