@@ -232,3 +232,14 @@ async def test_values_that_clients_choose_by_are_listed(document: JSON) -> None:
     assert told_in_prose({"Tea": {"properties": {"state": {"type": "string"}, "leaf": {"type": "string"}}}}) == [
         "Tea.state"
     ]
+
+
+async def test_what_all_webhooks_share_stands_once(document: JSON) -> None:
+    for item in document["webhooks"].values():
+        shared = [*item["post"]["parameters"], *item["post"]["responses"].values()]
+        assert all(one.keys() == {"$ref"} for one in shared)
+        (media,) = item["post"]["requestBody"]["content"].values()
+        assert media["schema"]["allOf"] == [{"$ref": "#/components/schemas/CloudEvent"}]
+        assert media["schema"]["properties"].keys() == {"type", "data"}
+    deprecated = {name for name, item in document["webhooks"].items() if item["post"].get("deprecated")}
+    assert deprecated == {"coupon.refund_required", "flash_sale.refund_required", "group_buy.refund_required"}
