@@ -8,7 +8,6 @@ from typing import Any
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
 from growth.bootstrap import Growth, stop_task
@@ -163,12 +162,6 @@ def _openapi() -> OpenAPIConfig:
         description="Social growth for shops that live in mini-programs: campaigns, rewards and what came of them.",
         path=docs.PATH,
         render_plugins=docs.plugins(),
-        components=Components(
-            security_schemes={
-                "shopper": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
-                "operator": SecurityScheme(type="http", scheme="bearer", bearer_format="gop_…"),
-            }
-        ),
     )
 
 

@@ -210,3 +210,36 @@ async def test_what_binds_a_value_stands_beside_its_type_and_every_default_is_to
     max_grants = schemas["Budget"]["properties"]["max_grants"]
     assert {"type": "integer", "minimum": 1, "maximum": 10**12} in max_grants["oneOf"]
     assert len(schemas["CheckinDraft"]["properties"]["rewards"]["default"]) == 7
+
+
+STATES = {"state", "would", "outcome"}
+
+
+def told_in_prose(schemas: JSON) -> list[str]:
+    return [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, told in schema.get("properties", {}).items()
+        if field in STATES and told.get("type") == "string" and "enum" not in told
+    ]
+
+
+async def test_values_that_clients_choose_by_are_listed(document: JSON) -> None:
+    schemas = document["components"]["schemas"]
+    assert told_in_prose({name: schema for name, schema in schemas.items() if not name.startswith("Event")}) == []
+    assert "event.too_old" in schemas["Rejection"]["properties"]["code"]["enum"]
+    assert "told_before" in schemas["TaskDryRun"]["properties"]["code"]["enum"]
+    assert told_in_prose({"Tea": {"properties": {"state": {"type": "string"}, "leaf": {"type": "string"}}}}) == [
+        "Tea.state"
+    ]
+
+
+async def test_what_all_webhooks_share_stands_once(document: JSON) -> None:
+    for item in document["webhooks"].values():
+        shared = [*item["post"]["parameters"], *item["post"]["responses"].values()]
+        assert all(one.keys() == {"$ref"} for one in shared)
+        (media,) = item["post"]["requestBody"]["content"].values()
+        assert media["schema"]["allOf"] == [{"$ref": "#/components/schemas/CloudEvent"}]
+        assert media["schema"]["properties"].keys() == {"type", "data"}
+    deprecated = {name for name, item in document["webhooks"].items() if item["post"].get("deprecated")}
+    assert deprecated == {"coupon.refund_required", "flash_sale.refund_required", "group_buy.refund_required"}

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.kit.campaign.audience import Audiences
-from growth.kit.campaign.model import LIVE, Step
+from growth.kit.campaign.model import LIVE, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.checkin import model, store
 from growth.mechanics.checkin.dry_run import CheckinDryRun, tried
@@ -87,7 +87,7 @@ class CheckinStats(Struct, frozen=True, kw_only=True):
     """A program in numbers: by a listener, so seconds behind."""
 
     program_id: str
-    state: str
+    state: State
     checked_in: int
     made_up: int
     frozen: int

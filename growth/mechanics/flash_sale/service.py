@@ -37,8 +37,7 @@ MAX_COMPARED_UNITS = 20_000
 class ClaimDryRun(Struct, frozen=True, kw_only=True):
     """What a claim would get, without making it."""
 
-    would: str
-    """`win`, `enter_draw` or `refuse`."""
+    would: Literal["win", "enter_draw", "refuse"]
     code: str | None
     because: str
     at: datetime
@@ -195,9 +194,8 @@ class Sales(Campaigns[SaleDraft, Sale]):
             missed=await self._audiences.missed(self._database, sale.audience, user_id),
         )
         kind = model.refusal_of(sale, standing, units, at)
-        would = {None: "win", model.DRAWING: "enter_draw"}.get(kind, "refuse")
         return ClaimDryRun(
-            would=would,
+            would="win" if kind is None else "enter_draw" if kind is model.DRAWING else "refuse",
             code=None if kind is None else kind.code,
             because=model.because(sale, standing, kind, at),
             at=at,

@@ -1,6 +1,7 @@
 """What operators do with campaigns. Each write is one transaction with its audit entry."""
 
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
@@ -24,8 +25,7 @@ from growth.vocabulary.refusals import Kind, Refusal
 class SeatDryRun(Struct, frozen=True, kw_only=True):
     """What asking for a seat would get, without doing it."""
 
-    would: str
-    """`open`, `join` or `refuse`."""
+    would: Literal["open", "join", "refuse"]
     code: str | None
     because: str
     at: datetime

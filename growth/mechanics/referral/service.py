@@ -28,11 +28,14 @@ END_BATCH = 100
 """Programs ended in one transaction. One is live at a time."""
 
 
+Would = Literal["bind", "nothing", "refuse"]
+
+
 class BindingDryRun(Struct, frozen=True, kw_only=True):
     """What a shopper who sends a code would get, without doing it."""
 
-    would: str
-    """`bind`, `nothing` (bound to the same inviter already) or `refuse`."""
+    would: Would
+    """`nothing`: bound to the same inviter already."""
     code: str | None
     because: str
     at: datetime
@@ -132,11 +135,12 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
         program = await self.find(program_id)
         seen = await look_at(self._database, self._audiences, draft_of(program), user_id, code, at)
         closed = program.closes_at is not None and at >= program.closes_at
+        would: Would = "refuse"
         if program.state not in {"draft", "published"} or closed:
             because = f"The program is {'over' if closed else program.state}: nobody is bound."
-            would, kind = "refuse", "referral.no_program"
+            kind = "referral.no_program"
         elif seen.kind is not None:
-            would, kind, because = "refuse", seen.kind.code, seen.kind.title
+            kind, because = seen.kind.code, seen.kind.title
             because += f" The inviter does not meet {seen.missed}." if seen.kind is NOT_IN_AUDIENCE else ""
         else:
             would, kind = "nothing" if seen.is_bound_already else "bind", None

@@ -43,7 +43,8 @@ NOT_COMPLIANT = refusals.Kind("task.not_compliant", "Rules of platforms or law s
 
 Period = Literal["once", "daily", "weekly"]
 UndoOnRefund = Literal["no", "whole", "any"]
-PageState = Literal["open", "done", "rewarded", "paused", "ended"]
+ProgressState = Literal["open", "done", "rewarded"]
+PageState = Literal[ProgressState, "paused", "ended"]
 
 Path = Annotated[
     str,
@@ -162,9 +163,11 @@ def period_ends_at(task: Task, now: datetime, zone: ZoneInfo) -> datetime:
     return min(datetime.combine(after, time(), zone), task.counts_until)
 
 
-def page(task: Task, done: int, progress: str, now: datetime, zone: ZoneInfo, *, is_admitted: bool = True) -> TaskPage:
-    """Show a task to a shopper whose progress in the current period is `progress` (`open`, `done`, `rewarded`)."""
-    state: Any = progress
+def page(
+    task: Task, done: int, progress: ProgressState, now: datetime, zone: ZoneInfo, *, is_admitted: bool = True
+) -> TaskPage:
+    """Show a task to a shopper whose progress in the current period is `progress`."""
+    state: PageState = progress
     if progress == "open":
         is_over = task.state == "ended" or now >= task.closes_at
         state = "ended" if is_over else "paused" if task.state == "paused" else "open"

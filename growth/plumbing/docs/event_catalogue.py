@@ -70,7 +70,8 @@ def event_names() -> frozenset[str]:
 
 def _entry(name: str, event: type[Event]) -> EventDescription:
     when = inspect.cleandoc(event.__doc__ or "")
-    told, schemas = _told(event), JSON()
+    # By the event, by what it derives from, or for all events.
+    told, schemas = {**GLOSSARY, **field_docs(event)}, JSON()
     own = schemas.pop(schema_of(event, schemas)["$ref"].removeprefix(SCHEMAS))
     properties: JSON = {field: one for field, one in own["properties"].items() if field not in OF_THE_ENVELOPE}
     for info in structs.fields(event):
@@ -93,15 +94,6 @@ def _entry(name: str, event: type[Event]) -> EventDescription:
         schemas=schemas,
         example=msgspec.json.decode(cloud_event(Envelope(EVENT_ID, sample), SOURCE)),
     )
-
-
-def _told(event: type[Event]) -> dict[str, str]:
-    """Return what is said about each field: by the event, by what it derives from, or for all events."""
-    told = dict(GLOSSARY)
-    for base in reversed(event.__mro__):
-        if base.__module__.startswith("growth."):
-            told |= field_docs(base)
-    return told
 
 
 # --- the document ---------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ Who may call, which problems a call ends in, the headers it reads, and the words
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -127,7 +127,9 @@ BOUNDS = frozenset({"format", "maxItems", "maxLength", "maximum", "minItems", "m
 
 def complete(document: JSON, app: Litestar) -> JSON:
     """Return the document with everything added; `document` is what Litestar made of `app`, and is taken apart."""
-    handlers, resources = dict(_handlers(app)), dict[str, Resource]()
+    routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
+    handlers = {handler.operation_id: handler for route in routes for handler in route.route_handlers}
+    resources: dict[str, Resource] = {}
     components = document.setdefault("components", {})
     components |= {"securitySchemes": SECURITY, "headers": HEADERS, "examples": {}, "responses": {}}
     schemas = components.setdefault("schemas", {})
@@ -146,19 +148,10 @@ def complete(document: JSON, app: Litestar) -> JSON:
         _describe(schema)
     schemas["Problem"] = PROBLEM
     names = {SCHEMAS + name: SCHEMAS + _short(name, schema) for name, schema in schemas.items()}
-    components |= {kind: dict(sorted(components[kind].items())) for kind in ("examples", "responses")}
     components["schemas"] = {_short(name, schema): schema for name, schema in schemas.items()}
     tidied: JSON = _tidied(document, names)
     always_sent(tidied)
     return tidied
-
-
-def _handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                if isinstance(handler.operation_id, str):
-                    yield handler.operation_id, handler
 
 
 def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, method: str, components: JSON) -> None:
@@ -171,7 +164,9 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
     if idempotency_key.__name__ in used:
         parameters.append(IDEMPOTENCY_KEY)
         for status in operation["responses"].keys() & {"200", "201"}:
-            operation["responses"][status]["headers"] = {REPLAYED_HEADER: _header(REPLAYED_HEADER)}
+            operation["responses"][status]["headers"] = {
+                REPLAYED_HEADER: {"$ref": f"#/components/headers/{REPLAYED_HEADER}"}
+            }
     if if_match.__name__ in used:
         parameters.append(IF_MATCH)
     if used & {csv_bytes.__name__, listed.__name__, listed_by.__name__}:
@@ -240,10 +235,10 @@ def _refusals(kinds: set[Kind], components: JSON) -> JSON:
             "examples": {code: {"$ref": EXAMPLES + code} for code in codes},
         }
         waits = status in {problems.TOO_MANY.status, problems.UNAVAILABLE.status}
-        components["examples"] |= {code: _example(kind) for code, kind in here.items()}
+        components["examples"] |= {code: _example(here[code]) for code in codes}
         components["responses"][name] = {
             "description": HTTPStatus(status).phrase,
-            "headers": {"Retry-After": _header("Retry-After")} if waits else {},
+            "headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}} if waits else {},
             "content": {problems.MEDIA_TYPE: media},
         }
         refused[str(status)] = {"$ref": RESPONSES + name}
@@ -254,10 +249,6 @@ def _example(kind: Kind) -> JSON:
     standard = {"title": kind.title, "status": kind.status, "detail": kind.title, "code": kind.code}
     value = {"type": problems.TYPE_PREFIX + kind.code, **standard, "request_id": "5f0c2a-1"}
     return {"summary": kind.title, "value": value, "x-retry": RETRY.get(kind.status, "never")}
-
-
-def _header(name: str) -> JSON:
-    return {"$ref": f"#/components/headers/{name}"}
 
 
 # --- schemas --------------------------------------------------------------------------------------------------------
@@ -278,14 +269,12 @@ def _describe(schema: JSON) -> None:
     schema.setdefault("description", inspect.getdoc(struct))
     if struct.__struct_config__.forbid_unknown_fields:
         schema["additionalProperties"] = False
+    docs = field_docs(struct)
     for info in structs.fields(struct):
         if info.default_factory is not NODEFAULT:
             schema["properties"][info.encode_name]["default"] = to_builtins(info.default_factory())
-    names = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
-    for base in reversed(struct.__mro__):
-        if base.__module__.startswith("growth."):
-            for field, told in field_docs(base).items():
-                schema["properties"][names[field]]["description"] = told
+        if info.name in docs:
+            schema["properties"][info.encode_name]["description"] = docs[info.name]
 
 
 @cache

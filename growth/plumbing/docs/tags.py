@@ -1,6 +1,6 @@
 """TAGS: what calls and events are about, in the order in which a reader meets them, and how campaigns are run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from msgspec import Struct
@@ -51,19 +51,13 @@ def tags_of(document: JSON, resources: Mapping[str, Resource]) -> list[JSON]:
 
 
 def _told(document: JSON, resource: Resource) -> JSON:
-    calls = dict(_calls_of(document, resource))
+    url, begin = f"{PREFIXES['admin']}{resource.kind}/", f"{resource.operations}_"
+    ids = [call["operationId"] for path, call in calls_of(document) if f"{path}/".startswith(url)]
     return {
         "kind": resource.kind,
         "id": resource.id,
-        "verbs": [verb for verb in resource.verbs if verb in calls],
-        "calls": calls,
+        "verbs": list(resource.verbs),
+        # What can be done, as `list` or `stats_get`, and the operationId of the call that does it.
+        "calls": {one.removeprefix(begin): one for one in ids if one.startswith(begin)},
         "word": resource.word,
     }
-
-
-def _calls_of(document: JSON, resource: Resource) -> Iterator[tuple[str, str]]:
-    """Return what can be done, as `list` or `stats_get`, and the operationId of the call that does it."""
-    url, begin = f"{PREFIXES['admin']}{resource.kind}/", f"{resource.operations}_"
-    for path, call in calls_of(document):
-        if f"{path}/".startswith(url) and call["operationId"].startswith(begin):
-            yield call["operationId"].removeprefix(begin), call["operationId"]

@@ -176,7 +176,7 @@ def requires(role: Role) -> Guard:
 def for_operators(
     method: Callable[..., Any], path: str, name: str, summary: str, role: Role, *, status_code: int = 200, **more: Any
 ) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:
-    """Declare a call of operators: `@for_operators(get, "/grants", "admin_grants_list", "List grants", Role.VIEWER)`.
+    """Declare a call of operators: `@for_operators(get, "/teas", "admin_tea_list", "List teas", Role.VIEWER)`.
 
     `name` is its operationId; `role` the lowest that may ask, see `requires`; `more` is as for `method`.
     """

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -71,8 +72,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     transfer_id: str
     amount: int
     """Came in; below zero: went out."""
-    state: str
-    """`posted`, `pending`, or `voided`."""
+    state: Literal["posted", "pending", "voided"]
     reason: str
     subject: str
     at: datetime

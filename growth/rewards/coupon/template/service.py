@@ -1,6 +1,7 @@
 """What operators do with templates. Each write is one transaction with its audit entry."""
 
 from datetime import datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -28,8 +29,7 @@ from growth.vocabulary.refusals import Kind
 class CouponDryRun(Struct, frozen=True, kw_only=True):
     """What taking a coupon would get, without doing it."""
 
-    would: str
-    """`take` or `refuse`."""
+    would: Literal["take", "refuse"]
     code: str | None
     because: str
     at: datetime

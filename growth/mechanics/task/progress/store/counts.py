@@ -6,6 +6,7 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
+from growth.mechanics.task.model import ProgressState
 from growth.mechanics.task.progress.model import CountedProgress, Counting, Key
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.plumbing.postgres.rows import Rows
@@ -41,7 +42,7 @@ class Mine(Struct, frozen=True, kw_only=True):
     """One shopper's progress, as told to the shopper."""
 
     done: int
-    state: str
+    state: ProgressState
 
 
 async def lock(tx: Tx) -> None:
