@@ -30,7 +30,8 @@ class Document:
     def __init__(self, document: JSON) -> None:
         self.document = document
         self._paths = [
-            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), item) for path, item in document["paths"].items()
+            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), item)
+            for path, item in sorted(document["paths"].items(), key=lambda one: "{" in one[0].rpartition("/")[2])
         ]
         self._validators: dict[int, Draft202012Validator] = {}
 

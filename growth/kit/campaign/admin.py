@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from types import MappingProxyType
 from typing import Annotated, Any, get_origin
+from zoneinfo import ZoneInfo
 
 import msgspec
 from litestar import Response, get, post, put
@@ -12,7 +13,7 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody, QueryParameter
 
-from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, State, Step
+from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, Recipes, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.docs.refusals_of import RAISES
 from growth.plumbing.docs.tags import RESOURCE, Resource
@@ -46,6 +47,7 @@ SUMMARIES = {
     "create": "Draft a {noun}",
     "change": "Edit a {noun}",
     "check": "Check the draft of a {noun}",
+    "recipe_list": "List recipes of {nouns}",
     "publish": "Publish a {noun}",
     "pause": "Pause a {noun}",
     "resume": "Resume a {noun}",
@@ -96,6 +98,11 @@ async def _create(
 
 async def _check(data: Any, service: Service) -> DraftCheck:
     return service.check(data, clock.now())
+
+
+async def _recipes(service: Service, merchant_zone: NamedDependency[ZoneInfo]) -> Recipes[Any]:
+    make = service.kind.recipes
+    return Recipes([] if make is None else make(clock.now(), merchant_zone))
 
 
 async def _change(
@@ -151,6 +158,7 @@ def campaign_routes(
         "get": "The ETag is the version that PUT asks for in If-Match.",
         "check": "Says what publishing it would meet: faults by field, and what rules of platforms and law say. Nothing"
         " is saved.",
+        "recipe_list": "Ready drafts: create one as it stands, or change it before.",
     } | dict(told)
     one = f"/{{{kind.id_field}:str}}"
     resource = Resource(kind.path, kind.id_field, tuple(STEPS), kind.noun, kind.table.partition(".")[0], operations)
@@ -163,6 +171,7 @@ def campaign_routes(
         ("get", get, one, _get, Role.VIEWER, [kind.not_found]),
         ("change", put, one, _change, Role.EDITOR, edited),
         ("check", post, "/check", _check, Role.VIEWER, []),
+        ("recipe_list", get, "/recipes", _recipes, Role.VIEWER, []),
         ("publish", post, f"{one}/publish", _publish, Role.EDITOR, [*moved, kind.not_compliant]),
         *((step, post, f"{one}/{step}", _step(step), Role.EDITOR, moved) for step in STEPS if step != "publish"),
     ]
@@ -193,7 +202,7 @@ def _of_kind(
     signature = inspect.signature(function)
     returned: Any = signature.return_annotation
     if returned is not DraftCheck:
-        returned = get_origin(returned)[kind.campaign]
+        returned = get_origin(returned)[draft if returned == Recipes[Any] else kind.campaign]
     parameters = [
         one.replace(name=names.get(name, name), annotation=types.get(name, one.annotation))
         for name, one in signature.parameters.items()

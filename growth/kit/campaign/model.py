@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Any, Generic, Literal, Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
@@ -48,6 +49,22 @@ class Campaign(Protocol):
 
 D = TypeVar("D", bound=Struct)
 C = TypeVar("C", bound=Campaign)
+
+
+class Recipe(Struct, Generic[D], frozen=True):
+    """A draft that is ready to be published as it stands, or to be changed before."""
+
+    recipe: str
+    """Stable."""
+    title_en: str
+    title_zh: str
+    draft: D
+
+
+class Recipes(Struct, Generic[D], frozen=True):
+    """All there are of a kind."""
+
+    items: list[Recipe[D]]
 
 
 class DraftCheck(Struct, frozen=True):
@@ -94,13 +111,16 @@ class CampaignKind(Table[C], Generic[D, C], frozen=True, kw_only=True, eq=False)
     not_compliant: Kind
     locked_field: Kind | None = None
     changeable_once_open: frozenset[str] = frozenset()
-    """Fields of the draft that may change when shoppers see it, see `keep_window`."""
+    """Fields of the draft that may change when shoppers see it, see `keep_window`. The audience always may."""
+    recipes: Callable[[datetime, ZoneInfo], list[Recipe[D]]] | None = None
+    """Ready drafts, as of now in the merchant's zone."""
 
     def sql(self, statement: str) -> str:
         """Return `statement`, which is written for `kit.campaigns`, for this kind.
 
         `kit.id` stands for the column of the id, `kit.draft` for those of the draft, `kit.columns` for all that `read`
-        needs; `kit.edited` for what an edit makes of those of the draft, `kit.title` and `kit.over` for expressions.
+        needs; `kit.edited` for what an edit makes of those of the draft, `kit.title`, `kit.over` and `kit.audience` for
+        expressions, `kit.put_audience` for writing `$2` as that.
         """
         return _written(self, statement)
 
@@ -147,6 +167,10 @@ def _written(kind: CampaignKind[Any, Any], statement: str) -> str:
         "columns": ", ".join([*read, *(name for name in fields if name not in kind.draft.__struct_fields__)]),
         "title": "title" if kind.document is None else f"({kind.document} ->> 'title')",
         "over": kind.over or "",
+        "audience": "audience" if kind.document is None else f"({kind.document} -> 'audience')",
+        "put_audience": "audience = $2"
+        if kind.document is None
+        else f"{kind.document} = jsonb_set({kind.document}, '{{audience}}', $2)",
     }
     return re.sub(r"\bkit\.(\w+)", lambda match: words[match[1]], statement)
 
@@ -174,7 +198,7 @@ def keep_window(kind: CampaignKind[Any, Any], before: Any, draft: Any, now: date
     if before.state == "draft":
         return
     if now >= before.opens_at:
-        fixed = [name for name in kind.draft.__struct_fields__ if name not in kind.changeable_once_open]
+        fixed = [name for name in kind.draft.__struct_fields__ if name not in kind.changeable_once_open | {"audience"}]
         keep_promises(kind, before, draft, fixed, "has opened")
     if draft.closes_at <= now:
         raise locked(kind, "closes_at", f"closes_at lies in the past; end the {kind.noun} instead.")
@@ -203,3 +227,11 @@ def faults_of_window(draft: Any, longest: timedelta) -> list[FieldError]:
 def window_over(draft: Any, now: datetime) -> FieldError | None:
     """Say that a window is over: what makes it too late to publish."""
     return FieldError("closes_at", "The window is over; change closes_at first.") if draft.closes_at <= now else None
+
+
+def next_at(hour: int, now: datetime, zone: ZoneInfo, at_least: timedelta = timedelta(hours=1)) -> datetime:
+    """Return when the merchant's clocks show a full hour next, but not sooner than that: for recipes."""
+    day = now.astimezone(zone).date()
+    while (found := datetime.combine(day, time(hour), zone).astimezone(UTC)) < now + at_least:
+        day += timedelta(days=1)
+    return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from growth.kit.campaign.model import C, CampaignKind, D
 from growth.plumbing.postgres.database import Reader, Tx
@@ -49,6 +50,54 @@ async def lock(tx: Tx, kind: CampaignKind[D, C], campaign_id: str) -> C | None:
         FOR NO KEY UPDATE
         """,
         campaign_id,
+    )
+
+
+async def listing(reader: Reader, kind: CampaignKind[D, C], user_id: str) -> list[str]:
+    """Return the ids of campaigns that name a shopper in a list."""
+    rows = await reader.fetch(
+        kind.sql(
+            """
+            SELECT kit.id AS campaign_id
+            FROM kit.campaigns
+            WHERE kit.audience @> jsonb_build_array(jsonb_build_object('user_ids', jsonb_build_array($1::text)))
+            ORDER BY kit.id
+            """
+        ),
+        user_id,
+    )
+    return [row["campaign_id"] for row in rows]
+
+
+async def lock_audiences(tx: Tx, kind: CampaignKind[D, C], campaign_ids: Sequence[str]) -> dict[str, list[Any]]:
+    """Return whom campaigns are for, their rows locked in one order."""
+    rows = await tx.fetch(
+        kind.sql(
+            """
+            SELECT kit.id AS campaign_id, kit.audience AS audience
+            FROM kit.campaigns
+            WHERE kit.id = ANY ($1::uuid[])
+            ORDER BY kit.id
+            FOR NO KEY UPDATE
+            """
+        ),
+        list(campaign_ids),
+    )
+    return {row["campaign_id"]: row["audience"] for row in rows}
+
+
+async def set_audience(tx: Tx, kind: CampaignKind[D, C], campaign_id: str, audience: object) -> None:
+    """Write whom a locked campaign is for; its version grows, so that no memory of it stays old."""
+    await tx.execute(
+        kind.sql(
+            """
+            UPDATE kit.campaigns
+            SET kit.put_audience, version = version + 1
+            WHERE kit.id = $1
+            """
+        ),
+        campaign_id,
+        audience,
     )
 
 

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.model import LIVE, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.checkin import model, store
@@ -102,8 +103,9 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
 
     kind = PROGRAMS
 
-    def __init__(self, database: Database, almanacs: Almanacs) -> None:
+    def __init__(self, database: Database, almanacs: Almanacs, audiences: Audiences) -> None:
         super().__init__(database)
+        self._audiences = audiences
         self._almanacs = almanacs
         self._zone = almanacs.zone
 
@@ -210,7 +212,8 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
             for one in (first + timedelta(days=number) for number in range((day - first).days)):
                 if closed_today(program, one) is None:
                     standing = count(standing, one, terms_of(program), history)
-        return tried(standing, program, history, at, day)
+        missed = await self._audiences.missed(self._database, program.audience, user_id)
+        return tried(standing, program, history, at, day, missed)
 
     async def stats(self, program_id: str, now: datetime) -> CheckinStats:
         """Return a program in numbers."""

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
 
@@ -10,16 +11,19 @@ from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import (
     CampaignKind,
     PageState,
+    Recipe,
     State,
     faults_of_window,
     keep_window,
     locked,
+    next_at,
     page_state,
 )
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, Audience, AudienceType, Newcomers, is_chosen, types_of
 from growth.vocabulary.clock import milliseconds_until, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
 from growth.vocabulary.facts import Deed
@@ -95,6 +99,8 @@ class SaleDraft(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reminder_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
     """How long before opening those who asked are reminded."""
     protection: Protection = field(default_factory=Protection)
+    audience: Audience = []
+    """Who may claim: all of these must hold when the claim arrives; everybody, if empty."""
 
     @property
     def draw_at(self) -> datetime | None:
@@ -143,6 +149,8 @@ class SalePage(Struct, frozen=True, kw_only=True):
     sold_share: float
     """Taken units as a share of all, 0 to 1, three digits."""
     max_per_shopper: int
+    audience: list[AudienceType]
+    """What shoppers must be to claim; everybody may, if empty."""
     state: PageState
     opens_at: datetime
     closes_at: datetime
@@ -161,6 +169,7 @@ def page(sale: Sale, units_left: int, now: datetime) -> SalePage:
         sale,
         units_left=max(0, units_left),
         sold_share=round(1 - max(0, units_left) / sale.units_total, 3),
+        audience=types_of(sale.audience),
         state=page_state(sale, units_left, now),
         server_time=now,
         opens_in_ms=milliseconds_until(sale.opens_at, now),
@@ -184,6 +193,7 @@ class Admission(IntEnum):
     DRAWING = 11
     NOT_LOADED = 12
     ACCOUNT_TOO_NEW = 13
+    NOT_IN_AUDIENCE = 14
 
 
 REFUSED_AS: dict[Admission, Kind] = {
@@ -197,6 +207,7 @@ REFUSED_AS: dict[Admission, Kind] = {
     Admission.NOT_INVITED: NOT_INVITED,
     Admission.DRAWING: DRAWING,
     Admission.ACCOUNT_TOO_NEW: ACCOUNT_TOO_NEW,
+    Admission.NOT_IN_AUDIENCE: NOT_IN_AUDIENCE,
 }
 
 
@@ -210,6 +221,8 @@ class ShopperInSale(Struct, frozen=True, kw_only=True):
     registered_at: datetime | None = None
     is_new: bool = False
     """The account is younger than the sale asks for."""
+    missed: AudienceType | None = None
+    """What of the sale's audience the shopper does not meet."""
 
 
 def admit(sale: Sale, standing: ShopperInSale, units: int, now: datetime) -> Admission:  # noqa: PLR0911 - one for each no
@@ -223,6 +236,8 @@ def admit(sale: Sale, standing: ShopperInSale, units: int, now: datetime) -> Adm
         return no
     if standing.is_new:
         return Admission.ACCOUNT_TOO_NEW
+    if standing.missed is not None:
+        return Admission.NOT_IN_AUDIENCE
     if sale.protection.allow_list_only and not standing.invited:
         return Admission.NOT_INVITED
     if standing.cooling_until is not None and now < standing.cooling_until:
@@ -264,6 +279,7 @@ def because(sale: Sale, standing: ShopperInSale, kind: Kind | None, now: datetim
         SOLD_OUT.code: f"{sale.units_left} of {sale.units_total} units are left.",
         COOLING_DOWN.code: f"Until {rfc3339(standing.cooling_until)}." if standing.cooling_until else "",
         DRAWING.code: f"Entries are drawn at {rfc3339(sale.draw_at)}." if sale.draw_at else "",
+        NOT_IN_AUDIENCE.code: f"The shopper does not meet {standing.missed}.",
         NOT_INVITED.code: "The shopper is not on the allow-list.",
         ACCOUNT_TOO_NEW.code: "The shop never told when this account was registered."
         if standing.registered_at is None
@@ -308,7 +324,28 @@ def faults(draft: SaleDraft) -> list[FieldError]:
 
 def findings(draft: SaleDraft) -> list[Finding]:
     """Return what rules of platforms and law say about a sale: it rewards nothing but buying."""
-    return check(Offer(deed=Deed.PURCHASE, texts=(draft.title,)))
+    return check(Offer(deed=Deed.PURCHASE, price_by_list=is_chosen(draft.audience), texts=(draft.title,)))
+
+
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[SaleDraft]]:
+    """Return ready drafts."""
+    opens_at = next_at(20, now, zone)
+
+    def sale(title: str, price_fen: int, list_price_fen: int, units: int, **more: Any) -> SaleDraft:
+        times: dict[str, Any] = {"opens_at": opens_at, "closes_at": opens_at + timedelta(hours=2)}
+        priced: dict[str, Any] = {"price_fen": price_fen, "list_price_fen": list_price_fen}
+        return SaleDraft(title=title, sku="SKU", units_total=units, **priced, **times, **more)
+
+    return [
+        Recipe("one_yuan", "Flash sale at 1 yuan", "1 元秒杀", sale("1 元秒杀", 100, 4900, 100)),
+        Recipe("half_price", "Tonight at half the price", "今晚半价", sale("今晚八点半价", 4900, 9800, 500)),
+        Recipe(
+            "newcomers",
+            "Newcomers only",
+            "新人专享价",
+            sale("新人专享价", 990, 4900, 1000, audience=[Newcomers()]),
+        ),
+    ]
 
 
 SALES = CampaignKind(
@@ -328,6 +365,7 @@ SALES = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
     changeable_once_open=frozenset(
         {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"}
     ),

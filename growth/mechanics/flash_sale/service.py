@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.model import LIVE, PageState, Step, page_state, window_over
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.flash_sale import model
@@ -87,12 +88,21 @@ class Sales(Campaigns[SaleDraft, Sale]):
 
     kind = SALES
 
-    def __init__(self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, shop: ShopService) -> None:
+    def __init__(
+        self,
+        database: Database,
+        stock: Stock,
+        board: SaleBoard,
+        loader: Loader,
+        shop: ShopService,
+        audiences: Audiences,
+    ) -> None:
         super().__init__(database)
         self._stock = stock
         self._board = board
         self._loader = loader
         self._shop = shop
+        self._audiences = audiences
 
     async def page(
         self, *, state: str | None, before: str | None, limit: int, q: str | None = None, series_id: str | None = None
@@ -181,6 +191,7 @@ class Sales(Campaigns[SaleDraft, Sale]):
             invited=invited,
             registered_at=registered,
             is_new=model.account_too_new(sale, registered, at),
+            missed=await self._audiences.missed(self._database, sale.audience, user_id),
         )
         kind = model.refusal_of(sale, standing, units, at)
         return ClaimDryRun(

@@ -70,8 +70,8 @@ class ClaimAsk(Struct, frozen=True, array_like=True):
     user_id: str
     units: int
     address: str = ""
-    is_new: bool = False
-    """The account is younger than the sale asks for."""
+    barred: int = 0
+    """The `Admission` of what was found to speak against the shopper; 0 for nothing."""
 
 
 class Admissions(Struct, frozen=True):

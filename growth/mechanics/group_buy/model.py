@@ -1,7 +1,8 @@
 """What a campaign is, and what is wrong with one: decisions without I/O."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
@@ -9,16 +10,19 @@ from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import (
     CampaignKind,
     PageState,
+    Recipe,
     State,
     faults_of_window,
     keep_window,
     locked,
+    next_at,
     page_state,
 )
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import Audience, AudienceType, is_chosen, types_of
 from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
 from growth.vocabulary.facts import Deed
@@ -88,6 +92,8 @@ class GroupBuyDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A payment for a seat that was given away meanwhile: pay back, or let the payer lead a new team."""
     nudge_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 7200
     """How long before a team's end `group_buy.expiring_soon` is told, but never in the first half of its time."""
+    audience: Audience = []
+    """Who may open and join teams: all of these must hold when a seat is asked for; everybody, if empty."""
 
     @property
     def threshold(self) -> int:
@@ -150,6 +156,8 @@ class GroupBuyPage(Struct, frozen=True, kw_only=True):
     units_total: int
     units_left: int
     max_per_shopper: int
+    audience: list[AudienceType]
+    """What shoppers must be to get a seat; everybody may, if empty."""
     state: PageState
     opens_at: datetime
     closes_at: datetime
@@ -166,6 +174,7 @@ def page(campaign: GroupBuy, now: datetime) -> GroupBuyPage:
         leader_price_fen=campaign.leader_pays_fen,
         complete_at_least=campaign.threshold,
         units_left=max(0, campaign.units_left),
+        audience=types_of(campaign.audience),
         state=page_state(campaign, campaign.units_left, now),
         server_time=now,
         opens_in_ms=milliseconds_until(campaign.opens_at, now),
@@ -224,7 +233,29 @@ def _faults_of_tiers(draft: GroupBuyDraft) -> list[FieldError]:
 
 def findings(draft: GroupBuyDraft) -> list[Finding]:
     """Return what rules of platforms and law say about a group buy: it rewards nothing but buying."""
-    return check(Offer(deed=Deed.PURCHASE, texts=(draft.title,)))
+    return check(Offer(deed=Deed.PURCHASE, price_by_list=is_chosen(draft.audience), texts=(draft.title,)))
+
+
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[GroupBuyDraft]]:
+    """Return ready drafts."""
+    opens_at = next_at(10, now, zone)
+
+    def team(title: str, price_fen: int, size: int, **more: Any) -> GroupBuyDraft:
+        times: dict[str, Any] = {"opens_at": opens_at, "closes_at": opens_at + timedelta(days=7)}
+        priced: dict[str, Any] = {"price_fen": price_fen, "list_price_fen": 9800}
+        return GroupBuyDraft(title=title, sku="SKU", team_size=size, units_total=600, **priced, **times, **more)
+
+    tiers = [Tier(2, 7900), Tier(5, 5900), Tier(10, 4900)]
+    return [
+        Recipe("half_price_for_three", "Three at half the price", "三人半价团", team("三人半价团", 4900, 3)),
+        Recipe(
+            "bring_newcomers",
+            "Bring two newcomers",
+            "老带新团",
+            team("老带新三人团", 4900, 3, newcomers_at_least=2),
+        ),
+        Recipe("tiers", "The more, the cheaper", "阶梯团", team("人越多越便宜", 7900, 10, tiers=tiers)),
+    ]
 
 
 GROUP_BUYS = CampaignKind(
@@ -244,6 +275,7 @@ GROUP_BUYS = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
     changeable_once_open=frozenset(
         {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "late_payment", "nudge_lead_seconds"}
     ),

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.model import PageState, page_state, window_over
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.group_buy import model
@@ -86,9 +87,10 @@ class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
 
     kind = GROUP_BUYS
 
-    def __init__(self, database: Database, board: GroupBuyBoard) -> None:
+    def __init__(self, database: Database, board: GroupBuyBoard, audiences: Audiences) -> None:
         super().__init__(database)
         self._board = board
+        self._audiences = audiences
 
     def late(self, draft: GroupBuyDraft, now: datetime) -> FieldError | None:
         """Say that the window is over."""
@@ -112,7 +114,7 @@ class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
             if team is None or team.group_buy_id != group_buy_id:
                 raise Refusal(teams.TEAM_NOT_FOUND)
         pair = (group_buy_id, user_id)
-        standing = (await standings(self._database, [pair], {group_buy_id: campaign}))[pair]
+        standing = (await standings(self._database, [pair], {group_buy_id: campaign}, self._audiences))[pair]
         kind = teams.refusal_of(campaign, team, standing, at)
         return SeatDryRun(
             would="refuse" if kind else "open" if team is None else "join",
@@ -168,4 +170,5 @@ def _because(campaign: GroupBuy, team: teams.Team | None, standing: teams.Shoppe
     have = f"{campaign.units_left} of {campaign.units_total} units are left; the shopper has {standing.seats} seats"
     of_team = "" if team is None else f"; {team.seats_taken} of {team.team_size} seats of the team are taken"
     why = "A seat would be held." if kind is None else kind.title
+    why += "" if standing.missed is None else f" The shopper does not meet {standing.missed}."
     return f"{why} {have} of {campaign.max_per_shopper} allowed{of_team}."

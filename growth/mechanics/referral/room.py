@@ -7,6 +7,7 @@ from growth.mechanics.referral.commission import person as commission_person
 from growth.mechanics.referral.commission.service import Commissions
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.inviter.service import Standings
+from growth.mechanics.referral.model import PROGRAMS
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
 from growth.mechanics.referral.review.service import Reviews
 from growth.mechanics.referral.service import ReferralPrograms
@@ -25,8 +26,9 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
     attempts = Limiter(
         stores.redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS, guards_secrets=True
     )
-    programs, relations = ReferralPrograms(database, zone), Relations(database, attempts)
-    standings, corrections = Standings(database, relations, zone), Corrections(database)
+    audiences = stores.audiences
+    programs, relations = ReferralPrograms(database, zone, audiences), Relations(database, attempts, audiences)
+    standings, corrections = Standings(database, relations, zone, audiences), Corrections(database)
     commissions, reviews = Commissions(database, stores.zone), Reviews(database)
     settlement, keeper = InviteeSettlement(stores.zone), commission.CommissionKeeper()
     return Room(
@@ -39,6 +41,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "reviews": reviews,
         },
         gives_after_shopper={"referral_relations": relations, "referral_standings": standings},
+        campaigns=[PROGRAMS],
         routers=[
             routes.router,
             admin.router,

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import LIVE, State, Step
 from growth.kit.campaign.service import Campaigns
@@ -19,6 +20,7 @@ from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch.audit import Act
 from growth.rewards.granting.service import require_admin_for_money, set_budget
 from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE
 from growth.vocabulary.events.referral import ReferralProgramEnded
 from growth.vocabulary.refusals import Refusal
 
@@ -72,10 +74,11 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
 
     kind = PROGRAMS
 
-    def __init__(self, database: Database, zone: str) -> None:
+    def __init__(self, database: Database, zone: str, audiences: Audiences) -> None:
         """`zone` is the merchant's, whose days budgets count."""
         super().__init__(database)
         self._zone = zone
+        self._audiences = audiences
 
     def allow(self, act: Act, *campaigns: object) -> None:
         """Refuse an editor where money is given."""
@@ -130,7 +133,7 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
         """Say what a shopper who sends `code` at `at` would get under this program, as if it were published."""
         user_id = await self._database.people.today(self._database, user_id)
         program = await self.find(program_id)
-        seen = await look_at(self._database, draft_of(program), user_id, code, at)
+        seen = await look_at(self._database, self._audiences, draft_of(program), user_id, code, at)
         closed = program.closes_at is not None and at >= program.closes_at
         would: Would = "refuse"
         if program.state not in {"draft", "published"} or closed:
@@ -138,6 +141,7 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
             kind = "referral.no_program"
         elif seen.kind is not None:
             kind, because = seen.kind.code, seen.kind.title
+            because += f" The inviter does not meet {seen.missed}." if seen.kind is NOT_IN_AUDIENCE else ""
         else:
             would, kind = "nothing" if seen.is_bound_already else "bind", None
             because = "Bound to this inviter already." if seen.is_bound_already else "A relation would be made."

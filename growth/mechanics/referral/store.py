@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.referral.model import PROGRAMS, ProgramTerms, ReferralDraft, ReferralProgram
 from growth.plumbing.postgres.database import Reader, Tx
@@ -41,7 +42,10 @@ async def live_program(reader: Reader) -> ReferralProgram | None:
 
 
 async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDraft, now: datetime) -> None:
-    """Begin a version of a live program's promises; it is in force until `close_version`."""
+    """Begin a version of a live program's promises; it is in force until `close_version`.
+
+    Whom the program is for stays with the program, where lists follow ids that change hands.
+    """
     await tx.execute(
         """
         INSERT INTO referral.terms (program_id, version, draft, levels, closes_at, from_at)
@@ -49,7 +53,7 @@ async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDra
         """,
         program_id,
         version,
-        draft,
+        replace(draft, audience=[]),
         draft.levels,
         draft.closes_at,
         now,
@@ -90,14 +94,16 @@ async def terms_at(reader: Reader, at: datetime) -> ProgramTerms | None:
 async def live_terms(reader: Reader, now: datetime) -> tuple[ProgramTerms, bool] | None:
     """Return the terms in force at `now`, which is now, and whether their program is published rather than paused."""
     row = await reader.fetchrow(
-        TERMS.sql("""
-        SELECT terms.kit.columns, program.state = 'published' AS is_open
+        """
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at,
+            terms.draft || jsonb_build_object('audience', coalesce(program.draft -> 'audience', '[]')) AS draft,
+            program.state = 'published' AS is_open
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)
         WHERE program.state IN ('published', 'paused')
           AND terms.until_at IS NULL
           AND (terms.closes_at IS NULL OR terms.closes_at > $1)
-        """),
+        """,
         now,
     )
     return None if row is None else (TERMS.read(row), row["is_open"])

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import State, Step, keep_window, window_over
 from growth.kit.campaign.service import Campaigns
@@ -29,7 +30,7 @@ from growth.vocabulary.refusals import Refusal
 MAX_PERIODS_TOLD = 60
 """In the numbers of a task; the newest."""
 
-Judged = Literal[Why, "not_published", "told_before", "done_before"]
+Judged = Literal[Why, "not_published", "told_before", "done_before", "not_in_audience"]
 COUNTED = ("shoppers_open", "shoppers_done", "shoppers_rewarded", "undone")
 
 NOTHING_YET = Mine(done=0, state="open")
@@ -79,8 +80,9 @@ class Tasks(Campaigns[TaskDraft, Task]):
 
     kind = TASKS
 
-    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo, audiences: Audiences) -> None:
         super().__init__(database)
+        self._audiences = audiences
         self._board = board
         self._zone = zone
 
@@ -123,10 +125,13 @@ class Tasks(Campaigns[TaskDraft, Task]):
         if not periods:
             return []
         progress = await progress_store.of_shopper(self._database, user_id, sorted(set(periods.values())))
+        asked = {task.task_id: Candidate(task.audience, user_id) for task in visible if task.audience}
+        missed = await self._audiences.outside(self._database, asked)
         pages = []
         for task in visible:
             known = progress.get((periods[task.period], task.task_id), NOTHING_YET)
-            pages.append(model.page(task, known.done, known.state, now, self._zone))
+            is_admitted = task.task_id not in missed
+            pages.append(model.page(task, known.done, known.state, now, self._zone, is_admitted=is_admitted))
         return pages
 
     async def dry_run(self, task_id: str, occurrence: Occurrence, now: datetime) -> TaskDryRun:
@@ -141,6 +146,10 @@ class Tasks(Campaigns[TaskDraft, Task]):
         )
         fresh = [one for one in verdict.countings if not await progress_store.has_value(self._database, one)]
         code, because = _judged(task, verdict, mine, fresh=len(fresh))
+        candidate = Candidate(task.audience, user_id, occurrence.counted_at)
+        missed = (await self._audiences.outside(self._database, {user_id: candidate})).get(user_id)
+        if code == "counts" and missed is not None:
+            code, because = "not_in_audience", f"The shopper does not meet {missed}."
         after = mine.done + (len(fresh) if code == "counts" else 0)
         reaches = code == "counts" and mine.state == "open" and after >= task.count
         return TaskDryRun(

@@ -10,6 +10,7 @@ from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
 from growth.rewards.coupon.take.service import Takes
+from growth.rewards.coupon.template.model import TEMPLATES
 from growth.rewards.coupon.template.service import Templates
 from growth.shop.order.model import OrderParticipant
 
@@ -17,8 +18,10 @@ from growth.shop.order.model import OrderParticipant
 def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is made so
     """Make the room of coupons."""
     database, zone = stores.database, stores.zone
-    templates, coupons, takes = Templates(database, zone), Coupons(database), Takes(database, zone)
-    codes, quotes = Codes(database, stores.redis, zone), Quotes(database)
+    audiences = stores.audiences
+    templates, coupons = Templates(database, zone, audiences), Coupons(database)
+    takes, codes = Takes(database, zone, audiences), Codes(database, stores.redis, zone, audiences)
+    quotes = Quotes(database)
     lapse_locks = partial(periodic.lapse_locks, days=stores.settings.coupon_lock_days)
     return Room(
         name="coupon",
@@ -30,6 +33,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "coupon_codes": codes,
             "coupon_quotes": quotes,
         },
+        campaigns=[TEMPLATES],
         routers=[routes.router, admin.templates_router, admin.router],
         tasks=[
             PeriodicTask("coupon.expire", 2, periodic.expire_coupons, periodic.EXPIRE_BATCH),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
@@ -59,8 +60,8 @@ def assemble(database: Database, redis: AnyRedis) -> Room:
         loader=loader,
         draws=draws,
         shop=shop,
-        sales=Sales(database, stock, board, loader, shop),
-        claims=Claims(database, stock, board, loader, draws, shop),
+        sales=Sales(database, stock, board, loader, shop, Audiences()),
+        claims=Claims(database, stock, board, loader, draws, shop, Audiences()),
         keeper=ClaimKeeper(database, stock, loader),
         settlement=settlement,
     )

@@ -9,6 +9,7 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
@@ -193,8 +194,8 @@ def assemble(database: Database) -> Room:
         database=database,
         shop=ShopService(database, [SeatSettlement()], [telling.SECRET]),
         board=board,
-        group_buys=GroupBuys(database, board),
-        teams=Teams(database),
+        group_buys=GroupBuys(database, board, Audiences()),
+        teams=Teams(database, Audiences()),
         keeper=TeamKeeper(),
     )
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate, not_admitted
 from growth.mechanics.checkin.model import CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store
 from growth.mechanics.checkin.streak.day_end.service import catch_up
@@ -23,7 +24,7 @@ from growth.mechanics.checkin.streak.model import (
     reached,
     terms_of,
 )
-from growth.mechanics.checkin.streak.programs_cache import Almanacs
+from growth.mechanics.checkin.streak.programs_cache import Almanacs, audience_on
 from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.mechanics.checkin.streak.repair.service import Repairs
 from growth.mechanics.checkin.streak.rewards import Earned, answer_of, give
@@ -32,6 +33,7 @@ from growth.plumbing.http.idempotency import KEPT_HOURS
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.decide import Decisions
+from growth.vocabulary.audience import AudienceType
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -104,11 +106,13 @@ class CheckIns:
         database: Database,
         almanacs: Almanacs,
         repairs: Repairs,
+        audiences: Audiences,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._almanacs = almanacs
         self._repairs = repairs
+        self._audiences = audiences
         self._monotonic = monotonic
         self._taps: Decisions[Tap, TapAnswer] = Decisions(
             "checkin.taps",
@@ -189,7 +193,10 @@ class CheckIns:
             standings |= await catch_up(tx, lapsed, glance, almanac)
         days = {(user_id, day_held(day)): (user_id, day) for user_id, day in fresh}
         had = frozenset(days[pair] for pair in await tx.people.units_had(tx, days))
-        return TapBatch(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, almanac))
+        audience = {day: audience_on(almanac, day) for day in {day for _, day in fresh}}
+        asked = {wish: Candidate(audience[wish[1]], wish[0]) for wish in fresh if audience[wish[1]]}
+        missed = await self._audiences.outside(tx, asked) if asked else {}
+        return TapBatch(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, missed, almanac))
 
     async def _late(self, user_id: str, day: date) -> TapAnswer | BaseException:
         try:
@@ -229,6 +236,7 @@ def _judge(
     shoppers: dict[str, CheckinShopper],
     standings: dict[str, Streak],
     had: frozenset[tuple[str, date]],
+    missed: Mapping[tuple[str, date], AudienceType],
     almanac: Almanac,
 ) -> dict[tuple[str, date], Outcome]:
     """Say what becomes of each shopper's day. Under the lock of the shopper's row, so it is true."""
@@ -248,6 +256,8 @@ def _judge(
         else:
             try:
                 program = almanac.open_on(day)
+                if wish in missed:
+                    raise not_admitted(missed[wish])
             except Refusal as refusal:
                 decided[wish] = refusal
                 continue

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import structlog
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store
@@ -25,6 +26,7 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.order.service import ShopService
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
 from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
@@ -38,7 +40,7 @@ MAX_ASKED_WAITING = 4_096
 """Shoppers whose claims one read asks for."""
 MAX_AGES_AT_ONCE = 512
 MAX_AGES_WAITING = 8_192
-"""Of shoppers never seen by this process, in sales that ask how old an account is."""
+"""Of shoppers never seen by this process, in sales that ask how old an account is; and in those with an audience."""
 MAX_CLAIMS_SHOWN = 100
 MAX_LIVE_SALES = 1_000
 MAX_REGISTRATIONS_REMEMBERED = 65_536
@@ -54,7 +56,14 @@ class Claims:
     """Everything a shopper does with units of a sale."""
 
     def __init__(
-        self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, draws: Draws, shop: ShopService
+        self,
+        database: Database,
+        stock: Stock,
+        board: SaleBoard,
+        loader: Loader,
+        draws: Draws,
+        shop: ShopService,
+        audiences: Audiences,
     ) -> None:
         self._database = database
         self._stock = stock
@@ -73,6 +82,10 @@ class Claims:
             "flash_sale.registered_at", self._registered_at, max_batch=MAX_AGES_AT_ONCE, max_queue=MAX_AGES_WAITING
         )
         self._registered: dict[str, datetime] = {}
+        self._audiences = audiences
+        self._missed: Coalescer[Candidate, AudienceType | None] = Coalescer(
+            "flash_sale.audience", self._outside, max_batch=MAX_AGES_AT_ONCE, max_queue=MAX_AGES_WAITING
+        )
 
     async def sale(self, sale_id: str) -> Sale:
         """Return a sale shoppers may know of, from the board or from Postgres. Raises `Refusal` (404)."""
@@ -91,21 +104,21 @@ class Claims:
         `Unavailable` when a store does not answer: asking again with the same key is safe.
         """
         sale = await self.sale(sale_id)
-        is_new = False
         if self._board.now() >= sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
             # Redis has let go of the sale; nobody has it read again claim by claim to hear what is known.
             raise self._refused(sale, sales.ENDED)
-        if sale.protection.minimum_account_age_seconds is not None:
-            is_new = sales.account_too_new(sale, self._registered.get(user_id), self._board.now())
-            if is_new:
-                # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
-                is_new = sales.account_too_new(sale, await self._registrations(user_id), self._board.now())
+        barred = 0
+        if sale.protection.minimum_account_age_seconds is not None and await self._is_too_new(sale, user_id):
+            barred = Admission.ACCOUNT_TOO_NEW.value
+        missed = await self._missed(Candidate(sale.audience, user_id)) if sale.audience else None
+        if missed is not None:
+            barred = barred or Admission.NOT_IN_AUDIENCE.value
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
         claim_id = derived_id(sale_id, asked_as, key) if key else child_id(sale_id)
-        answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, is_new))
+        answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, barred))
         if key and isinstance(answer, DecidedClaim) and (names := later_names(key, answer.claim.held_at, answer.at)):
             claim_id = await self._later(sale_id, asked_as, names, answer.at)
-            answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, is_new))
+            answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, barred))
         if isinstance(answer, DecidedClaim):
             if answer.claim.units != units:
                 raise Refusal(OTHER_CONTENT)
@@ -114,7 +127,15 @@ class Claims:
         admission, wait_seconds = admission_of(answer.number)
         if admission is Admission.DRAWING:
             return await self._draws.enter(sale, user_id, units, answer.at)
+        if admission is Admission.NOT_IN_AUDIENCE:
+            raise self._refused(sale, NOT_IN_AUDIENCE, {"condition": missed, "server_time": answer.at})
         raise await self._explain(sale, user_id, admission, wait_seconds, answer.at)
+
+    async def _is_too_new(self, sale: Sale, user_id: str) -> bool:
+        # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
+        return sales.account_too_new(sale, self._registered.get(user_id), self._board.now()) and sales.account_too_new(
+            sale, await self._registrations(user_id), self._board.now()
+        )
 
     async def _later(self, sale_id: str, asked_as: str, names: Sequence[str], at: datetime) -> str:
         """Return the id that a key stands for whose first claim is older than a key is kept."""
@@ -213,6 +234,10 @@ class Claims:
             self._database, [sale_id for sale_id, _ in asked], [user_id for _, user_id in asked]
         )
         return [found.get(pair, []) for pair in asked]
+
+    async def _outside(self, asked: list[Candidate]) -> Sequence[AudienceType | None]:
+        found = await self._audiences.outside(self._database, dict(enumerate(asked)))
+        return [found.get(place) for place in range(len(asked))]
 
     async def _registered_at(self, user_ids: list[str]) -> Sequence[datetime | None]:
         found = await self._shop.registered_at(user_ids)

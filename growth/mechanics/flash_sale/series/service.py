@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import groupby, product
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from growth.kit.campaign import store as campaigns
 from growth.kit.campaign.model import STEPS, Step
@@ -237,7 +237,9 @@ class SeriesService(Campaigns[SeriesDraft, Series]):
                 if in_the_way is None:
                     counted.planned += 1
                 else:
-                    await self._skip(tx, series.series_id, draft_of(series, item, window), in_the_way, act)
+                    # Whom it is for is the series' to say, when the round is planned after all.
+                    draft = structs.replace(draft_of(series, item, window), audience=[])
+                    await self._skip(tx, series.series_id, draft, in_the_way, act)
                     counted.skipped += 1
         await store.set_planned(tx, series.series_id, until)
         return counted
@@ -269,7 +271,8 @@ class SeriesService(Campaigns[SeriesDraft, Series]):
         series = await self.lock(tx, again.series_id)
         if series.state != "published" or not await store.remove_skipped(tx, again.series_id, again.draft):
             return 0
-        in_the_way = await self._plan_sale(tx, again.series_id, again.draft, Act(PLANNER, now))
+        draft = structs.replace(again.draft, audience=series.audience)
+        in_the_way = await self._plan_sale(tx, again.series_id, draft, Act(PLANNER, now))
         if in_the_way is not None:
             await store.add_skipped(tx, again.series_id, again.draft, in_the_way, now)
         return int(in_the_way is None)

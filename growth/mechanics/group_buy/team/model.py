@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from growth.mechanics.group_buy.model import LIMIT_REACHED, GroupBuy, refused_by_campaign
 from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
 from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.ids import GroupBuyId, SeatId, TeamId
 from growth.vocabulary.refusals import Kind
@@ -148,6 +149,8 @@ class ShopperInCampaign(Struct, frozen=True, kw_only=True):
     is_live: bool = False
     """One of them in a forming team."""
     is_newcomer: bool = True
+    missed: AudienceType | None = None
+    """What of the campaign's audience the shopper does not meet."""
 
 
 def refusal_of(campaign: GroupBuy, team: Team | None, standing: ShopperInCampaign, now: datetime) -> Kind | None:  # noqa: PLR0911
@@ -164,6 +167,8 @@ def refusal_of(campaign: GroupBuy, team: Team | None, standing: ShopperInCampaig
             return TEAM_FULL
     if (refused := refused_by_campaign(campaign, now)) is not None:
         return refused
+    if standing.missed is not None:
+        return NOT_IN_AUDIENCE
     if standing.is_live:
         return ALREADY_IN_TEAM
     if standing.seats >= campaign.max_per_shopper:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.group_buy import model as campaigns
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.store import campaigns as campaigns_store
@@ -37,6 +38,7 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.decide import Decisions, NotWhole
 from growth.shop.order.service import has_bought
+from growth.vocabulary.audience import NOT_IN_AUDIENCE
 from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
@@ -77,8 +79,9 @@ class SeatBatch(Struct, frozen=True):
 class Teams:
     """Everything shoppers and operators do with teams and seats."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._seats: Decisions[SeatAsk, Seated] = Decisions(
             "group_buy.seats",
             self._seat,
@@ -154,7 +157,7 @@ class Teams:
     async def _seat(self, asks: Sequence[SeatAsk]) -> Sequence[Seated | BaseException]:
         """Seat a batch. Raises `NotWhole` if the guards do not let in all whom the look at it let pass."""
         async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
-            seen = await _look(tx, asks)
+            seen = await _look(tx, asks, self._audiences)
             answers, taken = judge(asks, seen)
             if taken.seats:
                 if not await store.take(tx, taken, seen.now):
@@ -251,13 +254,13 @@ async def _lock_forming(tx: Tx, team_id: str) -> Team:
     return team
 
 
-async def _look(tx: Tx, asks: Sequence[SeatAsk]) -> SeatBatch:
+async def _look(tx: Tx, asks: Sequence[SeatAsk], audiences: Audiences) -> SeatBatch:
     """Lock the teams of a batch, and read what there is to know, as it is under the locks."""
     teams = await store.lock_teams(tx, [ask.team_id for ask in asks])
     now = await store.time(tx)
     pairs = [(group_buy_id, ask.user_id) for ask in asks if (group_buy_id := _campaign_of(ask, teams)) is not None]
     found = await campaigns_store.find_campaigns(tx, sorted({group_buy_id for group_buy_id, _ in pairs}))
-    held = await standings(tx, pairs, found)
+    held = await standings(tx, pairs, found, audiences)
     # Last: a seat that another process commits meanwhile is known by its id, never only as one that the shopper has.
     seats = await store.find_seats(tx, [ask.seat_id for ask in asks])
     if opened := [ask.team_id for ask in asks if ask.seat_id in seats and ask.team_id not in teams]:
@@ -266,15 +269,20 @@ async def _look(tx: Tx, asks: Sequence[SeatAsk]) -> SeatBatch:
 
 
 async def standings(
-    reader: Reader, pairs: Sequence[tuple[str, str]], found: Mapping[str, GroupBuy]
+    reader: Reader, pairs: Sequence[tuple[str, str]], found: Mapping[str, GroupBuy], audiences: Audiences
 ) -> dict[tuple[str, str], ShopperInCampaign]:
-    """Return what pairs of campaign and shopper have; whether they ever bought is asked where it matters."""
+    """Return what pairs of campaign and shopper have; whether they ever bought, or are admitted, where it matters."""
     known = await store.standings(reader, pairs)
     choosy = {group_buy_id for group_buy_id, campaign in found.items() if campaign.newcomers_at_least}
     asked = sorted({user_id for group_buy_id, user_id in pairs if group_buy_id in choosy})
     buyers = await has_bought(reader, asked) if asked else frozenset()
+    audience = {group_buy_id: campaign.audience for group_buy_id, campaign in found.items() if campaign.audience}
+    missed = await audiences.outside(
+        reader, {pair: Candidate(audience[pair[0]], pair[1]) for pair in pairs if audience and pair[0] in audience}
+    )
     return {
-        pair: msgspec.structs.replace(standing, is_newcomer=pair[1] not in buyers) for pair, standing in known.items()
+        pair: msgspec.structs.replace(standing, is_newcomer=pair[1] not in buyers, missed=missed.get(pair))
+        for pair, standing in known.items()
     }
 
 
@@ -316,7 +324,7 @@ def judge(asks: Sequence[SeatAsk], seen: SeatBatch) -> tuple[dict[str, Seated | 
         team = teams[ask.team_id] if ask.group_buy_id is None else None
         kind = refusal_of(campaign, team, standing, seen.now)
         if kind is not None:
-            answers[ask.seat_id] = refused(kind, campaign, seen.now)
+            answers[ask.seat_id] = refused(kind, campaign, standing, seen.now)
             continue
         if team is None:
             team = open_team(campaign, ask, standing, seen.now)
@@ -353,7 +361,7 @@ def _held(campaign: GroupBuy, team: Team, ask: SeatAsk, standing: ShopperInCampa
     )
 
 
-def refused(kind: Kind, campaign: GroupBuy, now: datetime) -> Refusal:
+def refused(kind: Kind, campaign: GroupBuy, standing: ShopperInCampaign, now: datetime) -> Refusal:
     """Return (to be raised or told) a refusal with what helps to understand it."""
     refusal = Refusal(kind, server_time=now)
     if kind is campaigns.NOT_OPEN:
@@ -363,6 +371,8 @@ def refused(kind: Kind, campaign: GroupBuy, now: datetime) -> Refusal:
         }
     elif kind is campaigns.LIMIT_REACHED:
         refusal.members["max_per_shopper"] = campaign.max_per_shopper
+    elif standing.missed is not None and kind is NOT_IN_AUDIENCE:
+        refusal.members["condition"] = standing.missed
     return refusal
 
 

@@ -39,6 +39,8 @@ class ReferralTerms(Struct, frozen=True, kw_only=True):
     withdrawal: WithdrawalTerms
     is_open: bool
     """Shoppers can be bound; otherwise the program is paused."""
+    is_admitted: bool
+    """Whether this shopper may invite: the shopper is among those whom the program is for."""
 
 
 class ReferralTotals(Struct, frozen=True, kw_only=True):
@@ -121,9 +123,11 @@ class Leaderboard(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-def show_terms(terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool) -> ReferralTerms:
+def show_terms(
+    terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool, is_admitted: bool = True
+) -> ReferralTerms:
     """Show what is promised, all of it, with what holds for withdrawals now."""
-    return alike(ReferralTerms, terms, terms.draft, withdrawal=withdrawal, is_open=is_open)
+    return alike(ReferralTerms, terms, terms.draft, withdrawal=withdrawal, is_open=is_open, is_admitted=is_admitted)
 
 
 def show_milestones(

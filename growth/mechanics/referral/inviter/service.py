@@ -3,6 +3,7 @@
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.referral.inviter import store
 from growth.mechanics.referral.inviter.model import (
     MAX_RANK,
@@ -27,10 +28,11 @@ from growth.rewards.withdrawal.service import rules_of
 class Standings:
     """Everything that inviters look at."""
 
-    def __init__(self, database: Database, relations: Relations, zone: str) -> None:
+    def __init__(self, database: Database, relations: Relations, zone: str, audiences: Audiences) -> None:
         """`zone` is the merchant's, whose months count."""
         self._database = database
         self._relations = relations
+        self._audiences = audiences
         self._zone = ZoneInfo(zone)
 
     async def page(self, user_id: str, now: datetime) -> ReferralPage:
@@ -42,7 +44,8 @@ class Standings:
         if terms is not None:
             rules = await rules_of(self._database)
             withdrawal = WithdrawalTerms(min_fen=rules.min_fen, fee_fen=rules.fee_fen)
-            program = show_terms(terms, withdrawal, is_open=is_open)
+            missed = await self._audiences.missed(self._database, terms.draft.audience, user_id)
+            program = show_terms(terms, withdrawal, is_open=is_open, is_admitted=missed is None)
         milestones = [] if terms is None else terms.draft.milestones
         shown = show_milestones(milestones, found.in_program, frozenset(found.held))
         return ReferralPage(

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate, not_admitted
 from growth.mechanics.referral.model import ProgramTerms, ReferralDraft
 from growth.mechanics.referral.relation import store
 from growth.mechanics.referral.relation.model import (
@@ -34,6 +35,7 @@ from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.work.decide import Decisions
 from growth.shop.order.service import has_bought, registration
 from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.names import masked
@@ -77,6 +79,8 @@ class BindBatch(Struct, frozen=True):
     standings: Mapping[str, BindingState]
     histories: Mapping[str, InviteeHistory]
     """Of invitees and inviters of wishes that nothing spoke against so far."""
+    missed: Mapping[str, AudienceType]
+    """Inviters who may not invite, with what of the program's audience they do not meet."""
 
 
 class CodeLook(Struct, frozen=True, kw_only=True):
@@ -84,6 +88,8 @@ class CodeLook(Struct, frozen=True, kw_only=True):
 
     kind: Kind | None
     """Why not; None for a relation."""
+    missed: AudienceType | None
+    """What of the program's audience the inviter does not meet."""
     is_bound_already: bool
     inviter_id: str | None
     has_bought: bool
@@ -95,10 +101,11 @@ class CodeLook(Struct, frozen=True, kw_only=True):
 class Relations:
     """Codes and binding."""
 
-    def __init__(self, database: Database, attempts: Limiter) -> None:
+    def __init__(self, database: Database, attempts: Limiter, audiences: Audiences) -> None:
         """`attempts` is how often one shopper may try a code: nobody finds another's by trying."""
         self._database = database
         self._attempts = attempts
+        self._audiences = audiences
         self._suspects: set[str] = set()
         # Of wishes of one shopper the first goes first, and the next one sees what became of it.
         self._wishes: Decisions[BindWish, Bound] = Decisions(
@@ -155,7 +162,7 @@ class Relations:
     async def _commit(self, wishes: Sequence[BindWish]) -> Sequence[Bound | BaseException]:
         # The inviters too are written of, and only their codes are known yet.
         async with self._database.transaction(people={wish.invitee_id for wish in wishes}, everyone=True) as tx:
-            seen = await _look(tx, wishes)
+            seen = await _look(tx, wishes, self._audiences)
             answers, plain, careful = judge(wishes, seen)
             await write(tx, [tie for _, tie in plain], over=_over(plain, seen), now=seen.now)
             for at, tie in careful:
@@ -167,16 +174,20 @@ class Relations:
             return [answers[at] for at in range(len(wishes))]
 
 
-async def _look(tx: Tx, wishes: Sequence[BindWish]) -> BindBatch:
+async def _look(tx: Tx, wishes: Sequence[BindWish], audiences: Audiences) -> BindBatch:
     now = await store.lock(tx)
     terms = await store.open_terms(tx, now)
     standings = await store.standings(tx, wishes)
     people = set[str]()
+    asked: dict[str, Candidate] = {}
     for wish in wishes:
         standing = standings[wish.relation_id]
         if standing.inviter_id and terms and not standing.is_bound(now):
             people |= {wish.invitee_id, standing.inviter_id}
-    return BindBatch(now, terms, standings, await histories(tx, people))
+            if terms.draft.audience:
+                asked[standing.inviter_id] = Candidate(terms.draft.audience, standing.inviter_id)
+    missed = await audiences.outside(tx, asked) if asked else {}
+    return BindBatch(now, terms, standings, await histories(tx, people), missed)
 
 
 async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, InviteeHistory]:
@@ -229,6 +240,8 @@ def _answer(wish: BindWish, seen: BindBatch) -> Tie | Bound | Refusal:
     draft, history = seen.terms.draft, seen.histories[wish.invitee_id]
     if not is_new(history, draft.attribution_days, now):
         return Refusal(NOT_NEW)
+    if standing.inviter_id in seen.missed:
+        return not_admitted(seen.missed[standing.inviter_id])
     return Tie(
         relation_id=wish.relation_id,
         invitee_id=wish.invitee_id,
@@ -277,7 +290,9 @@ def _refused(kind: Kind) -> Counter:
     return REFUSED.labels(kind.code.partition(".")[2])
 
 
-async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str, at: datetime) -> CodeLook:
+async def look_at(
+    reader: Reader, audiences: Audiences, draft: ReferralDraft, user_id: str, code: str, at: datetime
+) -> CodeLook:
     """Say what a shopper who sends `code` at `at` would get under `draft`, by what is known now; writes nothing."""
     wish = BindWish(relation_id=new_id(at), invitee_id=user_id, code=read_code(code), nickname="")
     standing = (await store.standings(reader, [wish]))[wish.relation_id]
@@ -286,13 +301,17 @@ async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str,
     history = known[user_id]
     already = inviter_id is not None and standing.is_bound_as_wished(at)
     kind = None if already else refusal_of(standing, user_id, at)
+    missed = None if inviter_id is None else await audiences.missed(reader, draft.audience, inviter_id)
     if kind is None and not already:
         if not is_new(history, draft.attribution_days, at):
             kind = NOT_NEW
+        elif missed is not None:
+            kind = NOT_IN_AUDIENCE
         elif standing.has_invitees and inviter_id and await store.is_above(reader, user_id, inviter_id):
             kind = LOOP
     return CodeLook(
         kind=kind,
+        missed=missed,
         is_bound_already=already,
         inviter_id=inviter_id,
         has_bought=history.has_bought,

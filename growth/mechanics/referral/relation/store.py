@@ -35,7 +35,8 @@ async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
     return await TERMS.fetch_one(
         reader,
         """
-        SELECT terms.kit.columns
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at,
+            terms.draft || jsonb_build_object('audience', coalesce(program.draft -> 'audience', '[]')) AS draft
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)
         WHERE program.state = 'published'

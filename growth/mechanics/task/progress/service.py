@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.countable import CORRECTED, catalogue, undoers
 from growth.mechanics.task.model import Task
@@ -62,8 +63,9 @@ class Reached(Struct, frozen=True):
 class TaskProjection:
     """Counts, for all tasks. One per process; what it remembers of tasks is asked for again with every batch."""
 
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: ZoneInfo, audiences: Audiences) -> None:
         self._zone = zone
+        self._audiences = audiences
         self._known: dict[str, Task] = {}
         self._tasks = Watched((), zone)
 
@@ -126,7 +128,7 @@ class TaskProjection:
                 task, occurrence, had_counted.get((order_id, task.task_id), live.now), self._zone
             ).countings
         ]
-        countings = await _without_done_before(tx, countings)
+        countings = await self._of_the_admitted(tx, await _without_done_before(tx, countings), tasks)
         counted = await _count(tx, countings, live.now)
         had = [one.key for one in before]
         await settle(tx, had + counted, live.now, tasks, [key for key in had if key not in counted])
@@ -158,7 +160,7 @@ class TaskProjection:
         self, tx: Tx, tasks: Watched, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
     ) -> None:
         countings: list[Counting] = [one for occurrence in occurrences for one in tasks.countings(occurrence, now)]
-        countings = await _without_done_before(tx, countings)
+        countings = await self._of_the_admitted(tx, await _without_done_before(tx, countings), self._known)
         if not countings and not undone:
             return
         await store.lock(tx)
@@ -168,6 +170,16 @@ class TaskProjection:
             refunded = await store.undo(tx, undone, now)
         keys = refunded + await _count(tx, countings, now)
         await settle(tx, keys, now, self._known, refunded)
+
+    async def _of_the_admitted(self, tx: Tx, countings: list[Counting], tasks: Mapping[str, Task]) -> list[Counting]:
+        """Leave out what shoppers did who were outside of the task's audience then, as far as is known by now."""
+        asked = {
+            place: Candidate(tasks[one.task_id].audience, one.user_id, one.at)
+            for place, one in enumerate(countings)
+            if tasks[one.task_id].audience
+        }
+        missed = await self._audiences.outside(tx, asked) if asked else {}
+        return [one for place, one in enumerate(countings) if place not in missed]
 
 
 async def _count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Key]:

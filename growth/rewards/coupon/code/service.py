@@ -4,6 +4,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from growth.kit.campaign.audience import Audiences
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.outbox.outbox import emit
@@ -19,7 +20,7 @@ from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import coupons as coupons_store
 from growth.rewards.coupon.take import store as takes_store
 from growth.rewards.coupon.take.model import TakeAsk
-from growth.rewards.coupon.take.service import TakenCoupon, with_lives_before
+from growth.rewards.coupon.take.service import TakenCoupon, refused, with_audience, with_lives_before
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import CouponTemplate, refused_by_limit, refused_by_template, term_of
@@ -37,8 +38,9 @@ MAX_TRIES_AT_ONCE = 10
 class Codes:
     """Everything that is done with printed codes."""
 
-    def __init__(self, database: Database, redis: AnyRedis, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, redis: AnyRedis, zone: ZoneInfo, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._zone = zone
         self._tries = Limiter(
             redis, "coupon_code", per_second=TRIES_PER_SECOND, burst=MAX_TRIES_AT_ONCE, guards_secrets=True
@@ -116,10 +118,11 @@ class Codes:
                 return TakenCoupon(mine, template, seen.now, replayed=True)
             day = seen.now.astimezone(self._zone).date()
             pair = (found.template_id, user_id)
-            standing = (await with_lives_before(tx, [pair], seen.standings(day), day))[pair]
+            standings = await with_lives_before(tx, [pair], seen.standings(day), day)
+            standing = (await with_audience(tx, self._audiences, {template.template_id: template}, standings))[pair]
             kind = refused_by_template(template, seen.now, by_code=True) or refused_by_limit(template, standing)
             if kind is not None:
-                raise Refusal(kind, server_time=seen.now)
+                raise refused(kind, template, standing, seen.now)
             wish = Issue(coupon_id=coupon_id, template_id=found.template_id, user_id=user_id, reason=REASON)
             row = coupons_store.row_of(wish, 0, term_of(template, seen.now))
             complete = await store.redeem(tx, code_hash, row, seen.now, day)

@@ -52,6 +52,8 @@ class TemplatePage(Struct, frozen=True, kw_only=True):
     """Null where a day has no quota of its own."""
     max_per_shopper: int
     taken_by_me: int
+    is_admitted: bool
+    """Whether this shopper is among those whom it is for."""
     can_take: bool
     """Whether this shopper would get one now."""
     state: PageState
@@ -70,6 +72,7 @@ def show_template(template: CouponTemplate, standing: TakenSoFar, now: datetime,
         units_left=units_left,
         units_left_today=None if per_day is None else max(0, min(per_day - template.taken_on(day), units_left)),
         taken_by_me=standing.taken,
+        is_admitted=standing.missed is None,
         can_take=refusal_of(template, standing, now, day) is None,
         state=page_state(template, now),
         server_time=now,

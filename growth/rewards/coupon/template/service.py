@@ -4,8 +4,10 @@ from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
@@ -74,9 +76,10 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
 
     kind = TEMPLATES
 
-    def __init__(self, database: Database, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, zone: ZoneInfo, audiences: Audiences) -> None:
         super().__init__(database)
         self._zone = zone
+        self._audiences = audiences
 
     def late(self, draft: CouponDraft, now: datetime) -> FieldError | None:
         """Say that coupons would be over already."""
@@ -92,6 +95,9 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
         template = await self.find(template_id)
         day = at.astimezone(self._zone).date()
         standing = (await store.standings(self._database, [template_id], user_id, day)).get(template_id, TakenSoFar())
+        standing = msgspec.structs.replace(
+            standing, missed=await self._audiences.missed(self._database, template.audience, user_id)
+        )
         kind = refusal_of(template, standing, at, day)
         term = term_of(template, at)
         return alike(
@@ -142,6 +148,7 @@ def _max_off_fen(template: CouponTemplate) -> int | None:
 
 def _because(template: CouponTemplate, standing: TakenSoFar, kind: Kind | None) -> str:
     why = "A coupon would be issued." if kind is None else kind.title
+    why += "" if standing.missed is None else f" The shopper does not meet {standing.missed}."
     return (
         f"{why} {template.units_left} of {template.units_total} units are left; "
         f"the shopper took {standing.taken} of {template.max_per_shopper} allowed."

@@ -5,6 +5,7 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.checkin.model import FIRST_DAY, LAST_DAY, CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.day_end.service import card_used
@@ -58,8 +59,9 @@ class Mended(Struct, frozen=True):
 class Repairs:
     """What happens to days that lie behind."""
 
-    def __init__(self, database: Database, almanacs: Almanacs) -> None:
+    def __init__(self, database: Database, almanacs: Almanacs, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._almanacs = almanacs
 
     async def make_up(self, user_id: str, day: date, key: str | None) -> Once[MadeUp]:
@@ -69,6 +71,8 @@ class Repairs:
             glance, almanac = await self._almanacs.look(tx)
 
             async def work() -> MadeUp:
+                program = almanac.open_on(almanac.zone.day(glance.now))
+                await self._audiences.admit(tx, program.audience, user_id)
                 return await _make_up(tx, shopper, day, almanac, glance.now)
 
             return await once(
@@ -100,6 +104,7 @@ class Repairs:
                 terms = await streaks.find_terms(tx, [held.terms_id])
                 rewards = terms[held.terms_id].reward(held.paid or held.position)
                 return answer_of(shopper.standing, program, held, Given(rewards, [], [])), False
+            await self._audiences.admit(tx, program.audience, user_id)
             mended = await mend(tx, shopper, program, day, DayKind.CHECKED_IN, almanac, glance.now)
             await emit(
                 tx,
