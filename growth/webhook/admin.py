@@ -33,7 +33,7 @@ from growth.plumbing.watch.audit import Act
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import Uuid
 from growth.webhook.delivery.service import Deliveries, ProbeAnswer, Redelivery, RedeliveryAsked
-from growth.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, Delivery, EndpointDraft, WebhookEndpoint
+from growth.webhook.model import KEEP_HOURS, MAX_KEEP_HOURS, Delivery, DeliveryFilter, EndpointDraft, WebhookEndpoint
 from growth.webhook.service import EndpointMade, SecretMade, Webhooks
 
 StateFilter = Annotated[
@@ -177,15 +177,8 @@ async def list_deliveries(
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[Delivery]:
     """Newest event first; kept for 14 days."""
-    found = await deliveries.page(
-        endpoint_id,
-        state=only,
-        type_=type_,
-        since=instant_of("from", since),
-        until=instant_of("to", until),
-        before=decode_cursor(cursor, tuple[Instant, Uuid]),
-        limit=limit + 1,
-    )
+    which = DeliveryFilter(state=only, type=type_, since=instant_of("from", since), until=instant_of("to", until))
+    found = await deliveries.page(endpoint_id, which, decode_cursor(cursor, tuple[Instant, Uuid]), limit + 1)
     return page_of(found, limit, lambda delivery: (delivery.event_at, delivery.event_id))
 
 

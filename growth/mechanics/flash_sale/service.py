@@ -177,14 +177,14 @@ class Sales(Campaigns[SaleDraft, Sale]):
         """Say what a claim at `at` would get, with today's stock, and why; nothing is changed."""
         user_id = await self._database.people.today(self._database, user_id)
         sale = await self.find(sale_id)
-        held = await claims_store.units_held(self._database, sale_id, user_id)
+        held = (await keeping_store.holdings_of(self._database, sale_id, [user_id])).get(user_id, 0)
         registered = (await self._shop.registered_at([user_id])).get(user_id)
         cooling_until = None
         seconds = sale.protection.cool_down_seconds
         if seconds is not None and (lapses := await keeping_store.lapses_of(self._database, [user_id])):
             ((_, count, last_lapsed_at),) = lapses
             cooling_until = model.cooling_until(seconds, count, last_lapsed_at)
-        invited = await store.is_allowed(self._database, sale_id, user_id)
+        invited = bool(await keeping_store.allowed_of(self._database, sale_id, [user_id]))
         standing = model.ShopperInSale(
             units=held,
             cooling_until=cooling_until,

@@ -16,7 +16,7 @@ from growth.mechanics.referral.inviter.service import Standings
 from growth.mechanics.referral.relation.model import MyInviter, mask_id
 from growth.mechanics.referral.relation.service import Bound, Relations
 from growth.plumbing.field_errors import FieldError
-from growth.plumbing.http.answers import DEFAULT_PAGE, Limit, Page
+from growth.plumbing.http.answers import DEFAULT_PAGE, AnyRequest, Cursor, Limit, Page
 from growth.plumbing.http.listing import Listing
 from growth.plumbing.strict_json import invalid
 from growth.vocabulary import clock
@@ -46,10 +46,17 @@ async def get_referral(
 
 @get("/referral/invitees", operation_id="referral_invitee_list", summary="List my invitees")
 async def list_invitees(
-    listing: NamedDependency[Listing], shopper: NamedDependency[Shopper], referral_standings: NamedDependency[Standings]
+    request: AnyRequest,
+    shopper: NamedDependency[Shopper],
+    referral_standings: NamedDependency[Standings],
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_PAGE,
 ) -> Page[InviteeCard]:
     """Newest first, masked."""
-    return await listing.paged("relation_id", partial(referral_standings.invitees, shopper.user_id))
+    # Not as a dependency: two that are resolved at once would cost this page more.
+    return await Listing(request, cursor, limit).paged(
+        "relation_id", partial(referral_standings.invitees, shopper.user_id)
+    )
 
 
 @get("/referral/leaderboard", operation_id="referral_leaderboard_get", summary="Get the leaderboard of inviters")

@@ -182,12 +182,6 @@ async def terms_of(reader: Reader, program_id: str, version: int) -> ProgramTerm
     return terms
 
 
-async def live(reader: Reader, now: datetime) -> tuple[ProgramTerms | None, bool]:
-    """Return the terms in force now, and whether shoppers can be bound."""
-    found = await store.live_terms(reader, now)
-    return (None, False) if found is None else found
-
-
 async def end_closed(tx: Tx, now: datetime) -> int:
     """End programs whose time is over, as of that time; return how many."""
     await store.lock(tx)

@@ -28,7 +28,7 @@ from growth.plumbing.strict_json import Instant
 from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.code.model import CodeBatch, CodeBatchDraft, MadeCodes
 from growth.rewards.coupon.code.service import Codes
-from growth.rewards.coupon.model import Coupon, CouponState
+from growth.rewards.coupon.model import Coupon, CouponFilter, CouponState
 from growth.rewards.coupon.service import Coupons
 from growth.rewards.coupon.template.model import TEMPLATES
 from growth.rewards.coupon.template.service import CouponDryRun, CouponStats, Templates
@@ -161,8 +161,8 @@ async def list_coupons(
     order_id: OrderFilter = None,
 ) -> Response[Page[Coupon]]:
     """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
-    read = partial(coupons.page, template_id=template_id, user_id=user_id, state=only, order_id=order_id)
-    return await listing.listed(Coupon, "coupon_id", read)
+    which = CouponFilter(template_id=template_id, user_id=user_id, state=only, order_id=order_id)
+    return await listing.listed(Coupon, "coupon_id", partial(coupons.page, which))
 
 
 @for_operators(post, "/coupons/{coupon_id:str}/void", "admin_coupon_void", "Void a coupon", Role.EDITOR)

@@ -71,6 +71,21 @@ class Coupon(Struct, frozen=True, kw_only=True):
     """When it expired or was voided."""
 
 
+class CouponFilter(Struct, frozen=True, kw_only=True):
+    """Which coupons; None for all."""
+
+    template_id: str | None = None
+    user_id: str | None = None
+    state: CouponState | None = None
+    order_id: str | None = None
+    """What this order has, locked or used."""
+
+    @property
+    def states(self) -> list[CouponState]:
+        """Those that are asked for."""
+        return list(STATES) if self.state is None else [self.state]
+
+
 class CouponPage(Struct, frozen=True, kw_only=True):
     """A coupon as its shopper sees it."""
 

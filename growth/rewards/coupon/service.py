@@ -10,8 +10,8 @@ from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.model import (
     COUPON_NOT_FOUND,
     NOT_VOIDABLE,
-    STATES,
     Coupon,
+    CouponFilter,
     CouponPage,
     Issue,
     Issued,
@@ -124,35 +124,15 @@ class Coupons:
         templates = await templates_store.find_templates(self._database, template_ids) if template_ids else {}
         return [show(one, templates[one.template_id], now) for one in coupons]
 
-    async def page(
-        self,
-        after: str | None,
-        limit: int,
-        *,
-        template_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-    ) -> list[Coupon]:
-        """Return operators' coupons in the order of their ids."""
-        states = STATES if state is None else (state,)
-        if user_id is not None:
-            return await listing.page_by_shopper(
-                self._database,
-                user_id,
-                template_id=template_id,
-                states=states,
-                order_id=order_id,
-                after=after,
-                limit=limit,
-            )
-        if order_id is not None:
-            return await listing.page_by_order(
-                self._database, order_id, template_id=template_id, states=states, after=after, limit=limit
-            )
-        if template_id is None and state is None:
+    async def page(self, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
+        """Return operators' coupons in the order of their ids, each way of asking by an index of its own."""
+        if which.user_id is not None:
+            return await listing.page_by_shopper(self._database, which, after, limit)
+        if which.order_id is not None:
+            return await listing.page_by_order(self._database, which, after, limit)
+        if which.template_id is None and which.state is None:
             return await listing.page_of_all(self._database, after, limit)
-        return await listing.page_by_template(self._database, template_id, states, after, limit)
+        return await listing.page_by_template(self._database, which, after, limit)
 
     async def void(self, act: Act, coupon_id: str) -> Coupon:
         """Take a coupon back; one that an order has is voided if the order returns it. Raises `Refusal` 404 and 409."""

@@ -5,7 +5,6 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Tx
@@ -71,7 +70,7 @@ async def add(tx: Tx, grants: Sequence[tuple[str, Grant]], now: datetime) -> fro
         ON CONFLICT (key) DO NOTHING
         RETURNING key
         """,
-        _encode([{"grant_id": grant_id, **asdict(grant)} for grant_id, grant in grants]).decode(),
+        _encode([_row(grant_id, grant) for grant_id, grant in grants]).decode(),
         now,
     )
     return frozenset(row["key"] for row in rows)
@@ -330,3 +329,16 @@ async def forget_names(tx: Tx, user_id: str, alias: str) -> None:
         user_id,
         alias,
     )
+
+
+def _row(grant_id: str, grant: Grant) -> dict[str, object]:
+    # Field by field: each check-in writes one.
+    return {
+        "key": grant.key,
+        "grant_id": grant_id,
+        "user_id": grant.user_id,
+        "reward": grant.reward,
+        "reason": grant.reason,
+        "subject": grant.subject,
+        "budget_id": grant.budget_id,
+    }

@@ -50,13 +50,6 @@ class Transfer(Struct, frozen=True, kw_only=True):
     """Of points that go out: the lot to use up first, whatever ends sooner."""
 
 
-class Resolution(Struct, frozen=True):
-    """How a pending transfer ends: with all of it, part of it (the rest goes back), or nothing (0)."""
-
-    pending_id: str
-    amount: int | None = None
-
-
 class Balance(Struct, frozen=True):
     """What an account has."""
 

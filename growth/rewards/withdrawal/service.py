@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from growth.plumbing.http.idempotency import Once, fingerprint, once
@@ -50,10 +51,6 @@ class Withdrawals:
         """
         try:
             async with self._database.transaction(people=[user_id]) as tx:
-
-                async def work() -> Withdrawal:
-                    return await self._request(tx, user_id, amount_fen, now)
-
                 return await once(
                     tx,
                     scope="POST withdrawals",
@@ -61,7 +58,7 @@ class Withdrawals:
                     key=key,
                     content=fingerprint(str(amount_fen)),
                     answer_type=Withdrawal,
-                    work=work,
+                    work=partial(self._request, tx, user_id, amount_fen, now),
                     now=now,
                 )
         except Refusal as refusal:

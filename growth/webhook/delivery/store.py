@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.plumbing.postgres.rows import Rows
-from growth.webhook.model import Attempt, Delivery, DeliveryDecision, Parcel
+from growth.webhook.model import Attempt, Delivery, DeliveryDecision, DeliveryFilter, Parcel
 
 _encode = msgspec.json.Encoder().encode
 
@@ -229,15 +229,7 @@ def _places(parcels: Sequence[Parcel]) -> str:
 
 
 async def page_of_deliveries(
-    reader: Reader,
-    endpoint_id: str,
-    *,
-    state: str | None,
-    type_: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    before: tuple[datetime, str] | None,
-    limit: int,
+    reader: Reader, endpoint_id: str, which: DeliveryFilter, before: tuple[datetime, str] | None, limit: int
 ) -> list[Delivery]:
     """Return deliveries of an endpoint, by when their events happened, newest first."""
     before_at, before_id = before or (None, None)
@@ -256,10 +248,10 @@ async def page_of_deliveries(
         LIMIT $8
         """,
         endpoint_id,
-        state,
-        type_,
-        since,
-        until,
+        which.state,
+        which.type,
+        which.since,
+        which.until,
         before_at,
         before_id,
         limit,

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.store import holdings_of
 from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Admission
@@ -135,11 +136,11 @@ class Gate:
         await self._give_back([claim])
         self._loader.suspect(self._sale_id)
         sale = await sales_store.find_sale(self._database, self._sale_id)
-        held = await store.units_held(self._database, self._sale_id, claim.user_id)
+        held = await holdings_of(self._database, self._sale_id, [claim.user_id])
         log.warning("flash_sale.redis_had_drifted", sale_id=self._sale_id)
         if sale is None:
             return Refusal(sales.NOT_FOUND)
-        admission = sales.admit(sale, sales.ShopperInSale(units=held), claim.units, claim.held_at)
+        admission = sales.admit(sale, sales.ShopperInSale(units=held.get(claim.user_id, 0)), claim.units, claim.held_at)
         return Refusal(sales.REFUSED_AS.get(admission, sales.SOLD_OUT))
 
     async def _give_back(self, claims: Sequence[Wanted]) -> None:

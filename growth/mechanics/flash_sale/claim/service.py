@@ -226,8 +226,8 @@ class Claims:
         return released[0]
 
     async def _find_sales(self, sale_ids: list[str]) -> Sequence[Sale | None]:
-        found = {sale_id: await sales_store.find_sale(self._database, sale_id) for sale_id in set(sale_ids)}
-        return [found[sale_id] for sale_id in sale_ids]
+        found = await sales_store.find_sales(self._database, sorted(set(sale_ids)))
+        return [found.get(sale_id) for sale_id in sale_ids]
 
     async def _live_claims(self, asked: list[tuple[str, str]]) -> Sequence[list[Claim]]:
         found = await store.live_claims_of(

@@ -278,30 +278,22 @@ async def release(
     return claims
 
 
-async def release_lapsed(tx: Tx, lapsed_before: datetime, now: datetime, limit: int) -> list[Claim]:
-    """End the holds whose time is over, oldest first; those that a payment has locked are left to it."""
-    claims = await CLAIMS.fetch_all(
-        tx,
+async def lock_lapsed(tx: Tx, lapsed_before: datetime, limit: int) -> list[str]:
+    """Lock the holds whose time is over, oldest first; those that a payment has locked are left to it."""
+    rows = await tx.fetch(
         """
-        UPDATE flash_sale.claims
-        SET state = 'released', release_reason = 'lapsed', ended_at = $2
-        WHERE claim_id IN (
-            SELECT claim_id
-            FROM flash_sale.claims
-            WHERE state = 'held'
-              AND held_until < $1
-            ORDER BY held_until
-            LIMIT $3
-            FOR NO KEY UPDATE SKIP LOCKED)
-          AND state = 'held'
-        RETURNING kit.columns
+        SELECT claim_id
+        FROM flash_sale.claims
+        WHERE state = 'held'
+          AND held_until < $1
+        ORDER BY held_until
+        LIMIT $2
+        FOR NO KEY UPDATE SKIP LOCKED
         """,
         lapsed_before,
-        now,
         limit,
     )
-    await put_back(tx, [(claim.sale_id, claim.user_id, claim.units) for claim in claims])
-    return claims
+    return [row["claim_id"] for row in rows]
 
 
 async def put_back(tx: Tx, units: Sequence[tuple[str, str, int]]) -> None:
@@ -411,14 +403,6 @@ async def forgive(tx: Tx, user_id: str) -> bool:
         "DELETE FROM flash_sale.lapses WHERE user_id = $1 RETURNING user_id", user_id
     )
     return forgiven is not None
-
-
-async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
-    """Return the units that a shopper occupies in a sale."""
-    units: int | None = await reader.fetchval(
-        "SELECT units FROM flash_sale.holdings WHERE sale_id = $1 AND user_id = $2", sale_id, user_id
-    )
-    return units or 0
 
 
 async def given_back_before(

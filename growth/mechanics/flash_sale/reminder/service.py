@@ -54,13 +54,7 @@ class Reminders:
         found = await store.find(self._database, sale_id, user_id)
         if found is None:
             raise Refusal(NOT_FOUND)
-        return ReminderPage(
-            sale_id=sale_id,
-            asked=found.asked_at is not None,
-            remind_at=found.remind_at,
-            sent_at=found.sent_at,
-            server_time=now,
-        )
+        return alike(ReminderPage, found, sale_id=sale_id, asked=found.asked_at is not None, server_time=now)
 
     async def remind_due(self, turn: Turn) -> int:
         """Tell shoppers whose time has come, once each; return how many, up to `REMIND_BATCH`."""

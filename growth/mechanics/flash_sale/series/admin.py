@@ -12,7 +12,7 @@ from growth.mechanics.flash_sale.series import model
 from growth.mechanics.flash_sale.series.model import SERIES, SeriesDryRun, SeriesPage, SeriesStats
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, JsonResponse, Limit, PathUuid, decode_cursor, etag
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -28,24 +28,19 @@ class SeriesDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Rounds that open after this; now, if left out."""
 
 
-@get(
-    "/{series_id:str}",
-    operation_id="admin_flash_sale_series_get",
-    summary="Get a flash-sale series",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(get, "/{series_id:str}", "admin_flash_sale_series_get", "Get a flash-sale series", Role.VIEWER)
 async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]) -> Response[SeriesPage]:
     """With the sales that were skipped. The ETag is the version that PUT asks for in If-Match."""
     found = await series.shown(series_id, clock.now())
     return JsonResponse(found, headers={"ETag": etag(found.version)})
 
 
-@post(
+@for_operators(
+    post,
     "/{series_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_flash_sale_series_dry_run",
-    summary="Preview the next rounds of a flash-sale series",
-    guards=[requires(Role.VIEWER)],
+    "admin_flash_sale_series_dry_run",
+    "Preview the next rounds of a flash-sale series",
+    Role.VIEWER,
 )
 async def dry_run(
     series_id: PathUuid, data: JSONBody[SeriesDryRunRequest], series: NamedDependency[SeriesService]
@@ -54,11 +49,12 @@ async def dry_run(
     return await series.dry_run(series_id, data.now or clock.now())
 
 
-@get(
+@for_operators(
+    get,
     "/{series_id:str}/stats",
-    operation_id="admin_flash_sale_series_stats_get",
-    summary="Get the numbers of each round of a flash-sale series",
-    guards=[requires(Role.VIEWER)],
+    "admin_flash_sale_series_stats_get",
+    "Get the numbers of each round of a flash-sale series",
+    Role.VIEWER,
 )
 async def get_stats(
     series_id: PathUuid,

@@ -31,7 +31,12 @@ async def add_sale(tx: Tx, sale_id: str, draft: SaleDraft, now: datetime, series
 
 async def find_sale(reader: Reader, sale_id: str) -> Sale | None:
     """Return one sale."""
-    return (await campaigns.find(reader, SALES, [sale_id])).get(sale_id)
+    return (await find_sales(reader, [sale_id])).get(sale_id)
+
+
+async def find_sales(reader: Reader, sale_ids: Sequence[str]) -> dict[str, Sale]:
+    """Return those of `sale_ids` that exist."""
+    return await campaigns.find(reader, SALES, sale_ids)
 
 
 async def mark_sold_out(tx: Tx, sale_id: str, now: datetime) -> Sale:
@@ -178,14 +183,6 @@ async def allowed_after(reader: Reader, sale_id: str, after: str, limit: int) ->
         limit,
     )
     return [row["user_id"] for row in rows]
-
-
-async def is_allowed(reader: Reader, sale_id: str, user_id: str) -> bool:
-    """Say whether a shopper is on a sale's allow-list."""
-    found: bool = await reader.fetchval(
-        "SELECT EXISTS (SELECT FROM flash_sale.allowed WHERE sale_id = $1 AND user_id = $2)", sale_id, user_id
-    )
-    return found
 
 
 async def add_refusals(reader: Reader, counts: Mapping[tuple[str, str], int]) -> None:

@@ -10,15 +10,15 @@ from msgspec import Meta, Struct
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE, NOT_FOUND
 from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamCard, TeamPage, show_seat, show_team
-from growth.mechanics.group_buy.team.service import Seated, Teams
+from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
-    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
     Page,
     PathUuid,
+    created,
     decode_cursor,
     idempotency_key,
     page_of,
@@ -47,10 +47,6 @@ class OpenedTeam(Struct, frozen=True):
 
     team: TeamPage
     seat: SeatPage
-
-
-def _headers(seated: Seated) -> dict[str, str]:
-    return {REPLAYED_HEADER: "true"} if seated.replayed else {}
 
 
 @get("/group-buys/{group_buy_id:str}/teams", operation_id="group_buy_team_list", summary="List teams I can join")
@@ -93,8 +89,7 @@ async def open_team(
         entry = await group_board.team(seated.seat.team_id)
         assert entry is not None, "a seat is never without its team"
         shown = entry.page
-    answer = OpenedTeam(shown, show_seat(seated.seat, seated.at))
-    return JsonResponse(answer, status_code=201, headers=_headers(seated))
+    return created(OpenedTeam(shown, show_seat(seated.seat, seated.at)), replayed=seated.replayed)
 
 
 @get("/teams/{team_id:str}", operation_id="group_buy_team_get", summary="Get a team")
@@ -122,7 +117,7 @@ async def take_seat(
     """201: the seat is held until `held_until`; pay before that. Retries as with opening."""
     seated = await teams.join(team_id, shopper.user_id, data.nickname, idempotency_key(request), shopper.token_id)
     group_board.forget_team(team_id)
-    return JsonResponse(show_seat(seated.seat, seated.at), status_code=201, headers=_headers(seated))
+    return created(show_seat(seated.seat, seated.at), replayed=seated.replayed)
 
 
 @get("/seats/{seat_id:str}", operation_id="group_buy_seat_get", summary="Get one of my seats")

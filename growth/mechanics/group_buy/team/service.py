@@ -109,11 +109,8 @@ class Teams:
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
         def ask(name: str | None) -> SeatAsk:
-            if name:
-                team_id = derived_id(group_buy_id, "team", asked_as, name)
-                seat_id = derived_id(group_buy_id, asked_as, name)
-            else:
-                team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
+            team_id = derived_id(group_buy_id, "team", asked_as, name) if name else child_id(group_buy_id)
+            seat_id = derived_id(group_buy_id, asked_as, name) if name else child_id(group_buy_id)
             return SeatAsk(seat_id, team_id, user_id, masked(nickname), group_buy_id)
 
         return await self._keyed(ask, key)
@@ -287,10 +284,8 @@ async def standings(
 
 
 def _campaign_of(ask: SeatAsk, teams: Mapping[str, Team]) -> str | None:
-    if ask.group_buy_id is not None:
-        return ask.group_buy_id
     team = teams.get(ask.team_id)
-    return None if team is None else team.group_buy_id
+    return team.group_buy_id if ask.group_buy_id is None and team is not None else ask.group_buy_id
 
 
 def judge(asks: Sequence[SeatAsk], seen: SeatBatch) -> tuple[dict[str, Seated | BaseException], NewSeats]:

@@ -217,7 +217,7 @@ class Commissions:
                 )
             after = replace(before, state="pending", is_cleared=True, decision=reason)
             await book(tx, [], [(before, after)], act.now)
-            await _audit(tx, act, "release", before, after, reason)
+            await audit.record(tx, act, "commission.release", commission_id, before=before, after=after, reason=reason)
             await emit(tx, alike(CommissionReleased, after, at=act.now, reason=reason))
         return after
 
@@ -231,7 +231,7 @@ class Commissions:
             if before.granted_fen:
                 await caps.free_room(tx, before.inviter_id, day, before.granted_fen)
             (after,) = await void(tx, [replace(before, granted_fen=before.granted_fen and 0)], reason, act.now)
-            await _audit(tx, act, "void", before, after, reason)
+            await audit.record(tx, act, "commission.void", commission_id, before=before, after=after, reason=reason)
         return after
 
 
@@ -240,15 +240,3 @@ async def _lock(tx: Tx, commission_id: str) -> Commission:
     if not found:
         raise Refusal(model.NOT_FOUND)
     return found[0]
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: Commission, after: Commission, reason: str) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"commission.{action}",
-        after.commission_id,
-        before=before,
-        after=after,
-        reason=reason,
-    )

@@ -1,6 +1,7 @@
 """Corrects relations by hand."""
 
 from datetime import datetime
+from functools import partial
 
 from growth.mechanics.referral.correction import store
 from growth.mechanics.referral.correction.model import ReferralRelation, RelationFilter
@@ -65,10 +66,6 @@ class Corrections:
         if invitee is None or inviter is None:
             raise Refusal(ERASED)
         async with self._database.transaction(people=[invitee, inviter], everyone=True) as tx:
-
-            async def work() -> ReferralRelation:
-                return await _rebind(tx, act, invitee, inviter, reason)
-
             scope = f"{act.operator.name} POST referral-relations"
             return await once(
                 tx,
@@ -76,7 +73,7 @@ class Corrections:
                 key=key,
                 content=content,
                 answer_type=ReferralRelation,
-                work=work,
+                work=partial(_rebind, tx, act, invitee, inviter, reason),
                 now=act.now,
                 person=invitee,
                 others=[inviter],
@@ -88,7 +85,7 @@ async def _end(tx: Tx, act: Act, before: ReferralRelation, reason: EndReason) ->
         raise Refusal(RELATION_OVER)
     after = await store.find(tx, before.relation_id)
     assert after is not None
-    await _audit(tx, act, "end_relation", before, after)
+    await audit.record(tx, act, "referral.end_relation", after.relation_id, before=before, after=after)
     await emit(tx, told_ended(before, reason, act.now))
     return after
 
@@ -126,21 +123,10 @@ async def _rebind(tx: Tx, act: Act, invitee_id: str, inviter_id: str, reason: En
     await write(tx, [tie], over=[], now=now)
     after = await store.find(tx, tie.relation_id)
     assert after is not None
-    await _audit(tx, act, "rebind", None, after)
+    await audit.record(tx, act, "referral.rebind", after.relation_id, after=after)
     return after
 
 
 def told_ended(one: ReferralRelation, reason: EndReason, now: datetime) -> ReferralRelationEnded:
     """Tell that a relation ended."""
     return alike(ReferralRelationEnded, one, at=now, reason=reason)
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: ReferralRelation | None, after: ReferralRelation) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"referral.{action}",
-        after.relation_id,
-        before=before,
-        after=after,
-    )

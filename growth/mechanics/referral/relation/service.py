@@ -19,7 +19,6 @@ from growth.mechanics.referral.relation.model import (
     BindingState,
     BindWish,
     InviteeHistory,
-    Relation,
     Tie,
     device_digest,
     ends_at_of,
@@ -319,12 +318,3 @@ async def look_at(
         ends_at=ends_at_of(draft, at),
         signs=signs_between(history, known[inviter_id]) if inviter_id and inviter_id != user_id else [],
     )
-
-
-async def relations_of(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:
-    """Return who had brought each of `invitee_ids` at `at`, and the terms then; who was brought by nobody is missing.
-
-    For an order: `at` is its `paid_at`. A later binding or edit changes nothing about an earlier moment; an operator's
-    end of a relation counts from that end on.
-    """
-    return await store.relations_in_force(reader, invitee_ids, at)

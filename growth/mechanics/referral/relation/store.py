@@ -216,7 +216,9 @@ async def known_code(reader: Reader, user_id: str) -> str | None:
 async def relations_in_force(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:
     """Return who had brought each invitee at `at`, with the terms of the program that was live then.
 
-    Of a current and a past relation, the later one counts.
+    Who was brought by nobody is missing. For an order: `at` is its `paid_at`. A later binding or edit changes nothing
+    about an earlier moment; an operator's end of a relation counts from that end on. Of a current and a past relation,
+    the later one counts.
     """
     rows = await reader.fetch(
         """

@@ -66,7 +66,7 @@ class Codes:
                     raise Refusal(
                         model.TOO_MANY, f"{template.units_left} units are left.", units_left=template.units_left
                     )
-                await _audit(tx, act, "make", None, batch)
+                await audit.record(tx, act, "coupon_codes.make", batch.batch_id, after=batch)
                 return MadeCodes(batch=batch, codes=[])
 
             scope = f"{act.operator.name} POST coupon-templates/{template_id}/code-batches"
@@ -90,7 +90,7 @@ class Codes:
             after = await store.revoke_batch(tx, batch_id, act.now)
             if after is None:
                 raise Refusal(model.BATCH_REVOKED)
-            await _audit(tx, act, "revoke", before, after)
+            await audit.record(tx, act, "coupon_codes.revoke", batch_id, before=before, after=after)
         return after
 
     async def redeem(self, text: str, user_id: str) -> TakenCoupon:
@@ -143,7 +143,3 @@ async def _lock(tx: Tx, template_id: str) -> CouponTemplate:
     if template is None:
         raise Refusal(templates.NOT_FOUND)
     return template
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: CodeBatch | None, after: CodeBatch) -> None:
-    await audit.record(tx, act, f"coupon_codes.{action}", after.batch_id, before=before, after=after)

@@ -1,10 +1,9 @@
 """Every statement that lists and counts coupons."""
 
-from collections.abc import Sequence
 from datetime import date, datetime
 
 from growth.plumbing.postgres.database import Reader, Tx
-from growth.rewards.coupon.model import Coupon
+from growth.rewards.coupon.model import Coupon, CouponFilter
 from growth.rewards.coupon.store.coupons import COUPONS
 
 
@@ -58,9 +57,7 @@ async def coupons_of_shopper(
     )
 
 
-async def page_by_template(
-    reader: Reader, template_id: str | None, states: Sequence[str], after: str | None, limit: int
-) -> list[Coupon]:
+async def page_by_template(reader: Reader, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
     """Return coupons of a template, or of all, in the order of their ids, past `after`.
 
     One look into the index for each template and state: a few locked coupons are found among millions of others. Rows
@@ -91,8 +88,8 @@ async def page_by_template(
         JOIN coupon.coupons USING (coupon_id)
         ORDER BY coupon_id
         """,
-        list(states),
-        template_id,
+        which.states,
+        which.template_id,
         after,
         limit,
     )
@@ -114,16 +111,7 @@ async def page_of_all(reader: Reader, after: str | None, limit: int) -> list[Cou
     )
 
 
-async def page_by_shopper(
-    reader: Reader,
-    user_id: str,
-    *,
-    template_id: str | None,
-    states: Sequence[str],
-    order_id: str | None,
-    after: str | None,
-    limit: int,
-) -> list[Coupon]:
+async def page_by_shopper(reader: Reader, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
     """Return one shopper's coupons in the order of their ids, past `after`."""
     return await COUPONS.fetch_all(
         reader,
@@ -138,18 +126,16 @@ async def page_by_shopper(
         ORDER BY coupon_id
         LIMIT $6
         """,
-        user_id,
-        template_id,
-        list(states),
-        order_id,
+        which.user_id,
+        which.template_id,
+        which.states,
+        which.order_id,
         after,
         limit,
     )
 
 
-async def page_by_order(
-    reader: Reader, order_id: str, *, template_id: str | None, states: Sequence[str], after: str | None, limit: int
-) -> list[Coupon]:
+async def page_by_order(reader: Reader, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
     """Return the coupons that an order has, in the order of their ids, past `after`."""
     return await COUPONS.fetch_all(
         reader,
@@ -163,9 +149,9 @@ async def page_by_order(
         ORDER BY coupon_id
         LIMIT $5
         """,
-        order_id,
-        template_id,
-        list(states),
+        which.order_id,
+        which.template_id,
+        which.states,
         after,
         limit,
     )

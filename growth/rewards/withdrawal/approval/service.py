@@ -51,7 +51,7 @@ class Approvals:
             before = await _find(tx, withdrawal_id)
             after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             owed_fen = -(await ledger.balances(tx, after.user_id))[Currency.COMMISSION].available
             if owed_fen > 0:
                 raise Refusal(model.OWED, f"{owed_fen} fen were taken back since; reject it.", owed_fen=owed_fen)
@@ -91,7 +91,7 @@ class Approvals:
             before = await _find(tx, withdrawal_id)
             after = await store.end(tx, withdrawal_id, from_states, state, act.now, **told)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             await (pay_out if state == "paid" else give_back)(tx, after, act.now)
             await _audit(tx, act, action, before, after)
         return after
@@ -106,10 +106,6 @@ class Approvals:
         async with self._database.transaction(everyone=True) as tx:
             await _audit(tx, act, "mark_failed", before, after)
         return after
-
-    async def _wrong_state(self, withdrawal_id: str) -> Refusal:
-        found = await self.find(withdrawal_id)
-        return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
     async def rules(self) -> tuple[int, WithdrawalRules]:
         """Return the version of the rules, and the rules."""
@@ -132,6 +128,12 @@ async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
     if found is None:
         raise Refusal(model.NOT_FOUND)
     return found
+
+
+async def _wrong_state(tx: Tx, withdrawal_id: str) -> Refusal:
+    """Read in the caller's transaction: with a second connection a crowd would wait for each other's."""
+    found = await _find(tx, withdrawal_id)
+    return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:

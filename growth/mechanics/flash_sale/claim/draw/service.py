@@ -96,18 +96,8 @@ class Draws:
             raise Refusal(sales.NOT_FOUND)
         if sale.draw_at is None:
             raise Refusal(NO_DRAW)
-        entries, units_wanted, winners, units_won = await store.count(self._database, sale_id)
-        return DrawPage(
-            sale_id=sale_id,
-            entries=entries,
-            units_wanted=units_wanted,
-            winners=winners,
-            units_won=units_won,
-            draw_at=sale.draw_at,
-            drawn_at=sale.drawn_at,
-            seed=sale.draw_seed,
-            server_time=now,
-        )
+        counted = await store.count(self._database, sale_id)
+        return alike(DrawPage, sale, **counted, seed=sale.draw_seed, server_time=now)
 
     async def drain(self) -> None:
         """Wait until every entry on its way has its answer."""
@@ -152,13 +142,12 @@ class Draws:
         """Give winners their claims, a batch at a time; say whether they took the last unit."""
         sold_out, last_user = False, ""
         while batch := await store.winners_after(tx, sale_id, last_user, WIN_BATCH):
-            last_user = batch[-1].user_id
-            claims = {winner.user_id: claim_id(sale_id, winner.user_id) for winner in batch}
-            wanted = [Wanted(claims[winner.user_id], winner.user_id, winner.units, now) for winner in batch]
+            last_user = batch[-1][0]
+            wanted = [Wanted(claim_id(sale_id, user_id), user_id, units, now) for user_id, units in batch]
             win = await claims_store.win(tx, sale_id, wanted)
             assert win.complete, "the sale is locked and the lot kept to its stock and limits"
             assert not win.known, "nothing but the draw makes these ids"
-            await store.set_claims(tx, sale_id, claims)
+            await store.set_claims(tx, sale_id, {one.user_id: one.claim_id for one in wanted})
             held_until = now + timedelta(seconds=win.hold_seconds)
             await emit(
                 tx,

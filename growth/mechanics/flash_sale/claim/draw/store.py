@@ -11,13 +11,6 @@ from growth.mechanics.flash_sale.model import SALES, Sale
 from growth.plumbing.postgres.database import Reader, Tx
 
 
-class Winner(Struct, frozen=True):
-    """A shopper whom the lot picked."""
-
-    user_id: str
-    units: int
-
-
 class EntryState(Struct, frozen=True):
     """What there is of one shopper in one draw."""
 
@@ -186,8 +179,8 @@ async def pick(tx: Tx, sale_id: str, seed: str) -> tuple[int, int]:
     return row["entries"], row["winners"]
 
 
-async def winners_after(tx: Tx, sale_id: str, after: str, limit: int) -> list[Winner]:
-    """Return a page of those who won, in the order of their ids, past `after`."""
+async def winners_after(tx: Tx, sale_id: str, after: str, limit: int) -> list[tuple[str, int]]:
+    """Return a page of who won how many units, in the order of their ids, past `after`."""
     rows = await tx.fetch(
         """
         SELECT user_id, units
@@ -202,7 +195,7 @@ async def winners_after(tx: Tx, sale_id: str, after: str, limit: int) -> list[Wi
         after,
         limit,
     )
-    return [Winner(row["user_id"], row["units"]) for row in rows]
+    return [(row["user_id"], row["units"]) for row in rows]
 
 
 async def set_claims(tx: Tx, sale_id: str, claim_ids: dict[str, str]) -> None:
@@ -244,8 +237,8 @@ async def set_drawn(tx: Tx, sale_id: str, seed: str, now: datetime) -> bool:
     return drawn_at is not None
 
 
-async def count(reader: Reader, sale_id: str) -> tuple[int, int, int, int]:
-    """Return entries, the units they want, winners and the units they won."""
+async def count(reader: Reader, sale_id: str) -> dict[str, int]:
+    """Return `entries`, the `units_wanted`, `winners` and the `units_won`."""
     row = await reader.fetchrow(
         """
         SELECT count(*) AS entries,
@@ -258,7 +251,7 @@ async def count(reader: Reader, sale_id: str) -> tuple[int, int, int, int]:
         sale_id,
     )
     assert row is not None, "counts always have a row"
-    return row["entries"], row["units_wanted"], row["winners"], row["units_won"]
+    return dict(row)
 
 
 async def forget(tx: Tx, now: datetime, keep: timedelta, limit: int) -> int:

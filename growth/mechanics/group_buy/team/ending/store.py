@@ -1,14 +1,14 @@
 """Every statement that leaves seats and ends teams."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
 from growth.mechanics.group_buy.store.campaigns import put_back
-from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, Team, TeamState
+from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, SeatState, Team, TeamState
 from growth.mechanics.group_buy.team.store.teams import SEATS, TEAMS
 from growth.plumbing.postgres.database import Reader, Tx
 
@@ -38,16 +38,21 @@ async def lock_lapsing_teams(tx: Tx, lapsed_before: datetime, seats: int) -> lis
 
 
 async def release(
-    tx: Tx, seat_ids: Sequence[str], reason: ReleaseReason, now: datetime, user_id: str | None = None
+    tx: Tx,
+    seat_ids: Sequence[str],
+    reason: ReleaseReason,
+    now: datetime,
+    user_id: str | None = None,
+    state: SeatState = "held",
 ) -> list[Seat]:
-    """End holds in locked teams; returns those that were held (by `user_id`, if given)."""
+    """End holds in locked teams; returns those that were held (by `user_id`, if given), or in another `state`."""
     return await SEATS.fetch_all(
         tx,
         """
         UPDATE group_buy.seats
         SET state = 'released', release_reason = $2, ended_at = $3
         WHERE seat_id = ANY ($1::uuid[])
-          AND state = 'held'
+          AND state = $5
           AND ($4::text IS NULL OR user_id = $4)
         RETURNING kit.columns
         """,
@@ -55,6 +60,7 @@ async def release(
         reason,
         now,
         user_id,
+        state,
     )
 
 
@@ -169,25 +175,11 @@ async def give_back(tx: Tx, seats: Sequence[Seat]) -> None:
     await put_back(tx, dict(Counter(seat.group_buy_id for seat in seats)))
 
 
-async def complete_full(tx: Tx, team_ids: Iterable[str], now: datetime) -> list[Team]:
-    """Complete those of the locked teams in which every seat is paid."""
-    return await TEAMS.fetch_all(
-        tx,
-        """
-        UPDATE group_buy.teams
-        SET state = 'complete', end_reason = 'full', ended_at = $2
-        WHERE team_id = ANY ($1::uuid[])
-          AND state = 'forming'
-          AND seats_paid = team_size
-        RETURNING kit.columns
-        """,
-        list(team_ids),
-        now,
-    )
-
-
 async def end_teams(tx: Tx, team_ids: Sequence[str], state: TeamState, reason: EndReason, now: datetime) -> list[Team]:
-    """End forming teams, with those who paid or without anybody; returns those that were forming."""
+    """End forming teams, with those who paid or without anybody; returns those that were forming.
+
+    `full` ends those alone in which every seat is paid.
+    """
     return await TEAMS.fetch_all(
         tx,
         """
@@ -202,6 +194,7 @@ async def end_teams(tx: Tx, team_ids: Sequence[str], state: TeamState, reason: E
         WHERE team_id = ANY ($1::uuid[])
           AND state = 'forming'
           AND ($2 = 'failed' OR seats_paid > 0)
+          AND ($3 <> 'full' OR seats_paid = team_size)
         RETURNING kit.columns
         """,
         list(team_ids),

@@ -106,7 +106,7 @@ class SeatSettlement:
         for seat_id in others:
             await self._judge_again(tx, seat_id, now)
         if outcomes or others:
-            await after_ending(tx, await ending.complete_full(tx, teams, now), now)
+            await after_ending(tx, await ending.end_teams(tx, list(teams), "complete", "full", now), now)
         return outcomes
 
     async def _judge_again(self, tx: Tx, seat_id: str, now: datetime) -> None:
@@ -117,7 +117,8 @@ class SeatSettlement:
         is_newcomer = seat.order_id not in await bought_before(tx, seat.user_id, [seat.order_id])
         if is_newcomer == seat.is_newcomer or await store.change_newcomer(tx, seat, is_newcomer=is_newcomer):
             return
-        assert await store.release_paid(tx, seat, "newcomers_only", now), "its team is locked, so it is still paid"
+        released = await ending.release(tx, [seat.seat_id], "newcomers_only", now, state="paid")
+        assert released, "its team is locked, so it is still paid"
         await emit(tx, alike(GroupBuySeatReleased, seat, at=now, reason="newcomers_only"))
         await after_leaving(tx, now, paid=[seat])
         owed = SeatOwed(seat.order_id, seat.line_id, seat.seat_id, NEWCOMERS_ONLY, seat.paid_fen)

@@ -1,16 +1,17 @@
 """Every statement on all of one shopper's progress. Functions never commit; services do."""
 
 from collections.abc import Sequence
-from datetime import date
-from typing import Any
+from datetime import date, datetime
 
 import msgspec
+from msgspec import Struct
 
 from growth.mechanics.task.progress.model import CountedProgress
 from growth.mechanics.task.progress.store.counts import PROGRESS
 from growth.plumbing.person import owned
 from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 
 OWNED = Owned("task.progress")
 COUNTED = Owned(
@@ -22,11 +23,37 @@ COUNTED = Owned(
 _encode = msgspec.json.Encoder().encode
 
 
-async def progress_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
+class TaskProgressKnown(Struct, frozen=True, kw_only=True):
+    """Progress in one period of one task."""
+
+    task_id: str
+    period_on: date
+    done: int
+    state: str
+    undone: int
+    reached_at: datetime | None
+    changed_at: datetime
+
+
+class TaskCountedKnown(Struct, frozen=True, kw_only=True):
+    """Something that counted."""
+
+    task_id: str
+    value: str
+    at: datetime
+    undone_at: datetime | None
+
+
+PROGRESS_KNOWN = Rows(row=TaskProgressKnown)
+COUNTED_KNOWN = Rows(row=TaskCountedKnown)
+
+
+async def progress_of(reader: Reader, user_id: str, limit: int) -> list[TaskProgressKnown]:
     """Return a shopper's progress, newest first."""
-    rows = await reader.fetch(
+    return await PROGRESS_KNOWN.fetch_all(
+        reader,
         """
-        SELECT task_id, period_on, done, state, undone, reached_at, changed_at
+        SELECT kit.columns
         FROM task.progress
         WHERE user_id = $1
         ORDER BY changed_at DESC
@@ -35,7 +62,6 @@ async def progress_of(reader: Reader, user_id: str, limit: int) -> list[dict[str
         user_id,
         limit,
     )
-    return [dict(row) for row in rows]
 
 
 async def done_of(reader: Reader, user_id: str, late_seconds: float) -> list[tuple[str, date]]:
@@ -60,11 +86,12 @@ async def done_of(reader: Reader, user_id: str, late_seconds: float) -> list[tup
     return [(row["task_id"], row["period_on"]) for row in rows]
 
 
-async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
+async def counted_of(reader: Reader, user_id: str, limit: int) -> list[TaskCountedKnown]:
     """Return what counted for a shopper, newest first."""
-    rows = await reader.fetch(
+    return await COUNTED_KNOWN.fetch_all(
+        reader,
         """
-        SELECT task_id, value, at, undone_at
+        SELECT kit.columns
         FROM task.counted
         WHERE user_id = $1
         ORDER BY at DESC
@@ -73,7 +100,6 @@ async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str,
         user_id,
         limit,
     )
-    return [dict(row) for row in rows]
 
 
 async def standings(tx: Tx, user_id: str) -> list[CountedProgress]:

@@ -14,6 +14,7 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
+from tests.kit.outcomes import refusal
 from tests.mechanics.flash_sale.claim.draw.drawing import (
     DRAW_SECONDS,
     draw_now,
@@ -21,7 +22,6 @@ from tests.mechanics.flash_sale.claim.draw.drawing import (
     entrants,
     in_time,
     put_draw,
-    refusal,
     time_to_draw,
 )
 from tests.mechanics.flash_sale.conftest import Room
