@@ -244,8 +244,8 @@ def test_every_kind_of_the_house_has_an_entrance_here() -> None:
 
 async def test_every_condition_has_one_room_that_keeps_its_facts_and_every_kind_is_declared(app: RunningApp) -> None:
     keepers = [keeper.condition for room in app.growth.rooms for keeper in room.audience_keepers]
+    assert {*keepers, Listed} == set(get_args(Condition))
     assert len(keepers) == len(set(keepers))
-    assert {*keepers, Listed} == {*get_args(Condition)}
     assert {kind.path for room in app.growth.rooms for kind in room.campaigns} == set(BY_PATH)
 
 
@@ -359,10 +359,9 @@ async def test_nobody_is_whom_an_empty_list_is_for(app: RunningApp, entrance: En
     assert not (await entrance.ask(app, made_id, a_name("ann"))).admitted
 
 
-@pytest.mark.parametrize("path", sorted(BY_PATH))
+@pytest.mark.parametrize("path", sorted(BY_PATH.keys() - {"flash-sale-series"}))
 async def test_a_dry_run_says_which_condition_is_not_met(app: RunningApp, path: str) -> None:
-    if path == "flash-sale-series":
-        pytest.skip("its dry run is of rounds, and asks about no shopper")
+    # That of a series is of its rounds, and asks about no shopper.
     entrance = next(one for one in ENTRANCES if one.path == path)
     ann, bob = a_name("ann"), a_name("bob")
     made_id = await published(app, entrance, only(ann))
@@ -456,9 +455,8 @@ async def test_a_room_adds_a_condition_by_declaring_who_keeps_its_facts(app: Run
 def of_before(kind: CampaignKind[Any, Any], campaign_id: str) -> str:
     """The statement that writes a draft as the release before did, which knew of no audience."""
     assert kind.recipes is not None
-    stored = msgspec.json.decode(
-        msgspec.json.encode(kind.stored(kind.recipes(now(), ZoneInfo("Asia/Shanghai"))[0].draft))
-    )
+    draft = kind.recipes(now(), ZoneInfo("Asia/Shanghai"))[0].draft
+    stored = msgspec.json.decode(msgspec.json.encode(kind.stored(draft)))
     for holder in (stored, stored.get(kind.document)):
         if holder is not None:
             holder.pop("audience", None)
