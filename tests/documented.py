@@ -1,6 +1,7 @@
 """Holds answers to the OpenAPI document: whatever a test is about, what it is told is what the document promises."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,6 +14,14 @@ UNDOCUMENTED = {304, 405, 500}
 
 _TIME = re.compile(r'"(\d{4}-\d\d-\d\dT[^"]*)"')
 _OUR_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def nodes_of(node: object) -> Iterator[JSON]:
+    """Every object in a document, whatever it stands in."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes_of(child)
 
 
 class Document:

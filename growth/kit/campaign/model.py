@@ -13,6 +13,8 @@ from msgspec import Struct
 from growth.kit.campaign.findings import Finding
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Record
+from growth.plumbing.postgres.rows import Table
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events import Event
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -27,6 +29,8 @@ STEPS: Mapping[Step, tuple[tuple[State, ...], State]] = {
 }
 """Step → the states that it is taken from, and the one that it leads to."""
 LIVE: tuple[State, ...] = ("published", "paused")
+PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
+"""What shoppers see of a campaign with a window and a stock."""
 
 
 class Campaign(Protocol):
@@ -72,7 +76,7 @@ class DraftCheck(Struct, frozen=True):
     """What rules of platforms and law say. Warnings pass once they are accepted."""
 
 
-class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
+class CampaignKind(Table[C], Generic[D, C], frozen=True, kw_only=True, eq=False):
     """All that tells one kind of campaign from another, its behaviour aside. A room makes one, in its `model.py`."""
 
     noun: str
@@ -84,7 +88,6 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     """Before the dot in the audit's actions: `group_buy`."""
     table: str
     """`schema.name`."""
-    id_field: str
     draft: type[D]
     campaign: type[C]
     """The draft's fields, the id, and what Postgres adds. Each is a column, unless `document` is given."""
@@ -145,10 +148,7 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     def event(self, step: Step, campaign: C, now: datetime) -> Event | None:
         """Return what is told of a step, if anything is."""
         told = self.told.get(step)
-        if told is None:
-            return None
-        facts = {name: getattr(campaign, name) for name in told.__struct_fields__ if name != "at"}
-        return told(at=now, **facts)
+        return None if told is None else alike(told, campaign, at=now)
 
 
 @cache
@@ -202,6 +202,26 @@ def keep_window(kind: CampaignKind[Any, Any], before: Any, draft: Any, now: date
         keep_promises(kind, before, draft, fixed, "has opened")
     if draft.closes_at <= now:
         raise locked(kind, "closes_at", f"closes_at lies in the past; end the {kind.noun} instead.")
+
+
+def page_state(campaign: Any, units_left: int, now: datetime) -> PageState:
+    """Say what a shopper sees at `now` of a campaign with `opens_at` and `closes_at`."""
+    if campaign.state == "ended" or now >= campaign.closes_at:
+        return "ended"
+    if campaign.state == "paused":
+        return "paused"
+    if campaign.state == "draft" or now < campaign.opens_at:
+        return "scheduled"
+    return "sold_out" if units_left <= 0 else "open"
+
+
+def faults_of_window(draft: Any, longest: timedelta) -> list[FieldError]:
+    """Return what is wrong with a window."""
+    if draft.closes_at <= draft.opens_at:
+        return [FieldError("closes_at", "Must be after opens_at")]
+    if draft.closes_at - draft.opens_at > longest:
+        return [FieldError("closes_at", f"A window is at most {longest.days} days")]
+    return []
 
 
 def window_over(draft: Any, now: datetime) -> FieldError | None:

@@ -1,6 +1,7 @@
 """What a check-in would get, and why: decisions without I/O."""
 
 from datetime import date, datetime
+from typing import Literal
 
 from msgspec import Struct
 
@@ -27,8 +28,8 @@ MAX_MISSED_DAYS = 400
 class CheckinDryRun(Struct, frozen=True, kw_only=True):
     """What a check-in would get, without doing it."""
 
-    would: str
-    """`check_in`, `repeat` (the day's first answer again) or `refuse`."""
+    would: Literal["check_in", "repeat", "refuse"]
+    """`repeat`: the day's first answer again."""
     code: str | None
     because: str
     at: datetime

@@ -224,8 +224,8 @@ def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[CheckinDraft]]:
 
 
 PROGRAMS = CampaignKind(
-    noun="program",
-    nouns="programs",
+    noun="check-in program",
+    nouns="check-in programs",
     path="check-in-programs",
     audited_as="checkin",
     table="checkin.programs",

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from growth.kit.campaign.audience import Audiences
-from growth.kit.campaign.model import LIVE, Step
+from growth.kit.campaign.model import LIVE, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.checkin import model, store
 from growth.mechanics.checkin.dry_run import CheckinDryRun, tried
@@ -50,6 +50,8 @@ MONTHS_AHEAD = 3
 STREAKS_FROM = [1, 2, 3, 7, 14, 30, 100, 365]
 """Where the groups of streaks begin."""
 
+COUNTED = ("checked_in", "made_up", "frozen", "broken", "warned")
+
 
 class CheckinDayCount(Struct, frozen=True, kw_only=True):
     """A day in numbers."""
@@ -85,7 +87,7 @@ class CheckinStats(Struct, frozen=True, kw_only=True):
     """A program in numbers: by a listener, so seconds behind."""
 
     program_id: str
-    state: str
+    state: State
     checked_in: int
     made_up: int
     frozen: int
@@ -227,15 +229,17 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
         spent = await granting.spent(self._database, [program_id], now) if program.budget is not None else {}
         by_day: dict[date, dict[str, int]] = {}
         for day, what, times, _ in counted:
-            by_day.setdefault(day, {})[what] = times
+            found = by_day.setdefault(day, {})
+            if what in COUNTED:
+                found[what] = times
         ends = [*[start - 1 for start in STREAKS_FROM[1:]], None]
         return CheckinStats(
             program_id=program_id,
             state=program.state,
-            checked_in=in_all.get("checked_in", (0, 0))[0],
-            made_up=in_all.get("made_up", (0, 0))[0],
-            frozen=in_all.get("frozen", (0, 0))[0],
-            days=[_day_count(day, found) for day, found in sorted(by_day.items())],
+            **{name: in_all.get(name, (0, 0))[0] for name in ("checked_in", "made_up", "frozen")},
+            days=[
+                CheckinDayCount(day=day, **(dict.fromkeys(COUNTED, 0) | found)) for day, found in sorted(by_day.items())
+            ],
             streaks=[CheckinStreakCount(*group) for group in zip(STREAKS_FROM, ends, shoppers, strict=True)],
             rewards=[
                 CheckinRewardCount(what.removeprefix("reward:"), times, amount)
@@ -245,17 +249,6 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
             spent=spent.get(program_id),
             server_time=now,
         )
-
-
-def _day_count(day: date, found: dict[str, int]) -> CheckinDayCount:
-    return CheckinDayCount(
-        day=day,
-        checked_in=found.get("checked_in", 0),
-        made_up=found.get("made_up", 0),
-        frozen=found.get("frozen", 0),
-        broken=found.get("broken", 0),
-        warned=found.get("warned", 0),
-    )
 
 
 @contextmanager

@@ -8,12 +8,23 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct, field
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, Recipe, State, keep_window, locked, next_at
+from growth.kit.campaign.model import (
+    CampaignKind,
+    PageState,
+    Recipe,
+    State,
+    faults_of_window,
+    keep_window,
+    locked,
+    next_at,
+    page_state,
+)
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.alike import alike
 from growth.vocabulary.audience import NOT_IN_AUDIENCE, Audience, AudienceType, Newcomers, is_chosen, types_of
-from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.clock import milliseconds_until, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
@@ -47,8 +58,6 @@ LOCKED_FIELD = Kind("flash_sale.locked_field", "The field can no longer be chang
 VERSION_MISMATCH = Kind("flash_sale.version_mismatch", "Somebody else changed the sale.", 412)
 NOT_COMPLIANT = Kind("flash_sale.not_compliant", "Rules of platforms or law speak against the sale.")
 
-PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
-
 
 class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Switches against scalpers; all off unless set."""
@@ -64,8 +73,8 @@ class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Claims in the first seconds enter a draw; the rest of the units is then open to all."""
 
 
-class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operator decides about a sale."""
+class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sold, in one sale for each item; in each round, if it is a series'."""
 
     title: Title
     sku: Sku
@@ -73,9 +82,14 @@ class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     list_price_fen: Fen
     """The usual price, shown struck through; at least `price_fen`."""
     units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
+
+
+class SaleDraft(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about a sale."""
+
     opens_at: Instant
     closes_at: Instant
-    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
     hold_seconds: Annotated[int, Meta(ge=30, le=3600)] = 300
     """How long a claim waits for its payment."""
     late_payment: Literal["retake", "refund"] = "retake"
@@ -148,44 +162,19 @@ class SalePage(Struct, frozen=True, kw_only=True):
     closes_in_ms: int
 
 
-def page_state(sale: Sale, units_left: int, now: datetime) -> PageState:
-    """Say what a shopper sees at `now`."""
-    if sale.state == "ended" or now >= sale.closes_at:
-        return "ended"
-    if sale.state == "paused":
-        return "paused"
-    if sale.state == "draft" or now < sale.opens_at:
-        return "scheduled"
-    return "sold_out" if units_left <= 0 else "open"
-
-
 def page(sale: Sale, units_left: int, now: datetime) -> SalePage:
     """Show `sale` at `now`."""
-    return SalePage(
-        sale_id=sale.sale_id,
-        series_id=sale.series_id,
-        title=sale.title,
-        sku=sale.sku,
-        price_fen=sale.price_fen,
-        list_price_fen=sale.list_price_fen,
-        units_total=sale.units_total,
+    return alike(
+        SalePage,
+        sale,
         units_left=max(0, units_left),
         sold_share=round(1 - max(0, units_left) / sale.units_total, 3),
-        max_per_shopper=sale.max_per_shopper,
         audience=types_of(sale.audience),
         state=page_state(sale, units_left, now),
-        opens_at=sale.opens_at,
-        closes_at=sale.closes_at,
-        draw_at=sale.draw_at,
         server_time=now,
         opens_in_ms=milliseconds_until(sale.opens_at, now),
         closes_in_ms=milliseconds_until(sale.closes_at, now),
     )
-
-
-def milliseconds_until(instant: datetime, now: datetime) -> int:
-    """Return whole milliseconds from `now` to `instant`, never negative."""
-    return max(0, round((instant - now) / timedelta(milliseconds=1)))
 
 
 class Admission(IntEnum):
@@ -325,10 +314,8 @@ def faults(draft: SaleDraft) -> list[FieldError]:
         found.append(FieldError("list_price_fen", "Must be at least price_fen"))
     if draft.max_per_shopper > draft.units_total:
         found.append(FieldError("max_per_shopper", "Cannot exceed units_total"))
-    if draft.closes_at <= draft.opens_at:
-        found.append(FieldError("closes_at", "Must be after opens_at"))
-    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
-        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
+    if window := faults_of_window(draft, MAX_WINDOW):
+        found += window
     elif draft.draw_at is not None and draft.closes_at - draft.draw_at < TIME_TO_DRAW:
         seconds = TIME_TO_DRAW // timedelta(seconds=1)
         found.append(FieldError("protection.draw_seconds", f"Must end {seconds} s before the sale, or nobody draws"))
@@ -362,8 +349,8 @@ def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[SaleDraft]]:
 
 
 SALES = CampaignKind(
-    noun="sale",
-    nouns="sales",
+    noun="flash sale",
+    nouns="flash sales",
     path="flash-sales",
     audited_as="flash_sale",
     table="flash_sale.sales",

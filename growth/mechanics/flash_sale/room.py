@@ -5,13 +5,13 @@ from growth.mechanics.flash_sale import admin, person, projection, routes
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, SaleBoard
 from growth.mechanics.flash_sale.claim import admin as claim_admin
 from growth.mechanics.flash_sale.claim import routes as claim_routes
+from growth.mechanics.flash_sale.claim.draw import admin as draw_admin
+from growth.mechanics.flash_sale.claim.draw import routes as draw_routes
+from growth.mechanics.flash_sale.claim.draw import service as draw
 from growth.mechanics.flash_sale.claim.periodic import END_BATCH, LAPSE_BATCH, ClaimKeeper
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
-from growth.mechanics.flash_sale.draw import admin as draw_admin
-from growth.mechanics.flash_sale.draw import routes as draw_routes
-from growth.mechanics.flash_sale.draw import service as draw
 from growth.mechanics.flash_sale.model import SALES
 from growth.mechanics.flash_sale.reminder import routes as reminder_routes
 from growth.mechanics.flash_sale.reminder import service as reminder

@@ -7,11 +7,23 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, Recipe, State, keep_window, locked, next_at
+from growth.kit.campaign.model import (
+    CampaignKind,
+    PageState,
+    Recipe,
+    State,
+    faults_of_window,
+    keep_window,
+    locked,
+    next_at,
+    page_state,
+)
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.alike import alike
 from growth.vocabulary.audience import Audience, AudienceType, is_chosen, types_of
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import GroupBuyId, Sku
@@ -37,7 +49,6 @@ LOCKED_FIELD = Kind("group_buy.locked_field", "The field can no longer be change
 VERSION_MISMATCH = Kind("group_buy.version_mismatch", "Somebody else changed the group buy.", 412)
 NOT_COMPLIANT = Kind("group_buy.not_compliant", "Rules of platforms or law speak against the group buy.")
 
-PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
 TeamSize = Annotated[int, Meta(ge=2, le=MAX_TEAM_SIZE)]
 
 
@@ -155,52 +166,25 @@ class GroupBuyPage(Struct, frozen=True, kw_only=True):
     closes_in_ms: int
 
 
-def page_state(campaign: GroupBuy, now: datetime) -> PageState:
-    """Say what a shopper sees at `now`."""
-    if campaign.state == "ended" or now >= campaign.closes_at:
-        return "ended"
-    if campaign.state == "paused":
-        return "paused"
-    if campaign.state == "draft" or now < campaign.opens_at:
-        return "scheduled"
-    return "sold_out" if campaign.units_left <= 0 else "open"
-
-
 def page(campaign: GroupBuy, now: datetime) -> GroupBuyPage:
     """Show `campaign` at `now`."""
-    return GroupBuyPage(
-        group_buy_id=campaign.group_buy_id,
-        title=campaign.title,
-        sku=campaign.sku,
-        list_price_fen=campaign.list_price_fen,
-        price_fen=campaign.price_fen,
+    return alike(
+        GroupBuyPage,
+        campaign,
         leader_price_fen=campaign.leader_pays_fen,
-        team_size=campaign.team_size,
-        tiers=campaign.tiers,
         complete_at_least=campaign.threshold,
-        newcomers_at_least=campaign.newcomers_at_least,
-        team_hours=campaign.team_hours,
-        units_total=campaign.units_total,
         units_left=max(0, campaign.units_left),
-        max_per_shopper=campaign.max_per_shopper,
         audience=types_of(campaign.audience),
-        state=page_state(campaign, now),
-        opens_at=campaign.opens_at,
-        closes_at=campaign.closes_at,
+        state=page_state(campaign, campaign.units_left, now),
         server_time=now,
         opens_in_ms=milliseconds_until(campaign.opens_at, now),
         closes_in_ms=milliseconds_until(campaign.closes_at, now),
     )
 
 
-def milliseconds_until(instant: datetime, now: datetime) -> int:
-    """Return whole milliseconds from `now` to `instant`, never negative."""
-    return max(0, round((instant - now) / timedelta(milliseconds=1)))
-
-
 def refused_by_campaign(campaign: GroupBuy, now: datetime) -> Kind | None:
     """Say why nobody gets a seat of this campaign at `now`; None if seats are to be had."""
-    state = page_state(campaign, now)
+    state = page_state(campaign, campaign.units_left, now)
     return {"ended": ENDED, "paused": PAUSED, "scheduled": NOT_OPEN, "sold_out": SOLD_OUT}.get(state)
 
 
@@ -228,11 +212,7 @@ def faults(draft: GroupBuyDraft) -> list[FieldError]:
         found.append(FieldError("complete_at_least", "Cannot exceed team_size"))
     if draft.newcomers_at_least > draft.team_size:
         found.append(FieldError("newcomers_at_least", "Cannot exceed team_size"))
-    if draft.closes_at <= draft.opens_at:
-        found.append(FieldError("closes_at", "Must be after opens_at"))
-    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
-        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
-    return found + _faults_of_tiers(draft)
+    return found + faults_of_window(draft, MAX_WINDOW) + _faults_of_tiers(draft)
 
 
 def _faults_of_tiers(draft: GroupBuyDraft) -> list[FieldError]:

@@ -2,13 +2,13 @@
 
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.mechanics.group_buy import admin, person, routes
-from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GROUP_BUYS
 from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.short_cut import short_cuts
 from growth.mechanics.group_buy.team import admin as team_admin
 from growth.mechanics.group_buy.team import routes as team_routes
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import END_BATCH, LAPSE_BATCH, TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams

@@ -237,8 +237,8 @@ def recipes(_now: datetime, _zone: ZoneInfo) -> list[Recipe[ReferralDraft]]:
 
 
 PROGRAMS = CampaignKind(
-    noun="program",
-    nouns="programs",
+    noun="referral program",
+    nouns="referral programs",
     path="referral-programs",
     audited_as="referral",
     table="referral.programs",

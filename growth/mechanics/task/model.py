@@ -14,6 +14,7 @@ from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals
+from growth.vocabulary.alike import alike
 from growth.vocabulary.audience import Audience, Newcomers
 from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
 from growth.vocabulary.ids import Uuid
@@ -42,7 +43,8 @@ NOT_COMPLIANT = refusals.Kind("task.not_compliant", "Rules of platforms or law s
 
 Period = Literal["once", "daily", "weekly"]
 UndoOnRefund = Literal["no", "whole", "any"]
-PageState = Literal["open", "done", "rewarded", "paused", "ended"]
+ProgressState = Literal["open", "done", "rewarded"]
+PageState = Literal[ProgressState, "paused", "ended"]
 
 Path = Annotated[
     str,
@@ -161,25 +163,22 @@ def period_ends_at(task: Task, now: datetime, zone: ZoneInfo) -> datetime:
     return min(datetime.combine(after, time(), zone), task.counts_until)
 
 
-def page(task: Task, done: int, progress: str, now: datetime, zone: ZoneInfo, *, is_admitted: bool = True) -> TaskPage:
-    """Show a task to a shopper whose progress in the current period is `progress` (`open`, `done`, `rewarded`)."""
-    state: Any = progress
+def page(
+    task: Task, done: int, progress: ProgressState, now: datetime, zone: ZoneInfo, *, is_admitted: bool = True
+) -> TaskPage:
+    """Show a task to a shopper whose progress in the current period is `progress`."""
+    state: PageState = progress
     if progress == "open":
         is_over = task.state == "ended" or now >= task.closes_at
         state = "ended" if is_over else "paused" if task.state == "paused" else "open"
-    return TaskPage(
-        task_id=task.task_id,
-        title=task.title,
-        description=task.description,
-        count=task.count,
+    ends_at = period_ends_at(task, now, zone)
+    return alike(
+        TaskPage,
+        task,
         done=min(done, task.count),
         is_admitted=is_admitted,
         state=state,
-        period=task.period,
-        period_ends_at=period_ends_at(task, now, zone),
-        reward=task.reward,
-        opens_at=task.opens_at,
-        closes_at=task.closes_at,
+        period_ends_at=ends_at,
         server_time=now,
     )
 

@@ -5,15 +5,11 @@ from functools import partial
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.plumbing.work.periodic import PeriodicTask
 from growth.rewards.coupon import admin, periodic, person, routes
-from growth.rewards.coupon.code import admin as code_admin
-from growth.rewards.coupon.code import routes as code_routes
 from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
-from growth.rewards.coupon.take import routes as take_routes
 from growth.rewards.coupon.take.service import Takes
-from growth.rewards.coupon.template import admin as template_admin
 from growth.rewards.coupon.template.model import TEMPLATES
 from growth.rewards.coupon.template.service import Templates
 from growth.shop.order.model import OrderParticipant
@@ -38,14 +34,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "coupon_quotes": quotes,
         },
         campaigns=[TEMPLATES],
-        routers=[
-            routes.router,
-            take_routes.router,
-            code_routes.router,
-            template_admin.router,
-            code_admin.router,
-            admin.router,
-        ],
+        routers=[routes.router, admin.templates_router, admin.router],
         tasks=[
             PeriodicTask("coupon.expire", 2, periodic.expire_coupons, periodic.EXPIRE_BATCH),
             PeriodicTask("coupon.tell_expiring", 5, periodic.tell_expiring, periodic.TELL_BATCH),

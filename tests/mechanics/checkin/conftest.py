@@ -35,6 +35,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import FreezeCardReward, MakeUpCardReward, PointsReward, Reward
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 
 ZONE = "Asia/Shanghai"
 
@@ -67,14 +68,6 @@ class GivenTime(Almanacs):
         if self.moment is None:
             return glance, almanac
         return TapGlance(self.moment, glance.revision, glance.night_day, glance.night_after), almanac
-
-
-class GivenTurn:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -150,7 +143,7 @@ class Room(Struct):
             await self.gives(user_id, FreezeCardReward(cards=freeze))
 
     def turn(self) -> Turn:
-        return GivenTurn(self.database, self.moment)  # type: ignore[return-value]
+        return turn_at(self.database, self.moment)
 
     async def nights(self) -> int:
         """Let the night's walk go to its end; how many transactions that took."""

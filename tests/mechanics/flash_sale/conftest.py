@@ -7,12 +7,12 @@ from msgspec import Struct
 
 from growth.kit.campaign.audience import Audiences
 from growth.mechanics.flash_sale.board import SaleBoard
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.periodic import ClaimKeeper
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.postgres.database import Database

@@ -33,14 +33,6 @@ ZONE = "Asia/Shanghai"
 PRICE_FEN = 10_000
 
 
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
-
-
 class Room(Struct):
     """What one process has of the room."""
 

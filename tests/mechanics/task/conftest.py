@@ -30,17 +30,10 @@ from growth.vocabulary.events.shop import ShopOrderLine, ShopOrderPaid, ShopOrde
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 
 ZONE = ZoneInfo("Asia/Shanghai")
 POINTS = 10
-
-
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -113,7 +106,7 @@ class Room(Struct):
         return [json.loads(row["data"]) for row in rows]
 
     def turn(self, moment: datetime | None = None) -> Turn:
-        return Anybody(self.database, moment or now())  # type: ignore[return-value]
+        return turn_at(self.database, moment or now())
 
 
 def a_draft(**changes: Any) -> TaskDraft:

@@ -21,14 +21,13 @@ from growth.mechanics.checkin.streak.model import (
     DayKind,
     Streak,
     count,
-    next_milestone,
     reached,
     terms_of,
 )
 from growth.mechanics.checkin.streak.programs_cache import Almanacs, audience_on
 from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.mechanics.checkin.streak.repair.service import Repairs
-from growth.mechanics.checkin.streak.rewards import Earned, Given, give
+from growth.mechanics.checkin.streak.rewards import Earned, answer_of, give
 from growth.mechanics.checkin.streak.store import CheckinShopper, Written
 from growth.plumbing.http.idempotency import KEPT_HOURS
 from growth.plumbing.outbox.outbox import emit
@@ -275,7 +274,9 @@ async def _carry_out(tx: Tx, plans: Sequence[PlannedCheckIn], now: datetime) -> 
     if not plans:
         return {}
     given = await give(tx, [_earned(plan) for plan in plans], now)
-    answers = {plan.user_id: _answer(plan, its) for plan, its in zip(plans, given, strict=True)}
+    answers = {
+        plan.user_id: answer_of(plan.after, plan.program, plan.day, its) for plan, its in zip(plans, given, strict=True)
+    }
     done = await store.write(
         tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id], plan.key) for plan in plans], now
     )
@@ -308,20 +309,6 @@ def _earned(plan: PlannedCheckIn) -> Earned:
         reason="checkin.day",
         rewards=terms_of(plan.program).reward(plan.day.position),
         milestones=reached(plan.before, plan.after, plan.program),
-    )
-
-
-def _answer(plan: PlannedCheckIn, given: Given) -> CheckedIn:
-    return CheckedIn(
-        day=plan.day.day,
-        streak=plan.after.streak,
-        longest_streak=plan.after.longest,
-        total_days=plan.after.total,
-        position=plan.day.position,
-        reward=given.rewards,
-        not_granted=given.not_granted,
-        milestones=given.reached,
-        next_milestone=next_milestone(plan.after, plan.program, is_alive=True),
     )
 
 

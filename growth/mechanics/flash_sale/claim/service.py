@@ -12,11 +12,11 @@ from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.aftermath import after_release
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim, Gate
 from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_HELD, Claim, show
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
-from growth.mechanics.flash_sale.draw.model import DrawEntry
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Admission, Sale
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, ClaimAsk, Stock, admission_of
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -27,6 +27,7 @@ from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.order.service import ShopService
 from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -147,7 +148,7 @@ class Claims:
     ) -> Refusal:
         members: dict[str, object] = {"server_time": at, "opens_at": sale.opens_at, "closes_at": sale.closes_at}
         if admission is Admission.NOT_OPEN:
-            members["opens_in_ms"] = sales.milliseconds_until(sale.opens_at, at)
+            members["opens_in_ms"] = milliseconds_until(sale.opens_at, at)
         elif admission is Admission.LIMIT_REACHED:
             claims = await self._mine((sale.sale_id, user_id))
             members = {"max_per_shopper": sale.max_per_shopper, "claims": [show(claim, at) for claim in claims]}
@@ -207,20 +208,9 @@ class Claims:
             raise Refusal(CLAIM_NOT_HELD, f"This claim is {claim.state}.", state=claim.state)
         return claim
 
-    async def page(
-        self,
-        *,
-        sale_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Claim]:
-        """Return operators' claims in the order of their ids."""
-        return await store.page_of_claims(
-            self._database, sale_id=sale_id, user_id=user_id, state=state, order_id=order_id, after=after, limit=limit
-        )
+    async def page(self, after: str | None, limit: int, **only: str | None) -> list[Claim]:
+        """Return operators' claims in the order of their ids: `only` of this sale_id, user_id, state or order_id."""
+        return await store.page_of_claims(self._database, **only, after=after, limit=limit)
 
     async def release(self, act: Act, claim_id: str) -> Claim:
         """Release a held claim for an operator, who says why. Raises `Refusal` 404 and 409."""
@@ -231,20 +221,13 @@ class Claims:
             released = await store.release(tx, [claim_id], "operator", act.now)
             if not released:
                 raise Refusal(CLAIM_NOT_HELD, f"This claim is {before.state}.", state=before.state)
-            await audit.record(
-                tx,
-                act,
-                "flash_sale.release_claim",
-                claim_id,
-                before=before,
-                after=released[0],
-            )
+            await audit.record(tx, act, "flash_sale.release_claim", claim_id, before=before, after=released[0])
             await after_release(tx, self._stock, released, "operator", act.now)
         return released[0]
 
     async def _find_sales(self, sale_ids: list[str]) -> Sequence[Sale | None]:
-        found = {sale_id: await sales_store.find_sale(self._database, sale_id) for sale_id in set(sale_ids)}
-        return [found[sale_id] for sale_id in sale_ids]
+        found = await sales_store.find_sales(self._database, sorted(set(sale_ids)))
+        return [found.get(sale_id) for sale_id in sale_ids]
 
     async def _live_claims(self, asked: list[tuple[str, str]]) -> Sequence[list[Claim]]:
         found = await store.live_claims_of(

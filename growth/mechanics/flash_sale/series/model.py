@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, field, structs
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import CampaignKind, Recipe, State
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale.model import MAX_UNITS, MAX_UNITS_PER_SHOPPER, Protection, SaleDraft
+from growth.mechanics.flash_sale.model import Item, Protection, SaleDraft
 from growth.mechanics.flash_sale.series.timetable import (
     DAYS,
     FIRST_DAY,
@@ -23,10 +23,10 @@ from growth.mechanics.flash_sale.series.timetable import (
 )
 from growth.plumbing.field_errors import FieldError
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.alike import alike
 from growth.vocabulary.audience import Audience, is_chosen
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
-from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Title
 
@@ -42,20 +42,6 @@ NOT_COMPLIANT = Kind("flash_sale.series_not_compliant", "Rules of platforms or l
 NO_ROUNDS_LEFT = Kind("flash_sale.no_rounds_left", "The series has no rounds to come.")
 
 Would = Literal["planned", "plan", "skip"]
-
-
-class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What each round sells, one sale for each item."""
-
-    title: Title
-    sku: Sku
-    price_fen: Fen
-    list_price_fen: Fen
-    """The usual price, shown struck through; at least `price_fen`."""
-    units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
-    """In each round."""
-    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
-    """In each round."""
 
 
 class SeriesDraft(Timetable, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -172,17 +158,7 @@ class SeriesStats(Struct, frozen=True, kw_only=True):
 
 def draft_of(plan: SeriesDraft, item: Item, window: RoundWindow) -> SaleDraft:
     """Return the sale that sells `item` in `window`."""
-    return SaleDraft(
-        **structs.asdict(item),
-        opens_at=window.opens_at,
-        closes_at=window.closes_at,
-        hold_seconds=plan.hold_seconds,
-        late_payment=plan.late_payment,
-        refund_returns_units=plan.refund_returns_units,
-        reminder_lead_seconds=plan.reminder_lead_seconds,
-        protection=plan.protection,
-        audience=plan.audience,
-    )
+    return alike(SaleDraft, plan, **structs.asdict(item), **structs.asdict(window))
 
 
 def faults(plan: SeriesDraft, now: datetime) -> list[FieldError]:
@@ -247,8 +223,8 @@ def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[SeriesDraft]]:
 
 
 SERIES = CampaignKind(
-    noun="series",
-    nouns="series",
+    noun="flash-sale series",
+    nouns="flash-sale series",
     path="flash-sale-series",
     audited_as="flash_sale_series",
     table="flash_sale.series",

@@ -42,7 +42,8 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import LeaseLost, Turn
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.clock import to_milliseconds
+from growth.vocabulary.alike import alike
+from growth.vocabulary.clock import milliseconds_until, to_milliseconds
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -149,8 +150,7 @@ class SeriesService(Campaigns[SeriesDraft, Series]):
     async def shown(self, series_id: str, now: datetime) -> SeriesPage:
         """Return a series in any state, and what was skipped of it. Raises `Refusal` 404."""
         series = await self.find(series_id)
-        facts = {name: getattr(series, name) for name in Series.__struct_fields__}
-        return SeriesPage(**facts, skipped=await store.skipped_of(self._database, series_id, now))
+        return alike(SeriesPage, series, skipped=await store.skipped_of(self._database, series_id, now))
 
     async def dry_run(self, series_id: str, at: datetime) -> SeriesDryRun:
         """Say which rounds come next after `at`, and of each sale whether it would be planned, and why not."""
@@ -300,19 +300,9 @@ def _stats(sales: Sequence[Sale]) -> RoundStats:
         units_total=sum(sale.units_total for sale in sales),
         taken=sum(sale.taken for sale in sales),
         sold_out_after_ms=None if None in gone else max(after for after in gone if after is not None),
-        sales=[
-            SoldSale(
-                sale_id=sale.sale_id,
-                sku=sale.sku,
-                state=sale.state,
-                units_total=sale.units_total,
-                taken=sale.taken,
-                sold_out_after_ms=after,
-            )
-            for sale, after in zip(sales, gone, strict=True)
-        ],
+        sales=[alike(SoldSale, sale, sold_out_after_ms=after) for sale, after in zip(sales, gone, strict=True)],
     )
 
 
 def _sold_out_after(sale: Sale) -> int | None:
-    return None if sale.sold_out_at is None else sales_model.milliseconds_until(sale.sold_out_at, sale.opens_at)
+    return None if sale.sold_out_at is None else milliseconds_until(sale.sold_out_at, sale.opens_at)

@@ -39,6 +39,7 @@ from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.decide import Decisions, NotWhole
 from growth.shop.order.service import has_bought
 from growth.vocabulary.audience import NOT_IN_AUDIENCE
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id
@@ -108,11 +109,8 @@ class Teams:
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
         def ask(name: str | None) -> SeatAsk:
-            if name:
-                team_id = derived_id(group_buy_id, "team", asked_as, name)
-                seat_id = derived_id(group_buy_id, asked_as, name)
-            else:
-                team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
+            team_id = derived_id(group_buy_id, "team", asked_as, name) if name else child_id(group_buy_id)
+            seat_id = derived_id(group_buy_id, asked_as, name) if name else child_id(group_buy_id)
             return SeatAsk(seat_id, team_id, user_id, masked(nickname), group_buy_id)
 
         return await self._keyed(ask, key)
@@ -188,34 +186,13 @@ class Teams:
         """Return teams with a free seat: fewest missing first, then soonest to expire."""
         return await listing.joinable_teams(self._database, group_buy_id, after, limit)
 
-    async def page(self, *, group_buy_id: str | None, state: str | None, after: str | None, limit: int) -> list[Team]:
-        """Return operators' teams in the order of their ids."""
-        return await listing.page_of_teams(
-            self._database, group_buy_id=group_buy_id, state=state, after=after, limit=limit
-        )
+    async def page(self, after: str | None, limit: int, **only: str | None) -> list[Team]:
+        """Return operators' teams in the order of their ids: `only` of this group_buy_id or state."""
+        return await listing.page_of_teams(self._database, **only, after=after, limit=limit)
 
-    async def page_of_seats(
-        self,
-        *,
-        group_buy_id: str | None,
-        team_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Seat]:
-        """Return operators' seats in the order of their ids."""
-        return await listing.page_of_seats(
-            self._database,
-            group_buy_id=group_buy_id,
-            team_id=team_id,
-            user_id=user_id,
-            state=state,
-            order_id=order_id,
-            after=after,
-            limit=limit,
-        )
+    async def page_of_seats(self, after: str | None, limit: int, **only: str | None) -> list[Seat]:
+        """Return operators' seats in the order of their ids: `only` of this team_id, user_id …."""
+        return await listing.page_of_seats(self._database, **only, after=after, limit=limit)
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
@@ -251,14 +228,7 @@ class Teams:
         return after
 
     async def _ended(self, tx: Tx, act: Act, action: str, before: Team, after: Team) -> None:
-        await audit.record(
-            tx,
-            act,
-            f"group_buy.{action}",
-            before.team_id,
-            before=before,
-            after=after,
-        )
+        await audit.record(tx, act, f"group_buy.{action}", before.team_id, before=before, after=after)
         await after_ending(tx, [after], act.now)
 
 
@@ -314,10 +284,8 @@ async def standings(
 
 
 def _campaign_of(ask: SeatAsk, teams: Mapping[str, Team]) -> str | None:
-    if ask.group_buy_id is not None:
-        return ask.group_buy_id
     team = teams.get(ask.team_id)
-    return None if team is None else team.group_buy_id
+    return team.group_buy_id if ask.group_buy_id is None and team is not None else ask.group_buy_id
 
 
 def judge(asks: Sequence[SeatAsk], seen: SeatBatch) -> tuple[dict[str, Seated | BaseException], NewSeats]:
@@ -394,7 +362,7 @@ def refused(kind: Kind, campaign: GroupBuy, standing: ShopperInCampaign, now: da
     if kind is campaigns.NOT_OPEN:
         refusal.members |= {
             "opens_at": campaign.opens_at,
-            "opens_in_ms": campaigns.milliseconds_until(campaign.opens_at, now),
+            "opens_in_ms": milliseconds_until(campaign.opens_at, now),
         }
     elif kind is campaigns.LIMIT_REACHED:
         refusal.members["max_per_shopper"] = campaign.max_per_shopper

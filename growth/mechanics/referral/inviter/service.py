@@ -4,6 +4,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from growth.kit.campaign.audience import Audiences
+from growth.mechanics.referral import store as programs
 from growth.mechanics.referral.inviter import store
 from growth.mechanics.referral.inviter.model import (
     MAX_RANK,
@@ -11,7 +12,6 @@ from growth.mechanics.referral.inviter.model import (
     InviteeCard,
     Leader,
     Leaderboard,
-    MyInviter,
     MyRank,
     ReferralPage,
     ReferralTotals,
@@ -19,9 +19,8 @@ from growth.mechanics.referral.inviter.model import (
     show_terms,
 )
 from growth.mechanics.referral.model import WithdrawalTerms
-from growth.mechanics.referral.relation.model import mask_id, scene_of
+from growth.mechanics.referral.relation.model import MyInviter, mask_id, scene_of
 from growth.mechanics.referral.relation.service import Relations
-from growth.mechanics.referral.service import live
 from growth.plumbing.postgres.database import Database
 from growth.rewards.withdrawal.service import rules_of
 
@@ -38,7 +37,7 @@ class Standings:
 
     async def page(self, user_id: str, now: datetime) -> ReferralPage:
         """Return a shopper's page; the code is made when first looked at."""
-        terms, is_open = await live(self._database, now)
+        terms, is_open = await programs.live_terms(self._database, now) or (None, False)
         found = await store.totals(self._database, user_id, None if terms is None else terms.program_id, now)
         code = found.code or await self._relations.code(user_id, now)
         program = None

@@ -19,7 +19,6 @@ from growth.mechanics.referral.relation.model import (
     BindingState,
     BindWish,
     InviteeHistory,
-    Relation,
     Tie,
     device_digest,
     ends_at_of,
@@ -34,6 +33,7 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.work.decide import Decisions
 from growth.shop.order.service import has_bought, registration
+from growth.vocabulary.alike import alike
 from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
@@ -197,15 +197,7 @@ async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, InviteeH
     # Who was invited, erased and is back is no newcomer: nobody earns by the same person twice.
     bought = await has_bought(reader, ids) | await reader.people.had(reader, ids, INVITED)
     told = await registration(reader, ids)
-    return {
-        user_id: InviteeHistory(
-            has_bought=user_id in bought,
-            registered_at=told[user_id].registered_at if user_id in told else None,
-            device_id=told[user_id].device_id if user_id in told else None,
-            address=told[user_id].address if user_id in told else None,
-        )
-        for user_id in ids
-    }
+    return {user_id: alike(InviteeHistory, told.get(user_id), has_bought=user_id in bought) for user_id in ids}
 
 
 def judge(
@@ -288,13 +280,8 @@ async def write(tx: Tx, ties: Sequence[Tie], *, over: Sequence[str], now: dateti
 
 
 def _told(tie: Tie) -> list[ReferralRelationEvent]:
-    who = {"relation_id": tie.relation_id, "inviter_id": tie.inviter_id, "invitee_id": tie.invitee_id}
-    told: list[ReferralRelationEvent] = [
-        ReferralBound(at=tie.bound_at, program_id=tie.program_id, source=tie.source, ends_at=tie.ends_at, **who)
-    ]
-    if tie.signs:
-        told.append(ReferralSuspected(at=tie.bound_at, signs=tie.signs, **who))
-    return told
+    kinds: list[type[ReferralRelationEvent]] = [ReferralBound, ReferralSuspected]
+    return [alike(kind, tie, at=tie.bound_at) for kind in kinds[: 2 if tie.signs else 1]]
 
 
 @cache
@@ -331,12 +318,3 @@ async def look_at(
         ends_at=ends_at_of(draft, at),
         signs=signs_between(history, known[inviter_id]) if inviter_id and inviter_id != user_id else [],
     )
-
-
-async def relations_of(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:
-    """Return who had brought each of `invitee_ids` at `at`, and the terms then; who was brought by nobody is missing.
-
-    For an order: `at` is its `paid_at`. A later binding or edit changes nothing about an earlier moment; an operator's
-    end of a relation counts from that end on.
-    """
-    return await store.relations_in_force(reader, invitee_ids, at)

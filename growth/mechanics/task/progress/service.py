@@ -38,6 +38,7 @@ from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
 from growth.shopper.activity.model import Activity
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.shop import ShopOrderCorrected
 from growth.vocabulary.events.task import TaskCompleted, TaskUndone
 from growth.vocabulary.ids import is_alias
@@ -137,14 +138,7 @@ class TaskProjection:
         live, tasks = await self._live(tx)
         occurrences = [
             # Its name is this id and its day; here the id alone counts, once in a period.
-            Occurrence(
-                occurrence_id=one.activity_id,
-                user_id=one.user_id,
-                type=one.type,
-                at=one.at,
-                counted_at=one.counted_at,
-                data=one.data,
-            )
+            alike(Occurrence, one, occurrence_id=one.activity_id)
             for one in activities
             if tasks.wants(one.type)
         ]
@@ -275,15 +269,7 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
         had_before = one.standing.kept or any(outcome.outcome == "already" for outcome in outcomes.values())
         given = {str(place): outcome.coupon_id for place, outcome in outcomes.items() if outcome.coupon_id}
         decided.append(_decided(one.standing, "rewarded" if granted or had_before else "done", given))
-        events.append(
-            TaskCompleted(
-                at=now,
-                task_id=one.task.task_id,
-                user_id=one.standing.user_id,
-                period_on=one.standing.period_on,
-                granted=[one.task.reward[place] for place in granted],
-            )
-        )
+        events.append(alike(TaskCompleted, one.standing, at=now, granted=[one.task.reward[place] for place in granted]))
     await _write(tx, decided, now)
     await emit(tx, *events)
 
@@ -291,10 +277,7 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
 async def _take_back(tx: Tx, fallen: Sequence[CountedProgress], tasks: Mapping[str, Task], now: datetime) -> None:
     in_use = await _revoke(tx, [(tasks[one.task_id], one.given) for one in fallen], now)
     await _write(tx, [_decided(one, "open", {}, _places(one.given, in_use)) for one in fallen], now)
-    await emit(
-        tx,
-        *[TaskUndone(at=now, task_id=one.task_id, user_id=one.user_id, period_on=one.period_on) for one in fallen],
-    )
+    await emit(tx, *[alike(TaskUndone, one, at=now) for one in fallen])
 
 
 async def _take_back_surplus(
@@ -344,15 +327,8 @@ def _key(one: CountedProgress) -> Key:
 def _decided(
     standing: CountedProgress, state: str, given: dict[str, str], in_use: Sequence[int] = ()
 ) -> DecidedProgress:
-    return DecidedProgress(
-        user_id=standing.user_id,
-        period_on=standing.period_on,
-        task_id=standing.task_id,
-        was=standing.state,
-        state=state,
-        coupons=given,
-        kept=sorted({*standing.kept, *in_use}),
-    )
+    kept = sorted({*standing.kept, *in_use})
+    return alike(DecidedProgress, standing, was=standing.state, state=state, coupons=given, kept=kept)
 
 
 async def _write(tx: Tx, decided: Sequence[DecidedProgress], now: datetime) -> None:

@@ -19,11 +19,12 @@ from growth.rewards.coupon.model import Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import coupons as coupons_store
 from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import TakeAsk, refused_by_limit, refused_by_template
+from growth.rewards.coupon.take.model import TakeAsk
 from growth.rewards.coupon.take.service import TakenCoupon, refused, with_audience, with_lives_before
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import CouponTemplate, refused_by_limit, refused_by_template, term_of
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import derived_id, new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -59,20 +60,13 @@ class Codes:
                 template = await _lock(tx, template_id)
                 if template.state == "ended":
                     raise Refusal(templates.WRONG_STATE, "The template has ended.", state=template.state)
-                batch = CodeBatch(
-                    batch_id=new_id(act.now),
-                    template_id=template_id,
-                    name=draft.name,
-                    codes=draft.codes,
-                    redeemed=0,
-                    made_at=act.now,
-                    revoked_at=None,
-                )
+                made = {"batch_id": new_id(act.now), "template_id": template_id, "made_at": act.now}
+                batch = alike(CodeBatch, draft, redeemed=0, revoked_at=None, **made)
                 if not await store.add_batch(tx, batch, model.hashes_of(codes)):
                     raise Refusal(
                         model.TOO_MANY, f"{template.units_left} units are left.", units_left=template.units_left
                     )
-                await _audit(tx, act, "make", None, batch)
+                await audit.record(tx, act, "coupon_codes.make", batch.batch_id, after=batch)
                 return MadeCodes(batch=batch, codes=[])
 
             scope = f"{act.operator.name} POST coupon-templates/{template_id}/code-batches"
@@ -96,7 +90,7 @@ class Codes:
             after = await store.revoke_batch(tx, batch_id, act.now)
             if after is None:
                 raise Refusal(model.BATCH_REVOKED)
-            await _audit(tx, act, "revoke", before, after)
+            await audit.record(tx, act, "coupon_codes.revoke", batch_id, before=before, after=after)
         return after
 
     async def redeem(self, text: str, user_id: str) -> TakenCoupon:
@@ -149,14 +143,3 @@ async def _lock(tx: Tx, template_id: str) -> CouponTemplate:
     if template is None:
         raise Refusal(templates.NOT_FOUND)
     return template
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: CodeBatch | None, after: CodeBatch) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"coupon_codes.{action}",
-        after.batch_id,
-        before=before,
-        after=after,
-    )

@@ -20,9 +20,7 @@ from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.take import store
 from growth.rewards.coupon.take.model import (
     TakeAsk,
-    TakenSoFar,
     TemplatePage,
-    refusal_of,
     show_template,
     taken_of,
     taken_on,
@@ -30,7 +28,7 @@ from growth.rewards.coupon.take.model import (
 from growth.rewards.coupon.take.store import TakeBatch
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import CouponTemplate, TakenSoFar, refusal_of, term_of
 from growth.vocabulary.audience import NOT_IN_AUDIENCE
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
@@ -120,7 +118,7 @@ class Takes:
         return show_template(found, mine[template_id], now, day)
 
     async def _standings(self, found: Mapping[str, CouponTemplate], user_id: str, day: date) -> dict[str, TakenSoFar]:
-        known = await store.standings(self._database, list(found), user_id, day)
+        known = await templates_store.standings(self._database, list(found), user_id, day)
         taken = {(template_id, user_id): known.get(template_id, TakenSoFar()) for template_id in found}
         mine = await with_lives_before(self._database, taken, taken, day)
         mine = await with_audience(self._database, self._audiences, found, mine)

@@ -11,7 +11,7 @@ from growth.kit.campaign.model import CampaignKind, Recipe, State, keep_promises
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
-from growth.vocabulary.audience import Audience, Newcomers
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, Audience, AudienceType, Newcomers
 from growth.vocabulary.events.coupon import (
     CouponTemplateEnded,
     CouponTemplatePaused,
@@ -190,6 +190,51 @@ def page_state(template: CouponTemplate, now: datetime) -> PageState:
     return "sold_out" if template.units_left <= 0 else "open"
 
 
+class TakenSoFar(Struct, frozen=True):
+    """What one shopper took of one template."""
+
+    taken: int = 0
+    taken_today: int = 0
+    missed: AudienceType | None = None
+    """What of the template's audience the shopper does not meet."""
+
+
+def refused_by_template(template: CouponTemplate, now: datetime, *, by_code: bool = False) -> Kind | None:
+    """Say why nobody gets a coupon of this template at `now`, the day's quota aside. Codes have their units kept."""
+    state = page_state(template, now)
+    no = {"ended": ENDED, "paused": PAUSED, "scheduled": NOT_OPEN}.get(state)
+    if no is not None or by_code:
+        return no
+    if not template.claimable:
+        return NOT_CLAIMABLE
+    return SOLD_OUT if state == "sold_out" else None
+
+
+def refused_by_limit(template: CouponTemplate, standing: TakenSoFar) -> Kind | None:
+    """Say whether the shopper is outside of the audience, or took as many as are allowed."""
+    if standing.missed is not None:
+        return NOT_IN_AUDIENCE
+    if standing.taken >= template.max_per_shopper:
+        return LIMIT_REACHED
+    per_day = template.max_per_shopper_per_day
+    return LIMIT_REACHED_TODAY if per_day is not None and standing.taken_today >= per_day else None
+
+
+def refusal_of(template: CouponTemplate, standing: TakenSoFar, now: datetime, day: date) -> Kind | None:
+    """Say what one wish is refused as, or None if it gets a coupon. `day` is that of `now` at the merchant's.
+
+    The shopper's own limit comes before the quota: who has one wants to hear that, not that others were quicker.
+    """
+    no = refused_by_template(template, now)
+    if no is not None and no is not SOLD_OUT:
+        return no
+    limited = refused_by_limit(template, standing)
+    if limited is not None or no is not None:
+        return limited or no
+    per_day = template.units_per_day
+    return SOLD_OUT_TODAY if per_day is not None and template.taken_on(day) >= per_day else None
+
+
 def faults(draft: CouponDraft) -> list[FieldError]:
     """Return what does not fit together in a draft, by field."""
     found = []
@@ -245,8 +290,8 @@ def recipes(_now: datetime, _zone: ZoneInfo) -> list[Recipe[CouponDraft]]:
 
 
 TEMPLATES = CampaignKind(
-    noun="template",
-    nouns="templates",
+    noun="coupon template",
+    nouns="coupon templates",
     path="coupon-templates",
     audited_as="coupon_template",
     table="coupon.templates",

@@ -72,7 +72,7 @@ class Calendars:
         return [
             calendar(
                 month,
-                shoppers.get(look.user_id) or streaks.nobody(look.user_id),
+                shoppers.get(look.user_id) or streaks.CheckinShopper(user_id=look.user_id),
                 held[look.user_id],
                 terms,
                 Cards(make_up=max(0, make_up.get(look.user_id, 0)), freeze=max(0, freeze.get(look.user_id, 0))),
