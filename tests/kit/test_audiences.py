@@ -340,6 +340,18 @@ async def test_a_list_follows_ids_that_are_merged_and_forgets_those_that_are_era
     assert again["audience"] == only(survivor), "a draft that names former ids is written as of today"
 
 
+@pytest.mark.parametrize("path", sorted(BY_PATH))
+async def test_a_first_answer_that_names_a_listed_shopper_is_forgotten_with_them(app: RunningApp, path: str) -> None:
+    tried, gone = BY_PATH[path], a_name("gone")
+    draft = draft_of(tried, app, audience=only(gone))
+    await asked(app, "POST", tried.url, draft, idempotency_key=gone)
+    kept = "SELECT count(*) FROM plumbing.idempotency WHERE strpos(convert_from(answer, 'UTF8'), $1) > 0"
+    assert await app.growth.database.fetchval(kept, gone) == 1
+    erased = await app.operator("DELETE", f"/admin/v1/shoppers/{gone}?reason=asked", role=Role.ADMIN)
+    assert erased.status_code == 200, erased.text
+    assert await app.growth.database.fetchval(kept, gone) == 0
+
+
 @every_entrance
 async def test_nobody_is_whom_an_empty_list_is_for(app: RunningApp, entrance: Entrance) -> None:
     made_id = await published(app, entrance, only())
