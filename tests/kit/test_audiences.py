@@ -244,8 +244,8 @@ def test_every_kind_of_the_house_has_an_entrance_here() -> None:
 
 async def test_every_condition_has_one_room_that_keeps_its_facts_and_every_kind_is_declared(app: RunningApp) -> None:
     keepers = [keeper.condition for room in app.growth.rooms for keeper in room.audience_keepers]
-    assert {*keepers, Listed} == set(get_args(Condition))
     assert len(keepers) == len(set(keepers))
+    assert {*keepers, Listed} == {*get_args(Condition)}
     assert {kind.path for room in app.growth.rooms for kind in room.campaigns} == set(BY_PATH)
 
 
@@ -351,6 +351,18 @@ async def test_a_list_follows_ids_that_are_merged_and_forgets_those_that_are_era
     assert (await entrance.ask(app, made_id, survivor)).admitted
     again = await edited(app, entrance, made_id, only(old, survivor, gone))
     assert again["audience"] == only(survivor), "a draft that names former ids is written as of today"
+
+
+@pytest.mark.parametrize("path", sorted(BY_PATH))
+async def test_a_first_answer_that_names_a_listed_shopper_is_forgotten_with_them(app: RunningApp, path: str) -> None:
+    tried, gone = BY_PATH[path], a_name("gone")
+    draft = draft_of(tried, app, audience=only(gone))
+    await asked(app, "POST", tried.url, draft, idempotency_key=gone)
+    kept = "SELECT count(*) FROM plumbing.idempotency WHERE strpos(convert_from(answer, 'UTF8'), $1) > 0"
+    assert await app.growth.database.fetchval(kept, gone) == 1
+    erased = await app.operator("DELETE", f"/admin/v1/shoppers/{gone}?reason=asked", role=Role.ADMIN)
+    assert erased.status_code == 200, erased.text
+    assert await app.growth.database.fetchval(kept, gone) == 0
 
 
 @every_entrance
