@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.checkin.model import CheckinDraft, CheckinProgram
 from growth.mechanics.checkin.service import CheckinPrograms
 from growth.mechanics.checkin.streak import store
@@ -190,14 +191,14 @@ def a_draft(**changes: Any) -> CheckinDraft:
 def assemble(database: Database, almanacs: GivenTime | None = None) -> Room:
     """One more process on the same stores."""
     almanacs = almanacs or GivenTime()
-    repairs = Repairs(database, almanacs)
+    repairs = Repairs(database, almanacs, Audiences())
     return Room(
         database=database,
         almanacs=almanacs,
-        programs=CheckinPrograms(database, almanacs),
+        programs=CheckinPrograms(database, almanacs, Audiences()),
         repairs=repairs,
-        check_ins=CheckIns(database, almanacs, repairs),
-        calendars=Calendars(database, almanacs),
+        check_ins=CheckIns(database, almanacs, repairs, Audiences()),
+        calendars=Calendars(database, almanacs, Audiences()),
         night=Night(almanacs),
     )
 

@@ -27,8 +27,8 @@ from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
 from tests.housed import shoppers_on
 from tests.kit.turn import leading_at
+from tests.mechanics.flash_sale.claim.draw.drawing import enter_all, put_draw, time_to_draw
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import enter_all, put_draw, time_to_draw
 from tests.mechanics.flash_sale.series.test_plans import a_plan
 from tests.mechanics.flash_sale.story import paid, placed, tell, told
 from tests.shop.order import telling

@@ -9,10 +9,11 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
-from growth.mechanics.group_buy.board import GroupBuyBoard
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import TeamKeeper
@@ -186,8 +187,8 @@ def assemble(database: Database) -> Room:
         database=database,
         shop=ShopService(database, [SeatSettlement()], [telling.SECRET]),
         board=board,
-        group_buys=GroupBuys(database, board),
-        teams=Teams(database),
+        group_buys=GroupBuys(database, board, Audiences()),
+        teams=Teams(database, Audiences()),
         keeper=TeamKeeper(),
     )
 

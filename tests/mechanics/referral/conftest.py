@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.inviter.service import Standings
 from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, ReferralProgram
@@ -178,13 +179,13 @@ def an_act(reason: str = "") -> Act:
 
 def assemble(database: Database) -> Room:
     """One more process on the same stores."""
-    relations = Relations(database, Limiter(None, "codes", per_second=0, burst=1))  # type: ignore[arg-type]
+    relations = Relations(database, Limiter(None, "codes", per_second=0, burst=1), Audiences())  # type: ignore[arg-type]
     return Room(
         database=database,
         shop=ShopService(database, [InviteeSettlement(ZoneInfo(ZONE))], [telling.SECRET]),
-        programs=ReferralPrograms(database, ZONE),
+        programs=ReferralPrograms(database, ZONE, Audiences()),
         relations=relations,
-        standings=Standings(database, relations, ZONE),
+        standings=Standings(database, relations, ZONE, Audiences()),
         corrections=Corrections(database),
     )
 

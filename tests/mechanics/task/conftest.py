@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.task.board import TaskBoard
 from growth.mechanics.task.model import TASKS, Task, TaskDraft
 from growth.mechanics.task.progress.service import TaskProjection, outbox_types
@@ -178,7 +179,12 @@ def in_zone(day: date, hour: int, minute: int = 0) -> datetime:
 def assemble(database: Database) -> Room:
     """One more process on the same stores."""
     board = TaskBoard(database)
-    return Room(database=database, board=board, tasks=Tasks(database, board, ZONE), projection=TaskProjection(ZONE))
+    return Room(
+        database=database,
+        board=board,
+        tasks=Tasks(database, board, ZONE, Audiences()),
+        projection=TaskProjection(ZONE, Audiences()),
+    )
 
 
 async def rows_of(tx: Tx | Database, table: str) -> list[str]:

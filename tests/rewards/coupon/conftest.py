@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.audit import Act
@@ -186,11 +187,11 @@ def assemble(database: Database, redis: AnyRedis) -> Room:
     return Room(
         database=database,
         shop=ShopService(database, [CouponSettlement()], [telling.SECRET]),
-        templates=Templates(database, zone),
+        templates=Templates(database, zone, Audiences()),
         coupons=Coupons(database),
-        takes=Takes(database, zone),
+        takes=Takes(database, zone, Audiences()),
         quotes=Quotes(database),
-        codes=Codes(database, redis, zone),
+        codes=Codes(database, redis, zone, Audiences()),
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from growth.rewards.withdrawal.approval.service import Approvals
-from growth.rewards.withdrawal.model import FIRST_LOOK, MAX_BETWEEN_LOOKS, next_look, verdict_on
+from growth.rewards.withdrawal.model import FIRST_LOOK, MAX_BETWEEN_LOOKS, Said, next_look, verdict_on
 from growth.rewards.withdrawal.payout import calls as sending
-from growth.rewards.withdrawal.payout.model import SCRIPTS, PayoutOrder, Said, SandboxScript
+from growth.rewards.withdrawal.payout.model import SCRIPTS, PayoutOrder, SandboxScript
 from growth.rewards.withdrawal.payout.service import Manual, Sandbox
 from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.rewards.withdrawal.store import withdrawals as store

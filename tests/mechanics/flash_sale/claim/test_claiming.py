@@ -8,6 +8,7 @@ import pytest
 from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.store import holdings_of
 from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.model import SALES
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -162,7 +163,7 @@ async def test_without_the_guard_on_the_limit_a_shopper_gets_more(room: Room) ->
     guard = "holding.units + excluded.units <= (SELECT max_per_shopper FROM sale)"
     for _ in range(2):
         await take_unguarded(room.database, sale.sale_id, 7, guard)
-    assert await store.units_held(room.database, sale.sale_id, "u7") == 2
+    assert await holdings_of(room.database, sale.sale_id, ["u7"]) == {"u7": 2}
 
 
 async def test_without_the_guard_on_the_state_a_paused_sale_sells(room: Room) -> None:

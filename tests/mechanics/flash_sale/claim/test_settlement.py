@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.store import holdings_of
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import store as settlement_store
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
@@ -76,7 +77,7 @@ async def end_of(room: Room, claim: Claim) -> tuple[object, ...]:
     owed = await room.database.fetchval(
         "SELECT count(*) FROM flash_sale.refunds_required WHERE claim_id = $1", claim.claim_id
     )
-    held = await store.units_held(room.database, claim.sale_id, claim.user_id)
+    held = (await holdings_of(room.database, claim.sale_id, [claim.user_id])).get(claim.user_id, 0)
     return (
         (end.state, end.release_reason, end.paid_at is not None, end.ended_at is not None),
         (end.refunded_units, end.returned_units, end.occupied_units, held),

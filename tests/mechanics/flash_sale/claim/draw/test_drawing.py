@@ -10,10 +10,10 @@ import pytest
 
 from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale.claim import store as claims_store
+from growth.mechanics.flash_sale.claim.draw import service, store
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry, EntryWish
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.model import Wanted
-from growth.mechanics.flash_sale.draw import service, store
-from growth.mechanics.flash_sale.draw.model import DrawEntry, EntryWish
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import SALES, Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -24,8 +24,7 @@ from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
 from tests.kit.outcomes import refusal
 from tests.kit.turn import leading_at
-from tests.mechanics.flash_sale.conftest import Room, assemble
-from tests.mechanics.flash_sale.draw.drawing import (
+from tests.mechanics.flash_sale.claim.draw.drawing import (
     DRAW_SECONDS,
     draw_now,
     enter_all,
@@ -40,6 +39,7 @@ from tests.mechanics.flash_sale.draw.drawing import (
     untouched,
     winners,
 )
+from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.story import claim_now, off_by, units_in_both
 
 pytestmark = pytest.mark.anyio
@@ -472,7 +472,7 @@ async def _picked(database: Database, sale: Sale, seed: str) -> list[str]:
         await store.pick(tx, sale.sale_id, seed)
         picked = await store.winners_after(tx, sale.sale_id, "", 100)
         await tx.execute("UPDATE flash_sale.draw_entries SET place = NULL WHERE place IS NOT NULL")
-    return [winner.user_id for winner in picked]
+    return [user_id for user_id, _ in picked]
 
 
 async def test_no_two_draws_have_one_seed(room: Room) -> None:

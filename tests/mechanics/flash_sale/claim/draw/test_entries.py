@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from growth.kit.campaign import store as campaigns
-from growth.mechanics.flash_sale.draw.model import DrawEntry, show_entry
-from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry, show_entry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.model import SALES, Protection
 from growth.plumbing.postgres.database import connect_postgres
 from growth.vocabulary.clock import now
@@ -15,8 +15,7 @@ from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
 from tests.kit.outcomes import refusal
-from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import (
+from tests.mechanics.flash_sale.claim.draw.drawing import (
     DRAW_SECONDS,
     draw_now,
     enter_all,
@@ -25,6 +24,7 @@ from tests.mechanics.flash_sale.draw.drawing import (
     put_draw,
     time_to_draw,
 )
+from tests.mechanics.flash_sale.conftest import Room
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry
-from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.claim.draw.model import DRAW_DELAY, DrawEntry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
