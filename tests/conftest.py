@@ -33,7 +33,9 @@ COUNT_DAYS = (
     "rewards/withdrawal/",
 )
 """Rooms that count days, weeks or months: of all that needs servers, `scripts/test-at --fast` runs these alone."""
-START_THEIR_OWN = ("faults/", "k8s/", "load/", "test_embedded.py", "test_starting.py")
+SEE_NO_CALENDAR = ("architecture/", "bench/", "test_command_line.py", "test_pages.py", "test_serving.py")
+"""Texts, arguments, shapes: at another instant they are what they are."""
+START_THEIR_OWN = ("demo/", "faults/", "k8s/", "load/", "test_embedded.py", "test_starting.py")
 ONE_DAY_SECONDS = 60.0
 """Many times what a test takes that is marked `one_day`."""
 
@@ -62,10 +64,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("published")
         room = item.path.relative_to(Path(__file__).parent).as_posix()
         needs_none = "servers" not in getattr(item, "fixturenames", ()) and not room.startswith(START_THEIR_OWN)
-        if needs_none or room.startswith(COUNT_DAYS):
+        if (needs_none and not room.startswith(SEE_NO_CALENDAR)) or room.startswith(COUNT_DAYS):
             item.add_marker("fast")
         if hasattr(getattr(item, "module", None), "examples"):
             item.add_marker("examples")
+    # Whole files are handed out in this order: a long one that begins last would be waited for.
+    long_ones = {item.path for item in items if item.get_closest_marker("slow") or item.get_closest_marker("examples")}
+    items.sort(key=lambda item: item.path not in long_ones)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -22,7 +22,7 @@ from tests.app import JSON, RunningApp, running_app
 from tests.kit.invariants import violations
 from tests.test_shoppers import event, listeners_catch_up, places, sweep
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROUNDS = 20
 AT_ONCE = 5

@@ -35,7 +35,7 @@ from tests.test_merges import does, react
 from tests.test_people_machine import BOUGHT, TAPPED, VIEWS, Campaigns, put_campaigns
 from tests.test_shoppers import places, sweep
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_day]
+pytestmark = [pytest.mark.anyio, pytest.mark.one_day, pytest.mark.slow]
 
 THREADS = 8
 ACTS = 45

@@ -18,7 +18,7 @@ from tests.k8s.running import Running, running
 from tests.kit.invariants import violations
 from tests.world import put_sale
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "e5cf75150db4ad21c8f0ad2ca3b014398f756114"
