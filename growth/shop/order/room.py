@@ -26,4 +26,5 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         routers=[routes.router, owed_admin.router],
         persons={"shop": Person(export=person.export, erase=person.erase, merge=person.merge, had=person.had)},
         joined=joined,
+        drain=[shop.drain],
     )

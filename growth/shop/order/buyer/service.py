@@ -15,4 +15,4 @@ async def whose(people: People, reads: Reads, user_id: str | None) -> Whose:
 async def hold(tx: Tx, known: Whose) -> None:
     """Look again, now that nobody changes hands. Raises `PersonChanged` where the id is another's by now."""
     if known.named is not None and await whose(tx.people, tx, known.named) != known:
-        raise PersonChanged([known.named])
+        raise PersonChanged([known.named, *known.people])

@@ -711,7 +711,7 @@ async def test_without_the_lock_on_the_claim_two_payments_meet_and_the_assertion
 
     monkeypatch.setattr(store, "lock_claims", unlocked)
     # Two orders of one shopper wait for each other there already.
-    monkeypatch.setattr(orders, "take_shoppers_turn", waits_for_nobody)
+    monkeypatch.setattr(orders, "take_shoppers_turns", waits_for_nobody)
     got = await asyncio.gather(tell(room, paid(claim, "o1")), tell(room, paid(claim, "o2")), return_exceptions=True)
     assert Counter(type(answer) for answer in got) == {list: 1, RuntimeError: 1}
 
