@@ -17,7 +17,7 @@ def pipes(stores: Stores, invariants: InvariantRounds) -> Room:
     house = housekeeping.Housekeeping(database, invariants, settings.erased_memory_days)
     return Room(
         name="plumbing",
-        gives={"database": database, "invariant_rounds": invariants},
+        gives={"database": database, "invariant_rounds": invariants, "merchant_zone": stores.zone},
         routers=[admin.router],
         tasks=[
             PeriodicTask("erasure.forget", 3600, house.forget_erased, housekeeping.ERASED_BATCH),

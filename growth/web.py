@@ -8,14 +8,14 @@ from typing import Any
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ASGIApp
 
 from growth.bootstrap import Growth, stop_task
 from growth.plumbing.docs import page as docs
 from growth.plumbing.http.answers import MAX_BODY_BYTES, JsonResponse, StrictRequest
 from growth.plumbing.http.callers import ADDRESS, Callers
-from growth.plumbing.http.operators import provide_operator
+from growth.plumbing.http.listing import provide_listing
+from growth.plumbing.http.operators import provide_act, provide_operator
 from growth.plumbing.http.overload import Shed
 from growth.plumbing.http.problems import exception_handlers
 from growth.plumbing.http.short_cut import Door, ShortCuts
@@ -31,7 +31,14 @@ STOP_SECONDS = 3.0
 AnyRequest = Request[Any, Any, Any]
 
 
-@get("/livez", media_type=MediaType.TEXT, sync_to_thread=False, summary="Check liveness", tags=["Probes"])
+@get(
+    "/livez",
+    media_type=MediaType.TEXT,
+    sync_to_thread=False,
+    operation_id="system_liveness_check",
+    summary="Ask whether the process lives",
+    tags=["Probes"],
+)
 def livez() -> str:
     """Answer as long as the process runs."""
     return "ok"
@@ -40,7 +47,8 @@ def livez() -> str:
 @get(
     "/readyz",
     media_type=MediaType.TEXT,
-    summary="Check readiness",
+    operation_id="system_readiness_check",
+    summary="Ask whether the process can serve",
     tags=["Probes"],
     responses={503: ResponseSpec(str, generate_examples=False, description="No: why", media_type=MediaType.TEXT)},
 )
@@ -64,6 +72,8 @@ class Routes:
             dependencies={
                 "shopper": Provide(self._shopper),
                 "operator": Provide(provide_operator),
+                "act": Provide(provide_act, sync_to_thread=False),
+                "listing": Provide(provide_listing, sync_to_thread=False),
                 "address": Provide(_address, sync_to_thread=False),
                 "readiness": self._given("readiness"),
                 **{name: self._given(name) for room in growth.rooms for name in room.gives},
@@ -152,12 +162,6 @@ def _openapi() -> OpenAPIConfig:
         description="Social growth for shops that live in mini-programs: campaigns, rewards and what came of them.",
         path=docs.PATH,
         render_plugins=docs.plugins(),
-        components=Components(
-            security_schemes={
-                "shopper": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
-                "operator": SecurityScheme(type="http", scheme="bearer", bearer_format="gop_…"),
-            }
-        ),
     )
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from packaging.markers import Marker
+from unproven import note
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_SECONDS = 50
 """For all advisories together; the whole check is to take a minute at most."""
 ANSWER_SECONDS = 10
+UNREACHABLE = "Could not connect"
+"""What pip-audit says where no package index answers."""
 
 PERMISSIVE = {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSD", "CNRI-Python", "ISC", "MIT", "MIT-0"}
 ALLOWED = PERMISSIVE | {"MPL-2.0", "PSF-2.0", "Python-2.0", "Unlicense", "Zlib"}
@@ -87,8 +90,8 @@ def unlicensed(names: list[str]) -> Iterator[str]:
             yield f"{name}: {licence or 'no licence told'} is not among {', '.join(sorted(ALLOWED))}"
 
 
-def vulnerable(pinned: dict[str, str]) -> tuple[list[str], str | None]:
-    """Return what advisories name, and why that is not known, if it is not."""
+def vulnerable(pinned: dict[str, str]) -> tuple[list[str], tuple[str, str] | None]:
+    """Return what advisories name; and what of it is not known, and why, if something is not."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "requirements.txt"
         file.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pinned.items())), encoding="ascii")
@@ -97,11 +100,12 @@ def vulnerable(pinned: dict[str, str]) -> tuple[list[str], str | None]:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=MAX_SECONDS, check=False)  # noqa: S603
         except subprocess.TimeoutExpired:
-            return [], f"no answer within {MAX_SECONDS} s"
+            return [], ("advisories", f"no answer within {MAX_SECONDS} s")
     try:
         told = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
-        return [], (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1][:300]
+        why = (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1][:300]
+        return [], ("advisories" if UNREACHABLE in why else "advisories, for pip-audit failed", why)
     findings = [
         f"{one['name']} {one['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no version yet'}"
         for one in told
@@ -112,7 +116,8 @@ def vulnerable(pinned: dict[str, str]) -> tuple[list[str], str | None]:
         return findings, None
     why = unknown[0]["skip_reason"][:200] if unknown else "the others were left out"
     missing = len(unknown) or len(pinned) - len(told)
-    return findings, f"{missing} of {len(pinned)} packages are not known of: {why}"
+    what = "advisories" if missing == len(pinned) else "advisories of some packages"
+    return findings, (what, f"{missing} of {len(pinned)} packages are not known of: {why}")
 
 
 def main() -> int:
@@ -124,8 +129,9 @@ def main() -> int:
     if unproven is None:
         print(f"Advisories: {len(flaws)} name a version in the image.")
     else:
-        print(f"\n*** NOT PROVEN: advisories could not be read ({unproven}). ***")
+        print(f"\n*** NOT PROVEN: {unproven[0]} could not be read ({unproven[1]}). ***")
         print("*** Nobody looked for known vulnerabilities. Run scripts/audit where the network is. ***\n")
+        note(*unproven)
     for finding in findings + flaws:
         print(f"  {finding}", file=sys.stderr)
     return 1 if findings or flaws else 0

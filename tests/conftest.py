@@ -17,6 +17,7 @@ import pytest
 import structlog
 
 from growth.embedded import EmbeddedServers
+from scripts import unproven
 from tests import servers as test_servers
 from tests.patience import PATIENCE_SECONDS
 
@@ -63,6 +64,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_none = "servers" not in getattr(item, "fixturenames", ()) and not room.startswith(START_THEIR_OWN)
         if needs_none or room.startswith(COUNT_DAYS):
             item.add_marker("fast")
+        if hasattr(getattr(item, "module", None), "examples"):
+            item.add_marker("examples")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """A test that was skipped proved nothing: `scripts/test` tells it at its end."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        why = report.longrepr
+        unproven.note(report.nodeid, why[-1] if isinstance(why, tuple) else str(why))
+
+
+pytest_collectreport = pytest_runtest_logreport
+"""Of files that skip themselves."""
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

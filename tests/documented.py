@@ -1,6 +1,7 @@
 """Holds answers to the OpenAPI document: whatever a test is about, what it is told is what the document promises."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,13 +16,22 @@ _TIME = re.compile(r'"(\d{4}-\d\d-\d\dT[^"]*)"')
 _OUR_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
+def nodes_of(node: object) -> Iterator[JSON]:
+    """Every object in a document, whatever it stands in."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes_of(child)
+
+
 class Document:
     """The document, as something to hold answers to."""
 
     def __init__(self, document: JSON) -> None:
         self.document = document
         self._paths = [
-            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), item) for path, item in document["paths"].items()
+            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), item)
+            for path, item in sorted(document["paths"].items(), key=lambda one: "{" in one[0].rpartition("/")[2])
         ]
         self._validators: dict[int, Draft202012Validator] = {}
 

@@ -11,7 +11,6 @@ from datetime import timedelta
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from msgspec import Struct, field
@@ -25,6 +24,7 @@ from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id
 from tests import servers as test_servers
 from tests.app import JSON, RunningApp, running_app
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
 from tests.shop.order import telling
 from tests.test_merges import asks, campaign, does, react
@@ -32,7 +32,6 @@ from tests.test_shoppers import places, sweep
 
 T = TypeVar("T")
 
-EXAMPLES = 15
 STEPS = 30
 IDS = ("a", "b", "c", "d")
 ORDERS = ("1", "2", "3")
@@ -380,12 +379,7 @@ def test_whatever_happens_to_ids_every_room_says_what_the_facts_say(servers: Emb
             PeopleMachine.put = runner.run(put_campaigns(PeopleMachine.app))
             run_state_machine_as_test(
                 PeopleMachine,
-                settings=settings(
-                    max_examples=EXAMPLES,
-                    stateful_step_count=STEPS,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
+                settings=examples(15, stateful_step_count=STEPS),
             )
         finally:
             runner.run(opened.aclose())

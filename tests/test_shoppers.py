@@ -98,9 +98,9 @@ async def listeners_catch_up(app: RunningApp) -> None:
 async def places(app: RunningApp, text: str) -> list[str]:
     """Return every column of every table of every room that has `text` in it."""
     database = app.growth.database
-    columns = await database.fetch(
+    tables = await database.fetch(
         """
-        SELECT format('%I.%I', namespace.nspname, class.relname) AS name, attribute.attname AS column
+        SELECT format('%I.%I', namespace.nspname, class.relname) AS name, array_agg(attribute.attname::text) AS columns
         FROM pg_catalog.pg_class AS class
         JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
         JOIN pg_catalog.pg_attribute AS attribute ON attribute.attrelid = class.oid
@@ -108,15 +108,14 @@ async def places(app: RunningApp, text: str) -> list[str]:
           AND attribute.attnum > 0
           AND NOT attribute.attisdropped
           AND namespace.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+        GROUP BY 1
         """
     )
     found = []
-    for row in columns:
-        count = await database.fetchval(
-            f'SELECT count(*) FROM {row["name"]} WHERE strpos("{row["column"]}"::text, $1) > 0', text
-        )
-        if count:
-            found.append(f"{row['name']}.{row['column']}")
+    for name, columns in tables:
+        has_it = ", ".join(f'bool_or(strpos("{column}"::text, $1) > 0)' for column in columns)
+        (row,) = await database.fetch(f"SELECT {has_it} FROM {name}", text)
+        found += [f"{name}.{column}" for column, has in zip(columns, row, strict=True) if has]
     return sorted(found)
 
 

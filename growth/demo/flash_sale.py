@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 
 from growth.bootstrap import Growth
-from growth.mechanics.flash_sale.model import Sale, SaleDraft
-from growth.mechanics.flash_sale.series.model import Item, SeriesDraft
+from growth.mechanics.flash_sale.model import Item, Sale, SaleDraft
+from growth.mechanics.flash_sale.series.model import SeriesDraft
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.service import Sales
 from growth.plumbing.watch.audit import Act

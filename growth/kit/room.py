@@ -11,8 +11,11 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from litestar import Router
-from msgspec import Struct
+from msgspec import Struct, field
 
+from growth.kit.campaign import audience
+from growth.kit.campaign.audience import AudienceKeeper, Audiences
+from growth.kit.campaign.model import CampaignKind
 from growth.plumbing.http.short_cut import ShortCut
 from growth.plumbing.outbox.outbox import Subscription
 from growth.plumbing.person.erasure import Swept
@@ -33,6 +36,8 @@ class Stores(Struct, frozen=True):
     replica: Database
     """For reports."""
     redis: AnyRedis
+    audiences: Audiences = field(default_factory=Audiences)
+    """Says who is admitted to campaigns."""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -93,6 +98,10 @@ class Room(Struct, frozen=True, kw_only=True):
     """What is known of one shopper, by the name under which it is exported."""
     swept: Sequence[Swept] = ()
     """Tables that events pass through on their way out: an erasure reads them in the background."""
+    campaigns: Sequence[CampaignKind[Any, Any]] = ()
+    """Its kinds of campaign; of two, first what writes the other, whose lists follow."""
+    audience_keepers: Sequence[AudienceKeeper] = ()
+    """Conditions of audiences whose facts it keeps."""
     declares: Sequence[tuple[type[Any], Any]] = ()
     """What rooms below asked for: the type that they named, and this room's one of it."""
     joined: Callable[["Rooms"], None] | None = None
@@ -132,13 +141,27 @@ class Rooms:
         return [declared for room in walked for named, declared in room.declares if named is kind]
 
     def persons(self) -> dict[str, Person]:
-        """Return what is known of one shopper, room by room, in the order of the walk."""
+        """Return what is known of one shopper, room by room, in the order of the walk; last, lists of campaigns."""
         named = [(name, person) for room in self._rooms for name, person in room.persons.items()]
-        return dict(self._walked(named, lambda one: one[0]))
+        kinds = [kind for room in self._rooms for kind in room.campaigns]
+        return dict(self._walked(named, lambda one: one[0])) | ({"audiences": _in_lists(kinds)} if kinds else {})
 
     def _walked(self, what: Sequence[T], name_of: Callable[[T], str]) -> list[T]:
         places = {name: place for place, name in enumerate(self._walk)}
         return sorted(what, key=lambda one: places.get(name_of(one), -1))
+
+
+def _in_lists(kinds: Sequence[CampaignKind[Any, Any]]) -> Person:
+    async def export(reader: Reader, user_id: str) -> list[str]:
+        return await audience.lists_of(reader, kinds, user_id)
+
+    async def erase(tx: Tx, user_id: str, _alias: str) -> None:
+        await audience.rename(tx, kinds, user_id, None)
+
+    async def merge(tx: Tx, old_user_id: str, user_id: str, _now: datetime) -> None:
+        await audience.rename(tx, kinds, old_user_id, user_id)
+
+    return Person(export=export, erase=erase, merge=merge)
 
 
 def furnished(makers: Sequence[Callable[[Stores, Rooms], Room]], stores: Stores, walk: Sequence[str]) -> Rooms:
@@ -146,6 +169,8 @@ def furnished(makers: Sequence[Callable[[Stores, Rooms], Room]], stores: Stores,
     rooms = Rooms(walk)
     for make in makers:
         rooms.add(make(stores, rooms))
+    if keepers := [keeper for room in rooms for keeper in room.audience_keepers]:
+        stores.audiences.join(keepers)
     for room in rooms:
         if room.joined is not None:
             room.joined(rooms)

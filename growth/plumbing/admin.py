@@ -1,27 +1,27 @@
 """Operators' HTTP of the plumbing: what was done, whether everything holds, and what could not be handled."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Router, get, post
+from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from msgspec import Struct
 from msgspec.structs import replace
 
-from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, decode_cursor, page_of
+from growth.plumbing.http.answers import Page
 from growth.plumbing.http.discretion import discreet
-from growth.plumbing.http.listing import Since, Until, instant_of
-from growth.plumbing.http.operators import act_of, requires, role_of
+from growth.plumbing.http.listing import Listing, Since, Until, instant_of
+from growth.plumbing.http.operators import for_operators, role_of
 from growth.plumbing.outbox import dead_letters
 from growth.plumbing.outbox.dead_letters import DeadLetter
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.watch import audit
-from growth.plumbing.watch.audit import AuditEntry, AuditFilter
+from growth.plumbing.watch.audit import Act, AuditEntry, AuditFilter
 from growth.plumbing.watch.invariant_rounds import ASK_SECONDS, InvariantRounds, Unanswered, Walk
 from growth.plumbing.watch.invariants import Violation, all_invariants
 from growth.vocabulary import clock
-from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.actors import Role
 from growth.vocabulary.text import Reason
 
 MAX_FILTER_CHARACTERS = 128
@@ -64,39 +64,32 @@ class InvariantsReport(Struct, frozen=True):
     ended_at: datetime | None
 
 
-@get("/audit", operation_id="admin_audit", summary="List the audit log", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/audit", "admin_system_audit_list", "List what operators did", Role.VIEWER)
 async def list_audit(
-    request: Request[Any, Any, Any],
+    listing: NamedDependency[Listing],
     database: NamedDependency[Database],
     who: OperatorFilter = None,
     action: Filter = None,
     subject: Filter = None,
     since: Since = None,
     until: Until = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
 ) -> Page[AuditEntry]:
     """Newest first. Accounts, devices, addresses and what is secret in URLs are shown to admins only."""
-    position = decode_cursor(cursor, tuple[int])
+    role = role_of(listing.request)
     filters = AuditFilter(
         operator=who, action=action, subject=subject, since=instant_of("since", since), until=instant_of("until", until)
     )
-    entries = await audit.page(
-        database, filters, before_entry=None if position is None else position[0], limit=limit + 1
-    )
-    role = role_of(request)
-    shown = [
-        replace(entry, before=discreet(entry.before, role), after=discreet(entry.after, role)) for entry in entries
-    ]
-    return page_of(shown, limit, lambda entry: (entry.entry,))
+
+    def show(entry: AuditEntry) -> AuditEntry:
+        return replace(entry, before=discreet(entry.before, role), after=discreet(entry.after, role))
+
+    async def read(before: int | None, most: int) -> list[AuditEntry]:
+        return await audit.page(database, filters, before_entry=before, limit=most)
+
+    return await listing.paged("entry", read, kind=int, show=show)
 
 
-@get(
-    "/invariants",
-    operation_id="admin_invariants",
-    summary="Check all invariants",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(get, "/invariants", "admin_system_invariants_check", "Check that all invariants hold", Role.VIEWER)
 async def check_invariants(
     invariant_rounds: NamedDependency[InvariantRounds], database: NamedDependency[Database]
 ) -> InvariantsReport:
@@ -119,62 +112,48 @@ async def check_invariants(
     )
 
 
-@get(
-    "/dead-letters",
-    operation_id="admin_dead_letters_list",
-    summary="List dead letters",
-    guards=[requires(Role.VIEWER)],
+@for_operators(
+    get, "/dead-letters", "admin_system_dead_letter_list", "List events that could not be handled", Role.VIEWER
 )
 async def list_dead_letters(
-    database: NamedDependency[Database],
-    subscription: Filter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
+    listing: NamedDependency[Listing], database: NamedDependency[Database], subscription: Filter = None
 ) -> Page[DeadLetter]:
     """Oldest first. Each waits: its reader has gone on without it. What they say, `growth dead-letters show` tells."""
-    position = decode_cursor(cursor, tuple[int])
-    found = await dead_letters.page(
-        database, subscription, after=0 if position is None else position[0], limit=limit + 1
-    )
-    return page_of(found, limit, lambda letter: (letter.letter,))
+
+    async def read(after: int | None, most: int) -> list[DeadLetter]:
+        return await dead_letters.page(database, subscription, after=after or 0, limit=most)
+
+    return await listing.paged("letter", read, kind=int)
 
 
-@post(
+@for_operators(
+    post,
     "/dead-letters/{letter:str}/retry",
-    operation_id="admin_dead_letters_retry",
-    summary="Retry a dead letter",
-    status_code=200,
-    guards=[requires(Role.ADMIN)],
+    "admin_system_dead_letter_retry",
+    "Retry an event that could not be handled",
+    Role.ADMIN,
 )
 async def retry_dead_letter(
-    letter: Letter,
-    data: JSONBody[DeadLetterRequest],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    database: NamedDependency[Database],
+    letter: Letter, data: JSONBody[DeadLetterRequest], act: NamedDependency[Act], database: NamedDependency[Database]
 ) -> DeadLetter:
     """A worker tries within seconds. It is gone from the list if it was handled, else `tries` has grown."""
     async with database.transaction() as tx:
-        return await dead_letters.retry(tx, act_of(request, operator, data.reason), letter)
+        return await dead_letters.retry(tx, act.why(data.reason), letter)
 
 
-@post(
+@for_operators(
+    post,
     "/dead-letters/{letter:str}/pass",
-    operation_id="admin_dead_letters_pass",
-    summary="Discard a dead letter",
-    status_code=200,
-    guards=[requires(Role.ADMIN)],
+    "admin_system_dead_letter_discard",
+    "Give up an event that could not be handled",
+    Role.ADMIN,
 )
 async def pass_dead_letter(
-    letter: Letter,
-    data: JSONBody[DeadLetterRequest],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    database: NamedDependency[Database],
+    letter: Letter, data: JSONBody[DeadLetterRequest], act: NamedDependency[Act], database: NamedDependency[Database]
 ) -> DeadLetter:
     """Its reader never hears of it: a reward, a count, or a webhook that came of it is missing then."""
     async with database.transaction() as tx:
-        return await dead_letters.pass_over(tx, act_of(request, operator, data.reason), letter)
+        return await dead_letters.pass_over(tx, act.why(data.reason), letter)
 
 
 router = Router(
@@ -186,5 +165,5 @@ router = Router(
         retry_dead_letter,
         pass_dead_letter,
     ],
-    tags=["Operators"],
+    tags=["Operators: system"],
 )

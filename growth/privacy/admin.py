@@ -1,9 +1,9 @@
 """Operators' HTTP of privacy."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Router, delete, get, post
+from litestar import Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec.structs import replace
@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from growth.plumbing.docs.refusals_of import RAISES
 from growth.plumbing.http.answers import PathUserId
 from growth.plumbing.http.discretion import discreet
-from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.http.operators import for_operators
+from growth.plumbing.watch.audit import Act
 from growth.privacy.model import MergeRequest, ShopperErased, ShopperKnown, ShopperMerged
 from growth.privacy.service import Shoppers
 from growth.vocabulary.actors import Operator, Role
@@ -19,11 +20,8 @@ from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import LINE_PATTERN
 
 
-@get(
-    "/{user_id:str}",
-    operation_id="admin_shoppers_get",
-    summary="Export all that is known of a shopper",
-    guards=[requires(Role.VIEWER)],
+@for_operators(
+    get, "/{user_id:str}", "admin_privacy_shopper_export", "Export all that is known of a shopper", Role.VIEWER
 )
 async def get_shopper(
     user_id: PathUserId, operator: NamedDependency[Operator], shoppers: NamedDependency[Shoppers]
@@ -36,17 +34,10 @@ async def get_shopper(
     return replace(known, rooms=discreet(known.rooms, operator.role))
 
 
-@delete(
-    "/{user_id:str}",
-    status_code=200,
-    operation_id="admin_shoppers_erase",
-    summary="Erase a shopper",
-    guards=[requires(Role.ADMIN)],
-)
+@for_operators(delete, "/{user_id:str}", "admin_privacy_shopper_erase", "Erase a shopper", Role.ADMIN)
 async def erase_shopper(
     user_id: PathUserId,
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     shoppers: NamedDependency[Shoppers],
     reason: Annotated[
         str, QueryParameter(min_length=1, max_length=500, pattern=LINE_PATTERN, description="Kept in the audit.")
@@ -61,25 +52,15 @@ async def erase_shopper(
     units, sits in a team that is not over, or has money on its way; 409 `shopper.merged` for an id that was merged into
     another (`into`).
     """
-    return await shoppers.erase(act_of(request, operator, reason), user_id)
+    return await shoppers.erase(act.why(reason), user_id)
 
 
-@post(
-    "/{user_id:str}/merge",
-    status_code=200,
-    operation_id="admin_shoppers_merge",
-    summary="Merge two ids of one person",
-    guards=[requires(Role.ADMIN)],
-)
+@for_operators(post, "/{user_id:str}/merge", "admin_privacy_shopper_merge", "Merge two ids of one person", Role.ADMIN)
 async def merge_shopper(
-    user_id: PathUserId,
-    data: JSONBody[MergeRequest],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    shoppers: NamedDependency[Shoppers],
+    user_id: PathUserId, data: JSONBody[MergeRequest], act: NamedDependency[Act], shoppers: NamedDependency[Shoppers]
 ) -> ShopperMerged:
     """What the id in the path has becomes that of `into`: nothing lost, nothing doubled."""
-    return await shoppers.merge(act_of(request, operator, data.reason), user_id, data.into)
+    return await shoppers.merge(act.why(data.reason), user_id, data.into)
 
 
 def router_of(refusals: Sequence[Kind]) -> Router:

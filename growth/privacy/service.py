@@ -54,7 +54,7 @@ class Shoppers:
             await person.note_erasure(tx, user_id, had, erased_at)
             for named in [user_id, *await erasure.former_ids(tx, user_id)]:
                 await erasure.ask(tx, new_id(act.now), named, alias, act.now)
-            await _record(tx, act, "shopper.erase", alias)
+            await audit.record(tx, act, "shopper.erase", alias)
             self._tell(tx, user_id, alias, act.now)
         return ShopperErased(alias, erased_at + self._memory if self._memory else None)
 
@@ -86,7 +86,7 @@ class Shoppers:
                 self._tell(tx, old_now, user_now, act.now)
             # Each id is named by the merge that ended it: by that an erasure finds all that a shopper ever had.
             ended = old_now if old_now != user_now else old_user_id
-            await _record(tx, act, "shopper.merge", user_now, {"old_user_id": ended})
+            await audit.record(tx, act, "shopper.merge", user_now, before={"old_user_id": ended})
         return ShopperMerged(user_now)
 
     async def _had(self, tx: Tx, user_id: str) -> list[str]:
@@ -101,7 +101,3 @@ class Shoppers:
         for one in self._persons.values():
             if one.renamed is not None:
                 tx.after_commit(partial(one.renamed, user_id, other_id, now))
-
-
-async def _record(tx: Tx, act: Act, action: str, subject: str, before: object = None) -> None:
-    await audit.record(tx, act, action, subject, before=before)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from growth.listeners.retention.report.answers import Effect, Funnel, RetentionMatrix
+from growth.listeners.retention.report.answers import Effect, Funnel, PooledCell, RetentionCell, RetentionMatrix
 from growth.report.charts import Line, curves, interval
 from growth.report.gathering import Gathered
 from growth.report.wording import (
@@ -81,26 +81,20 @@ def _heat_map(matrix: RetentionMatrix) -> str:
     head = "".join(f"<th>{n}</th>" for n in columns)
     rows = [f"<tr><th>first seen</th><th>shoppers</th>{head}</tr>"]
     for row in matrix.cohorts:
-        cells = "".join(
-            _cell(n, cell.rate, f"{cell.count:,} of {row.size:,} on day {n}", top)
-            if (cell := row.days[n])
-            else '<td class="unripe"></td>'
-            for n in columns
-        )
+        cells = "".join(_cell(n, row.days[n], row.size, top) for n in columns)
         label = escape(label_of(row.start, matrix.cohort))
         rows.append(f"<tr><th>{label}</th><th>{row.size:,}</th>{cells}</tr>")
     (total,) = matrix.totals
-    cells = "".join(
-        _cell(n, pooled.rate, f"{pooled.count:,} of {pooled.size:,} on day {n}", top)
-        if (pooled := total.days[n])
-        else '<td class="unripe"></td>'
-        for n in columns
-    )
+    pooled = [(n, total.days[n]) for n in columns]
+    cells = "".join(_cell(n, cell, cell.size if cell else 0, top) for n, cell in pooled)
     rows.append(f'<tr class="all"><th>all that are ripe</th><th>{total.size:,}</th>{cells}</tr>')
     return _section("On day n", told, f'<div class="wide"><table class="heat">{"".join(rows)}</table></div>')
 
 
-def _cell(n: int, rate: float | None, told: str, top: float) -> str:
+def _cell(n: int, cell: RetentionCell | PooledCell | None, size: int, top: float) -> str:
+    if not cell:
+        return '<td class="unripe"></td>'
+    rate, told = cell.rate, f"{cell.count:,} of {size:,} on day {n}"
     if n == 0:
         return f'<td class="first" title="{told}">{digits(rate)}</td>'
     share = shade(rate, top)

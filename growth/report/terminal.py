@@ -6,7 +6,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from growth.listeners.retention.report.answers import Effect, Funnel, RetentionMatrix
+from growth.listeners.retention.report.answers import Effect, Funnel, PooledCell, RetentionCell, RetentionMatrix
 from growth.report.gathering import Gathered
 from growth.report.wording import (
     NOBODY,
@@ -65,16 +65,10 @@ def _heat_map(matrix: RetentionMatrix, console: Console) -> Table:
         table.add_column(f"D{n}", justify="right", min_width=CELL_WIDTH)
     top = highest(matrix)
     for row in matrix.cohorts:
-        cells = [
-            _cell(None if (cell := row.days[n]) is None else cell.rate, top, n, is_ripe=cell is not None)
-            for n in columns
-        ]
+        cells = [_cell(row.days[n], top, n) for n in columns]
         table.add_row(label_of(row.start, matrix.cohort), f"{row.size:,}", *cells)
     (total,) = matrix.totals
-    cells = [
-        _cell(None if (pooled := total.days[n]) is None else pooled.rate, top, n, is_ripe=pooled is not None)
-        for n in columns
-    ]
+    cells = [_cell(total.days[n], top, n) for n in columns]
     table.add_section()
     table.add_row(Text("all that are ripe", style="bold"), f"{total.size:,}", *cells)
     table.caption = "·  not over yet for everybody: no number rather than a low one"
@@ -82,9 +76,10 @@ def _heat_map(matrix: RetentionMatrix, console: Console) -> Table:
     return table
 
 
-def _cell(rate: float | None, top: float, n: int, *, is_ripe: bool) -> Text:
-    if not is_ripe:
+def _cell(cell: RetentionCell | PooledCell | None, top: float, n: int) -> Text:
+    if cell is None:
         return Text("·", style="dim")
+    rate = cell.rate
     if n == 0:
         return Text(short_percent(rate), style="dim")
     share = shade(rate, top)

@@ -22,6 +22,7 @@ _PLATFORM = "WeChat Mini Program Platform Operation Rules (微信小程序平台
 _SHARING_NOTICE = "WeChat notice on sharing in mini-programs (关于小程序内分享行为的进一步规范), December 2020"
 _LINKS = "WeChat External Link Content Rules (微信外部链接内容管理规范), 1.2"
 _PROMOTION = "Interim Provisions on Regulating Promotions (规范促销行为暂行规定), SAMR Order No. 32 of 2020, article 13"
+_PERSONAL_DATA = "Personal Information Protection Law (个人信息保护法), 2021, article 24"
 _PYRAMID = (
     "Regulations on Prohibition of Pyramid Selling (禁止传销条例), State Council Order No. 444 of 2005, article 7"
 )
@@ -41,6 +42,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     """Who was brought gets something as well."""
     levels: int = 1
     """Inviters above each other who earn from one deed."""
+    price_by_list: bool = False
+    """A price is for shoppers whom an operator chose, not for all who meet terms that anybody can read."""
     entry_fee: bool = False
     """Taking part costs money, or takes a purchase."""
     texts: tuple[str, ...] = ()
@@ -166,6 +169,15 @@ WORDING = Rule(
     source=f"{_PLATFORM}; {_LINKS}",
 )
 
+PRICE_DISCRIMINATION = Rule(
+    code="price.discrimination",
+    severity=Severity.WARN,
+    title="A price should be open to all who meet its terms",
+    text="A price may depend on what anybody can read and meet: newcomer, level, time. Where chosen shoppers alone get"
+    " one, the SKU must have no other live price; give the others a coupon rather than another price.",
+    source=_PERSONAL_DATA,
+)
+
 RULES: tuple[Rule, ...] = (
     SHARE_REQUIRED,
     SHARE_PAID,
@@ -181,6 +193,7 @@ RULES: tuple[Rule, ...] = (
     CHANCE_UNTOLD,
     RULES_UNTOLD,
     WORDING,
+    PRICE_DISCRIMINATION,
 )
 """All there are, as operators read them."""
 
@@ -244,6 +257,8 @@ def _about_inviting(offer: Offer) -> list[Finding]:
 
 def _about_telling(offer: Offer) -> list[Finding]:
     found = []
+    if offer.price_by_list:
+        found.append(_find(PRICE_DISCRIMINATION, "A list says who gets the price; sell this SKU at no other one."))
     if (offer.by_invitee or not offer.is_certain) and len([text for text in offer.texts if text]) < 2:  # noqa: PLR2004
         found.append(_find(RULES_UNTOLD, "There is no description; say what to do and what one gets."))
     words = sorted({match[0].lower() for text in offer.texts for match in _WORDS.finditer(text)})

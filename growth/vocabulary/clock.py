@@ -38,3 +38,8 @@ def rfc3339(instant: datetime) -> str:
     """Return `2026-11-21T12:00:00.000Z`: UTC, milliseconds, as every answer shows time."""
     # Not strftime: it writes the year 344 with three digits.
     return instant.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def milliseconds_until(instant: datetime, now: datetime) -> int:
+    """Return whole milliseconds from `now` to `instant`, never negative."""
+    return max(0, round((instant - now) / timedelta(milliseconds=1)))

@@ -140,6 +140,17 @@ class Delivery(Struct, frozen=True, kw_only=True):
     """The last attempts, oldest first."""
 
 
+class DeliveryFilter(Struct, frozen=True, kw_only=True):
+    """Which deliveries of an endpoint; None for all."""
+
+    state: str | None = None
+    type: str | None = None
+    since: datetime | None = None
+    """Of events at this instant or later …"""
+    until: datetime | None = None
+    """… and before this one."""
+
+
 class Parcel(Struct, frozen=True, kw_only=True):
     """A delivery under our lease: what a sender needs to send it, and to write down what came of it."""
 

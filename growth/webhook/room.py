@@ -6,7 +6,6 @@ from growth.plumbing.person.erasure import Swept
 from growth.plumbing.work.periodic import PeriodicTask
 from growth.vocabulary.clock import now
 from growth.webhook import admin
-from growth.webhook.delivery import admin as delivery_admin
 from growth.webhook.delivery.courier import Courier
 from growth.webhook.delivery.periodic import DeliveryKeeper
 from growth.webhook.delivery.queue import Queue
@@ -27,7 +26,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         name="webhook",
         services=[webhooks, deliveries, courier, sender, queue],
         gives={"webhooks": webhooks, "deliveries": deliveries},
-        routers=[admin.router, delivery_admin.router],
+        routers=[admin.router],
         tasks=[
             PeriodicTask("shop.webhook_watch", 10, keeper.watch),
             PeriodicTask("shop.webhook_prepare", 3600, keeper.prepare),

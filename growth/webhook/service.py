@@ -1,6 +1,7 @@
 """What operators do with endpoints. Each write is one transaction with its audit entry, and no secret in it."""
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 from msgspec import Struct
 
@@ -9,6 +10,7 @@ from growth.plumbing.http.idempotency import once
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from growth.webhook import model, store
@@ -65,8 +67,7 @@ class Webhooks:
             )
             secret = await store.first_secret(tx, made.answer.endpoint_id)
         # The secret is no part of the answer that is kept: it stands in one table alone.
-        told = {name: getattr(made.answer, name) for name in WebhookEndpoint.__struct_fields__}
-        return EndpointMade(**told, secret=secret), made.replayed
+        return alike(EndpointMade, made.answer, secret=secret), made.replayed
 
     async def find(self, endpoint_id: str) -> WebhookEndpoint:
         """Return an endpoint. Raises `Refusal` 404."""
@@ -75,7 +76,7 @@ class Webhooks:
             raise Refusal(model.NOT_FOUND)
         return endpoint
 
-    async def page(self, *, state: str | None, before: str | None, limit: int) -> list[WebhookEndpoint]:
+    async def page(self, state: str | None, before: str | None, limit: int) -> list[WebhookEndpoint]:
         """Return endpoints, newest first."""
         return await store.page_of_endpoints(self._database, state=state, before=before, limit=limit)
 
@@ -102,22 +103,22 @@ class Webhooks:
 
     async def enable(self, act: Act, endpoint_id: str) -> WebhookEndpoint:
         """Let an endpoint have what waits for it, and what happens from now on. Raises `Refusal` 409."""
-        async with self._database.transaction() as tx:
-            before = await _lock(tx, endpoint_id)
-            after = await store.enable(tx, endpoint_id)
-            if after is None:
-                raise Refusal(model.WRONG_STATE, "It is enabled.", state=before.state)
-            await _audit(tx, act, "enable", before, after)
-        return after
+        return await self._turn(act, endpoint_id, "enable")
 
     async def disable(self, act: Act, endpoint_id: str) -> WebhookEndpoint:
         """Send an endpoint nothing more until it is enabled. Raises `Refusal` 409."""
+        return await self._turn(act, endpoint_id, "disable")
+
+    async def _turn(self, act: Act, endpoint_id: str, turn: Literal["enable", "disable"]) -> WebhookEndpoint:
         async with self._database.transaction() as tx:
             before = await _lock(tx, endpoint_id)
-            after = await store.disable(tx, endpoint_id, "operator", act.now)
+            is_on = turn == "enable"
+            after = await (
+                store.enable(tx, endpoint_id) if is_on else store.disable(tx, endpoint_id, "operator", act.now)
+            )
             if after is None:
-                raise Refusal(model.WRONG_STATE, "It is disabled.", state=before.state)
-            await _audit(tx, act, "disable", before, after)
+                raise Refusal(model.WRONG_STATE, f"It is {turn}d.", state=before.state)
+            await _audit(tx, act, turn, before, after)
         return after
 
     async def rotate_secret(self, act: Act, endpoint_id: str, keep_hours: int) -> SecretMade:

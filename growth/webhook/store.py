@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.webhook.model import EndpointDraft, WebhookEndpoint
 
 
@@ -18,8 +18,8 @@ class SubscribedEndpoint(Struct, frozen=True):
     event_types: list[str]
 
 
-def _endpoint(row: Record) -> WebhookEndpoint:
-    return msgspec.convert(dict(row), WebhookEndpoint)
+ENDPOINTS = Rows(row=WebhookEndpoint)
+SUBSCRIBED = Rows(row=SubscribedEndpoint)
 
 
 async def add_endpoint(
@@ -28,13 +28,13 @@ async def add_endpoint(
     """Keep a new endpoint; None if there are `limit` already."""
     # Two at once count one after the other.
     await tx.execute("LOCK TABLE webhook.endpoints IN SHARE ROW EXCLUSIVE MODE")
-    row = await tx.fetchrow(
+    return await ENDPOINTS.fetch_one(
+        tx,
         """
         INSERT INTO webhook.endpoints (endpoint_id, url, event_types, description, state, created_at)
         SELECT $1, $2, $3, $4, 'enabled', $6
         WHERE (SELECT count(*) FROM webhook.endpoints) < $5
-        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
-            created_at, disabled_at
+        RETURNING kit.columns
         """,
         endpoint_id,
         draft.url,
@@ -43,46 +43,43 @@ async def add_endpoint(
         limit,
         now,
     )
-    return None if row is None else _endpoint(row)
 
 
 async def find_endpoint(reader: Reader, endpoint_id: str) -> WebhookEndpoint | None:
     """Return an endpoint."""
-    row = await reader.fetchrow(
+    return await ENDPOINTS.fetch_one(
+        reader,
         """
-        SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
-            disabled_at
+        SELECT kit.columns
         FROM webhook.endpoints
         WHERE endpoint_id = $1
         """,
         endpoint_id,
     )
-    return None if row is None else _endpoint(row)
 
 
 async def lock_endpoint(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
     """Return an endpoint that nobody else changes until the transaction ends."""
-    row = await tx.fetchrow(
+    return await ENDPOINTS.fetch_one(
+        tx,
         """
-        SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
-            disabled_at
+        SELECT kit.columns
         FROM webhook.endpoints
         WHERE endpoint_id = $1
         FOR NO KEY UPDATE
         """,
         endpoint_id,
     )
-    return None if row is None else _endpoint(row)
 
 
 async def page_of_endpoints(
     reader: Reader, *, state: str | None, before: str | None, limit: int
 ) -> list[WebhookEndpoint]:
     """Return endpoints, newest first."""
-    rows = await reader.fetch(
+    return await ENDPOINTS.fetch_all(
+        reader,
         """
-        SELECT endpoint_id, url, event_types, description, state, reason, version, failures, failing_since, created_at,
-            disabled_at
+        SELECT kit.columns
         FROM webhook.endpoints
         WHERE ($1::text IS NULL OR state = $1)
           AND ($2::uuid IS NULL OR endpoint_id < $2)
@@ -93,19 +90,18 @@ async def page_of_endpoints(
         before,
         limit,
     )
-    return [_endpoint(row) for row in rows]
 
 
 async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: EndpointDraft) -> WebhookEndpoint | None:
     """Write an operator's edit if nobody edited since `version`; None if somebody did."""
-    row = await tx.fetchrow(
+    return await ENDPOINTS.fetch_one(
+        tx,
         """
         UPDATE webhook.endpoints
         SET url = $3, event_types = $4, description = $5, version = version + 1
         WHERE endpoint_id = $1
           AND version = $2
-        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
-            created_at, disabled_at
+        RETURNING kit.columns
         """,
         endpoint_id,
         version,
@@ -113,65 +109,48 @@ async def change_endpoint(tx: Tx, endpoint_id: str, version: int, draft: Endpoin
         draft.event_types,
         draft.description,
     )
-    return None if row is None else _endpoint(row)
 
 
 async def enable(tx: Tx, endpoint_id: str) -> WebhookEndpoint | None:
     """Enable an endpoint, its failures forgotten; None if it is not disabled."""
-    row = await tx.fetchrow(
+    return await ENDPOINTS.fetch_one(
+        tx,
         """
         UPDATE webhook.endpoints
         SET state = 'enabled', reason = NULL, disabled_at = NULL, failures = 0, failing_since = NULL,
             version = version + 1
         WHERE endpoint_id = $1
           AND state = 'disabled'
-        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
-            created_at, disabled_at
+        RETURNING kit.columns
         """,
         endpoint_id,
     )
-    return None if row is None else _endpoint(row)
 
 
-async def disable(tx: Tx, endpoint_id: str, reason: str, now: datetime) -> WebhookEndpoint | None:
-    """Disable an endpoint; None if it is not enabled."""
-    row = await tx.fetchrow(
+async def disable(
+    tx: Tx, endpoint_id: str, reason: str, now: datetime, *, failing_before: datetime | None = None, failures: int = 0
+) -> WebhookEndpoint | None:
+    """Disable an endpoint; None if it is not enabled.
+
+    With `failing_before` only one through which nothing has come since then, in so many attempts.
+    """
+    return await ENDPOINTS.fetch_one(
+        tx,
         """
         UPDATE webhook.endpoints
         SET state = 'disabled', reason = $2, disabled_at = $3, version = version + 1
         WHERE endpoint_id = $1
           AND state = 'enabled'
-        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
-            created_at, disabled_at
+          AND ($4::timestamptz IS NULL OR failing_since <= $4)
+          AND failures >= $5
+        RETURNING kit.columns
         """,
         endpoint_id,
         reason,
         now,
-    )
-    return None if row is None else _endpoint(row)
-
-
-async def disable_failing(
-    tx: Tx, endpoint_id: str, failing_before: datetime, failures: int, now: datetime
-) -> WebhookEndpoint | None:
-    """Disable an endpoint through which nothing has come since `failing_before`, in so many attempts; else None."""
-    row = await tx.fetchrow(
-        """
-        UPDATE webhook.endpoints
-        SET state = 'disabled', reason = 'failing', disabled_at = $4, version = version + 1
-        WHERE endpoint_id = $1
-          AND state = 'enabled'
-          AND failing_since <= $2
-          AND failures >= $3
-        RETURNING endpoint_id, url, event_types, description, state, reason, version, failures, failing_since,
-            created_at, disabled_at
-        """,
-        endpoint_id,
         failing_before,
         failures,
-        now,
     )
-    return None if row is None else _endpoint(row)
 
 
 async def delete_endpoint(tx: Tx, endpoint_id: str) -> None:
@@ -220,15 +199,15 @@ async def note_success(tx: Tx, endpoint_ids: Sequence[str]) -> None:
 
 async def listeners(reader: Reader) -> list[SubscribedEndpoint]:
     """Return every enabled endpoint, and what it asked for."""
-    rows = await reader.fetch(
+    return await SUBSCRIBED.fetch_all(
+        reader,
         """
-        SELECT endpoint_id, event_types
+        SELECT kit.columns
         FROM webhook.endpoints
         WHERE state = 'enabled'
         ORDER BY endpoint_id
-        """
+        """,
     )
-    return [SubscribedEndpoint(row["endpoint_id"], row["event_types"]) for row in rows]
 
 
 async def add_secret(tx: Tx, endpoint_id: str, secret: str, now: datetime) -> None:

@@ -9,6 +9,7 @@ from time import monotonic
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.load.processes import Processes
 from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.postgres.database import Database
@@ -212,7 +213,7 @@ async def _join_on(teams: Teams, group_buy_id: str, latencies: list[float], done
 async def measure(*, only_expiry: bool) -> None:
     """Measure everything once, and print it."""
     async with running_bench() as bench:
-        teams = Teams(bench.database)
+        teams = Teams(bench.database, Audiences())
         if not only_expiry:
             await requests(bench, teams)
         bench.spread_out()

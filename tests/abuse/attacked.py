@@ -79,7 +79,7 @@ class Attacked:
             for call in self.calls
             if "requestBody" in call.operation
             and call.caller != "shop"
-            and call.operation["operationId"] != "events_take"
+            and call.operation["operationId"] != "events_report"
         ]
 
     def url(self, call: Call, **ids: str) -> str:

@@ -102,7 +102,7 @@ async def test_no_parameter_of_a_query_makes_its_call_dear(house: Attacked) -> N
 
 
 async def test_without_reckoning_a_month_far_ahead_is_dear(house: Attacked, monkeypatch: pytest.MonkeyPatch) -> None:
-    (call,) = [one for one in house.calls if one.name == "check_ins_month"]
+    (call,) = [one for one in house.calls if one.name == "checkin_calendar_get"]
     usual, _ = await cost(house, call, house.url(call))
 
     def walking(standing: Any, first: Any, last: Any, almanac: Any) -> Any:
@@ -127,23 +127,23 @@ def drafts(house: Attacked) -> dict[str, Any]:
     series_times = {"zone": "Asia/Shanghai", "days_of_week": ["mon"], "start_time": "12:00", "duration_minutes": 30}
     day = str(house.app.growth.of(Almanacs).zone.day(now()))
     return {
-        "admin_flash_sales_create": sold | times | {"max_per_shopper": 1, "hold_seconds": 300},
-        "admin_group_buys_create": sold | times | {"team_size": 3, "team_hours": 24, "hold_seconds": 900},
-        "admin_series_create": {
+        "admin_flash_sale_create": sold | times | {"max_per_shopper": 1, "hold_seconds": 300},
+        "admin_group_buy_create": sold | times | {"team_size": 3, "team_hours": 24, "hold_seconds": 900},
+        "admin_flash_sale_series_create": {
             "title": "Noon",
             "items": [sold],
             "from_day": day,
             "until_day": "2030-01-01",
             **series_times,
         },
-        "admin_tasks_create": {
+        "admin_task_create": {
             "title": "Look",
             "event_type": "product.viewed",
             "count": 3,
             "reward": points,
             **times,
         },
-        "admin_checkin_programs_create": {
+        "admin_checkin_program_create": {
             "title": "Daily",
             "from_day": day,
             "until_day": "2027-06-01",
@@ -152,28 +152,28 @@ def drafts(house: Attacked) -> dict[str, Any]:
             "pauses": [{"from_day": day, "until_day": day}],
             "make_up_within_days": 7,
         },
-        "admin_coupon_templates_create": {
+        "admin_coupon_template_create": {
             "title": "Off",
             "discount": {"type": "fixed", "off_fen": 1000},
             "threshold_fen": 3000,
             "validity": {"type": "days", "days": 30},
             "units_total": 1000,
         },
-        "admin_referral_programs_create": {
+        "admin_referral_program_create": {
             "title": "Invite",
             "level_1": {"type": "percent", "basis_points": 1000},
             "milestones": [{"invitees": 3, "rewards": points}],
         },
-        "admin_checkin_programs_dry_run": {"user_id": "attacker", "now": rfc3339(now()), "every_day": True},
-        "admin_flash_sales_dry_run": {"user_id": "attacker", "now": rfc3339(now()), "units": 1},
-        "admin_group_buys_dry_run": {"user_id": "attacker", "now": rfc3339(now())},
-        "admin_series_dry_run": {"now": rfc3339(now())},
-        "coupons_quote": {
+        "admin_checkin_program_dry_run": {"user_id": "attacker", "now": rfc3339(now()), "every_day": True},
+        "admin_flash_sale_dry_run": {"user_id": "attacker", "now": rfc3339(now()), "units": 1},
+        "admin_group_buy_dry_run": {"user_id": "attacker", "now": rfc3339(now())},
+        "admin_flash_sale_series_dry_run": {"now": rfc3339(now())},
+        "coupon_cart_quote": {
             "lines": [{"line_id": "1", "sku": "tea", "units": 3, "amount_fen": 9000}],
             "coupon_id": house.ids["coupon_id"],
         },
-        "check_ins_make_up": {"day": day},
-        "withdrawals_request": {"amount_fen": 1000},
+        "checkin_day_make_up": {"day": day},
+        "withdrawal_request": {"amount_fen": 1000},
     }
 
 

@@ -135,28 +135,28 @@ async def test_no_operators_call_takes_a_false_key(house: Attacked, false: str) 
 
 
 MONEY_AND_PEOPLE = {
-    "admin_commissions_release",
-    "admin_commissions_void",
-    "admin_dead_letters_pass",
-    "admin_dead_letters_retry",
-    "admin_grants_create",
-    "admin_grants_revoke",
-    "admin_review_rules_change",
-    "admin_shoppers_erase",
-    "admin_shoppers_merge",
-    "admin_webhooks_change",
-    "admin_webhooks_create",
-    "admin_webhooks_delete",
-    "admin_webhooks_disable",
-    "admin_webhooks_enable",
-    "admin_webhooks_rotate_secret",
+    "admin_referral_commission_release",
+    "admin_referral_commission_void",
+    "admin_system_dead_letter_discard",
+    "admin_system_dead_letter_retry",
+    "admin_granting_grant_create",
+    "admin_granting_grant_revoke",
+    "admin_referral_review_rules_change",
+    "admin_privacy_shopper_erase",
+    "admin_privacy_shopper_merge",
+    "admin_webhook_endpoint_change",
+    "admin_webhook_endpoint_create",
+    "admin_webhook_endpoint_delete",
+    "admin_webhook_endpoint_disable",
+    "admin_webhook_endpoint_enable",
+    "admin_webhook_secret_rotate",
     "admin_withdrawal_rules_change",
-    "admin_withdrawals_approve",
-    "admin_withdrawals_failed",
-    "admin_withdrawals_get",
-    "admin_withdrawals_list",
-    "admin_withdrawals_paid",
-    "admin_withdrawals_reject",
+    "admin_withdrawal_approve",
+    "admin_withdrawal_mark_failed",
+    "admin_withdrawal_get",
+    "admin_withdrawal_list",
+    "admin_withdrawal_mark_paid",
+    "admin_withdrawal_reject",
 }
 """What moves money or shows where it goes, forgets people, or lets events out of the house: for admins alone."""
 
@@ -192,13 +192,13 @@ async def test_a_revoked_key_opens_nothing(house: Attacked) -> None:
 
 
 OWN_ONLY = [
-    "claims_get",
-    "claims_release",
-    "coupons_get",
-    "seats_get",
-    "seats_leave",
-    "withdrawals_cancel",
-    "withdrawals_get",
+    "flash_sale_claim_get",
+    "flash_sale_claim_release",
+    "coupon_get",
+    "group_buy_seat_get",
+    "group_buy_seat_leave",
+    "withdrawal_cancel",
+    "withdrawal_get",
 ]
 EVERYBODYS = {"sale_id", "group_buy_id", "team_id", "template_id"}
 """Ids in shoppers' paths of what anybody may look at."""
@@ -226,12 +226,12 @@ async def test_what_is_somebody_elses_is_not_there_at_all(house: Attacked, name:
 
 
 COMMON = {
-    "flash_sale_rounds",
-    "flash_sales_list",
-    "group_buys_list",
-    "teams_joinable",
-    "tasks_list",
-    "coupon_templates_list",
+    "flash_sale_round_list",
+    "flash_sale_list",
+    "group_buy_list",
+    "group_buy_team_list",
+    "task_list",
+    "coupon_template_list",
 }
 """Lists of what is there for everybody."""
 

@@ -3,6 +3,7 @@
 import ast
 import tomllib
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 
 import pytest
@@ -49,15 +50,17 @@ NOUNS: Mapping[str, str] = {
     "mechanics/flash_sale/claim/aftermath.py": "who is told when claims end or change",
     "mechanics/flash_sale/claim/gate.py": "one sale's way in",
     "mechanics/flash_sale/claim/redis_sync.py": "rebuilds Redis from Postgres",
-    "mechanics/group_buy/board.py": "what this process remembers of campaigns and teams",
+    "mechanics/group_buy/team/board.py": "what this process remembers of campaigns and teams",
     "mechanics/task/board.py": "what this process remembers of the tasks that are shown",
     "mechanics/task/countable.py": "the events that tasks can count, and their fields",
-    "mechanics/referral/again.py": "settles invitees again when something else is told of them than an order",
     "rewards/withdrawal/payout/calls.py": "asks the payout service, and draws the conclusion",
     "mechanics/flash_sale/series/timetable.py": "when the rounds of a series are",
 }
 
 ROOM_FLOORS = ("shop", "shopper", "rewards", "webhook", "mechanics", "listeners", "privacy")
+
+ROOM_DEPTH = {floor: 1 if floor in {"webhook", "privacy"} else 2 for floor in ROOM_FLOORS}
+"""How many words of a module's name come before its room's: `growth.shop` before `order`."""
 
 FLOORS = (
     {"vocabulary"},
@@ -145,6 +148,30 @@ def edges_past_the_service(modules: Iterable[Module]) -> list[str]:
     return faults
 
 
+def circles(modules: Iterable[Module]) -> list[str]:
+    """Folders whose parts point at each other: each file of a folder is a part, and each folder in it is one."""
+    house = [module for module in modules if is_in_room(module.path)]
+    names = {module.name for module in house}
+    arrows: dict[str, dict[str, set[str]]] = {}
+    for module in house:
+        for name in imports(module):
+            ours, theirs = module.name.split("."), name.split(".")
+            shared = next((n for n, pair in enumerate(zip(ours, theirs, strict=False)) if len(set(pair)) > 1), 0)
+            # A floor has its own order; and of what is imported, a name that is no module stands in one that is.
+            if shared > ROOM_DEPTH[ours[1]] and name in names:
+                folder = arrows.setdefault(".".join(ours[:shared]), {})
+                folder.setdefault(ours[shared], set()).add(theirs[shared])
+    return [f"{folder}: {circle}" for folder, parts in arrows.items() if (circle := circle_of(parts))]
+
+
+def circle_of(parts: Mapping[str, set[str]]) -> str:
+    try:
+        TopologicalSorter(parts).prepare()
+    except CycleError as error:
+        return " <- ".join(error.args[1])
+    return ""
+
+
 def test_rooms_have_the_usual_furniture() -> None:
     files = [path_of(path) for path in HOUSE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert strange_furniture(files) == []
@@ -199,6 +226,35 @@ def test_an_edge_past_the_service_is_seen() -> None:
     in_a_drawer = "from growth.mechanics.tea.store import cups\n"
     assert edges_past_the_service([Module("mechanics/tea/routes.py", in_a_drawer)])
     assert edges_past_the_service([Module("mechanics/tea/store.py", "from growth.mechanics.tea.service import X\n")])
+
+
+def test_inside_a_room_folders_point_one_way() -> None:
+    assert circles(modules()) == []
+
+
+def example_of_two(*, cup: str, lid: str, folder: str = "mechanics/tea") -> list[Module]:
+    """A room with two folders, `pot` and `cup`; the room's own file `lid` beside them."""
+    return [
+        Module(f"{folder}/lid.py", lid),
+        Module(f"{folder}/cup/model.py", ""),
+        Module(f"{folder}/cup/service.py", cup),
+        Module(f"{folder}/pot/store.py", f"from growth.{folder.replace('/', '.')}.cup import model\n"),
+        Module(f"{folder}/pot/model.py", ""),
+    ]
+
+
+@pytest.mark.parametrize("folder", ["mechanics/tea", "webhook", "shop/order", "mechanics/tea/kettle"])
+def test_two_folders_that_point_at_each_other_are_seen(folder: str) -> None:
+    here = f"growth.{folder.replace('/', '.')}"
+    assert circles(example_of_two(cup="", lid="", folder=folder)) == []
+    # File by file there is no circle.
+    assert circles(example_of_two(cup=f"from {here}.pot import model\n", lid="", folder=folder))
+
+
+def test_a_file_of_the_room_and_a_folder_that_point_at_each_other_are_seen() -> None:
+    from_above = "from growth.mechanics.tea.pot.store import pour\n"
+    assert circles(example_of_two(cup="", lid=from_above)) == []
+    assert circles(example_of_two(cup="from growth.mechanics.tea.lid import close\n", lid=from_above))
 
 
 def test_import_linter_holds_the_same_floors() -> None:

@@ -12,12 +12,16 @@ import asyncpg
 import pytest
 
 from growth.kit.campaign.model import CampaignKind
+from growth.plumbing.person.owned import Owned
+from growth.plumbing.postgres.rows import Table
 from growth.plumbing.watch.invariants import read_invariants
 from tests.architecture.source import HOUSE, Module, called, calls, modules, path_of
 
 pytestmark = pytest.mark.anyio
 
 RUNS_SQL = {"fetch", "fetchrow", "fetchval", "execute", "executemany", "cursor"}
+READS_ROWS = {"fetch_all", "fetch_one", "fetch_by_id"}
+"""Methods of a `Table`: the statement comes after who runs it."""
 
 ROOF = {
     "web.py": "asks whether Postgres answers",
@@ -33,6 +37,7 @@ NOT_LITERAL: Mapping[str, str] = {
     "plumbing/watch/invariant_rounds.py": "asks for keys of the tables that those files name",
     "plumbing/postgres/migrate.py": "runs the migrations",
     "plumbing/postgres/database.py": "the one door that all others go through",
+    "plumbing/postgres/rows.py": "puts a table's columns into what stores write",
     "embedded/": "creates databases, whose names are no parameters",
 }
 
@@ -59,8 +64,16 @@ def is_under(path: str, places: Iterable[str]) -> bool:
 def runs_of(module: Module) -> Iterator[ast.Call]:
     """The calls that run SQL: `tx.fetch("...")`, not `redis.execute_command`, nor a method of ours called `execute`."""
     for call in calls(module):
-        if isinstance(call.func, ast.Attribute) and called(call) in RUNS_SQL and call.args:
+        if isinstance(call.func, ast.Attribute) and called(call) in RUNS_SQL | READS_ROWS and call.args:
             yield call
+
+
+def statement_of(call: ast.Call) -> ast.expr:
+    return call.args[min(place_of(call), len(call.args) - 1)]
+
+
+def place_of(call: ast.Call) -> int:
+    return 1 if called(call) in READS_ROWS else 0
 
 
 def literal_of(argument: ast.expr) -> str | None:
@@ -75,25 +88,31 @@ def literal_of(argument: ast.expr) -> str | None:
 
 def statements(module: Module) -> Iterator[Statement]:
     for call in runs_of(module):
-        sql = literal_of(call.args[0])
+        sql = literal_of(statement_of(call))
         if sql is not None:
             # Of many at once each row brings its own.
             is_spread = called(call) == "executemany" or any(isinstance(arg, ast.Starred) for arg in call.args)
-            arguments = None if is_spread else len(call.args) - 1
-            for path, said in said_of_kinds(module, call.args[0], sql):
+            arguments = None if is_spread else len(call.args) - 1 - place_of(call)
+            for path, said in said_of_kinds(module, call, sql):
                 yield Statement(module.at(call), path, said, arguments)
 
 
-def said_of_kinds(module: Module, argument: ast.expr, sql: str) -> Iterator[tuple[str, str]]:
+def said_of_kinds(module: Module, call: ast.Call, sql: str) -> Iterator[tuple[str, str]]:
     """The statement as it is run, and the room by whose rules it stands: the kit's once for each kind of campaign."""
-    if not isinstance(argument, ast.Call) or "kit." not in sql:
+    statement = statement_of(call)
+    argument = call if called(call) in READS_ROWS else statement
+    if module.path == "plumbing/person/owned.py":
+        are_to_meet = "ON CONFLICT" in sql
+        yield from ((path, one.sql(sql)) for path, one in owned_tables() if (one.key is not None) == are_to_meet)
+    elif not isinstance(argument, ast.Call) or "kit." not in sql:
         yield module.path, sql
     elif module.path.startswith("kit/"):
         yield from ((path, kind.sql(sql)) for path, kind in kinds() if kind.over or "kit.over" not in sql)
     else:
         assert isinstance(argument.func, ast.Attribute)
-        kind = vars(import_module(module.name))[ast.unparse(argument.func.value)]
-        yield module.path, kind.sql(sql)
+        table = vars(import_module(module.name))[ast.unparse(argument.func.value)]
+        assert isinstance(table, Table)
+        yield module.path, table.sql(sql)
 
 
 @cache
@@ -109,6 +128,18 @@ def kinds() -> tuple[tuple[str, CampaignKind[Any, Any]], ...]:
     return tuple((path, kind) for kind, path in found.items())
 
 
+@cache
+def owned_tables() -> tuple[tuple[str, Owned], ...]:
+    """Every table of shoppers that a store declares, with the module that does."""
+    stores = [module for module in modules() if module.is_store and "Owned(" in module.text]
+    return tuple(
+        (module.path, value)
+        for module in stores
+        for value in vars(import_module(module.name)).values()
+        if isinstance(value, Owned)
+    )
+
+
 def invariant_statements() -> Iterator[Statement]:
     for path in HOUSE.rglob("invariants.sql"):
         for invariant in read_invariants(path, path.parent.name):
@@ -117,7 +148,7 @@ def invariant_statements() -> Iterator[Statement]:
 
 def not_literal(module: Module) -> list[str]:
     """A statement put together at run time can neither be read nor prepared here."""
-    return [module.at(call) for call in runs_of(module) if literal_of(call.args[0]) is None]
+    return [module.at(call) for call in runs_of(module) if literal_of(statement_of(call)) is None]
 
 
 def out_of_place(module: Module) -> list[str]:
@@ -218,6 +249,18 @@ def test_a_statement_put_together_is_seen(query: str) -> None:
     assert not_literal(Module("shop/order/store/orders.py", f"async def read(tx):\n    await tx.fetchval({query})\n"))
 
 
+@pytest.mark.parametrize("query", ['f"SELECT {column}"', "QUERY", 'QUERY, "SELECT 1"'])
+def test_a_statement_put_together_for_a_table_is_seen(query: str) -> None:
+    text = f"async def read(tx):\n    await ORDERS.fetch_all(tx, {query})\n"
+    assert not_literal(Module("shop/order/store/orders.py", text))
+
+
+def test_a_statement_for_a_table_has_its_columns_and_no_others() -> None:
+    said = [one.sql for one in every_statement() if one.path == "mechanics/group_buy/team/store/teams.py"]
+    assert any("seat.seat_id, seat.team_id, seat.group_buy_id" in sql for sql in said)
+    assert not any("kit.columns" in one.sql for one in every_statement())
+
+
 def test_statements_stand_in_stores_and_in_the_plumbing() -> None:
     assert [fault for module in modules() for fault in out_of_place(module)] == []
 
@@ -283,3 +326,10 @@ def test_a_statement_of_the_kit_is_said_of_every_kind_of_campaign() -> None:
     tables = {re.findall(r"FROM (\S+)", statement.sql)[0] for statement in statements(module)}
     assert {"task.tasks", "flash_sale.series", "coupon.templates"} <= tables
     assert len(tables) == len(kinds())
+
+
+def test_what_becomes_of_shoppers_rows_is_said_of_every_table_of_theirs() -> None:
+    said = [one.sql for module in modules() if module.path == "plumbing/person/owned.py" for one in statements(module)]
+    assert len(said) == len(owned_tables())
+    assert any("UPDATE granting.grants" in sql for sql in said)
+    assert any("DELETE FROM referral.progress" in sql for sql in said)

@@ -44,7 +44,12 @@ def faults(needed: set[Name], told: Mapping[Name, Word]) -> list[str]:
         *(
             f"not Chinese: help of {kind} {name}"
             for (kind, name), word in sorted(told.items())
-            if word.help and word.help.isascii()
+            if (word.help or kind == "tag") and word.help.isascii()
+        ),
+        *(
+            f"no English: {kind} {name}"
+            for (kind, name), word in sorted(told.items())
+            if (kind == "tag") != bool(word.en)
         ),
     ]
 
@@ -62,23 +67,33 @@ def test_words_stand_beside_a_room_or_in_the_documents_folder() -> None:
 
 
 def test_the_rule_finds_what_is_missing_left_over_empty_or_english() -> None:
-    needed = {("field", "sku"), ("value", "paid"), ("code", "auth.token_missing"), ("call", "points_get")}
-    good = {name: Word("好") for name in needed}
+    needed = {("field", "sku"), ("value", "paid"), ("code", "auth.token_missing"), ("call", "ledger_points_get")}
+    needed |= {("event", "task.completed"), ("tag", "Tasks")}
+    good = {name: Word("好") if name[0] != "tag" else Word("好", "好", "Good.") for name in needed}
     assert not faults(needed, good)
     for name in needed:
         kind, own = name
         assert faults(needed, {one: good[one] for one in needed - {name}}) == [f"missing: {kind} {own}"]
         assert faults(needed - {name}, good) == [f"used by nothing: {kind} {own}"]
-        assert faults(needed, good | {name: Word("")}) == [f"not Chinese: {kind} {own}: ''"]
-        assert faults(needed, good | {name: Word("Good")}) == [f"not Chinese: {kind} {own}: 'Good'"]
-        assert faults(needed, good | {name: Word("好", "in fen")}) == [f"not Chinese: help of {kind} {own}"]
+        word = good[name]
+        assert faults(needed, good | {name: word._replace(zh="")}) == [f"not Chinese: {kind} {own}: ''"]
+        assert faults(needed, good | {name: word._replace(zh="Good")}) == [f"not Chinese: {kind} {own}: 'Good'"]
+        assert faults(needed, good | {name: word._replace(help="in fen")}) == [f"not Chinese: help of {kind} {own}"]
+    assert faults(needed, good | {("tag", "Tasks"): Word("好")}) == [
+        "not Chinese: help of tag Tasks",
+        "no English: tag Tasks",
+    ]
 
 
 def test_the_rule_sees_each_kind_of_name() -> None:
     document = {
         "paths": {
-            "/": {"get": {"operationId": "points_get", "parameters": [{"name": "q", "in": "query", "schema": {}}]}}
+            "/": {
+                "get": {"operationId": "ledger_points_get", "parameters": [{"name": "q", "in": "query", "schema": {}}]}
+            }
         },
+        "webhooks": {"task.completed": {"post": {"schema": {"const": "task.completed"}}}},
+        "tags": [{"name": "Tasks"}],
         "components": {
             "examples": {"auth.token_missing": {"value": {"type": "object", "properties": {"not": 1}}}},
             "schemas": {
@@ -87,11 +102,13 @@ def test_the_rule_sees_each_kind_of_name() -> None:
         },
     }
     assert named(document) == {
-        ("call", "points_get"),
+        ("call", "ledger_points_get"),
         ("field", "q"),
         ("field", "sku"),
         ("value", "paid"),
         ("code", "auth.token_missing"),
+        ("event", "task.completed"),
+        ("tag", "Tasks"),
     }
 
 

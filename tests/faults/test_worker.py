@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.faults]
 
 SALES = "growth.mechanics.flash_sale"
 AFTER_COMMIT = "growth.plumbing.postgres.database:Tx.run_after_commit"
-LAPSED, SETTLE = f"{SALES}.claim.store:release_lapsed", f"{SALES}.stock:Stock.settle"
-DRAWN, DUE = f"{SALES}.draw.store:set_drawn", f"{SALES}.reminder.store:send_due"
+LAPSED, SETTLE = f"{SALES}.claim.store:release", f"{SALES}.stock:Stock.settle"
+DRAWN, DUE = f"{SALES}.claim.draw.store:set_drawn", f"{SALES}.reminder.store:send_due"
 
 STEPS: dict[str, dict[str, Death]] = {
     "flash_sale.end_lapsed_holds": {
@@ -36,7 +36,7 @@ STEPS: dict[str, dict[str, Death]] = {
     "flash_sale.draw": {
         "before the draw": Death(DRAWN, "before"),
         "drawn at, nobody picked": Death(DRAWN, "after", with_work=True),
-        "picked, without claims": Death(f"{SALES}.draw.store:pick", "after"),
+        "picked, without claims": Death(f"{SALES}.claim.draw.store:pick", "after"),
         "winners have claims, not committed": Death(f"{SALES}.claim.store:win", "after"),
         "drawn in Postgres, not in Redis": Death(AFTER_COMMIT, "before", armed_by=DRAWN, with_work=True),
         "winners told to Redis, not the draw's end": Death(SETTLE, "after", armed_by=DRAWN, with_work=True),

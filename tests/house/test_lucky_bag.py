@@ -122,7 +122,7 @@ async def test_the_house_tells_of_the_room_and_the_document_of_its_calls(app: Ru
     assert "`POST /v1/lucky-bags/{lucky_bag_id:str}/open`" in page
     assert "`lucky_bag.end_over`" in page
     document = (await app.client.get("/openapi.json")).json()
-    assert document["paths"]["/v1/lucky-bags/{lucky_bag_id}/open"]["post"]["operationId"] == "lucky_bags_open"
+    assert document["paths"]["/v1/lucky-bags/{lucky_bag_id}/open"]["post"]["operationId"] == "lucky_bag_open"
     assert "lucky_bag.sold_out" in document["components"]["examples"]
 
 

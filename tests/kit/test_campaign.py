@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
+from growth.kit.campaign.findings import Severity
 from growth.kit.campaign.model import STEPS, CampaignKind
+from growth.kit.campaign.service import Campaigns
 from growth.mechanics.checkin.model import PROGRAMS as CHECKINS
 from growth.mechanics.checkin.streak.programs_cache import Almanacs
 from growth.mechanics.flash_sale.model import SALES
@@ -378,3 +381,64 @@ async def test_what_is_paused_or_ended_beside_an_edit_is_recorded_as_it_was_edit
     assert answer["title"] == EDITED
     entry = next(one for one in await entries(app, made_id) if one["action"] == f"{tried.kind.audited_as}.{step}")
     assert (entry["before"]["title"], entry["after"]["title"]) == (EDITED, EDITED)
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+SHANGHAI, NEW_YORK = ZoneInfo("Asia/Shanghai"), ZoneInfo("America/New_York")
+INSTANTS = [
+    (datetime(2027, 5, 12, 4, tzinfo=UTC), SHANGHAI),
+    (datetime(2027, 2, 28, 15, 59, tzinfo=UTC), SHANGHAI),
+    (datetime(2028, 2, 29, 16, 0, tzinfo=UTC), SHANGHAI),
+    (datetime(2026, 12, 31, 11, 59, tzinfo=UTC), SHANGHAI),
+    (datetime(2027, 3, 14, 4, 59, tzinfo=UTC), NEW_YORK),
+    (datetime(2027, 11, 7, 5, 30, tzinfo=UTC), NEW_YORK),
+]
+"""A noon; a minute before a month's end; midnight in a leap year; a minute before eight; a jump of clocks ahead, and
+back."""
+
+
+def service_of(app: RunningApp, tried: Tried) -> Campaigns[Any, Any]:
+    services = [one for room in app.growth.rooms for one in room.services if isinstance(one, Campaigns)]
+    return next(one for one in services if one.kind is tried.kind)
+
+
+@pytest.mark.parametrize(("at", "zone"), INSTANTS, ids=str)
+@every_kind
+async def test_a_recipe_is_without_fault_at_any_instant(
+    house: RunningApp, tried: Tried, at: datetime, zone: ZoneInfo
+) -> None:
+    assert tried.kind.recipes is not None
+    recipes = tried.kind.recipes(at, zone)
+    assert recipes == tried.kind.recipes(at, zone), "of now and the zone alone"
+    assert len({one.recipe for one in recipes}) == len(recipes) >= 2
+    service = service_of(house, tried)
+    for recipe in recipes:
+        told = service.check(recipe.draft, at)
+        assert told.faults == []
+        assert not [one for one in told.findings if one.severity is Severity.REFUSE]
+        assert recipe.title_en.isascii()
+        assert not recipe.title_zh.isascii()
+
+
+@every_kind
+async def test_a_recipe_is_told_and_published_as_it_stands(app: RunningApp, tried: Tried) -> None:
+    url = f"{tried.url}/recipes"
+    told = (await app.operator("GET", url, role=Role.VIEWER)).json()["items"]
+    assert tried.kind.recipes is not None
+    assert [one["recipe"] for one in told] == [one.recipe for one in tried.kind.recipes(now(), SHANGHAI)]
+    for recipe in told:
+        assert (await asked(app, "POST", f"{tried.url}/check", recipe["draft"]))["faults"] == []
+    made_id = (await asked(app, "POST", tried.url, told[0]["draft"]))[tried.kind.id_field]
+    assert (await asked(app, "POST", f"{tried.url}/{made_id}/publish{WARNED}"))["state"] == "published"
+
+
+@every_kind
+async def test_a_recipe_of_long_ago_would_be_at_fault(house: RunningApp, tried: Tried) -> None:
+    """Negative control: what is checked can be at fault, where a kind has times at all."""
+    at, zone = INSTANTS[0]
+    assert tried.kind.recipes is not None
+    late = at + timedelta(days=400)
+    checks = [service_of(house, tried).check(one.draft, late).faults for one in tried.kind.recipes(at, zone)]
+    endless = tried.kind in {SERIES, TEMPLATES, REFERRALS}
+    assert all(checks) is not endless

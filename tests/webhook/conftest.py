@@ -21,7 +21,7 @@ from growth.webhook.delivery.courier import Courier
 from growth.webhook.delivery.queue import Queue
 from growth.webhook.delivery.sender import Sender
 from growth.webhook.delivery.service import Deliveries
-from growth.webhook.model import Delivery, EndpointDraft
+from growth.webhook.model import Delivery, DeliveryFilter, EndpointDraft
 from growth.webhook.service import EndpointMade, Webhooks
 from tests.kit.invariants import violations
 from tests.webhook.receiving import JSON, Receiver, settled
@@ -81,9 +81,7 @@ class Room(Struct):
         self.hands.ahead += timedelta(**time)
 
     async def log(self, endpoint_id: str) -> list[Delivery]:
-        return await self.deliveries.page(
-            endpoint_id, state=None, type_=None, since=None, until=None, before=None, limit=100
-        )
+        return await self.deliveries.page(endpoint_id, DeliveryFilter(), None, 100)
 
     async def only(self, endpoint_id: str) -> Delivery:
         (delivery,) = await self.log(endpoint_id)

@@ -74,12 +74,8 @@ async def test_without_the_fence_a_sender_that_slept_overwrites_what_came_of_it(
         room.later(seconds=LEASE_SECONDS + 1)
         receiver.behave = answers("500 Oops")
         assert await room.sends() == 1
-        wrong = deliveries.AttemptOutcome(
-            parcel=slept,
-            attempt=model.Attempt(at=now, milliseconds=1, status=200),
-            state="delivered",
-            next_try_at=None,
-        )
+        attempt = model.Attempt(at=now, milliseconds=1, status=200)
+        wrong = deliveries.EndedAttempt(slept, attempt, model.DeliveryDecision("delivered", None))
         async with room.database.transaction() as tx:
             await deliveries.write_down(tx, [wrong], model.MAX_LOG)
         assert (await room.only(endpoint.endpoint_id)).state == "pending"

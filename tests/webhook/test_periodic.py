@@ -7,24 +7,16 @@ import pytest
 from prometheus_client import REGISTRY
 
 from growth.plumbing.postgres import partitions
-from growth.plumbing.postgres.database import Database
 from growth.webhook.delivery.periodic import KEPT_DAYS, TABLE, DeliveryKeeper
+from tests.kit.turn import turn_at
 from tests.webhook.conftest import Room, paused
 from tests.webhook.receiving import answers, receiving
 
 pytestmark = pytest.mark.anyio
 
 
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
-
-
 def turn(room: Room, moment: datetime | None = None) -> Any:
-    return Anybody(room.database, moment or room.hands.now())
+    return turn_at(room.database, moment or room.hands.now())
 
 
 async def test_days_are_made_ahead_and_old_ones_dropped_with_all_that_is_in_them(room: Room) -> None:

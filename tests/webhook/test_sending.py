@@ -280,12 +280,8 @@ async def test_a_note_that_comes_after_the_lease_was_lost_changes_nothing(room: 
             (slept,) = await store.lease(tx, {}, 1, 1, now, now + timedelta(seconds=LEASE_SECONDS))
         room.later(seconds=LEASE_SECONDS + 1)
         assert await room.sends() == 1
-        outcome = store.AttemptOutcome(
-            parcel=slept,
-            attempt=model.Attempt(at=now, milliseconds=1, error="timeout"),
-            state="exhausted",
-            next_try_at=None,
-        )
+        attempt = model.Attempt(at=now, milliseconds=1, error="timeout")
+        outcome = store.EndedAttempt(slept, attempt, model.DeliveryDecision("exhausted", None))
         async with room.database.transaction() as tx:
             await store.write_down(tx, [outcome], model.MAX_LOG)
             await store.give_back(tx, [slept], now)

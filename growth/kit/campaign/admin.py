@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from types import MappingProxyType
 from typing import Annotated, Any, get_origin
+from zoneinfo import ZoneInfo
 
 import msgspec
 from litestar import Response, get, post, put
@@ -12,9 +13,10 @@ from litestar.di import NamedDependency
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody, QueryParameter
 
-from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, State, Step
+from growth.kit.campaign.model import STEPS, CampaignKind, DraftCheck, Recipes, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.docs.refusals_of import RAISES
+from growth.plumbing.docs.tags import RESOURCE, Resource
 from growth.plumbing.http import idempotency
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
@@ -38,6 +40,19 @@ from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 
 MAX_SEARCH_CHARACTERS = 120
+
+SUMMARIES = {
+    "list": "List {nouns}",
+    "get": "Get a {noun}",
+    "create": "Draft a {noun}",
+    "change": "Edit a {noun}",
+    "check": "Check the draft of a {noun}",
+    "recipe_list": "List recipes of {nouns}",
+    "publish": "Publish a {noun}",
+    "pause": "Pause a {noun}",
+    "resume": "Resume a {noun}",
+    "end": "End a {noun} for good",
+}
 
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only campaigns in this state.")]
 TitleSearch = Annotated[
@@ -85,6 +100,11 @@ async def _check(data: Any, service: Service) -> DraftCheck:
     return service.check(data, clock.now())
 
 
+async def _recipes(service: Service, merchant_zone: NamedDependency[ZoneInfo]) -> Recipes[Any]:
+    make = service.kind.recipes
+    return Recipes([] if make is None else make(clock.now(), merchant_zone))
+
+
 async def _change(
     campaign_id: PathUuid,
     data: Any,
@@ -129,17 +149,19 @@ def campaign_routes(
 ) -> list[HTTPRouteHandler]:
     """Make the routes of one kind, for a router at `/admin/v1/{kind.path}`.
 
-    `service` is given to handlers under the name `named`; operationIds begin with `operations`. `told` has, by call, a
-    summary and below it a description; needed for `create`, `change` and the steps. `raises` lists, by call, the
-    refusals that the room adds to those of every kind. Calls in `without` the room makes itself.
+    `service` is given to handlers under the name `named`; operationIds begin with `operations`. `told` describes, by
+    call, what is special to the kind. `raises` lists, by call, the refusals that the room adds to those of every kind.
+    Calls in `without` the room makes itself.
     """
-    texts = {
-        "list": f"List {kind.nouns}\nIn any state, newest first.",
-        "get": f"Get a {kind.noun}\nThe ETag is the version that PUT asks for in If-Match.",
-        "check": f"Check the draft of a {kind.noun}\nSays what publishing it would meet: faults by field, and what"
-        " rules of platforms and law say. Nothing is saved.",
+    told = {
+        "list": "In any state, newest first.",
+        "get": "The ETag is the version that PUT asks for in If-Match.",
+        "check": "Says what publishing it would meet: faults by field, and what rules of platforms and law say. Nothing"
+        " is saved.",
+        "recipe_list": "Ready drafts: create one as it stands, or change it before.",
     } | dict(told)
     one = f"/{{{kind.id_field}:str}}"
+    resource = Resource(kind.path, kind.id_field, tuple(STEPS), kind.noun, kind.table.partition(".")[0], operations)
     moved = [kind.not_found, kind.wrong_state]
     edited = [*moved, VERSION_REQUIRED, kind.version_mismatch, kind.not_compliant]
     edited += [] if kind.locked_field is None else [kind.locked_field]
@@ -149,6 +171,7 @@ def campaign_routes(
         ("get", get, one, _get, Role.VIEWER, [kind.not_found]),
         ("change", put, one, _change, Role.EDITOR, edited),
         ("check", post, "/check", _check, Role.VIEWER, []),
+        ("recipe_list", get, "/recipes", _recipes, Role.VIEWER, []),
         ("publish", post, f"{one}/publish", _publish, Role.EDITOR, [*moved, kind.not_compliant]),
         *((step, post, f"{one}/{step}", _step(step), Role.EDITOR, moved) for step in STEPS if step != "publish"),
     ]
@@ -158,10 +181,10 @@ def campaign_routes(
             status_code=201 if name == "create" else 200,
             name=f"{operations}_{name}",
             operation_id=f"{operations}_{name}",
-            summary=texts[name].partition("\n")[0],
-            description=texts[name].partition("\n")[2] or None,
+            summary=SUMMARIES[name].format(noun=kind.noun, nouns=kind.nouns),
+            description=told.get(name),
             guards=[requires(role)],
-            opt={RAISES: [*kinds, *raises.get(name, [])]},
+            opt={RAISES: [*kinds, *raises.get(name, [])], RESOURCE: resource},
         )(_of_kind(function, kind, service, named))
         for name, method, path, function, role, kinds in calls
         if name not in without
@@ -179,7 +202,7 @@ def _of_kind(
     signature = inspect.signature(function)
     returned: Any = signature.return_annotation
     if returned is not DraftCheck:
-        returned = get_origin(returned)[kind.campaign]
+        returned = get_origin(returned)[draft if returned == Recipes[Any] else kind.campaign]
     parameters = [
         one.replace(name=names.get(name, name), annotation=types.get(name, one.annotation))
         for name, one in signature.parameters.items()

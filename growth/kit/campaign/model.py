@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from typing import Any, Generic, Literal, Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +13,8 @@ from msgspec import Struct
 from growth.kit.campaign.findings import Finding
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Record
+from growth.plumbing.postgres.rows import Table
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events import Event
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -26,6 +29,8 @@ STEPS: Mapping[Step, tuple[tuple[State, ...], State]] = {
 }
 """Step → the states that it is taken from, and the one that it leads to."""
 LIVE: tuple[State, ...] = ("published", "paused")
+PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
+"""What shoppers see of a campaign with a window and a stock."""
 
 
 class Campaign(Protocol):
@@ -46,6 +51,22 @@ D = TypeVar("D", bound=Struct)
 C = TypeVar("C", bound=Campaign)
 
 
+class Recipe(Struct, Generic[D], frozen=True):
+    """A draft that is ready to be published as it stands, or to be changed before."""
+
+    recipe: str
+    """Stable."""
+    title_en: str
+    title_zh: str
+    draft: D
+
+
+class Recipes(Struct, Generic[D], frozen=True):
+    """All there are of a kind."""
+
+    items: list[Recipe[D]]
+
+
 class DraftCheck(Struct, frozen=True):
     """What publishing a draft would meet; it was not saved."""
 
@@ -55,7 +76,7 @@ class DraftCheck(Struct, frozen=True):
     """What rules of platforms and law say. Warnings pass once they are accepted."""
 
 
-class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
+class CampaignKind(Table[C], Generic[D, C], frozen=True, kw_only=True, eq=False):
     """All that tells one kind of campaign from another, its behaviour aside. A room makes one, in its `model.py`."""
 
     noun: str
@@ -67,7 +88,6 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     """Before the dot in the audit's actions: `group_buy`."""
     table: str
     """`schema.name`."""
-    id_field: str
     draft: type[D]
     campaign: type[C]
     """The draft's fields, the id, and what Postgres adds. Each is a column, unless `document` is given."""
@@ -91,13 +111,16 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     not_compliant: Kind
     locked_field: Kind | None = None
     changeable_once_open: frozenset[str] = frozenset()
-    """Fields of the draft that may change when shoppers see it, see `keep_window`."""
+    """Fields of the draft that may change when shoppers see it, see `keep_window`. The audience always may."""
+    recipes: Callable[[datetime, ZoneInfo], list[Recipe[D]]] | None = None
+    """Ready drafts, as of now in the merchant's zone."""
 
     def sql(self, statement: str) -> str:
         """Return `statement`, which is written for `kit.campaigns`, for this kind.
 
         `kit.id` stands for the column of the id, `kit.draft` for those of the draft, `kit.columns` for all that `read`
-        needs; `kit.edited` for what an edit makes of those of the draft, `kit.title` and `kit.over` for expressions.
+        needs; `kit.edited` for what an edit makes of those of the draft, `kit.title`, `kit.over` and `kit.audience` for
+        expressions, `kit.put_audience` for writing `$2` as that.
         """
         return _written(self, statement)
 
@@ -125,10 +148,7 @@ class CampaignKind(Struct, Generic[D, C], frozen=True, kw_only=True, eq=False):
     def event(self, step: Step, campaign: C, now: datetime) -> Event | None:
         """Return what is told of a step, if anything is."""
         told = self.told.get(step)
-        if told is None:
-            return None
-        facts = {name: getattr(campaign, name) for name in told.__struct_fields__ if name != "at"}
-        return told(at=now, **facts)
+        return None if told is None else alike(told, campaign, at=now)
 
 
 @cache
@@ -147,6 +167,10 @@ def _written(kind: CampaignKind[Any, Any], statement: str) -> str:
         "columns": ", ".join([*read, *(name for name in fields if name not in kind.draft.__struct_fields__)]),
         "title": "title" if kind.document is None else f"({kind.document} ->> 'title')",
         "over": kind.over or "",
+        "audience": "audience" if kind.document is None else f"({kind.document} -> 'audience')",
+        "put_audience": "audience = $2"
+        if kind.document is None
+        else f"{kind.document} = jsonb_set({kind.document}, '{{audience}}', $2)",
     }
     return re.sub(r"\bkit\.(\w+)", lambda match: words[match[1]], statement)
 
@@ -174,12 +198,40 @@ def keep_window(kind: CampaignKind[Any, Any], before: Any, draft: Any, now: date
     if before.state == "draft":
         return
     if now >= before.opens_at:
-        fixed = [name for name in kind.draft.__struct_fields__ if name not in kind.changeable_once_open]
+        fixed = [name for name in kind.draft.__struct_fields__ if name not in kind.changeable_once_open | {"audience"}]
         keep_promises(kind, before, draft, fixed, "has opened")
     if draft.closes_at <= now:
         raise locked(kind, "closes_at", f"closes_at lies in the past; end the {kind.noun} instead.")
 
 
+def page_state(campaign: Any, units_left: int, now: datetime) -> PageState:
+    """Say what a shopper sees at `now` of a campaign with `opens_at` and `closes_at`."""
+    if campaign.state == "ended" or now >= campaign.closes_at:
+        return "ended"
+    if campaign.state == "paused":
+        return "paused"
+    if campaign.state == "draft" or now < campaign.opens_at:
+        return "scheduled"
+    return "sold_out" if units_left <= 0 else "open"
+
+
+def faults_of_window(draft: Any, longest: timedelta) -> list[FieldError]:
+    """Return what is wrong with a window."""
+    if draft.closes_at <= draft.opens_at:
+        return [FieldError("closes_at", "Must be after opens_at")]
+    if draft.closes_at - draft.opens_at > longest:
+        return [FieldError("closes_at", f"A window is at most {longest.days} days")]
+    return []
+
+
 def window_over(draft: Any, now: datetime) -> FieldError | None:
     """Say that a window is over: what makes it too late to publish."""
     return FieldError("closes_at", "The window is over; change closes_at first.") if draft.closes_at <= now else None
+
+
+def next_at(hour: int, now: datetime, zone: ZoneInfo, at_least: timedelta = timedelta(hours=1)) -> datetime:
+    """Return when the merchant's clocks show a full hour next, but not sooner than that: for recipes."""
+    day = now.astimezone(zone).date()
+    while (found := datetime.combine(day, time(hour), zone).astimezone(UTC)) < now + at_least:
+        day += timedelta(days=1)
+    return found

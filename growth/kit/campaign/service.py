@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal
 
 from growth.kit.campaign import store
+from growth.kit.campaign.audience import as_of_today, listed
 from growth.kit.campaign.findings import Finding, hold
 from growth.kit.campaign.model import LIVE, STEPS, C, CampaignKind, D, DraftCheck, Step
 from growth.plumbing.field_errors import FieldError
@@ -30,16 +31,25 @@ class Campaigns(Generic[D, C]):
         """Make a draft. Raises `Refusal` 400 for fields that do not fit together."""
         self._refuse_faults(draft, act.now)
 
-        async with self._database.transaction() as tx:
+        named = listed(draft)
+        # Who they are today holds until this ends.
+        async with self._database.transaction(everyone=bool(named)) as tx:
 
             async def work() -> C:
-                campaign = await store.add(tx, self.kind, new_id(act.now), draft, act.now)
+                campaign = await store.add(tx, self.kind, new_id(act.now), await as_of_today(tx, draft), act.now)
                 await self._audit(tx, act, "create", None, campaign)
                 return campaign
 
             scope = f"{act.operator.name} POST {self.kind.path}"
             return await once(
-                tx, scope=scope, key=key, content=content, answer_type=self.kind.campaign, work=work, now=act.now
+                tx,
+                scope=scope,
+                key=key,
+                content=content,
+                answer_type=self.kind.campaign,
+                work=work,
+                now=act.now,
+                others=named,
             )
 
     def check(self, draft: D, now: datetime) -> DraftCheck:
@@ -67,7 +77,8 @@ class Campaigns(Generic[D, C]):
         and for what could not be published like this.
         """
         self._refuse_faults(draft, act.now)
-        async with self._database.transaction() as tx:
+        async with self._database.transaction(everyone=bool(listed(draft))) as tx:
+            draft = await as_of_today(tx, draft)
             await self.lock_before_change(tx, draft)
             before = await self.lock(tx, campaign_id)
             if before.version != version:

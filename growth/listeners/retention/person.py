@@ -8,6 +8,7 @@ from growth.listeners.retention import model, service, store
 from growth.listeners.retention.model import ShopperFacts
 from growth.listeners.retention.source import store as sources
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.vocabulary.alike import alike
 
 MAX_DAYS_TOLD = 100
 
@@ -48,19 +49,14 @@ async def export(reader: Reader, user_id: str) -> RetentionOfShopper | None:
         return None
     shopper = facts.shopper
     newest = sorted(facts.days.items(), reverse=True)[:MAX_DAYS_TOLD]
-    return RetentionOfShopper(
+    return alike(
+        RetentionOfShopper,
+        shopper,
         first_day=model.to_date(shopper.first_day),
         last_day=model.to_date(shopper.last_day),
         days=len(facts.days),
         source=await sources.source_name(reader, shopper.source),
         first_mechanic=model.MECHANICS[shopper.mechanic],
-        inviter=shopper.inviter,
-        viewed_at=shopper.viewed_at,
-        claimed_at=shopper.claimed_at,
-        paid_at=shopper.paid_at,
-        invited_at=shopper.invited_at,
-        bound_at=shopper.bound_at,
-        bought_at=shopper.bought_at,
         active_days=[ActiveDay(model.to_date(day), model.kinds_in(kinds)) for day, kinds in newest],
     )
 

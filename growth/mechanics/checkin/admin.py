@@ -11,7 +11,7 @@ from growth.mechanics.checkin.dry_run import CheckinDryRun
 from growth.mechanics.checkin.model import PROGRAMS
 from growth.mechanics.checkin.service import CheckinPrograms, CheckinStats
 from growth.plumbing.http.answers import PathUuid
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -28,12 +28,12 @@ class CheckinDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """As if the shopper checked in on every day from today, or from the program's first day, until then."""
 
 
-@post(
+@for_operators(
+    post,
     "/{program_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_checkin_programs_dry_run",
-    summary="See what a check-in would get, and why",
-    guards=[requires(Role.VIEWER)],
+    "admin_checkin_program_dry_run",
+    "See what a check-in would get, and why",
+    Role.VIEWER,
 )
 async def dry_run(
     program_id: PathUuid, data: JSONBody[CheckinDryRunRequest], checkin_programs: NamedDependency[CheckinPrograms]
@@ -43,11 +43,12 @@ async def dry_run(
     return await checkin_programs.dry_run(program_id, data.user_id, at, every_day=data.every_day)
 
 
-@get(
+@for_operators(
+    get,
     "/{program_id:str}/stats",
-    operation_id="admin_checkin_programs_stats",
-    summary="Numbers",
-    guards=[requires(Role.VIEWER)],
+    "admin_checkin_program_stats_get",
+    "Get the numbers of a check-in program",
+    Role.VIEWER,
 )
 async def get_stats(program_id: PathUuid, checkin_programs: NamedDependency[CheckinPrograms]) -> CheckinStats:
     """Check-ins by day, streaks by length, rewards by kind."""
@@ -61,16 +62,15 @@ router = Router(
             PROGRAMS,
             CheckinPrograms,
             "checkin_programs",
-            "admin_checkin_programs",
+            "admin_checkin_program",
             told={
-                "create": "Draft a program\n"
-                "Nobody sees a draft; try it with a dry run, and publish it when it is right.",
-                "change": "Edit a program\nReplaces all fields, from the next check-in on: what days earned, and"
+                "create": "Nobody sees a draft; try it with a dry run, and publish it when it is right.",
+                "change": "Replaces all fields, from the next check-in on: what days earned, and"
                 " which of them broke a streak, stays.",
-                "publish": "Let a program begin on its first day",
-                "pause": "Stop check-ins for now; no streak breaks",
-                "resume": "Let check-ins go on",
-                "end": "End for good\nStreaks stay, and go on with the next program.",
+                "publish": "It begins on its first day.",
+                "pause": "No check-ins are taken meanwhile, and no streak breaks.",
+                "resume": "Check-ins are taken again.",
+                "end": "Streaks stay, and go on with the next program.",
             },
             raises={"change": [model.OVERLAP], "publish": [model.OVERLAP]},
         ),

@@ -1,9 +1,11 @@
 """What a check-in would get, and why: decisions without I/O."""
 
 from datetime import date, datetime
+from typing import Literal
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import not_admitted
 from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram
 from growth.mechanics.checkin.streak.model import (
     NextCheckinMilestone,
@@ -15,6 +17,7 @@ from growth.mechanics.checkin.streak.model import (
     reached,
     terms_of,
 )
+from growth.vocabulary.audience import AudienceType
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import Reward
 
@@ -25,8 +28,8 @@ MAX_MISSED_DAYS = 400
 class CheckinDryRun(Struct, frozen=True, kw_only=True):
     """What a check-in would get, without doing it."""
 
-    would: str
-    """`check_in`, `repeat` (the day's first answer again) or `refuse`."""
+    would: Literal["check_in", "repeat", "refuse"]
+    """`repeat`: the day's first answer again."""
     code: str | None
     because: str
     at: datetime
@@ -43,9 +46,16 @@ class CheckinDryRun(Struct, frozen=True, kw_only=True):
     next_milestone: NextCheckinMilestone | None
 
 
-def tried(standing: Streak, program: CheckinProgram, history: OpenDays, at: datetime, day: date) -> CheckinDryRun:
-    """Say what a check-in of `day` would get, after `standing`."""
-    refusal = closed_today(program, day)
+def tried(
+    standing: Streak,
+    program: CheckinProgram,
+    history: OpenDays,
+    at: datetime,
+    day: date,
+    missed: AudienceType | None = None,
+) -> CheckinDryRun:
+    """Say what a check-in of `day` would get, after `standing`, of who does not meet `missed` of the audience."""
+    refusal = closed_today(program, day) or (None if missed is None else not_admitted(missed))
     is_repeat = standing.last_counted == day
     if is_repeat or refusal is not None or standing.last_day == day:
         after = standing
@@ -80,7 +90,8 @@ def _because(
     if is_repeat:
         return "The day is checked in: its first answer is told again."
     if refusal is not None:
-        return refusal.kind.title
+        condition = refusal.members.get("condition")
+        return refusal.kind.title + ("" if condition is None else f" The shopper does not meet {condition}.")
     if before.last_day is None:
         return "The shopper's first day."
     missed = history.missed(before.last_day, day, MAX_MISSED_DAYS)

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State, keep_promises, locked
+from growth.kit.campaign.model import CampaignKind, Recipe, State, keep_promises, locked
 from growth.plumbing.field_errors import FieldError
 from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
+from growth.vocabulary.audience import Audience
 from growth.vocabulary.events.checkin import (
     CheckinProgramEnded,
     CheckinProgramPaused,
@@ -20,7 +22,7 @@ from growth.vocabulary.events.checkin import (
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
-from growth.vocabulary.rewards import PointsReward, Reward
+from growth.vocabulary.rewards import FreezeCardReward, PointsReward, Reward
 from growth.vocabulary.text import Title
 
 MAX_TABLE_DAYS = 366
@@ -104,6 +106,8 @@ class CheckinDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """After so many missed days `checkin.streak_broken` is told."""
     budget: Budget | None = None
     """What the program may give in all, or each day."""
+    audience: Audience = []
+    """Who may check in, and make up: all of these must hold then; everybody, if empty."""
 
 
 class CheckinProgram(CheckinDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -186,9 +190,42 @@ def findings(draft: CheckinDraft) -> list[Finding]:
     return check(Offer(deed=Deed.OTHER, texts=(draft.title,)))
 
 
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[CheckinDraft]]:
+    """Return ready drafts, from tomorrow on: one that is published during a day breaks no streak on it."""
+    first = now.astimezone(zone).date() + timedelta(days=1)
+    freeze = CheckinMilestone(days=7, of="streak", rewards=[FreezeCardReward()])
+    month = [CheckinMilestone(days=days, rewards=[PointsReward(points=days * 10)]) for days in (7, 15, 28)]
+    return [
+        Recipe(
+            "seven_days",
+            "Seven days, ten points",
+            "七天连续签到送积分",
+            CheckinDraft(title="七天签到有礼", from_day=first),
+        ),
+        Recipe(
+            "seven_days_and_a_card",
+            "Seven days, and a card that keeps the streak",
+            "七天签到送保签卡",
+            CheckinDraft(title="七天签到送保签卡", from_day=first, milestones=[freeze], uses_freeze_cards=True),
+        ),
+        Recipe(
+            "month",
+            "A month with three milestones",
+            "月度签到里程碑",
+            CheckinDraft(
+                title="本月签到有礼",
+                from_day=first,
+                cycle="monthly",
+                rewards=[[PointsReward(points=2)]],
+                milestones=month,
+            ),
+        ),
+    ]
+
+
 PROGRAMS = CampaignKind(
-    noun="program",
-    nouns="programs",
+    noun="check-in program",
+    nouns="check-in programs",
     path="check-in-programs",
     audited_as="checkin",
     table="checkin.programs",
@@ -209,6 +246,7 @@ PROGRAMS = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
 )
 
 

@@ -50,7 +50,7 @@ class CheckinTold(Struct, frozen=True, kw_only=True):
 
 async def export(reader: Reader, user_id: str) -> CheckinTold:
     """Return all that is known of a shopper."""
-    shopper = await streaks.find_shopper(reader, user_id) or streaks.nobody(user_id)
+    shopper = await streaks.find_shopper(reader, user_id) or streaks.CheckinShopper(user_id=user_id)
     days = await store.newest_days(reader, user_id, MAX_DAYS_TOLD)
     milestones = await store.milestones_of(reader, user_id, MAX_MILESTONES_TOLD)
     return CheckinTold(

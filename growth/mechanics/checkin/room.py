@@ -2,6 +2,7 @@
 
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.mechanics.checkin import admin, person, projection
+from growth.mechanics.checkin.model import PROGRAMS
 from growth.mechanics.checkin.service import CheckinPrograms
 from growth.mechanics.checkin.short_cut import short_cuts
 from growth.mechanics.checkin.streak import routes
@@ -18,8 +19,9 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
     """Make the room of check-ins."""
     database = stores.database
     almanacs = Almanacs(stores.settings.zone)
-    programs, repairs = CheckinPrograms(database, almanacs), Repairs(database, almanacs)
-    check_ins, calendars = CheckIns(database, almanacs, repairs), Calendars(database, almanacs)
+    known = (database, almanacs, stores.audiences)
+    programs, repairs, calendars = CheckinPrograms(*known), Repairs(*known), Calendars(*known)
+    check_ins = CheckIns(database, almanacs, repairs, stores.audiences)
     night = Night(almanacs)
     return Room(
         name="checkin",
@@ -30,6 +32,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "checkin_repairs": repairs,
             "checkin_calendars": calendars,
         },
+        campaigns=[PROGRAMS],
         routers=[routes.router, admin.router],
         short_cuts=short_cuts(check_ins),
         tasks=[

@@ -9,7 +9,8 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
-from growth.kit.campaign.model import LIVE, Step
+from growth.kit.campaign.audience import Audiences
+from growth.kit.campaign.model import LIVE, State, Step
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.checkin import model, store
 from growth.mechanics.checkin.dry_run import CheckinDryRun, tried
@@ -49,6 +50,8 @@ MONTHS_AHEAD = 3
 STREAKS_FROM = [1, 2, 3, 7, 14, 30, 100, 365]
 """Where the groups of streaks begin."""
 
+COUNTED = ("checked_in", "made_up", "frozen", "broken", "warned")
+
 
 class CheckinDayCount(Struct, frozen=True, kw_only=True):
     """A day in numbers."""
@@ -84,7 +87,7 @@ class CheckinStats(Struct, frozen=True, kw_only=True):
     """A program in numbers: by a listener, so seconds behind."""
 
     program_id: str
-    state: str
+    state: State
     checked_in: int
     made_up: int
     frozen: int
@@ -102,8 +105,9 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
 
     kind = PROGRAMS
 
-    def __init__(self, database: Database, almanacs: Almanacs) -> None:
+    def __init__(self, database: Database, almanacs: Almanacs, audiences: Audiences) -> None:
         super().__init__(database)
+        self._audiences = audiences
         self._almanacs = almanacs
         self._zone = almanacs.zone
 
@@ -210,7 +214,8 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
             for one in (first + timedelta(days=number) for number in range((day - first).days)):
                 if closed_today(program, one) is None:
                     standing = count(standing, one, terms_of(program), history)
-        return tried(standing, program, history, at, day)
+        missed = await self._audiences.missed(self._database, program.audience, user_id)
+        return tried(standing, program, history, at, day, missed)
 
     async def stats(self, program_id: str, now: datetime) -> CheckinStats:
         """Return a program in numbers."""
@@ -224,15 +229,17 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
         spent = await granting.spent(self._database, [program_id], now) if program.budget is not None else {}
         by_day: dict[date, dict[str, int]] = {}
         for day, what, times, _ in counted:
-            by_day.setdefault(day, {})[what] = times
+            found = by_day.setdefault(day, {})
+            if what in COUNTED:
+                found[what] = times
         ends = [*[start - 1 for start in STREAKS_FROM[1:]], None]
         return CheckinStats(
             program_id=program_id,
             state=program.state,
-            checked_in=in_all.get("checked_in", (0, 0))[0],
-            made_up=in_all.get("made_up", (0, 0))[0],
-            frozen=in_all.get("frozen", (0, 0))[0],
-            days=[_day_count(day, found) for day, found in sorted(by_day.items())],
+            **{name: in_all.get(name, (0, 0))[0] for name in ("checked_in", "made_up", "frozen")},
+            days=[
+                CheckinDayCount(day=day, **(dict.fromkeys(COUNTED, 0) | found)) for day, found in sorted(by_day.items())
+            ],
             streaks=[CheckinStreakCount(*group) for group in zip(STREAKS_FROM, ends, shoppers, strict=True)],
             rewards=[
                 CheckinRewardCount(what.removeprefix("reward:"), times, amount)
@@ -242,17 +249,6 @@ class CheckinPrograms(Campaigns[CheckinDraft, CheckinProgram]):
             spent=spent.get(program_id),
             server_time=now,
         )
-
-
-def _day_count(day: date, found: dict[str, int]) -> CheckinDayCount:
-    return CheckinDayCount(
-        day=day,
-        checked_in=found.get("checked_in", 0),
-        made_up=found.get("made_up", 0),
-        frozen=found.get("frozen", 0),
-        broken=found.get("broken", 0),
-        warned=found.get("warned", 0),
-    )
 
 
 @contextmanager

@@ -14,19 +14,17 @@ MAX_PROGRAMS = 1_000
 
 async def published_programs(reader: Reader) -> list[CheckinProgram]:
     """Return programs that are or were live, newest first."""
-    rows = await reader.fetch(
-        PROGRAMS.sql(
-            """
-            SELECT kit.columns
-            FROM checkin.programs
-            WHERE published_at IS NOT NULL
-            ORDER BY from_day DESC, published_at DESC
-            LIMIT $1
-            """
-        ),
+    return await PROGRAMS.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM checkin.programs
+        WHERE published_at IS NOT NULL
+        ORDER BY from_day DESC, published_at DESC
+        LIMIT $1
+        """,
         MAX_PROGRAMS,
     )
-    return [PROGRAMS.read(row) for row in rows]
 
 
 async def set_closures(tx: Tx, program_id: str, closures: list[CheckinPause]) -> None:
@@ -86,20 +84,18 @@ async def set_terms(tx: Tx, program: CheckinProgram) -> int:
 
 async def end_over_programs(tx: Tx, today: date, now: datetime) -> list[CheckinProgram]:
     """End programs whose last day is over."""
-    rows = await tx.fetch(
-        PROGRAMS.sql(
-            """
-            UPDATE checkin.programs
-            SET state = 'ended', ended_at = $2, version = version + 1
-            WHERE state IN ('published', 'paused')
-              AND until_day < $1
-            RETURNING kit.columns
-            """
-        ),
+    return await PROGRAMS.fetch_all(
+        tx,
+        """
+        UPDATE checkin.programs
+        SET state = 'ended', ended_at = $2, version = version + 1
+        WHERE state IN ('published', 'paused')
+          AND until_day < $1
+        RETURNING kit.columns
+        """,
         today,
         now,
     )
-    return [PROGRAMS.read(row) for row in rows]
 
 
 async def make_months(tx: Tx, first: date, months: int) -> int:

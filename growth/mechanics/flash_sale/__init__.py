@@ -21,6 +21,6 @@ or asks Postgres in vain, never more. This process's memory (`board.py`) only ev
 
 What must hold is in `invariants.sql`.
 
-Rooms inside: `claim/` units of shoppers · `series/` sales by schedule · `draw/` winners by lot ·
+Rooms inside: `claim/` units of shoppers, `claim/draw/` winners by lot · `series/` sales by schedule ·
 `reminder/` before opening.
 """

@@ -1,8 +1,8 @@
 """Operators' HTTP of flash sales."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Router, get, post
+from litestar import Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Meta, Struct
@@ -11,12 +11,14 @@ from growth.kit.campaign.admin import StateFilter, TitleSearch, campaign_routes
 from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER, SALES, Sale
 from growth.mechanics.flash_sale.service import ClaimDryRun, Sales, SaleStats
-from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
-from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.http.answers import Page, PathUuid
+from growth.plumbing.http.listing import Listing
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
+from growth.plumbing.watch.audit import Act
 from growth.vocabulary import clock
-from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.ids import UUID_PATTERN, ShopperId, Uuid
+from growth.vocabulary.actors import Role
+from growth.vocabulary.ids import UUID_PATTERN, ShopperId
 
 MAX_INVITED_AT_ONCE = 1_000
 
@@ -44,56 +46,53 @@ class Invited(Struct, frozen=True):
     added: int
 
 
-@get("", operation_id="admin_flash_sales_list", summary="List sales, newest first", guards=[requires(Role.VIEWER)])
+@for_operators(get, "", "admin_flash_sale_list", "List flash sales", Role.VIEWER)
 async def list_sales(
+    listing: NamedDependency[Listing],
     sales: NamedDependency[Sales],
     only: StateFilter = None,
     q: TitleSearch = None,
     series_id: SeriesFilter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
 ) -> Page[Sale]:
     """Sales in any state."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    before = None if position is None else position[0]
-    found = await sales.page(state=only, series_id=series_id, before=before, q=q, limit=limit + 1)
-    return page_of(found, limit, lambda sale: (sale.sale_id,))
+
+    async def read(before: str | None, most: int) -> list[Sale]:
+        return await sales.page(state=only, series_id=series_id, before=before, q=q, limit=most)
+
+    return await listing.paged("sale_id", read)
 
 
-@post(
-    "/{sale_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_flash_sales_dry_run",
-    summary="See what a claim would get, and why",
-    guards=[requires(Role.VIEWER)],
+@for_operators(
+    post, "/{sale_id:str}/dry-run", "admin_flash_sale_dry_run", "See what a claim would get, and why", Role.VIEWER
 )
 async def dry_run(sale_id: PathUuid, data: JSONBody[ClaimDryRunRequest], sales: NamedDependency[Sales]) -> ClaimDryRun:
     """Changes nothing."""
     return await sales.dry_run(sale_id, data.user_id, data.units, data.now or clock.now())
 
 
-@get("/{sale_id:str}/stats", operation_id="admin_flash_sales_stats", summary="Numbers", guards=[requires(Role.VIEWER)])
+@for_operators(
+    get, "/{sale_id:str}/stats", "admin_flash_sale_stats_get", "Get the numbers of a flash sale", Role.VIEWER
+)
 async def get_stats(sale_id: PathUuid, sales: NamedDependency[Sales]) -> SaleStats:
     """Units, claims by state, refusals by reason, claims a second, time to sell out."""
     return await sales.stats(sale_id, clock.now())
 
 
-@post(
+@for_operators(
+    post,
     "/{sale_id:str}/allow-list",
-    status_code=200,
-    operation_id="admin_flash_sales_invite",
-    summary="Add shoppers to the allow-list",
-    guards=[requires(Role.EDITOR)],
+    "admin_flash_sale_shoppers_invite",
+    "Add shoppers to the allow-list of a flash sale",
+    Role.EDITOR,
 )
 async def invite(
     sale_id: PathUuid,
     data: JSONBody[Invitation],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     sales: NamedDependency[Sales],
 ) -> Invited:
     """Up to 1,000 a call; twice is harmless. Counts where the sale has `allow_list_only`."""
-    return Invited(await sales.invite(act_of(request, operator), sale_id, data.user_ids))
+    return Invited(await sales.invite(act, sale_id, data.user_ids))
 
 
 router = Router(
@@ -104,15 +103,15 @@ router = Router(
             SALES,
             Sales,
             "sales",
-            "admin_flash_sales",
+            "admin_flash_sale",
             told={
-                "create": "Draft a sale\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a sale\nReplaces all fields. Once open, price, SKU, opening and policies are fixed, and"
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once open, price, SKU, opening and policies are fixed, and"
                 " stock never drops below taken.",
-                "publish": "Show a draft to shoppers",
-                "pause": "Stop claims for now\nWhat is held stays held and can be paid.",
-                "resume": "Let claims go on",
-                "end": "End for good\nWhat is held can still be paid until its hold lapses.",
+                "publish": "From now on shoppers see it.",
+                "pause": "No claims are taken meanwhile. What is held stays held and can be paid.",
+                "resume": "Claims are taken again.",
+                "end": "What is held can still be paid until its hold lapses.",
             },
             raises={"change": [model.SKU_ON_SALE], "publish": [model.SKU_ON_SALE]},
             without=["list"],

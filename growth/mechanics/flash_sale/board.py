@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
+from msgspec import Struct, field
 from prometheus_client import Counter as Metric
 from prometheus_client import Gauge
 
@@ -23,7 +24,6 @@ from growth.mechanics.flash_sale.model import (
     SOLD_OUT,
     Sale,
     SalePage,
-    milliseconds_until,
     page,
 )
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, MAX_WINNERS, SaleGlance, Stock
@@ -31,7 +31,7 @@ from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.http.short_cut import No
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.strict_json import json_bytes
-from growth.vocabulary.clock import Clock, from_milliseconds, to_milliseconds
+from growth.vocabulary.clock import Clock, from_milliseconds, milliseconds_until, to_milliseconds
 from growth.vocabulary.refusals import Kind, Unavailable
 
 log = structlog.get_logger("flash_sale.board")
@@ -53,39 +53,22 @@ REFUSED = Metric("growth_flash_sale_refused", "Claims turned away, by reason", [
 UNITS = Gauge("growth_flash_sale_units", "Units of live sales as last seen", ["sale_id", "what"])
 
 
-class BoardSale:
+class BoardSale(Struct, eq=False):
     """One sale on the board."""
 
-    __slots__ = (
-        "etag",
-        "generation",
-        "last_winner",
-        "no",
-        "no_until",
-        "page",
-        "page_body",
-        "sale",
-        "seen_at",
-        "taken",
-        "winners",
-        "winners_read",
-    )
-
-    def __init__(self, sale: Sale) -> None:
-        self.sale = sale
-        self.taken = sale.taken
-        self.generation = 0
-        self.winners: set[bytes] | None = set()
-        """Shoppers who won so far; None when there are more than are remembered here."""
-        self.winners_read = 0
-        self.last_winner = b""
-        self.seen_at = float("-inf")
-        """When the stock was looked at, on this process' monotonic clock."""
-        self.page: SalePage | None = None
-        self.page_body = b""
-        self.etag = b""
-        self.no: No | None = None
-        self.no_until = float("-inf")
+    sale: Sale
+    generation: int = 0
+    winners: set[bytes] | None = field(default_factory=set)
+    """Shoppers who won so far; None when there are more than are remembered here."""
+    winners_read: int = 0
+    last_winner: bytes = b""
+    seen_at: float = float("-inf")
+    """When the stock was looked at, on this process' monotonic clock."""
+    page: SalePage | None = None
+    page_body: bytes = b""
+    etag: bytes = b""
+    no: No | None = None
+    no_until: float = float("-inf")
 
     def learn_winners(self, glance: SaleGlance) -> None:
         """Add what is new; a sale that was rebuilt, or came back as it was earlier, starts over."""
@@ -224,9 +207,8 @@ class SaleBoard:
         sales = await store.visible_sales(self._database, ended_after)
         kept: dict[str, BoardSale] = {}
         for sale in sales:
-            entry = self.entries.get(sale.sale_id) or BoardSale(sale)
+            kept[sale.sale_id] = entry = self.entries.get(sale.sale_id) or BoardSale(sale)
             entry.sale = sale
-            kept[sale.sale_id] = entry
         for gone in self.entries.keys() - kept.keys():
             for what in ("total", "left"):
                 with suppress(KeyError):
@@ -238,31 +220,23 @@ class SaleBoard:
         sale = entry.sale
         now = self.now()
         glance: SaleGlance | None = None
-        started = time.monotonic()
         if sale.opens_at - WARM <= now < sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
             async with self._glances:
                 started = time.monotonic()
-                try:
+                with suppress(Unavailable):
                     glance = await self._stock.glance(
-                        sale.sale_id,
-                        entry.winners_read,
-                        entry.last_winner,
-                        want_winners=entry.winners is not None,
+                        sale.sale_id, entry.winners_read, entry.last_winner, want_winners=entry.winners is not None
                     )
-                except Unavailable:
-                    glance = None
-        if glance is not None:
-            ended = time.monotonic()
-            self._ahead = to_milliseconds(glance.at) / 1000 - (started + ended) / 2
-            entry.learn_winners(glance)
-            now = self.now()
-        entry.taken = sale.taken if glance is None or glance.taken is None else glance.taken
+                    self._ahead = to_milliseconds(glance.at) / 1000 - (started + time.monotonic()) / 2
+                    entry.learn_winners(glance)
+                    now = self.now()
         self._write(entry, glance, now, seen_at)
 
     def _write(self, entry: BoardSale, glance: SaleGlance | None, now: datetime, seen_at: float) -> None:
         """Lay out the page and the refusal, ready to send."""
         sale = entry.sale
-        shown = page(sale, sale.units_total - entry.taken, now)
+        taken = sale.taken if glance is None or glance.taken is None else glance.taken
+        shown = page(sale, sale.units_total - taken, now)
         entry.page = shown
         entry.page_body = json_bytes(shown)
         entry.etag = f'W/"{sale.version}-{shown.state}-{shown.units_left}"'.encode()

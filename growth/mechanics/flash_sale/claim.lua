@@ -6,9 +6,9 @@
 -- KEYS 5 allowed (set: user_id)
 -- KEYS 6 due (sorted set: "s:user_id" | "a:address" by theoretical arrival, ms; who may come at once is not in it)
 -- KEYS 7 winners (list: user_id, oldest first, each once; at most winners_kept)
--- ARGV 1 msgpack: an array of [claim_id, user_id, units, address, is the account too new]
+-- ARGV 1 msgpack: an array of [claim_id, user_id, units, address, what bars the shopper: an Admission, or 0]
 -- REPLY now_ms, units left, then one for each claim: Admission + 16 * seconds to wait (0 unless TOO_MANY or COOLING_DOWN)
--- ENUM Admission: WON=1 REPLAY=2 SOLD_OUT=3 LIMIT_REACHED=4 NOT_OPEN=5 ENDED=6 PAUSED=7 TOO_MANY=8 COOLING_DOWN=9 NOT_INVITED=10 DRAWING=11 NOT_LOADED=12 ACCOUNT_TOO_NEW=13
+-- ENUM Admission: WON=1 REPLAY=2 SOLD_OUT=3 LIMIT_REACHED=4 NOT_OPEN=5 ENDED=6 PAUSED=7 TOO_MANY=8 COOLING_DOWN=9 NOT_INVITED=10 DRAWING=11 NOT_LOADED=12 ACCOUNT_TOO_NEW=13 NOT_IN_AUDIENCE=14
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local sale = redis.call('HMGET', KEYS[1], 'state', 'opens_ms', 'closes_ms', 'total', 'taken', 'limit', 'draw',
@@ -53,7 +53,7 @@ local function wait_for(who, gap, burst)
   return 0
 end
 
-local function admit(claim_id, user_id, units, address, is_new)
+local function admit(claim_id, user_id, units, address, barred)
   local known = redis.call('HGET', KEYS[2], claim_id)
   if known then
     -- Asked for again: whoever was admitted before can no longer give it up.
@@ -64,7 +64,7 @@ local function admit(claim_id, user_id, units, address, is_new)
   local known_units = redis.call('HGET', KEYS[3], user_id)
   local mine = tonumber(known_units or 0)
   if mine == 0 and (waiting or taken >= total) then return 3 end
-  if is_new then return 13 end
+  if barred ~= 0 then return barred end
   if invited_only and redis.call('SISMEMBER', KEYS[5], user_id) == 0 then return 10 end
   if shopper_gap > 0 then
     local wait = wait_for('s:' .. user_id, shopper_gap, shopper_burst)

@@ -2,16 +2,29 @@
 
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State, keep_window, locked
+from growth.kit.campaign.model import (
+    CampaignKind,
+    PageState,
+    Recipe,
+    State,
+    faults_of_window,
+    keep_window,
+    locked,
+    next_at,
+    page_state,
+)
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
-from growth.vocabulary.clock import rfc3339
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, Audience, AudienceType, Newcomers, is_chosen, types_of
+from growth.vocabulary.clock import milliseconds_until, rfc3339
 from growth.vocabulary.events.flash_sale import FlashSaleEnded, FlashSalePaused, FlashSalePublished, FlashSaleResumed
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
@@ -45,8 +58,6 @@ LOCKED_FIELD = Kind("flash_sale.locked_field", "The field can no longer be chang
 VERSION_MISMATCH = Kind("flash_sale.version_mismatch", "Somebody else changed the sale.", 412)
 NOT_COMPLIANT = Kind("flash_sale.not_compliant", "Rules of platforms or law speak against the sale.")
 
-PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
-
 
 class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Switches against scalpers; all off unless set."""
@@ -62,8 +73,8 @@ class Protection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Claims in the first seconds enter a draw; the rest of the units is then open to all."""
 
 
-class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an operator decides about a sale."""
+class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is sold, in one sale for each item; in each round, if it is a series'."""
 
     title: Title
     sku: Sku
@@ -71,9 +82,14 @@ class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     list_price_fen: Fen
     """The usual price, shown struck through; at least `price_fen`."""
     units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
+    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
+
+
+class SaleDraft(Item, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator decides about a sale."""
+
     opens_at: Instant
     closes_at: Instant
-    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
     hold_seconds: Annotated[int, Meta(ge=30, le=3600)] = 300
     """How long a claim waits for its payment."""
     late_payment: Literal["retake", "refund"] = "retake"
@@ -83,6 +99,8 @@ class SaleDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reminder_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
     """How long before opening those who asked are reminded."""
     protection: Protection = field(default_factory=Protection)
+    audience: Audience = []
+    """Who may claim: all of these must hold when the claim arrives; everybody, if empty."""
 
     @property
     def draw_at(self) -> datetime | None:
@@ -131,6 +149,8 @@ class SalePage(Struct, frozen=True, kw_only=True):
     sold_share: float
     """Taken units as a share of all, 0 to 1, three digits."""
     max_per_shopper: int
+    audience: list[AudienceType]
+    """What shoppers must be to claim; everybody may, if empty."""
     state: PageState
     opens_at: datetime
     closes_at: datetime
@@ -142,43 +162,19 @@ class SalePage(Struct, frozen=True, kw_only=True):
     closes_in_ms: int
 
 
-def page_state(sale: Sale, units_left: int, now: datetime) -> PageState:
-    """Say what a shopper sees at `now`."""
-    if sale.state == "ended" or now >= sale.closes_at:
-        return "ended"
-    if sale.state == "paused":
-        return "paused"
-    if sale.state == "draft" or now < sale.opens_at:
-        return "scheduled"
-    return "sold_out" if units_left <= 0 else "open"
-
-
 def page(sale: Sale, units_left: int, now: datetime) -> SalePage:
     """Show `sale` at `now`."""
-    return SalePage(
-        sale_id=sale.sale_id,
-        series_id=sale.series_id,
-        title=sale.title,
-        sku=sale.sku,
-        price_fen=sale.price_fen,
-        list_price_fen=sale.list_price_fen,
-        units_total=sale.units_total,
+    return alike(
+        SalePage,
+        sale,
         units_left=max(0, units_left),
         sold_share=round(1 - max(0, units_left) / sale.units_total, 3),
-        max_per_shopper=sale.max_per_shopper,
+        audience=types_of(sale.audience),
         state=page_state(sale, units_left, now),
-        opens_at=sale.opens_at,
-        closes_at=sale.closes_at,
-        draw_at=sale.draw_at,
         server_time=now,
         opens_in_ms=milliseconds_until(sale.opens_at, now),
         closes_in_ms=milliseconds_until(sale.closes_at, now),
     )
-
-
-def milliseconds_until(instant: datetime, now: datetime) -> int:
-    """Return whole milliseconds from `now` to `instant`, never negative."""
-    return max(0, round((instant - now) / timedelta(milliseconds=1)))
 
 
 class Admission(IntEnum):
@@ -197,6 +193,7 @@ class Admission(IntEnum):
     DRAWING = 11
     NOT_LOADED = 12
     ACCOUNT_TOO_NEW = 13
+    NOT_IN_AUDIENCE = 14
 
 
 REFUSED_AS: dict[Admission, Kind] = {
@@ -210,6 +207,7 @@ REFUSED_AS: dict[Admission, Kind] = {
     Admission.NOT_INVITED: NOT_INVITED,
     Admission.DRAWING: DRAWING,
     Admission.ACCOUNT_TOO_NEW: ACCOUNT_TOO_NEW,
+    Admission.NOT_IN_AUDIENCE: NOT_IN_AUDIENCE,
 }
 
 
@@ -223,6 +221,8 @@ class ShopperInSale(Struct, frozen=True, kw_only=True):
     registered_at: datetime | None = None
     is_new: bool = False
     """The account is younger than the sale asks for."""
+    missed: AudienceType | None = None
+    """What of the sale's audience the shopper does not meet."""
 
 
 def admit(sale: Sale, standing: ShopperInSale, units: int, now: datetime) -> Admission:  # noqa: PLR0911 - one for each no
@@ -236,6 +236,8 @@ def admit(sale: Sale, standing: ShopperInSale, units: int, now: datetime) -> Adm
         return no
     if standing.is_new:
         return Admission.ACCOUNT_TOO_NEW
+    if standing.missed is not None:
+        return Admission.NOT_IN_AUDIENCE
     if sale.protection.allow_list_only and not standing.invited:
         return Admission.NOT_INVITED
     if standing.cooling_until is not None and now < standing.cooling_until:
@@ -277,6 +279,7 @@ def because(sale: Sale, standing: ShopperInSale, kind: Kind | None, now: datetim
         SOLD_OUT.code: f"{sale.units_left} of {sale.units_total} units are left.",
         COOLING_DOWN.code: f"Until {rfc3339(standing.cooling_until)}." if standing.cooling_until else "",
         DRAWING.code: f"Entries are drawn at {rfc3339(sale.draw_at)}." if sale.draw_at else "",
+        NOT_IN_AUDIENCE.code: f"The shopper does not meet {standing.missed}.",
         NOT_INVITED.code: "The shopper is not on the allow-list.",
         ACCOUNT_TOO_NEW.code: "The shop never told when this account was registered."
         if standing.registered_at is None
@@ -311,10 +314,8 @@ def faults(draft: SaleDraft) -> list[FieldError]:
         found.append(FieldError("list_price_fen", "Must be at least price_fen"))
     if draft.max_per_shopper > draft.units_total:
         found.append(FieldError("max_per_shopper", "Cannot exceed units_total"))
-    if draft.closes_at <= draft.opens_at:
-        found.append(FieldError("closes_at", "Must be after opens_at"))
-    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
-        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
+    if window := faults_of_window(draft, MAX_WINDOW):
+        found += window
     elif draft.draw_at is not None and draft.closes_at - draft.draw_at < TIME_TO_DRAW:
         seconds = TIME_TO_DRAW // timedelta(seconds=1)
         found.append(FieldError("protection.draw_seconds", f"Must end {seconds} s before the sale, or nobody draws"))
@@ -323,12 +324,33 @@ def faults(draft: SaleDraft) -> list[FieldError]:
 
 def findings(draft: SaleDraft) -> list[Finding]:
     """Return what rules of platforms and law say about a sale: it rewards nothing but buying."""
-    return check(Offer(deed=Deed.PURCHASE, texts=(draft.title,)))
+    return check(Offer(deed=Deed.PURCHASE, price_by_list=is_chosen(draft.audience), texts=(draft.title,)))
+
+
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[SaleDraft]]:
+    """Return ready drafts."""
+    opens_at = next_at(20, now, zone)
+
+    def sale(title: str, price_fen: int, list_price_fen: int, units: int, **more: Any) -> SaleDraft:
+        times: dict[str, Any] = {"opens_at": opens_at, "closes_at": opens_at + timedelta(hours=2)}
+        priced: dict[str, Any] = {"price_fen": price_fen, "list_price_fen": list_price_fen}
+        return SaleDraft(title=title, sku="SKU", units_total=units, **priced, **times, **more)
+
+    return [
+        Recipe("one_yuan", "Flash sale at 1 yuan", "1 元秒杀", sale("1 元秒杀", 100, 4900, 100)),
+        Recipe("half_price", "Tonight at half the price", "今晚半价", sale("今晚八点半价", 4900, 9800, 500)),
+        Recipe(
+            "newcomers",
+            "Newcomers only",
+            "新人专享价",
+            sale("新人专享价", 990, 4900, 1000, audience=[Newcomers()]),
+        ),
+    ]
 
 
 SALES = CampaignKind(
-    noun="sale",
-    nouns="sales",
+    noun="flash sale",
+    nouns="flash sales",
     path="flash-sales",
     audited_as="flash_sale",
     table="flash_sale.sales",
@@ -343,6 +365,7 @@ SALES = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
     changeable_once_open=frozenset(
         {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"}
     ),

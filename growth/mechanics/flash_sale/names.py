@@ -23,8 +23,7 @@ class SaleNames(Face):
 
     async def winners(self, sale_id: str, limit: int) -> list[str]:
         """Return the first `limit` of the list of winners, oldest first; "" where somebody was forgotten."""
-        (key,) = self._keys(sale_id, "winners")
-        return [text(user_id) for user_id in await self._command("LRANGE", key, 0, limit - 1)]
+        return [text(user_id) for user_id in await self._command("LRANGE", sale_id, "winners", 0, limit - 1)]
 
     async def thin(self, sale_id: str) -> None:
         """Leave in the list of winners those who hold units, each once, and forget the zeros of the others.
@@ -41,10 +40,9 @@ class SaleNames(Face):
 
     async def known_allowed(self, sale_id: str) -> AsyncIterator[list[str]]:
         """Yield the allow-list, in pages."""
-        (key,) = self._keys(sale_id, "allowed")
         cursor: int | bytes = 0
         while True:
-            cursor, found = await self._command("SSCAN", key, cursor, "COUNT", SCAN_COUNT)
+            cursor, found = await self._command("SSCAN", sale_id, "allowed", cursor, "COUNT", SCAN_COUNT)
             if found:
                 yield [text(user_id) for user_id in found]
             if int(cursor) == 0:
@@ -52,14 +50,12 @@ class SaleNames(Face):
 
     async def not_allowed(self, sale_id: str, user_ids: Sequence[str]) -> list[str]:
         """Return those of `user_ids` who are not on the allow-list."""
-        (key,) = self._keys(sale_id, "allowed")
-        found = await self._command("SMISMEMBER", key, *user_ids)
+        found = await self._command("SMISMEMBER", sale_id, "allowed", *user_ids)
         return [user_id for user_id, is_there in zip(user_ids, found, strict=True) if not is_there]
 
     async def disinvite(self, sale_id: str, user_ids: Sequence[str]) -> None:
         """Take shoppers from the allow-list."""
-        (key,) = self._keys(sale_id, "allowed")
-        await self._command("SREM", key, *user_ids)
+        await self._command("SREM", sale_id, "allowed", *user_ids)
 
     async def known_waits(self, sale_id: str) -> AsyncIterator[dict[str, datetime]]:
         """Yield until when shoppers are kept out, in pages."""
@@ -68,11 +64,9 @@ class SaleNames(Face):
 
     async def waits_of(self, sale_id: str, user_ids: Sequence[str]) -> list[datetime | None]:
         """Return until when each of `user_ids` is kept out."""
-        (key,) = self._keys(sale_id, "cooldowns")
-        found = await self._command("HMGET", key, *user_ids)
+        found = await self._command("HMGET", sale_id, "cooldowns", *user_ids)
         return [None if value is None else from_milliseconds(int(text(value))) for value in found]
 
     async def end_waits(self, sale_id: str, user_ids: Sequence[str]) -> None:
         """Let shoppers in who were kept out for a while."""
-        (key,) = self._keys(sale_id, "cooldowns")
-        await self._command("HDEL", key, *user_ids)
+        await self._command("HDEL", sale_id, "cooldowns", *user_ids)

@@ -5,16 +5,18 @@ from growth.mechanics.flash_sale import admin, person, projection, routes
 from growth.mechanics.flash_sale.board import MAX_AGE_SECONDS, SaleBoard
 from growth.mechanics.flash_sale.claim import admin as claim_admin
 from growth.mechanics.flash_sale.claim import routes as claim_routes
+from growth.mechanics.flash_sale.claim.draw import admin as draw_admin
+from growth.mechanics.flash_sale.claim.draw import routes as draw_routes
+from growth.mechanics.flash_sale.claim.draw import service as draw
 from growth.mechanics.flash_sale.claim.periodic import END_BATCH, LAPSE_BATCH, ClaimKeeper
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
-from growth.mechanics.flash_sale.draw import admin as draw_admin
-from growth.mechanics.flash_sale.draw import routes as draw_routes
-from growth.mechanics.flash_sale.draw import service as draw
+from growth.mechanics.flash_sale.model import SALES
 from growth.mechanics.flash_sale.reminder import routes as reminder_routes
 from growth.mechanics.flash_sale.reminder import service as reminder
 from growth.mechanics.flash_sale.series import admin as series_admin
+from growth.mechanics.flash_sale.series.model import SERIES
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.short_cut import short_cuts
@@ -32,8 +34,8 @@ def room(stores: Stores, below: Rooms) -> Room:
     stock = Stock(stores.redis, back_after_seconds=MAX_AGE_SECONDS)
     board, loader = SaleBoard(database, stock, now), Loader(database, stock, now)
     draws, reminders = draw.Draws(database, stock), reminder.Reminders(database)
-    sales = Sales(database, stock, board, loader, shop)
-    claims = Claims(database, stock, board, loader, draws, shop)
+    sales = Sales(database, stock, board, loader, shop, stores.audiences)
+    claims = Claims(database, stock, board, loader, draws, shop, stores.audiences)
     series, keeper = SeriesService(database, stock, sales), ClaimKeeper(database, stock, loader)
     return Room(
         name="flash_sale",
@@ -46,6 +48,7 @@ def room(stores: Stores, below: Rooms) -> Room:
             "reminders": reminders,
             "series": series,
         },
+        campaigns=[SERIES, SALES],
         routers=[
             routes.router,
             claim_routes.router,

@@ -9,10 +9,11 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from msgspec import Struct
 
+from growth.kit.campaign.model import PageState
 from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.model import PageState, SalePage
+from growth.mechanics.flash_sale.model import SalePage
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
     Cursor,
@@ -45,7 +46,7 @@ class SaleRounds(Struct, frozen=True):
     items: list[SaleRound]
 
 
-@get("/flash-sales", operation_id="flash_sales_list", summary="List flash sales")
+@get("/flash-sales", operation_id="flash_sale_list", summary="List flash sales")
 async def list_sales(
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
     board: NamedDependency[SaleBoard],
@@ -66,7 +67,7 @@ def _place(sale: SalePage) -> tuple[str, str]:
     return (sale.opens_at.isoformat(), sale.sale_id)
 
 
-@get("/flash-sale-rounds", operation_id="flash_sale_rounds", summary="List rounds of flash sales")
+@get("/flash-sale-rounds", operation_id="flash_sale_round_list", summary="List rounds of flash sales")
 async def list_rounds(shopper: NamedDependency[Shopper], board: NamedDependency[SaleBoard]) -> SaleRounds:  # noqa: ARG001
     """Group all visible sales by window and series, soonest first."""
     shown = sorted(await board.visible(), key=_round)
@@ -81,7 +82,7 @@ def _round(sale: SalePage) -> tuple[datetime, datetime, str, str]:
     return (sale.opens_at, sale.closes_at, sale.series_id or "", sale.sale_id)
 
 
-@get("/flash-sales/{sale_id:str}", operation_id="flash_sales_get", summary="Get a flash sale")
+@get("/flash-sales/{sale_id:str}", operation_id="flash_sale_get", summary="Get a flash sale")
 async def get_sale(
     sale_id: PathUuid,
     request: Request[Any, Any, Any],
@@ -104,4 +105,4 @@ async def get_sale(
     return JsonResponse(model.page(sale, sale.units_left, board.now()))
 
 
-router = Router(path="/v1", route_handlers=[list_sales, list_rounds, get_sale], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[list_sales, list_rounds, get_sale], tags=["Flash sales"])

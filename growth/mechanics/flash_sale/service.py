@@ -6,7 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from growth.kit.campaign.model import LIVE, Step, window_over
+from growth.kit.campaign.audience import Audiences
+from growth.kit.campaign.model import LIVE, PageState, Step, page_state, window_over
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.flash_sale import model
 from growth.mechanics.flash_sale.board import SaleBoard
@@ -22,6 +23,8 @@ from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.shop.order.service import ShopService
+from growth.vocabulary.alike import alike
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events.flash_sale import FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal
 
@@ -34,12 +37,11 @@ MAX_COMPARED_UNITS = 20_000
 class ClaimDryRun(Struct, frozen=True, kw_only=True):
     """What a claim would get, without making it."""
 
-    would: str
-    """`win`, `enter_draw` or `refuse`."""
+    would: Literal["win", "enter_draw", "refuse"]
     code: str | None
     because: str
     at: datetime
-    state: model.PageState
+    state: PageState
     units_left: int
     shopper_units: int
     """Units the shopper occupies in this sale now."""
@@ -56,7 +58,7 @@ class SaleStats(Struct, frozen=True, kw_only=True):
     """A sale in numbers, as it stands."""
 
     sale_id: str
-    state: model.PageState
+    state: PageState
     units_total: int
     taken: int
     units_left: int
@@ -86,12 +88,21 @@ class Sales(Campaigns[SaleDraft, Sale]):
 
     kind = SALES
 
-    def __init__(self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, shop: ShopService) -> None:
+    def __init__(
+        self,
+        database: Database,
+        stock: Stock,
+        board: SaleBoard,
+        loader: Loader,
+        shop: ShopService,
+        audiences: Audiences,
+    ) -> None:
         super().__init__(database)
         self._stock = stock
         self._board = board
         self._loader = loader
         self._shop = shop
+        self._audiences = audiences
 
     async def page(
         self, *, state: str | None, before: str | None, limit: int, q: str | None = None, series_id: str | None = None
@@ -153,13 +164,7 @@ class Sales(Campaigns[SaleDraft, Sale]):
             user_ids = await tx.people.all_today(tx, user_ids)
             sale = await self.lock(tx, sale_id)
             added = await store.invite(tx, sale_id, user_ids)
-            await audit.record(
-                tx,
-                act,
-                "flash_sale.invite",
-                sale_id,
-                after={"user_ids": list(user_ids)},
-            )
+            await audit.record(tx, act, "flash_sale.invite", sale_id, after={"user_ids": list(user_ids)})
 
             async def tell() -> None:
                 if await self._stock.is_loaded(sale_id):
@@ -172,29 +177,29 @@ class Sales(Campaigns[SaleDraft, Sale]):
         """Say what a claim at `at` would get, with today's stock, and why; nothing is changed."""
         user_id = await self._database.people.today(self._database, user_id)
         sale = await self.find(sale_id)
-        held = await claims_store.units_held(self._database, sale_id, user_id)
+        held = (await keeping_store.holdings_of(self._database, sale_id, [user_id])).get(user_id, 0)
         registered = (await self._shop.registered_at([user_id])).get(user_id)
         cooling_until = None
         seconds = sale.protection.cool_down_seconds
         if seconds is not None and (lapses := await keeping_store.lapses_of(self._database, [user_id])):
             ((_, count, last_lapsed_at),) = lapses
             cooling_until = model.cooling_until(seconds, count, last_lapsed_at)
-        invited = await store.is_allowed(self._database, sale_id, user_id)
+        invited = bool(await keeping_store.allowed_of(self._database, sale_id, [user_id]))
         standing = model.ShopperInSale(
             units=held,
             cooling_until=cooling_until,
             invited=invited,
             registered_at=registered,
             is_new=model.account_too_new(sale, registered, at),
+            missed=await self._audiences.missed(self._database, sale.audience, user_id),
         )
         kind = model.refusal_of(sale, standing, units, at)
-        would = {None: "win", model.DRAWING: "enter_draw"}.get(kind, "refuse")
         return ClaimDryRun(
-            would=would,
+            would="win" if kind is None else "enter_draw" if kind is model.DRAWING else "refuse",
             code=None if kind is None else kind.code,
             because=model.because(sale, standing, kind, at),
             at=at,
-            state=model.page_state(sale, sale.units_left, at),
+            state=page_state(sale, sale.units_left, at),
             units_left=sale.units_left,
             shopper_units=held,
         )
@@ -211,12 +216,10 @@ class Sales(Campaigns[SaleDraft, Sale]):
         tempo = await store.tempo_of(self._database, sale_id, TEMPO_SECONDS)
         recent = sum(claims for second, claims in tempo if second > now - timedelta(seconds=RECENT_SECONDS))
         loaded, agree = await self._compare(sale)
-        return SaleStats(
-            sale_id=sale_id,
-            state=model.page_state(sale, sale.units_left, now),
-            units_total=sale.units_total,
-            taken=sale.taken,
-            units_left=sale.units_left,
+        return alike(
+            SaleStats,
+            sale,
+            state=page_state(sale, sale.units_left, now),
             held=count("held"),
             paid=count("paid"),
             refunded=count("refunded"),
@@ -225,9 +228,8 @@ class Sales(Campaigns[SaleDraft, Sale]):
             refused=await store.refusals_of(self._database, sale_id),
             claims_per_second=recent / RECENT_SECONDS,
             busiest_second_claims=max((claims for _, claims in tempo), default=0),
-            sold_out_at=sale.sold_out_at,
             sold_out_after_ms=(
-                None if sale.sold_out_at is None else model.milliseconds_until(sale.sold_out_at, sale.opens_at)
+                None if sale.sold_out_at is None else milliseconds_until(sale.sold_out_at, sale.opens_at)
             ),
             redis_loaded=loaded,
             stores_agree=agree,

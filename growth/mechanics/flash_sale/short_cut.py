@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from growth.mechanics.flash_sale.board import BoardSale, SaleBoard
+from growth.mechanics.flash_sale.claim.draw.model import show_entry
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.model import ClaimPage, show
 from growth.mechanics.flash_sale.claim.routes import ClaimRequest
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.draw.model import show_entry
 from growth.plumbing.http.callers import ADDRESS
 from growth.plumbing.http.short_cut import Answer, PlainRequest, ShortCut, made_answer, page_answer, plain_body
 from growth.plumbing.strict_json import json_bytes, page_writer

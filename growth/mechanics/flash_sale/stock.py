@@ -70,8 +70,8 @@ class ClaimAsk(Struct, frozen=True, array_like=True):
     user_id: str
     units: int
     address: str = ""
-    is_new: bool = False
-    """The account is younger than the sale asks for."""
+    barred: int = 0
+    """The `Admission` of what was found to speak against the shopper; 0 for nothing."""
 
 
 class Admissions(Struct, frozen=True):
@@ -160,18 +160,17 @@ class Face:
             raise unavailable(error) from error
         return reply if isinstance(reply, list) else [reply]
 
-    async def _command(self, *parts: Argument) -> Any:
+    async def _command(self, verb: str, sale_id: str, name: str, *args: Argument) -> Any:
         try:
-            return await self.redis.execute_command(*parts)
+            return await self.redis.execute_command(verb, *self._keys(sale_id, name), *args)
         except OUTSIDE_FAILING as error:
             raise unavailable(error) from error
 
     async def _hash_pages(self, sale_id: str, name: str) -> AsyncIterator[dict[str, str]]:
         """Yield a hash in pages; what comes or goes meanwhile may be missed."""
-        (key,) = self._keys(sale_id, name)
         cursor: int | bytes = 0
         while True:
-            cursor, found = await self._command("HSCAN", key, cursor, "COUNT", SCAN_COUNT)
+            cursor, found = await self._command("HSCAN", sale_id, name, cursor, "COUNT", SCAN_COUNT)
             pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
             if page := {text(field): text(value) for field, value in pairs}:
                 yield page
@@ -223,26 +222,22 @@ class Stock(Face):
     async def cool_down(self, sale_id: str, until: Mapping[str, datetime], closes_at: datetime) -> None:
         """Keep shoppers out of one sale for a while."""
         if until:
-            (key,) = self._keys(sale_id, "cooldowns")
-            await self._command("HSET", key, *[part for u, t in until.items() for part in (u, to_milliseconds(t))])
+            await self._command("HSET", sale_id, "cooldowns", *_flat_times(until))
             # One time for all: an end of the last who came would end the longer waits of those before.
-            await self._command("PEXPIREAT", key, to_milliseconds(closes_at + KEYS_KEPT_AFTER_CLOSE))
+            await self._command("PEXPIREAT", sale_id, "cooldowns", to_milliseconds(closes_at + KEYS_KEPT_AFTER_CLOSE))
 
     async def forgive(self, sale_id: str, user_id: str) -> None:
         """Let a shopper in who was kept out for a while."""
-        (key,) = self._keys(sale_id, "cooldowns")
-        await self._command("HDEL", key, user_id)
+        await self._command("HDEL", sale_id, "cooldowns", user_id)
 
     async def invite(self, sale_id: str, user_ids: Sequence[str], closes_at: datetime) -> None:
         """Add shoppers to a loaded sale's allow-list."""
-        (key,) = self._keys(sale_id, "allowed")
-        await self._command("SADD", key, *user_ids)
-        await self._command("PEXPIREAT", key, to_milliseconds(closes_at + KEYS_KEPT_AFTER_CLOSE))
+        await self._command("SADD", sale_id, "allowed", *user_ids)
+        await self._command("PEXPIREAT", sale_id, "allowed", to_milliseconds(closes_at + KEYS_KEPT_AFTER_CLOSE))
 
     async def forget(self, sale_id: str) -> None:
         """Unload a sale whose keys do not agree with each other; the next claim rebuilds it from Postgres."""
-        (key,) = self._keys(sale_id, "sale")
-        await self._command("DEL", key)
+        await self._command("DEL", sale_id, "sale")
 
     async def glance(
         self, sale_id: str, winners_known: int, last_winner: bytes = b"", *, want_winners: bool = True
@@ -272,31 +267,26 @@ class Stock(Face):
 
     async def claims_of(self, sale_id: str, claim_ids: Sequence[str]) -> list[tuple[int, str]]:
         """Return the units that each claim occupies as Redis knows it, and whose it is; (0, "") for one it does not."""
-        (key,) = self._keys(sale_id, "claims")
-        found = await self._command("HMGET", key, *claim_ids)
+        found = await self._command("HMGET", sale_id, "claims", *claim_ids)
         parts = ["0||" if value is None else text(value) for value in found]
         return [(int(units), user_id) for units, _, user_id in (part.split("|", 2) for part in parts)]
 
     async def is_loaded(self, sale_id: str) -> bool:
         """Say whether Redis knows the sale."""
-        (key,) = self._keys(sale_id, "sale")
-        return bool(await self._command("EXISTS", key))
+        return bool(await self._command("EXISTS", sale_id, "sale"))
 
     async def lock_for_load(self, sale_id: str, token: str) -> bool:
         """Try to become the one who rebuilds a sale; the lock ends by itself."""
-        (key,) = self._keys(sale_id, "loading")
-        return bool(await self._command("SET", key, token, "NX", "PX", LOAD_LOCK_MILLISECONDS))
+        return bool(await self._command("SET", sale_id, "loading", token, "NX", "PX", LOAD_LOCK_MILLISECONDS))
 
     async def keep_load_lock(self, sale_id: str, token: str) -> None:
         """Keep the lock while a long rebuild goes on. Late or lost, two rebuild: the higher generation stays."""
-        (key,) = self._keys(sale_id, "loading")
-        await self._command("SET", key, token, "XX", "PX", LOAD_LOCK_MILLISECONDS)
+        await self._command("SET", sale_id, "loading", token, "XX", "PX", LOAD_LOCK_MILLISECONDS)
 
     async def unlock_load(self, sale_id: str, token: str) -> None:
         """Give the lock back; another's is left alone."""
-        (key,) = self._keys(sale_id, "loading")
-        if text(await self._command("GET", key) or "") == token:
-            await self._command("DEL", key)
+        if text(await self._command("GET", sale_id, "loading") or "") == token:
+            await self._command("DEL", sale_id, "loading")
 
     async def gather_claims(self, sale_id: str, generation: int, claims: Iterable[Occupied]) -> None:
         """Lay a page of claims beside the live keys, for `load` to put in place."""
@@ -305,15 +295,13 @@ class Stock(Face):
 
     async def gather_cooling(self, sale_id: str, generation: int, until: Mapping[str, datetime]) -> None:
         """Lay the shoppers who are to wait beside the live keys."""
-        (key,) = self._keys(sale_id, f"cooldowns:{generation}")
-        await self._command("HSET", key, *[part for u, t in until.items() for part in (u, to_milliseconds(t))])
-        await self._command("PEXPIRE", key, GATHERED_KEPT_MILLISECONDS)
+        await self._command("HSET", sale_id, f"cooldowns:{generation}", *_flat_times(until))
+        await self._command("PEXPIRE", sale_id, f"cooldowns:{generation}", GATHERED_KEPT_MILLISECONDS)
 
     async def gather_allowed(self, sale_id: str, generation: int, user_ids: Sequence[str]) -> None:
         """Lay a page of the allow-list beside the live keys."""
-        (key,) = self._keys(sale_id, f"allowed:{generation}")
-        await self._command("SADD", key, *user_ids)
-        await self._command("PEXPIRE", key, GATHERED_KEPT_MILLISECONDS)
+        await self._command("SADD", sale_id, f"allowed:{generation}", *user_ids)
+        await self._command("PEXPIRE", sale_id, f"allowed:{generation}", GATHERED_KEPT_MILLISECONDS)
 
     async def load(self, sale: Sale, generation: int) -> bool:
         """Put what was gathered in place; False if a newer generation already is."""
@@ -321,18 +309,17 @@ class Stock(Face):
         (done,) = await self._run(
             LOAD,
             self._keys(sale.sale_id, "sale", *LIVE_NAMES, *gathered),
-            [
-                generation,
-                "version",
-                sale.version,
-                *self._fields(sale),
-            ],
+            [generation, "version", sale.version, *self._fields(sale)],
         )
         return bool(done)
 
 
 def _flat(claims: Iterable[Occupied]) -> list[Argument]:
     return [part for c in claims for part in (c.claim_id, c.user_id, c.units, to_milliseconds(c.held_at))]
+
+
+def _flat_times(until: Mapping[str, datetime]) -> list[Argument]:
+    return [part for user_id, time in until.items() for part in (user_id, to_milliseconds(time))]
 
 
 def text(value: str | bytes) -> str:

@@ -23,7 +23,7 @@ A team and its seats (the room `team/`)::
 Who decides: Postgres, and under one lock: whatever happens to a team first locks its row. `seats_taken` is raised only
 under `seats_taken < team_size` while the team is `forming`, together with the seat, `campaigns.taken` under
 `taken < units_total`, and the shopper's holding under the limit. So a full team is told before anyone pays, and of
-expiry and payment one comes first and the other sees what it did. This process's memory (`board.py`) only says no.
+expiry and payment one comes first and the other sees what it did. This process's memory (`team/board.py`) only says no.
 
 Every payer ends in a complete team (`confirmed`), or is owed a refund by a row and an event of its own, once.
 

@@ -9,7 +9,7 @@ from growth.kit.campaign.admin import campaign_routes
 from growth.mechanics.group_buy.model import GROUP_BUYS
 from growth.mechanics.group_buy.service import GroupBuys, GroupBuyStats, SeatDryRun
 from growth.plumbing.http.answers import PathUuid
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -26,12 +26,12 @@ class SeatDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The moment to try; now, if left out."""
 
 
-@post(
+@for_operators(
+    post,
     "/{group_buy_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_group_buys_dry_run",
-    summary="See what asking for a seat would get, and why",
-    guards=[requires(Role.VIEWER)],
+    "admin_group_buy_dry_run",
+    "See what asking for a seat would get, and why",
+    Role.VIEWER,
 )
 async def dry_run(
     group_buy_id: PathUuid, data: JSONBody[SeatDryRunRequest], group_buys: NamedDependency[GroupBuys]
@@ -40,11 +40,8 @@ async def dry_run(
     return await group_buys.dry_run(group_buy_id, data.user_id, data.team_id, data.now or clock.now())
 
 
-@get(
-    "/{group_buy_id:str}/stats",
-    operation_id="admin_group_buys_stats",
-    summary="Numbers",
-    guards=[requires(Role.VIEWER)],
+@for_operators(
+    get, "/{group_buy_id:str}/stats", "admin_group_buy_stats_get", "Get the numbers of a group buy", Role.VIEWER
 )
 async def get_stats(group_buy_id: PathUuid, group_buys: NamedDependency[GroupBuys]) -> GroupBuyStats:
     """Units, teams by how they ended, seats and money by state."""
@@ -58,16 +55,15 @@ router = Router(
             GROUP_BUYS,
             GroupBuys,
             "group_buys",
-            "admin_group_buys",
+            "admin_group_buy",
             told={
-                "create": "Draft a group buy\nNobody sees a draft; publish it when it is right.",
-                "change": "Edit a group buy\n"
-                "Replaces all fields. Once open, prices, sizes and promises are fixed; teams"
+                "create": "Nobody sees a draft; publish it when it is right.",
+                "change": "Replaces all fields. Once open, prices, sizes and promises are fixed; teams"
                 " keep the terms they began with.",
-                "publish": "Show a draft to shoppers",
-                "pause": "Stop new seats for now\nWhat is held stays held and can be paid, and teams go on.",
-                "resume": "Let seats be taken again",
-                "end": "End for good\nTeams end at their own time, with the seats that are held or paid.",
+                "publish": "From now on shoppers see it.",
+                "pause": "No seats are taken meanwhile. What is held stays held and can be paid, and teams go on.",
+                "resume": "Seats are taken again.",
+                "end": "Teams end at their own time, with the seats that are held or paid.",
             },
         ),
         dry_run,

@@ -1,15 +1,29 @@
 """What a campaign is, and what is wrong with one: decisions without I/O."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State, keep_window, locked
+from growth.kit.campaign.model import (
+    CampaignKind,
+    PageState,
+    Recipe,
+    State,
+    faults_of_window,
+    keep_window,
+    locked,
+    next_at,
+    page_state,
+)
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import Audience, AudienceType, is_chosen, types_of
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events.group_buy import GroupBuyEnded, GroupBuyPaused, GroupBuyPublished, GroupBuyResumed
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import GroupBuyId, Sku
@@ -35,7 +49,6 @@ LOCKED_FIELD = Kind("group_buy.locked_field", "The field can no longer be change
 VERSION_MISMATCH = Kind("group_buy.version_mismatch", "Somebody else changed the group buy.", 412)
 NOT_COMPLIANT = Kind("group_buy.not_compliant", "Rules of platforms or law speak against the group buy.")
 
-PageState = Literal["scheduled", "open", "sold_out", "paused", "ended"]
 TeamSize = Annotated[int, Meta(ge=2, le=MAX_TEAM_SIZE)]
 
 
@@ -79,6 +92,8 @@ class GroupBuyDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A payment for a seat that was given away meanwhile: pay back, or let the payer lead a new team."""
     nudge_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 7200
     """How long before a team's end `group_buy.expiring_soon` is told, but never in the first half of its time."""
+    audience: Audience = []
+    """Who may open and join teams: all of these must hold when a seat is asked for; everybody, if empty."""
 
     @property
     def threshold(self) -> int:
@@ -141,6 +156,8 @@ class GroupBuyPage(Struct, frozen=True, kw_only=True):
     units_total: int
     units_left: int
     max_per_shopper: int
+    audience: list[AudienceType]
+    """What shoppers must be to get a seat; everybody may, if empty."""
     state: PageState
     opens_at: datetime
     closes_at: datetime
@@ -149,51 +166,25 @@ class GroupBuyPage(Struct, frozen=True, kw_only=True):
     closes_in_ms: int
 
 
-def page_state(campaign: GroupBuy, now: datetime) -> PageState:
-    """Say what a shopper sees at `now`."""
-    if campaign.state == "ended" or now >= campaign.closes_at:
-        return "ended"
-    if campaign.state == "paused":
-        return "paused"
-    if campaign.state == "draft" or now < campaign.opens_at:
-        return "scheduled"
-    return "sold_out" if campaign.units_left <= 0 else "open"
-
-
 def page(campaign: GroupBuy, now: datetime) -> GroupBuyPage:
     """Show `campaign` at `now`."""
-    return GroupBuyPage(
-        group_buy_id=campaign.group_buy_id,
-        title=campaign.title,
-        sku=campaign.sku,
-        list_price_fen=campaign.list_price_fen,
-        price_fen=campaign.price_fen,
+    return alike(
+        GroupBuyPage,
+        campaign,
         leader_price_fen=campaign.leader_pays_fen,
-        team_size=campaign.team_size,
-        tiers=campaign.tiers,
         complete_at_least=campaign.threshold,
-        newcomers_at_least=campaign.newcomers_at_least,
-        team_hours=campaign.team_hours,
-        units_total=campaign.units_total,
         units_left=max(0, campaign.units_left),
-        max_per_shopper=campaign.max_per_shopper,
-        state=page_state(campaign, now),
-        opens_at=campaign.opens_at,
-        closes_at=campaign.closes_at,
+        audience=types_of(campaign.audience),
+        state=page_state(campaign, campaign.units_left, now),
         server_time=now,
         opens_in_ms=milliseconds_until(campaign.opens_at, now),
         closes_in_ms=milliseconds_until(campaign.closes_at, now),
     )
 
 
-def milliseconds_until(instant: datetime, now: datetime) -> int:
-    """Return whole milliseconds from `now` to `instant`, never negative."""
-    return max(0, round((instant - now) / timedelta(milliseconds=1)))
-
-
 def refused_by_campaign(campaign: GroupBuy, now: datetime) -> Kind | None:
     """Say why nobody gets a seat of this campaign at `now`; None if seats are to be had."""
-    state = page_state(campaign, now)
+    state = page_state(campaign, campaign.units_left, now)
     return {"ended": ENDED, "paused": PAUSED, "scheduled": NOT_OPEN, "sold_out": SOLD_OUT}.get(state)
 
 
@@ -221,11 +212,7 @@ def faults(draft: GroupBuyDraft) -> list[FieldError]:
         found.append(FieldError("complete_at_least", "Cannot exceed team_size"))
     if draft.newcomers_at_least > draft.team_size:
         found.append(FieldError("newcomers_at_least", "Cannot exceed team_size"))
-    if draft.closes_at <= draft.opens_at:
-        found.append(FieldError("closes_at", "Must be after opens_at"))
-    elif draft.closes_at - draft.opens_at > MAX_WINDOW:
-        found.append(FieldError("closes_at", f"A window is at most {MAX_WINDOW.days} days"))
-    return found + _faults_of_tiers(draft)
+    return found + faults_of_window(draft, MAX_WINDOW) + _faults_of_tiers(draft)
 
 
 def _faults_of_tiers(draft: GroupBuyDraft) -> list[FieldError]:
@@ -246,7 +233,29 @@ def _faults_of_tiers(draft: GroupBuyDraft) -> list[FieldError]:
 
 def findings(draft: GroupBuyDraft) -> list[Finding]:
     """Return what rules of platforms and law say about a group buy: it rewards nothing but buying."""
-    return check(Offer(deed=Deed.PURCHASE, texts=(draft.title,)))
+    return check(Offer(deed=Deed.PURCHASE, price_by_list=is_chosen(draft.audience), texts=(draft.title,)))
+
+
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[GroupBuyDraft]]:
+    """Return ready drafts."""
+    opens_at = next_at(10, now, zone)
+
+    def team(title: str, price_fen: int, size: int, **more: Any) -> GroupBuyDraft:
+        times: dict[str, Any] = {"opens_at": opens_at, "closes_at": opens_at + timedelta(days=7)}
+        priced: dict[str, Any] = {"price_fen": price_fen, "list_price_fen": 9800}
+        return GroupBuyDraft(title=title, sku="SKU", team_size=size, units_total=600, **priced, **times, **more)
+
+    tiers = [Tier(2, 7900), Tier(5, 5900), Tier(10, 4900)]
+    return [
+        Recipe("half_price_for_three", "Three at half the price", "三人半价团", team("三人半价团", 4900, 3)),
+        Recipe(
+            "bring_newcomers",
+            "Bring two newcomers",
+            "老带新团",
+            team("老带新三人团", 4900, 3, newcomers_at_least=2),
+        ),
+        Recipe("tiers", "The more, the cheaper", "阶梯团", team("人越多越便宜", 7900, 10, tiers=tiers)),
+    ]
 
 
 GROUP_BUYS = CampaignKind(
@@ -266,6 +275,7 @@ GROUP_BUYS = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
     changeable_once_open=frozenset(
         {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "late_payment", "nudge_lead_seconds"}
     ),

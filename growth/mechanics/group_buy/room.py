@@ -2,12 +2,13 @@
 
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.mechanics.group_buy import admin, person, routes
-from growth.mechanics.group_buy.board import GroupBuyBoard
+from growth.mechanics.group_buy.model import GROUP_BUYS
 from growth.mechanics.group_buy.nudge.periodic import NUDGE_BATCH, nudge
 from growth.mechanics.group_buy.service import GroupBuys
 from growth.mechanics.group_buy.short_cut import short_cuts
 from growth.mechanics.group_buy.team import admin as team_admin
 from growth.mechanics.group_buy.team import routes as team_routes
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import END_BATCH, LAPSE_BATCH, TeamKeeper
 from growth.mechanics.group_buy.team.service import Teams
@@ -19,11 +20,13 @@ from growth.vocabulary.clock import now
 def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is made so
     """Make the room of group buys."""
     board = GroupBuyBoard(stores.database, now)
-    group_buys, teams, keeper = GroupBuys(stores.database, board), Teams(stores.database), TeamKeeper()
+    group_buys = GroupBuys(stores.database, board, stores.audiences)
+    teams, keeper = Teams(stores.database, stores.audiences), TeamKeeper()
     return Room(
         name="group_buy",
         services=[board, group_buys, teams],
         gives={"group_board": board, "group_buys": group_buys, "teams": teams},
+        campaigns=[GROUP_BUYS],
         routers=[routes.router, team_routes.router, admin.router, team_admin.router],
         short_cuts=short_cuts(board, teams),
         tasks=[

@@ -6,10 +6,11 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from growth.kit.campaign.model import PageState
 from growth.mechanics.group_buy import model
-from growth.mechanics.group_buy.board import GroupBuyBoard
-from growth.mechanics.group_buy.model import GroupBuyPage, PageState
+from growth.mechanics.group_buy.model import GroupBuyPage
 from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, Limit, Page, PathUuid, decode_cursor, page_of
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
@@ -19,7 +20,7 @@ from growth.vocabulary.refusals import Refusal
 StateFilter = Annotated[PageState | None, QueryParameter(name="state", description="Only group buys in this state.")]
 
 
-@get("/group-buys", operation_id="group_buys_list", summary="List group buys")
+@get("/group-buys", operation_id="group_buy_list", summary="List group buys")
 async def list_group_buys(
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
     group_board: NamedDependency[GroupBuyBoard],
@@ -40,7 +41,7 @@ def _place(one: GroupBuyPage) -> tuple[str, str]:
     return (one.opens_at.isoformat(), one.group_buy_id)
 
 
-@get("/group-buys/{group_buy_id:str}", operation_id="group_buys_get", summary="Get a group buy")
+@get("/group-buys/{group_buy_id:str}", operation_id="group_buy_get", summary="Get a group buy")
 async def get_group_buy(
     group_buy_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
@@ -58,4 +59,4 @@ async def get_group_buy(
     return model.page(campaign, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[list_group_buys, get_group_buy], tags=["Group buy"])
+router = Router(path="/v1", route_handlers=[list_group_buys, get_group_buy], tags=["Group buys"])

@@ -1,33 +1,35 @@
 """What operators do with campaigns. Each write is one transaction with its audit entry."""
 
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
-from growth.kit.campaign.model import window_over
+from growth.kit.campaign.audience import Audiences
+from growth.kit.campaign.model import PageState, page_state, window_over
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.group_buy import model
-from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.team import model as teams
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.service import standings
 from growth.mechanics.group_buy.team.store import listing
 from growth.mechanics.group_buy.team.store import teams as teams_store
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
+from growth.vocabulary.alike import alike
 from growth.vocabulary.refusals import Kind, Refusal
 
 
 class SeatDryRun(Struct, frozen=True, kw_only=True):
     """What asking for a seat would get, without doing it."""
 
-    would: str
-    """`open`, `join` or `refuse`."""
+    would: Literal["open", "join", "refuse"]
     code: str | None
     because: str
     at: datetime
-    state: model.PageState
+    state: PageState
     units_left: int
     price_fen: int
     """What the seat would cost."""
@@ -55,7 +57,7 @@ class GroupBuyStats(Struct, frozen=True, kw_only=True):
     """A campaign in numbers, as it stands."""
 
     group_buy_id: str
-    state: model.PageState
+    state: PageState
     units_total: int
     taken: int
     units_left: int
@@ -85,9 +87,10 @@ class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
 
     kind = GROUP_BUYS
 
-    def __init__(self, database: Database, board: GroupBuyBoard) -> None:
+    def __init__(self, database: Database, board: GroupBuyBoard, audiences: Audiences) -> None:
         super().__init__(database)
         self._board = board
+        self._audiences = audiences
 
     def late(self, draft: GroupBuyDraft, now: datetime) -> FieldError | None:
         """Say that the window is over."""
@@ -111,14 +114,14 @@ class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
             if team is None or team.group_buy_id != group_buy_id:
                 raise Refusal(teams.TEAM_NOT_FOUND)
         pair = (group_buy_id, user_id)
-        standing = (await standings(self._database, [pair], {group_buy_id: campaign}))[pair]
+        standing = (await standings(self._database, [pair], {group_buy_id: campaign}, self._audiences))[pair]
         kind = teams.refusal_of(campaign, team, standing, at)
         return SeatDryRun(
             would="refuse" if kind else "open" if team is None else "join",
             code=None if kind is None else kind.code,
             because=_because(campaign, team, standing, kind),
             at=at,
-            state=model.page_state(campaign, at),
+            state=page_state(campaign, campaign.units_left, at),
             units_left=campaign.units_left,
             price_fen=campaign.leader_pays_fen if team is None else campaign.price_fen,
             shopper_seats=standing.seats,
@@ -140,12 +143,10 @@ class GroupBuys(Campaigns[GroupBuyDraft, GroupBuy]):
 
         complete = sum(number for (state, _), (number, _) in by_team.items() if state == "complete")
         over = sum(number for (state, _), (number, _) in by_team.items() if state != "forming")
-        return GroupBuyStats(
-            group_buy_id=group_buy_id,
-            state=model.page_state(campaign, now),
-            units_total=campaign.units_total,
-            taken=campaign.taken,
-            units_left=campaign.units_left,
+        return alike(
+            GroupBuyStats,
+            campaign,
+            state=page_state(campaign, campaign.units_left, now),
             forming=count("forming", None),
             complete_full=count("complete", "full"),
             complete_by_threshold=count("complete", "threshold"),
@@ -169,4 +170,5 @@ def _because(campaign: GroupBuy, team: teams.Team | None, standing: teams.Shoppe
     have = f"{campaign.units_left} of {campaign.units_total} units are left; the shopper has {standing.seats} seats"
     of_team = "" if team is None else f"; {team.seats_taken} of {team.team_size} seats of the team are taken"
     why = "A seat would be held." if kind is None else kind.title
+    why += "" if standing.missed is None else f" The shopper does not meet {standing.missed}."
     return f"{why} {have} of {campaign.max_per_shopper} allowed{of_team}."

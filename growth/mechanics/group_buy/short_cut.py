@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 
-from growth.mechanics.group_buy.board import NO_TO_ALL, GroupBuyBoard
+from growth.mechanics.group_buy.team.board import NO_TO_ALL, GroupBuyBoard
 from growth.mechanics.group_buy.team.model import SeatPage, show_seat
 from growth.mechanics.group_buy.team.routes import SeatRequest
 from growth.mechanics.group_buy.team.service import Teams, count_refusal

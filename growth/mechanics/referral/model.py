@@ -1,16 +1,18 @@
 """What a program promises, and what is wrong with one: decisions without I/O."""
 
 from datetime import datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State
+from growth.kit.campaign.model import CampaignKind, Recipe, State
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
+from growth.vocabulary.audience import Audience
 from growth.vocabulary.events.referral import (
     ReferralProgramEnded,
     ReferralProgramPaused,
@@ -21,7 +23,7 @@ from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import Sku, Uuid
 from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
-from growth.vocabulary.rewards import CommissionReward, Reward
+from growth.vocabulary.rewards import CommissionReward, PointsReward, Reward
 from growth.vocabulary.text import Description, Title
 
 MAX_BASIS_POINTS = 5_000
@@ -123,6 +125,9 @@ class ReferralDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Deprecated: it no longer counts. Minimum and fee are rules of withdrawals: `PUT /admin/v1/withdrawal-rules`."""
     budget: Budget | None = None
     """How much the program gives in rewards, money aside; what is beyond is not given."""
+    audience: Audience = []
+    """Who may invite: all of these must hold for the inviter when somebody is bound; everybody, if empty. Who is bound
+    already stays so. Invitees are new shoppers in any case."""
 
     def covers(self, sku: str) -> bool:
         """Whether lines of this SKU earn."""
@@ -206,9 +211,34 @@ def findings(draft: ReferralDraft) -> list[Finding]:
     )
 
 
+def recipes(_now: datetime, _zone: ZoneInfo) -> list[Recipe[ReferralDraft]]:
+    """Return ready drafts."""
+
+    def program(title: str, description: str, **more: Any) -> ReferralDraft:
+        return ReferralDraft(title=title, description=description, **more)
+
+    points = [PointsReward(points=200)]
+    milestones = [InviteMilestone(invitees=n, rewards=[PointsReward(points=n * 100)]) for n in (3, 10)]
+    told = "好友首单签收后到账，退款时收回。"  # noqa: RUF001 - as Chinese is written
+    return [
+        Recipe(
+            "ten_percent",
+            "Ten percent of a friend's orders",
+            "推荐返佣 10%",
+            program("推荐好友返佣 10%", told, level_1=PercentRule(basis_points=1000)),
+        ),
+        Recipe(
+            "points",
+            "Points for a friend's first order",
+            "邀请有礼送积分",
+            program("邀请好友首单得积分", told, inviter_rewards=points, milestones=milestones),
+        ),
+    ]
+
+
 PROGRAMS = CampaignKind(
-    noun="program",
-    nouns="programs",
+    noun="referral program",
+    nouns="referral programs",
     path="referral-programs",
     audited_as="referral",
     table="referral.programs",
@@ -229,4 +259,5 @@ PROGRAMS = CampaignKind(
     wrong_state=WRONG_STATE,
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
+    recipes=recipes,
 )

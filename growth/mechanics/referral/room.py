@@ -1,22 +1,17 @@
 """What referrals and commissions add to the house."""
 
 from growth.kit.room import Person, Room, Rooms, Stores
-from growth.mechanics.referral import admin, again, periodic, person
-from growth.mechanics.referral.commission import admin as commission_admin
+from growth.mechanics.referral import admin, periodic, person, routes
 from growth.mechanics.referral.commission import periodic as commission
 from growth.mechanics.referral.commission import person as commission_person
-from growth.mechanics.referral.commission import routes as commission_routes
 from growth.mechanics.referral.commission.service import Commissions
-from growth.mechanics.referral.correction import admin as correction_admin
 from growth.mechanics.referral.correction.service import Corrections
-from growth.mechanics.referral.inviter import routes as inviter_routes
 from growth.mechanics.referral.inviter.service import Standings
-from growth.mechanics.referral.relation import routes as relation_routes
+from growth.mechanics.referral.model import PROGRAMS
 from growth.mechanics.referral.relation.service import MAX_ATTEMPTS, MAX_ATTEMPTS_PER_SECOND, Relations
-from growth.mechanics.referral.review import admin as review_admin
 from growth.mechanics.referral.review.service import Reviews
 from growth.mechanics.referral.service import ReferralPrograms
-from growth.mechanics.referral.settlement import InviteeSettlement
+from growth.mechanics.referral.settlement import LISTENS_TO, InviteeSettlement
 from growth.mechanics.referral.short_cut import short_cuts
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.outbox.outbox import Subscription
@@ -31,13 +26,14 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
     attempts = Limiter(
         stores.redis, "referral", per_second=MAX_ATTEMPTS_PER_SECOND, burst=MAX_ATTEMPTS, guards_secrets=True
     )
-    programs, relations = ReferralPrograms(database, zone), Relations(database, attempts)
-    standings, corrections = Standings(database, relations, zone), Corrections(database)
+    audiences = stores.audiences
+    programs, relations = ReferralPrograms(database, zone, audiences), Relations(database, attempts, audiences)
+    standings, corrections = Standings(database, relations, zone, audiences), Corrections(database)
     commissions, reviews = Commissions(database, stores.zone), Reviews(database)
-    settled_again, keeper = again.Again(zone), commission.CommissionKeeper()
+    settlement, keeper = InviteeSettlement(stores.zone), commission.CommissionKeeper()
     return Room(
         name="referral",
-        services=[programs, relations, standings, corrections, commissions, reviews, settled_again, keeper],
+        services=[programs, relations, standings, corrections, commissions, reviews, settlement, keeper],
         gives={
             "referral_programs": programs,
             "referral_corrections": corrections,
@@ -45,14 +41,14 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "reviews": reviews,
         },
         gives_after_shopper={"referral_relations": relations, "referral_standings": standings},
+        campaigns=[PROGRAMS],
         routers=[
-            inviter_routes.router,
-            relation_routes.router,
+            routes.router,
             admin.router,
-            correction_admin.router,
-            commission_routes.router,
-            commission_admin.router,
-            review_admin.router,
+            admin.relations_router,
+            routes.money_router,
+            admin.commissions_router,
+            admin.review_router,
         ],
         short_cuts=short_cuts(relations, now),
         tasks=[
@@ -62,19 +58,19 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             PeriodicTask("referral.settle_due", 5, keeper.settle_due, commission.DUE_BATCH),
             PeriodicTask("referral.forget_commission_days", 600, keeper.forget_days, commission.PRUNE_BATCH),
         ],
-        subscriptions=[Subscription("referral.again", again.LISTENS_TO, settled_again.hear)],
+        subscriptions=[Subscription("referral.again", LISTENS_TO, settlement.hear)],
         persons={
             "referral": Person(
                 export=person.export,
                 erase=person.erase,
                 merge=person.merge,
                 had=person.had,
-                united=settled_again.settle_united,
+                united=settlement.settle_united,
             ),
             "commission": Person(
                 export=commission_person.export, erase=commission_person.erase, merge=commission_person.merge
             ),
         },
-        declares=[(OrderParticipant, InviteeSettlement(stores.zone))],
+        declares=[(OrderParticipant, settlement)],
         drain=[relations.drain],
     )

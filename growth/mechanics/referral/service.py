@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import LIVE, State, Step
 from growth.kit.campaign.service import Campaigns
@@ -18,6 +19,8 @@ from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.strict_json import invalid
 from growth.plumbing.watch.audit import Act
 from growth.rewards.granting.service import require_admin_for_money, set_budget
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE
 from growth.vocabulary.events.referral import ReferralProgramEnded
 from growth.vocabulary.refusals import Refusal
 
@@ -25,11 +28,14 @@ END_BATCH = 100
 """Programs ended in one transaction. One is live at a time."""
 
 
+Would = Literal["bind", "nothing", "refuse"]
+
+
 class BindingDryRun(Struct, frozen=True, kw_only=True):
     """What a shopper who sends a code would get, without doing it."""
 
-    would: str
-    """`bind`, `nothing` (bound to the same inviter already) or `refuse`."""
+    would: Would
+    """`nothing`: bound to the same inviter already."""
     code: str | None
     because: str
     at: datetime
@@ -68,10 +74,11 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
 
     kind = PROGRAMS
 
-    def __init__(self, database: Database, zone: str) -> None:
+    def __init__(self, database: Database, zone: str, audiences: Audiences) -> None:
         """`zone` is the merchant's, whose days budgets count."""
         super().__init__(database)
         self._zone = zone
+        self._audiences = audiences
 
     def allow(self, act: Act, *campaigns: object) -> None:
         """Refuse an editor where money is given."""
@@ -126,27 +133,20 @@ class ReferralPrograms(Campaigns[ReferralDraft, ReferralProgram]):
         """Say what a shopper who sends `code` at `at` would get under this program, as if it were published."""
         user_id = await self._database.people.today(self._database, user_id)
         program = await self.find(program_id)
-        seen = await look_at(self._database, draft_of(program), user_id, code, at)
+        seen = await look_at(self._database, self._audiences, draft_of(program), user_id, code, at)
         closed = program.closes_at is not None and at >= program.closes_at
+        would: Would = "refuse"
         if program.state not in {"draft", "published"} or closed:
             because = f"The program is {'over' if closed else program.state}: nobody is bound."
-            would, kind = "refuse", "referral.no_program"
+            kind = "referral.no_program"
         elif seen.kind is not None:
-            would, kind, because = "refuse", seen.kind.code, seen.kind.title
+            kind, because = seen.kind.code, seen.kind.title
+            because += f" The inviter does not meet {seen.missed}." if seen.kind is NOT_IN_AUDIENCE else ""
         else:
             would, kind = "nothing" if seen.is_bound_already else "bind", None
             because = "Bound to this inviter already." if seen.is_bound_already else "A relation would be made."
-        return BindingDryRun(
-            would=would,
-            code=kind,
-            because=because,
-            at=at,
-            inviter_id=seen.inviter_id,
-            has_bought=seen.has_bought,
-            registered_at=seen.registered_at,
-            ends_at=seen.ends_at if would == "bind" else None,
-            signs=seen.signs,
-        )
+        ends_at = seen.ends_at if would == "bind" else None
+        return alike(BindingDryRun, seen, would=would, code=kind, because=because, at=at, ends_at=ends_at)
 
     async def stats(self, program_id: str, now: datetime) -> ProgramStats:
         """Return a program in numbers."""
@@ -182,12 +182,6 @@ async def terms_of(reader: Reader, program_id: str, version: int) -> ProgramTerm
     return terms
 
 
-async def live(reader: Reader, now: datetime) -> tuple[ProgramTerms | None, bool]:
-    """Return the terms in force now, and whether shoppers can be bound."""
-    found = await store.live_terms(reader, now)
-    return (None, False) if found is None else found
-
-
 async def end_closed(tx: Tx, now: datetime) -> int:
     """End programs whose time is over, as of that time; return how many."""
     await store.lock(tx)
@@ -201,4 +195,4 @@ async def end_closed(tx: Tx, now: datetime) -> int:
 
 def draft_of(program: ReferralProgram) -> ReferralDraft:
     """Return what the operator decided."""
-    return ReferralDraft(**{name: getattr(program, name) for name in ReferralDraft.__struct_fields__})
+    return alike(ReferralDraft, program)

@@ -7,12 +7,20 @@ from zoneinfo import ZoneInfo
 from growth.mechanics.referral.commission.settlement import CommissionSettlement
 from growth.mechanics.referral.reward import store
 from growth.mechanics.referral.reward.settlement import ReferralSettlement
+from growth.plumbing.outbox.outbox import Envelope, types_of
 from growth.plumbing.postgres.database import Tx
+from growth.vocabulary.events.shop import ShopRegistrationCorrected, ShopShopperRegistered
 from growth.vocabulary.orders import LineOutcome, Order
+
+LISTENS_TO = types_of(ShopShopperRegistered, ShopRegistrationCorrected)
 
 
 class InviteeSettlement:
-    """Takes part in orders: brings what an invitee's orders earn to what they say, in two steps."""
+    """Takes part in orders: brings what an invitee's orders earn to what they say, in two steps.
+
+    It does so again when something else is told of invitees: when they registered, or who they are. A second time
+    changes nothing.
+    """
 
     kinds: frozenset[str] = frozenset()
 
@@ -34,6 +42,16 @@ class InviteeSettlement:
         for order in sorted(theirs, key=lambda one: (one.user_id or "", one.order_id)):
             await self._commissions.settle_order(tx, order, now)
         return {}
+
+    async def hear(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:
+        """Look again whether invitees were new when bound, now that the shop told when they registered."""
+        told = {
+            one.event.user_id: one.event.at
+            for one in envelopes
+            if isinstance(one.event, ShopShopperRegistered | ShopRegistrationCorrected)
+        }
+        for user_id in await store.invitees_among(tx, list(told)):
+            await self.settle_invitee(tx, user_id, told[user_id])
 
     async def settle_invitee(self, tx: Tx, invitee_id: str, now: datetime) -> None:
         """Settle what an invitee's orders earn once more: what is known of the invitee changed."""

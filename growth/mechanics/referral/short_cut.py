@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from growth.mechanics.referral.inviter.model import MyInviter
-from growth.mechanics.referral.relation.routes import InviterRequest, show_inviter
+from growth.mechanics.referral.relation.model import MyInviter
 from growth.mechanics.referral.relation.service import Relations
+from growth.mechanics.referral.routes import InviterRequest, show_inviter
 from growth.plumbing.http.short_cut import JSON, Answer, PlainRequest, ShortCut, plain_body
 from growth.plumbing.strict_json import page_writer
 from growth.vocabulary.clock import Clock

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.mechanics.referral.model import PROGRAMS, ProgramTerms, ReferralDraft, ReferralProgram
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 
 
 class ProgramCount(Struct, frozen=True):
@@ -16,8 +17,7 @@ class ProgramCount(Struct, frozen=True):
     invitees: int
 
 
-def _terms(row: Record) -> ProgramTerms:
-    return msgspec.convert(dict(row), ProgramTerms)
+TERMS = Rows(row=ProgramTerms)
 
 
 async def lock(tx: Tx) -> None:
@@ -31,20 +31,21 @@ async def lock(tx: Tx) -> None:
 
 async def live_program(reader: Reader) -> ReferralProgram | None:
     """Return the program that is published or paused."""
-    row = await reader.fetchrow(
-        PROGRAMS.sql(
-            """
-            SELECT kit.columns
-            FROM referral.programs
-            WHERE state IN ('published', 'paused')
-            """
-        )
+    return await PROGRAMS.fetch_one(
+        reader,
+        """
+        SELECT kit.columns
+        FROM referral.programs
+        WHERE state IN ('published', 'paused')
+        """,
     )
-    return None if row is None else PROGRAMS.read(row)
 
 
 async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDraft, now: datetime) -> None:
-    """Begin a version of a live program's promises; it is in force until `close_version`."""
+    """Begin a version of a live program's promises; it is in force until `close_version`.
+
+    Whom the program is for stays with the program, where lists follow ids that change hands.
+    """
     await tx.execute(
         """
         INSERT INTO referral.terms (program_id, version, draft, levels, closes_at, from_at)
@@ -52,7 +53,7 @@ async def open_version(tx: Tx, program_id: str, version: int, draft: ReferralDra
         """,
         program_id,
         version,
-        draft,
+        replace(draft, audience=[]),
         draft.levels,
         draft.closes_at,
         now,
@@ -75,9 +76,10 @@ async def close_version(tx: Tx, program_id: str, now: datetime) -> None:
 
 async def terms_at(reader: Reader, at: datetime) -> ProgramTerms | None:
     """Return what the program that was live at `at` promised then."""
-    row = await reader.fetchrow(
+    return await TERMS.fetch_one(
+        reader,
         """
-        SELECT program_id, version, from_at, until_at, draft
+        SELECT kit.columns
         FROM referral.terms
         WHERE from_at <= $1
           AND (until_at IS NULL OR until_at > $1)
@@ -87,14 +89,14 @@ async def terms_at(reader: Reader, at: datetime) -> ProgramTerms | None:
         """,
         at,
     )
-    return None if row is None else _terms(row)
 
 
 async def live_terms(reader: Reader, now: datetime) -> tuple[ProgramTerms, bool] | None:
     """Return the terms in force at `now`, which is now, and whether their program is published rather than paused."""
     row = await reader.fetchrow(
         """
-        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at, terms.draft,
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at,
+            terms.draft || jsonb_build_object('audience', coalesce(program.draft -> 'audience', '[]')) AS draft,
             program.state = 'published' AS is_open
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)
@@ -104,18 +106,15 @@ async def live_terms(reader: Reader, now: datetime) -> tuple[ProgramTerms, bool]
         """,
         now,
     )
-    if row is None:
-        return None
-    known = dict(row)
-    is_open = known.pop("is_open")
-    return msgspec.convert(known, ProgramTerms), is_open
+    return None if row is None else (TERMS.read(row), row["is_open"])
 
 
 async def find_terms(reader: Reader, program_id: str, version: int) -> ProgramTerms | None:
     """Return one version of a program's promises."""
-    row = await reader.fetchrow(
+    return await TERMS.fetch_one(
+        reader,
         """
-        SELECT program_id, version, from_at, until_at, draft
+        SELECT kit.columns
         FROM referral.terms
         WHERE program_id = $1
           AND version = $2
@@ -123,7 +122,6 @@ async def find_terms(reader: Reader, program_id: str, version: int) -> ProgramTe
         program_id,
         version,
     )
-    return None if row is None else _terms(row)
 
 
 async def count_invitees(reader: Reader, program_id: str) -> list[ProgramCount]:

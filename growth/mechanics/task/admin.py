@@ -15,7 +15,7 @@ from growth.mechanics.task.progress.model import Occurrence
 from growth.mechanics.task.progress.service import activity_types
 from growth.mechanics.task.service import TaskDryRun, Tasks, TaskStats
 from growth.plumbing.http.answers import PathUuid
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import RULES, Rule
 from growth.shopper.activity.model import counted_at
@@ -64,12 +64,12 @@ class ComplianceRules(Struct, frozen=True):
     items: list[Rule]
 
 
-@post(
+@for_operators(
+    post,
     "/{task_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_tasks_dry_run",
-    summary="See whether an event would count for a shopper, and why",
-    guards=[requires(Role.VIEWER)],
+    "admin_task_dry_run",
+    "See whether an event would count for a shopper, and why",
+    Role.VIEWER,
 )
 async def dry_run_task(
     task_id: PathUuid, data: JSONBody[TaskDryRunRequest], tasks: NamedDependency[Tasks]
@@ -89,17 +89,18 @@ async def dry_run_task(
     return await tasks.dry_run(task_id, occurrence, now)
 
 
-@get("/{task_id:str}/stats", operation_id="admin_tasks_stats", summary="Numbers", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/{task_id:str}/stats", "admin_task_stats_get", "Get the numbers of a task", Role.VIEWER)
 async def get_task_stats(task_id: PathUuid, tasks: NamedDependency[Tasks]) -> TaskStats:
     """Shoppers by how far they are, rewards taken back, the budget; in all and by period."""
     return await tasks.stats(task_id, clock.now())
 
 
-@get(
+@for_operators(
+    get,
     "/task-events",
-    operation_id="admin_task_events",
-    summary="List the events that tasks can count",
-    guards=[requires(Role.VIEWER)],
+    "admin_task_event_list",
+    "List the events that tasks can count",
+    Role.VIEWER,
     sync_to_thread=False,
 )
 def list_task_events() -> CountableEvents:
@@ -110,11 +111,12 @@ def list_task_events() -> CountableEvents:
     )
 
 
-@get(
+@for_operators(
+    get,
     "/compliance-rules",
-    operation_id="admin_compliance_rules",
-    summary="List the rules that campaigns are held to when they are published",
-    guards=[requires(Role.VIEWER)],
+    "admin_task_compliance_rules_get",
+    "Get the compliance rules that published campaigns are held to",
+    Role.VIEWER,
     sync_to_thread=False,
 )
 def list_compliance_rules() -> ComplianceRules:
@@ -132,14 +134,14 @@ router = Router(
                     TASKS,
                     Tasks,
                     "tasks",
-                    "admin_tasks",
+                    "admin_task",
                     told={
-                        "create": "Draft a task\nNobody sees a draft, and nothing counts; publish it when it is right.",
-                        "change": "Edit a task\nReplaces all fields. Once open, what it asks and promises is fixed.",
-                        "publish": "Show a draft to shoppers, and begin to count",
-                        "pause": "Stop counting for now\nWhat is told meanwhile never counts.",
-                        "resume": "Count on",
-                        "end": "End for good\nWhat happened before still counts when it is told; refunds take back.",
+                        "create": "Nobody sees a draft, and nothing counts; publish it when it is right.",
+                        "change": "Replaces all fields. Once open, what it asks and promises is fixed.",
+                        "publish": "From now on shoppers see it, and what they do counts.",
+                        "pause": "What is told meanwhile never counts.",
+                        "resume": "What is told from now on counts again.",
+                        "end": "What happened before still counts when it is told; refunds take back.",
                     },
                     raises={"publish": [model.TOO_MANY]},
                 ),

@@ -7,16 +7,18 @@ from zoneinfo import ZoneInfo
 from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State
+from growth.kit.campaign.model import CampaignKind, Recipe, State, next_at
 from growth.mechanics.task.countable import Countable, FieldKind, countable, deed_of
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
 from growth.rewards.granting.model import Budget
 from growth.vocabulary import refusals
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import Audience, Newcomers
 from growth.vocabulary.events.task import TaskEnded, TaskPaused, TaskPublished, TaskResumed
 from growth.vocabulary.ids import Uuid
-from growth.vocabulary.rewards import Reward
+from growth.vocabulary.rewards import PointsReward, Reward
 from growth.vocabulary.text import Description, Title
 
 MAX_PUBLISHED = 200
@@ -41,7 +43,8 @@ NOT_COMPLIANT = refusals.Kind("task.not_compliant", "Rules of platforms or law s
 
 Period = Literal["once", "daily", "weekly"]
 UndoOnRefund = Literal["no", "whole", "any"]
-PageState = Literal["open", "done", "rewarded", "paused", "ended"]
+ProgressState = Literal["open", "done", "rewarded"]
+PageState = Literal[ProgressState, "paused", "ended"]
 
 Path = Annotated[
     str,
@@ -92,6 +95,9 @@ class TaskDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     closes_at: Instant
     budget: Budget | None = None
     """Beyond it a task can be done, but gives nothing."""
+    audience: Audience = []
+    """For whom it counts: all of these must hold when the deed is done, facts being as they are known when it is told;
+    everybody, if empty."""
 
 
 class Task(TaskDraft, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +133,8 @@ class TaskPage(Struct, frozen=True, kw_only=True):
     count: int
     done: int
     """Up to `count`, in the current period."""
+    is_admitted: bool
+    """Whether what this shopper does now would count: the shopper is among those whom the task is for."""
     state: PageState
     """`done` without reward: the budget was spent."""
     period: Period
@@ -155,24 +163,22 @@ def period_ends_at(task: Task, now: datetime, zone: ZoneInfo) -> datetime:
     return min(datetime.combine(after, time(), zone), task.counts_until)
 
 
-def page(task: Task, done: int, progress: str, now: datetime, zone: ZoneInfo) -> TaskPage:
-    """Show a task to a shopper whose progress in the current period is `progress` (`open`, `done`, `rewarded`)."""
-    state: Any = progress
+def page(
+    task: Task, done: int, progress: ProgressState, now: datetime, zone: ZoneInfo, *, is_admitted: bool = True
+) -> TaskPage:
+    """Show a task to a shopper whose progress in the current period is `progress`."""
+    state: PageState = progress
     if progress == "open":
         is_over = task.state == "ended" or now >= task.closes_at
         state = "ended" if is_over else "paused" if task.state == "paused" else "open"
-    return TaskPage(
-        task_id=task.task_id,
-        title=task.title,
-        description=task.description,
-        count=task.count,
+    ends_at = period_ends_at(task, now, zone)
+    return alike(
+        TaskPage,
+        task,
         done=min(done, task.count),
+        is_admitted=is_admitted,
         state=state,
-        period=task.period,
-        period_ends_at=period_ends_at(task, now, zone),
-        reward=task.reward,
-        opens_at=task.opens_at,
-        closes_at=task.closes_at,
+        period_ends_at=ends_at,
         server_time=now,
     )
 
@@ -230,6 +236,24 @@ def _faults_of_condition(condition: Condition, event: Countable, path: str) -> l
     return [FieldError(f"{path}.{name}", f"{condition.field} is a {kind}")]
 
 
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[TaskDraft]]:
+    """Return ready drafts."""
+    opens_at = next_at(0, now, zone)
+
+    def task(title: str, event_type: str, points: int, **more: Any) -> TaskDraft:
+        times: dict[str, Any] = {"opens_at": opens_at, "closes_at": opens_at + timedelta(days=90)}
+        return TaskDraft(title=title, event_type=event_type, reward=[PointsReward(points=points)], **times, **more)
+
+    views = task("每天浏览 3 件商品", "product.viewed", 5, count=3, distinct_by="sku", period="daily")
+    first = task("完成首单", "shop.order_paid", 100, undo_on_refund="whole", audience=[Newcomers()])
+    orders = task("本周下单 2 次", "shop.order_paid", 50, count=2, period="weekly", undo_on_refund="whole")
+    return [
+        Recipe("daily_views", "Look at three products a day", "每日浏览任务", views),
+        Recipe("first_order", "A newcomer's first order", "新人首单任务", first),
+        Recipe("weekly_orders", "Two orders a week", "每周复购任务", orders),
+    ]
+
+
 TASKS = CampaignKind(
     noun="task",
     nouns="tasks",
@@ -247,5 +271,6 @@ TASKS = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
     changeable_once_open=frozenset({"title", "description", "closes_at", "budget"}),
 )

@@ -1,6 +1,6 @@
 """What the room knows of one shopper: told, erased, merged."""
 
-from datetime import date, datetime
+from datetime import datetime
 
 from msgspec import Struct
 
@@ -8,31 +8,11 @@ from growth.mechanics.task.progress.model import MAX_LATE, Key, done_before, uni
 from growth.mechanics.task.progress.service import settle
 from growth.mechanics.task.progress.store import counts as store
 from growth.mechanics.task.progress.store import person as owner
+from growth.mechanics.task.progress.store.person import TaskCountedKnown, TaskProgressKnown
 from growth.plumbing.postgres.database import Reader, Tx
 
 MAX_TOLD = 200
 """Rows of progress, and things counted, on the operator's page; the newest."""
-
-
-class TaskProgressKnown(Struct, frozen=True, kw_only=True):
-    """Progress in one period of one task."""
-
-    task_id: str
-    period_on: date
-    done: int
-    state: str
-    undone: int
-    reached_at: datetime | None
-    changed_at: datetime
-
-
-class TaskCountedKnown(Struct, frozen=True, kw_only=True):
-    """Something that counted."""
-
-    task_id: str
-    value: str
-    at: datetime
-    undone_at: datetime | None
 
 
 class TasksKnown(Struct, frozen=True):
@@ -45,8 +25,7 @@ class TasksKnown(Struct, frozen=True):
 async def export(reader: Reader, user_id: str) -> TasksKnown:
     """Return what a shopper did, and how far that went."""
     return TasksKnown(
-        [TaskProgressKnown(**row) for row in await owner.progress_of(reader, user_id, MAX_TOLD)],
-        [TaskCountedKnown(**row) for row in await owner.counted_of(reader, user_id, MAX_TOLD)],
+        await owner.progress_of(reader, user_id, MAX_TOLD), await owner.counted_of(reader, user_id, MAX_TOLD)
     )
 
 

@@ -11,7 +11,7 @@ from growth.vocabulary.actors import Shopper
 from growth.vocabulary.ids import Uuid
 
 
-@get("/tasks", operation_id="tasks_list", summary="List tasks with my progress")
+@get("/tasks", operation_id="task_list", summary="List tasks with my progress")
 async def list_tasks(
     shopper: NamedDependency[Shopper],
     tasks: NamedDependency[Tasks],

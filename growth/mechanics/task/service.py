@@ -7,13 +7,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.kit.campaign.findings import Finding
 from growth.kit.campaign.model import State, Step, keep_window, window_over
 from growth.kit.campaign.service import Campaigns
 from growth.mechanics.task import model, store
 from growth.mechanics.task.board import TaskBoard
-from growth.mechanics.task.model import TASKS, Task, TaskDraft, TaskPage
-from growth.mechanics.task.progress.model import CountDecision, Occurrence, judge
+from growth.mechanics.task.model import TASKS, ProgressState, Task, TaskDraft, TaskPage
+from growth.mechanics.task.progress.model import CountDecision, Occurrence, Why, judge
 from growth.mechanics.task.progress.store import counts as progress_store
 from growth.mechanics.task.progress.store import pruning as past
 from growth.mechanics.task.progress.store.counts import Mine
@@ -29,17 +30,19 @@ from growth.vocabulary.refusals import Refusal
 MAX_PERIODS_TOLD = 60
 """In the numbers of a task; the newest."""
 
+Judged = Literal[Why, "not_published", "told_before", "done_before", "not_in_audience"]
+COUNTED = ("shoppers_open", "shoppers_done", "shoppers_rewarded", "undone")
+
 NOTHING_YET = Mine(done=0, state="open")
 
 
 class TaskDryRun(Struct, frozen=True, kw_only=True):
     """What an event would do, without doing it."""
 
-    would: str
-    """`reward` if the count were reached by it, `count`, or `ignore`."""
-    code: str
-    """`counts`, or why not: `other_event`, `before_start`, `after_end`, `too_late`, `in_the_future`, `filtered`,
-    `no_value`, `nothing_paid`, `not_published`, `told_before`, `done_before`."""
+    would: Literal["reward", "count", "ignore"]
+    """`reward` if the count were reached by it."""
+    code: Judged
+    """`counts`, or why not."""
     because: str
     at: datetime
     period_on: date
@@ -47,8 +50,8 @@ class TaskDryRun(Struct, frozen=True, kw_only=True):
     done: int
     """Before it."""
     done_after: int
-    state: str
-    """Of the shopper's progress, before it: `open`, `done` or `rewarded`."""
+    state: ProgressState
+    """Of the shopper's progress, before it."""
 
 
 class TaskStats(Struct, frozen=True, kw_only=True):
@@ -77,8 +80,9 @@ class Tasks(Campaigns[TaskDraft, Task]):
 
     kind = TASKS
 
-    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, board: TaskBoard, zone: ZoneInfo, audiences: Audiences) -> None:
         super().__init__(database)
+        self._audiences = audiences
         self._board = board
         self._zone = zone
 
@@ -121,10 +125,13 @@ class Tasks(Campaigns[TaskDraft, Task]):
         if not periods:
             return []
         progress = await progress_store.of_shopper(self._database, user_id, sorted(set(periods.values())))
+        asked = {task.task_id: Candidate(task.audience, user_id) for task in visible if task.audience}
+        missed = await self._audiences.outside(self._database, asked)
         pages = []
         for task in visible:
             known = progress.get((periods[task.period], task.task_id), NOTHING_YET)
-            pages.append(model.page(task, known.done, known.state, now, self._zone))
+            is_admitted = task.task_id not in missed
+            pages.append(model.page(task, known.done, known.state, now, self._zone, is_admitted=is_admitted))
         return pages
 
     async def dry_run(self, task_id: str, occurrence: Occurrence, now: datetime) -> TaskDryRun:
@@ -139,6 +146,10 @@ class Tasks(Campaigns[TaskDraft, Task]):
         )
         fresh = [one for one in verdict.countings if not await progress_store.has_value(self._database, one)]
         code, because = _judged(task, verdict, mine, fresh=len(fresh))
+        candidate = Candidate(task.audience, user_id, occurrence.counted_at)
+        missed = (await self._audiences.outside(self._database, {user_id: candidate})).get(user_id)
+        if code == "counts" and missed is not None:
+            code, because = "not_in_audience", f"The shopper does not meet {missed}."
         after = mine.done + (len(fresh) if code == "counts" else 0)
         reaches = code == "counts" and mine.state == "open" and after >= task.count
         return TaskDryRun(
@@ -161,10 +172,7 @@ class Tasks(Campaigns[TaskDraft, Task]):
         return TaskStats(
             task_id=task_id,
             state=task.state,
-            shoppers_open=sum(one.shoppers_open for one in tally),
-            shoppers_done=sum(one.shoppers_done for one in tally),
-            shoppers_rewarded=sum(one.shoppers_rewarded for one in tally),
-            undone=sum(one.undone for one in tally),
+            **{name: sum(getattr(one, name) for one in tally) for name in COUNTED},
             periods=tally[:MAX_PERIODS_TOLD],
             budget_spent=spent.get(task_id),
             findings=model.findings(task),
@@ -172,7 +180,7 @@ class Tasks(Campaigns[TaskDraft, Task]):
         )
 
 
-def _judged(task: Task, verdict: CountDecision, mine: Mine, *, fresh: int) -> tuple[str, str]:
+def _judged(task: Task, verdict: CountDecision, mine: Mine, *, fresh: int) -> tuple[Judged, str]:
     if task.state == "paused":
         return "not_published", "The task is paused: what is told meanwhile never counts."
     if verdict.why != "counts":

@@ -15,21 +15,19 @@ async def find_tasks(reader: Reader, task_ids: Sequence[str]) -> dict[str, Task]
 
 async def visible_tasks(reader: Reader, ended_after: datetime) -> list[Task]:
     """Return what shoppers may see: published, paused, and ended since `ended_after`."""
-    rows = await reader.fetch(
-        TASKS.sql(
-            """
-            SELECT kit.columns
-            FROM task.tasks
-            WHERE state IN ('published', 'paused')
-               OR (state = 'ended' AND published_at IS NOT NULL AND ended_at > $1)
-            ORDER BY (state = 'ended'), opens_at, task_id
-            LIMIT $2
-            """
-        ),
+    return await TASKS.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM task.tasks
+        WHERE state IN ('published', 'paused')
+           OR (state = 'ended' AND published_at IS NOT NULL AND ended_at > $1)
+        ORDER BY (state = 'ended'), opens_at, task_id
+        LIMIT $2
+        """,
         ended_after,
         2 * MAX_PUBLISHED,
     )
-    return [TASKS.read(row) for row in rows]
 
 
 async def lock_publishing(tx: Tx) -> None:
@@ -45,18 +43,16 @@ async def count_published(tx: Tx) -> int:
 
 async def remembered_tasks(reader: Reader) -> list[Task]:
     """Return all tasks that have, or may get, rows of progress."""
-    rows = await reader.fetch(
-        TASKS.sql(
-            """
-            SELECT kit.columns
-            FROM task.tasks
-            WHERE published_at IS NOT NULL
-              AND forgotten_at IS NULL
-            ORDER BY task_id
-            """
-        )
+    return await TASKS.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM task.tasks
+        WHERE published_at IS NOT NULL
+          AND forgotten_at IS NULL
+        ORDER BY task_id
+        """,
     )
-    return [TASKS.read(row) for row in rows]
 
 
 async def mark_forgotten(tx: Tx, task_id: str, now: datetime) -> None:

@@ -4,15 +4,17 @@ It is what `growth events` prints, the `webhooks` part of the OpenAPI document, 
 """
 
 import inspect
+import re
+from datetime import datetime
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
-from msgspec import Struct
-from msgspec.inspect import StructType
+from msgspec import Struct, structs
 
-from growth.plumbing.docs.examples import EVENT_ID, example_of, type_in_words
+from growth.plumbing.docs.examples import EVENT_ID, INSTANT, example_of, type_in_words
 from growth.plumbing.docs.field_docs import field_docs
+from growth.plumbing.docs.schemas import SCHEMAS, schema_of
 from growth.plumbing.outbox.cloud_events import MEDIA_TYPE, cloud_event
 from growth.plumbing.outbox.outbox import Envelope, events_below
 from growth.vocabulary.events import Event
@@ -20,11 +22,13 @@ from growth.vocabulary.events.glossary import GLOSSARY
 
 JSON: TypeAlias = dict[str, Any]
 
-SCHEMAS = "#/components/schemas/"
 SOURCE = "growth"
 
 OF_THE_ENVELOPE = ("type", "at")
 """Told by attributes of the CloudEvent, `type` and `time`, and not again in its data."""
+
+DEPRECATED = "Deprecated: "
+"""How the docstring of an event begins to which nobody should listen any more."""
 
 
 class CatalogueField(Struct, frozen=True):
@@ -43,6 +47,10 @@ class EventDescription(Struct, frozen=True):
     event: type[Event]
     when: str
     fields: tuple[CatalogueField, ...]
+    data: JSON
+    """The JSON schema of its data."""
+    schemas: JSON
+    """What that refers to."""
     example: JSON
     """The whole CloudEvent."""
 
@@ -61,30 +69,31 @@ def event_names() -> frozenset[str]:
 
 
 def _entry(name: str, event: type[Event]) -> EventDescription:
-    info = msgspec.inspect.type_info(event)
-    assert isinstance(info, StructType)
-    told = _told(event)
-    sample = msgspec.convert(example_of(info, told=told), event)
+    when = inspect.cleandoc(event.__doc__ or "")
+    # By the event, by what it derives from, or for all events.
+    told, schemas = {**GLOSSARY, **field_docs(event)}, JSON()
+    own = schemas.pop(schema_of(event, schemas)["$ref"].removeprefix(SCHEMAS))
+    properties: JSON = {field: one for field, one in own["properties"].items() if field not in OF_THE_ENVELOPE}
+    for info in structs.fields(event):
+        if (schema := properties.get(info.name)) and told.get(info.name):
+            schema["description"] = told[info.name]
+        if schema and datetime in (info.type, *get_args(info.type)):
+            # msgspec does not say so of those that may have any zone.
+            schema.get("anyOf", [schema])[0]["format"] = "date-time"
+    required = [field for field in own.get("required", ()) if field in properties]
+    data = {"type": "object", "description": when, "required": required, "properties": properties}
+    sample = msgspec.convert(example_of(data, schemas) | {"type": name, "at": INSTANT}, event)
     return EventDescription(
         name=name,
         event=event,
-        when=inspect.cleandoc(event.__doc__ or ""),
+        when=when,
         fields=tuple(
-            CatalogueField(field.encode_name, type_in_words(field.type), told.get(field.name, ""))
-            for field in info.fields
-            if field.name not in OF_THE_ENVELOPE
+            CatalogueField(field, type_in_words(schema), told.get(field, "")) for field, schema in properties.items()
         ),
+        data=data,
+        schemas=schemas,
         example=msgspec.json.decode(cloud_event(Envelope(EVENT_ID, sample), SOURCE)),
     )
-
-
-def _told(event: type[Event]) -> dict[str, str]:
-    """Return what is said about each field: by the event, by what it derives from, or for all events."""
-    told = dict(GLOSSARY)
-    for base in reversed(event.__mro__):
-        if base.__module__.startswith("growth."):
-            told |= field_docs(base)
-    return told
 
 
 # --- the document ---------------------------------------------------------------------------------------------------
@@ -97,69 +106,61 @@ HEADERS = {
         "is rotated."
     ),
 }
+ANSWERS = {
+    "2XX": ("EventTaken", "Taken; it is not sent again."),
+    "410": ("EventGone", "Gone: the endpoint is disabled."),
+    "default": ("EventLater", "Sent again later, by and by up to a day apart. Retry-After is heeded."),
+}
+TEXT = {"type": "string"}
+CLOUD_EVENT: JSON = {
+    "type": "object",
+    "description": "A CloudEvent, version 1.0.",
+    "required": ["specversion", "id", "source", "time", "subject", "datacontenttype"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        "id": {**TEXT, "description": "The event's id; also in webhook-id."},
+        "source": {**TEXT, "description": "The deployment that tells: GROWTH_EVENT_SOURCE."},
+        "time": {**TEXT, "format": "date-time", "description": "When it happened, UTC."},
+        "subject": {**TEXT, "description": "The id of what it is about."},
+        "datacontenttype": {"const": "application/json"},
+    },
+}
 
 
-def document_webhooks(schemas: JSON) -> JSON:
-    """Return the `webhooks` part of an OpenAPI 3.1 document; the shapes it refers to are added to `schemas`."""
-    return {entry.name: {"post": _operation(entry, schemas)} for entry in catalogue()}
+def document_webhooks(components: JSON) -> JSON:
+    """Return the `webhooks` part of an OpenAPI 3.1 document; what it refers to is added to `components`."""
+    components["parameters"] = {
+        name: {"name": name, "in": "header", "required": True, "description": told, "schema": TEXT}
+        for name, told in HEADERS.items()
+    }
+    components["responses"] |= {name: {"description": told} for name, told in ANSWERS.values()}
+    components["schemas"]["CloudEvent"] = CLOUD_EVENT
+    for entry in catalogue():
+        for name, schema in {**entry.schemas, _name(entry): entry.data}.items():
+            components["schemas"].setdefault(name, schema)
+    return {entry.name: {"post": _operation(entry)} for entry in catalogue()}
 
 
-def _operation(entry: EventDescription, schemas: JSON) -> JSON:
-    name = f"Event{entry.event.__name__}"
-    schemas[name] = _data_schema(entry, schemas)
+def _name(entry: EventDescription) -> str:
+    return f"Event{entry.event.__name__}"
+
+
+def _operation(entry: EventDescription) -> JSON:
+    deprecated = entry.when.startswith(DEPRECATED)
+    said = entry.when.split("\n\n")[1 if deprecated else 0].replace("\n", " ")
+    schema = {
+        "allOf": [{"$ref": f"{SCHEMAS}CloudEvent"}],
+        "type": "object",
+        "required": ["type", "data"],
+        "properties": {"type": {"const": entry.name}, "data": {"$ref": SCHEMAS + _name(entry)}},
+    }
     return {
         "operationId": "on_" + entry.name.replace(".", "_"),
-        "summary": entry.name,
+        "summary": re.split(r"[.:] ", said)[0].rstrip("."),
         "description": entry.when,
+        "deprecated": deprecated,
         "tags": [f"Events: {entry.name.partition('.')[0].replace('_', ' ')}"],
-        "parameters": [
-            {"name": header, "in": "header", "required": True, "description": told, "schema": {"type": "string"}}
-            for header, told in HEADERS.items()
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {MEDIA_TYPE: {"schema": _envelope_schema(entry, name), "example": entry.example}},
-        },
-        "responses": {
-            "2XX": {"description": "Taken; it is not sent again."},
-            "410": {"description": "Gone: the endpoint is disabled."},
-            "default": {"description": "Sent again later, by and by up to a day apart. Retry-After is heeded."},
-        },
-    }
-
-
-def _envelope_schema(entry: EventDescription, data: str) -> JSON:
-    text = {"type": "string"}
-    return {
-        "type": "object",
-        "description": "A CloudEvent, version 1.0.",
-        "required": list(entry.example),
-        "properties": {
-            "specversion": {"const": "1.0"},
-            "id": {**text, "description": "The event's id; also in webhook-id."},
-            "source": {**text, "description": "The deployment that tells: GROWTH_EVENT_SOURCE."},
-            "type": {"const": entry.name},
-            "time": {**text, "format": "date-time", "description": "When it happened, UTC."},
-            "subject": {**text, "description": "The id of what it is about."},
-            "datacontenttype": {"const": "application/json"},
-            "data": {"$ref": SCHEMAS + data},
-        },
-    }
-
-
-def _data_schema(entry: EventDescription, schemas: JSON) -> JSON:
-    (reference,), components = msgspec.json.schema_components([entry.event], ref_template=SCHEMAS + "{name}")
-    own: JSON = components.pop(reference["$ref"].removeprefix(SCHEMAS))
-    for name, schema in components.items():
-        schemas.setdefault(name, schema)
-    told = {field.name: field.told for field in entry.fields}
-    return {
-        "type": "object",
-        "description": entry.when,
-        "required": [name for name in own.get("required", []) if name not in OF_THE_ENVELOPE],
-        "properties": {
-            name: schema | ({"description": told[name]} if told.get(name) else {})
-            for name, schema in own["properties"].items()
-            if name not in OF_THE_ENVELOPE
-        },
+        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in HEADERS],
+        "requestBody": {"required": True, "content": {MEDIA_TYPE: {"schema": schema, "example": entry.example}}},
+        "responses": {status: {"$ref": f"#/components/responses/{name}"} for status, (name, _) in ANSWERS.items()},
     }

@@ -9,8 +9,9 @@ from itertools import pairwise
 
 
 def field_docs(class_: type) -> Mapping[str, str]:
-    """Return the strings that stand below the fields of a class of ours, by field; not those of its bases."""
-    return _docs_in(class_.__module__).get(class_.__name__, {})
+    """Return the strings that stand below the fields of a class of ours or of its bases, by field."""
+    ours = [base for base in reversed(class_.__mro__) if base.__module__.startswith("growth.")]
+    return {field: told for base in ours for field, told in _docs_in(base.__module__).get(base.__name__, {}).items()}
 
 
 @cache

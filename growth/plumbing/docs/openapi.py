@@ -5,22 +5,25 @@ Who may call, which problems a call ends in, the headers it reads, and the words
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from http import HTTPStatus
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 from zlib import crc32
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
-from msgspec import Struct
+from msgspec import NODEFAULT, Struct, structs, to_builtins
 
 from growth.plumbing.docs.event_catalogue import document_webhooks
+from growth.plumbing.docs.examples import INSTANT
 from growth.plumbing.docs.field_docs import field_docs
 from growth.plumbing.docs.parts import always_sent
 from growth.plumbing.docs.refusals_of import RAISES, kinds_of, names_in
-from growth.plumbing.field_errors import ErrorCode
+from growth.plumbing.docs.schemas import BY_HAND, SCHEMAS, schema_of
+from growth.plumbing.docs.tags import RESOURCE, Resource, tags_of
+from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http import identity, operators, problems
 from growth.plumbing.http.answers import (
     CSV_MEDIA_TYPE,
@@ -38,7 +41,6 @@ from growth.vocabulary.refusals import Kind
 
 JSON: TypeAlias = dict[str, Any]
 
-SCHEMAS = "#/components/schemas/"
 EXAMPLES = "#/components/examples/"
 RESPONSES = "#/components/responses/"
 DRY_RUN = "/dry-run"
@@ -110,16 +112,7 @@ PROBLEM: JSON = {
         "errors": {
             "type": "array",
             "description": "With `request.invalid`: the fields at fault.",
-            "items": {
-                "type": "object",
-                "required": ["field", "detail", "code", "limit"],
-                "properties": {
-                    "field": {"type": "string"},
-                    "detail": {"type": "string"},
-                    "code": {"enum": list(get_args(ErrorCode))},
-                    "limit": {"type": ["integer", "null"], "description": "The bound that was passed."},
-                },
-            },
+            "items": {"$ref": f"{SCHEMAS}FieldError"},
         },
     },
 }
@@ -128,23 +121,29 @@ RETRY = {problems.UNAVAILABLE.status: "same_key", problems.TOO_MANY.status: "aft
 """Whether a refused call may be asked again, by status: under the same Idempotency-Key after Retry-After, as a new one
 after it, or never as it stands."""
 
-INSTANT = "2026-11-21T12:00:00.000Z"
+BOUNDS = frozenset({"format", "maxItems", "maxLength", "maximum", "minItems", "minLength", "minimum", "pattern"})
+"""What binds a value, and nothing that is null."""
 
 
 def complete(document: JSON, app: Litestar) -> JSON:
     """Return the document with everything added; `document` is what Litestar made of `app`, and is taken apart."""
-    handlers = dict(_handlers(app))
+    routes = [route for route in app.routes if isinstance(route, HTTPRoute)]
+    handlers = {handler.operation_id: handler for route in routes for handler in route.route_handlers}
+    resources: dict[str, Resource] = {}
+    components = document.setdefault("components", {})
+    components |= {"securitySchemes": SECURITY, "headers": HEADERS, "examples": {}, "responses": {}}
+    schemas = components.setdefault("schemas", {})
+    schema_of(FieldError, schemas)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            handler = handlers.get(operation["operationId"])
-            if handler is not None:
-                _complete_operation(operation, handler, path, method)
-    components = document.setdefault("components", {})
-    components |= {"securitySchemes": SECURITY, "headers": HEADERS, "examples": _examples(document["paths"])}
-    components["responses"] = _shared_refusals(document["paths"])
-    schemas = components.setdefault("schemas", {})
-    document["paths"] = _lifted(document["paths"], schemas)
-    document["webhooks"] = document_webhooks(schemas)
+            handler = handlers[operation["operationId"]]
+            if BY_HAND in handler.opt:
+                operation.update(handler.opt[BY_HAND](lambda type_: schema_of(type_, schemas)))
+            if resource := handler.opt.get(RESOURCE):
+                resources[operation["tags"][0]] = resource
+            _complete_operation(operation, handler, path, method, components)
+    document["webhooks"] = document_webhooks(components)
+    document["tags"] = tags_of(document, resources)
     for schema in schemas.values():
         _describe(schema)
     schemas["Problem"] = PROBLEM
@@ -155,15 +154,7 @@ def complete(document: JSON, app: Litestar) -> JSON:
     return tidied
 
 
-def _handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                if isinstance(handler.operation_id, str):
-                    yield handler.operation_id, handler
-
-
-def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, method: str) -> None:
+def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, method: str, components: JSON) -> None:
     used = _used(handler.fn)
     parameters = operation.setdefault("parameters", [])
     if not operation.get("description") and (told := inspect.getdoc(handler.fn)):
@@ -173,7 +164,9 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
     if idempotency_key.__name__ in used:
         parameters.append(IDEMPOTENCY_KEY)
         for status in operation["responses"].keys() & {"200", "201"}:
-            operation["responses"][status]["headers"] = {REPLAYED_HEADER: _header(REPLAYED_HEADER)}
+            operation["responses"][status]["headers"] = {
+                REPLAYED_HEADER: {"$ref": f"#/components/headers/{REPLAYED_HEADER}"}
+            }
     if if_match.__name__ in used:
         parameters.append(IF_MATCH)
     if used & {csv_bytes.__name__, listed.__name__, listed_by.__name__}:
@@ -182,10 +175,12 @@ def _complete_operation(operation: JSON, handler: HTTPRouteHandler, path: str, m
     if role is not None:
         operation["x-role"] = role.name.lower()
         operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name.lower()}.".strip()
-    for prefix, (caller, kinds) in CALLERS.items():
+    for prefix, (caller, of_all) in CALLERS.items():
         if path.startswith(prefix):
             operation["security"] = [{caller: []}]
-            _add_problems(operation, kinds | _kinds(operation, handler, role, asks=method == "get" or DRY_RUN in path))
+            kinds = of_all | _kinds(operation, handler, role, asks=method == "get" or DRY_RUN in path)
+            answers = [one for one in operation["responses"].items() if int(one[0]) < REQUEST_INVALID.status]
+            operation["responses"] = {**dict(answers), **_refusals(kinds, components)}
             break
 
 
@@ -226,23 +221,28 @@ def _role(handler: HTTPRouteHandler) -> Role | None:
     return None
 
 
-def _add_problems(operation: JSON, kinds: set[Kind]) -> None:
-    responses = {
-        status: response for status, response in operation["responses"].items() if int(status) < REQUEST_INVALID.status
-    }
+def _refusals(kinds: set[Kind], components: JSON) -> JSON:
+    """Return how a call may be refused, by status; what that refers to, once for each set of codes, is added."""
+    refused: JSON = {}
     for status in sorted({kind.status for kind in kinds}):
-        here = sorted((kind for kind in kinds if kind.status == status), key=lambda kind: kind.code)
-        codes = {kind.code: _example(kind) for kind in here}
+        here = {kind.code: kind for kind in kinds if kind.status == status}
+        codes = sorted(here)
+        name = f"Refused{status}_{crc32(' '.join(codes).encode()):08x}"
         # Beside a reference generators overlook what else there is.
-        of_these = {"type": "object", "required": ["code"], "properties": {"code": {"enum": list(codes)}}}
-        schema = {"allOf": [{"$ref": SCHEMAS + "Problem"}, of_these]}
-        responses[str(status)] = {
-            "description": HTTPStatus(status).phrase,
-            "content": {problems.MEDIA_TYPE: {"schema": schema, "examples": codes}},
+        of_these = {"type": "object", "required": ["code"], "properties": {"code": {"enum": codes}}}
+        media = {
+            "schema": {"allOf": [{"$ref": SCHEMAS + "Problem"}, of_these]},
+            "examples": {code: {"$ref": EXAMPLES + code} for code in codes},
         }
-        if status in {problems.TOO_MANY.status, problems.UNAVAILABLE.status}:
-            responses[str(status)]["headers"] = {"Retry-After": _header("Retry-After")}
-    operation["responses"] = responses
+        waits = status in {problems.TOO_MANY.status, problems.UNAVAILABLE.status}
+        components["examples"] |= {code: _example(here[code]) for code in codes}
+        components["responses"][name] = {
+            "description": HTTPStatus(status).phrase,
+            "headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}} if waits else {},
+            "content": {problems.MEDIA_TYPE: media},
+        }
+        refused[str(status)] = {"$ref": RESPONSES + name}
+    return refused
 
 
 def _example(kind: Kind) -> JSON:
@@ -251,50 +251,7 @@ def _example(kind: Kind) -> JSON:
     return {"summary": kind.title, "value": value, "x-retry": RETRY.get(kind.status, "never")}
 
 
-def _examples(paths: JSON) -> JSON:
-    """Take the examples of problems out of the calls and return them, each once, by code."""
-    found: JSON = {}
-    for operations in paths.values():
-        for operation in operations.values():
-            for response in operation["responses"].values():
-                media = response.get("content", {}).get(problems.MEDIA_TYPE, {})
-                found |= media.get("examples", {})
-                media["examples"] = {code: {"$ref": EXAMPLES + code} for code in media.get("examples", {})}
-    return dict(sorted(found.items()))
-
-
-def _shared_refusals(paths: JSON) -> JSON:
-    """Take refusals out of the calls and return them, each set of codes once: there are ten times as many places."""
-    shared: JSON = {}
-    for operations in paths.values():
-        for operation in operations.values():
-            for status, response in operation["responses"].items():
-                codes = list(response.get("content", {}).get(problems.MEDIA_TYPE, {}).get("examples", {}))
-                if codes:
-                    name = f"Refused{status}_{crc32(' '.join(codes).encode()):08x}"
-                    shared[name] = response
-                    operation["responses"][status] = {"$ref": RESPONSES + name}
-    return dict(sorted(shared.items()))
-
-
-def _header(name: str) -> JSON:
-    return {"$ref": f"#/components/headers/{name}"}
-
-
 # --- schemas --------------------------------------------------------------------------------------------------------
-
-
-def _lifted(node: Any, schemas: JSON) -> Any:
-    """Return `node` with the schemas of Structs that stand in it moved to `schemas`."""
-    if isinstance(node, list):
-        return [_lifted(item, schemas) for item in node]
-    if not isinstance(node, dict):
-        return node
-    lifted = {key: _lifted(value, schemas) for key, value in node.items()}
-    name = lifted.get("title", "")
-    if not name or "properties" not in lifted or schemas.setdefault(name, lifted) != lifted:
-        return lifted
-    return {"$ref": SCHEMAS + name}
 
 
 def _short(name: str, schema: JSON) -> str:
@@ -312,11 +269,12 @@ def _describe(schema: JSON) -> None:
     schema.setdefault("description", inspect.getdoc(struct))
     if struct.__struct_config__.forbid_unknown_fields:
         schema["additionalProperties"] = False
-    names = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
-    for base in reversed(struct.__mro__):
-        if base.__module__.startswith("growth."):
-            for field, told in field_docs(base).items():
-                schema["properties"][names[field]]["description"] = told
+    docs = field_docs(struct)
+    for info in structs.fields(struct):
+        if info.default_factory is not NODEFAULT:
+            schema["properties"][info.encode_name]["default"] = to_builtins(info.default_factory())
+        if info.name in docs:
+            schema["properties"][info.encode_name]["description"] = docs[info.name]
 
 
 @cache
@@ -337,16 +295,22 @@ def _structs() -> Mapping[tuple[str, frozenset[str]], type[Struct]]:
 
 
 def _tidied(node: Any, names: Mapping[str, str]) -> Any:
-    """Return `node` without noise: whole limits of whole numbers, short names, a shape for times."""
+    """Return `node` without noise: whole limits of whole numbers, short names, a shape for times.
+
+    Bounds move to what they bind: beside a choice with null generators overlook them.
+    """
     if isinstance(node, list):
         return [_tidied(item, names) for item in node]
     if not isinstance(node, dict):
         return int(node) if isinstance(node, float) and node.is_integer() else node
-    tidied = {
+    tidied: JSON = {
         key: names.get(value, value) if key == "$ref" else _tidied(value, names)
         for key, value in node.items()
         if not ((key == "deprecated" and value is False) or (key == "headers" and not value))
     }
+    bound = [one for one in tidied.get("oneOf", ()) if one.get("type") != "null"]
+    if len(bound) == 1:
+        bound[0].update({key: tidied.pop(key) for key in BOUNDS & tidied.keys()})
     if tidied.get("format") == "date-time":
         tidied.setdefault("examples", [INSTANT])
     return tidied

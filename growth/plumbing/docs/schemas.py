@@ -1,22 +1,20 @@
-"""JSON schemas of Structs, whole: for bodies that are read raw, and so are documented by hand."""
+"""JSON schemas of our types, as the document holds them: each Struct once, by name."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
+JSON: TypeAlias = dict[str, Any]
 
-def schemas_of(types: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return the JSON schema of each of `types`, with each reference replaced by what it refers to."""
-    schemas, components = msgspec.json.schema_components(types, ref_template="{name}")
-    return [_inlined(schema, components) for schema in schemas]
+SCHEMAS = "#/components/schemas/"
+BY_HAND = "by_hand"
+"""Under it the `opt` of a route has what is documented by hand, of bodies that are read raw: a function that returns
+this part of the operation, and is given one that returns a type's schema."""
 
 
-def _inlined(schema: Any, components: dict[str, Any]) -> Any:
-    if isinstance(schema, list):
-        return [_inlined(item, components) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if reference := schema.get("$ref"):
-        return _inlined(components[reference], components)
-    return {key: _inlined(value, components) for key, value in schema.items() if key != "discriminator"}
+def schema_of(type_: Any, schemas: JSON) -> JSON:
+    """Return the JSON schema of a type; those of the Structs that it refers to are added to `schemas`."""
+    (schema,), found = msgspec.json.schema_components([type_], ref_template=SCHEMAS + "{name}")
+    for name, one in found.items():
+        schemas.setdefault(name, one)
+    return schema

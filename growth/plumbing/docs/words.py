@@ -1,6 +1,6 @@
-"""WORDS: what fields, values, refusals and calls are called in Chinese: `words.toml` of each room, and of this folder.
+"""WORDS: what fields, values, refusals, calls, events and tags are called in Chinese: `words.toml` beside each room.
 
-English is what the code says of itself: docstrings, titles, summaries.
+English is what the code says of itself: docstrings, titles, summaries. No code is a tag, so words say that too.
 """
 
 import tomllib
@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import growth
+from growth.plumbing.docs.parts import calls_of
 
 JSON: TypeAlias = dict[str, Any]
 Name: TypeAlias = tuple[str, str]
 """What is named, one of `KINDS`, and its name."""
 
-KINDS = ("field", "value", "code", "call")
+KINDS = ("field", "value", "code", "call", "event", "tag")
 CHINESE = "zh"
 ASIDE = ("example", "examples", "default")
 """Keys of a document below which stands what is sent, and no word about it."""
 
 
 AS_THEY_ARE = {"1.0", "application/json", "true"}
-"""Values that standards name: nobody calls them otherwise. Nor are names of events called otherwise."""
+"""Values that standards name: nobody calls them otherwise."""
 
 
 class Word(NamedTuple):
@@ -30,6 +31,8 @@ class Word(NamedTuple):
 
     zh: str
     help: str = ""
+    en: str = ""
+    """Of tags."""
 
 
 class TwoWordsError(Exception):
@@ -50,45 +53,47 @@ def files() -> list[Path]:
 def merged(told: Iterable[JSON]) -> dict[Name, Word]:
     """Return the words of several files as one."""
     found: dict[Name, Word] = {}
-    for kind, name, word in ((kind, name, Word(**entry)) for one in told for kind, name, entry in _entries(one)):
-        if found.setdefault((kind, name), word) != word:
-            raise TwoWordsError(f"{kind} {name}: {found[kind, name]} and {word}")
-    return found
-
-
-def _entries(told: JSON) -> Iterator[tuple[str, str, JSON]]:
-    for kind, entries in told.items():
+    for kind, entries in (kind for one in told for kind in one.items()):
         for name, entry in entries.items():
-            yield kind, name, entry
+            word = Word(**entry)
+            if found.setdefault((kind, name), word) != word:
+                raise TwoWordsError(f"{kind} {name}: {found[kind, name]} and {word}")
+    return found
 
 
 def named(document: JSON) -> set[Name]:
     """Return all that a document names, and so needs words for."""
-    codes = document["components"]["examples"]
-    calls = {operation["operationId"] for operation in _operations(document)}
+    codes, events = set(document["components"]["examples"]), set(document.get("webhooks", ()))
+    calls = {call["operationId"] for _, call in calls_of(document)}
     fields = {name for node in _nodes(document) for name in _fields(node)}
-    values = {value for node in _nodes(document) for value in _values(node)} - document.get("webhooks", {}).keys()
-    return {
-        (kind, name)
-        for kind, names in zip(KINDS, (fields, values - codes.keys() - AS_THEY_ARE, codes, calls), strict=True)
-        for name in names
-    }
+    values = {value for node in _nodes(document) for value in _values(node)} - events - codes - AS_THEY_ARE
+    tags = {tag["name"] for tag in document.get("tags", ())}
+    all_names = zip(KINDS, (fields, values, codes, calls, events, tags), strict=True)
+    return {(kind, name) for kind, names in all_names for name in names}
 
 
 def translated(document: JSON, lang: str) -> JSON:
     """Return a complete document in a language: as it is, or with what is called in Chinese told in Chinese.
 
-    What is sent over the wire stays: names, values, and titles in examples of refusals.
+    What is sent over the wire stays: names, values, and titles in examples of refusals. So do names of tags, which
+    calls refer to.
     """
     if lang != CHINESE:
         return document
     told: JSON = _translated(document)
-    for operation in _operations(told):
-        if word := words().get(("call", operation["operationId"])):
-            operation["summary"] = word.zh
-    for code, example in told["components"].get("examples", {}).items():
-        if word := words().get(("code", code)):
-            example["summary"] = word.zh
+    summarized = [
+        *(("call", call["operationId"], call) for _, call in calls_of(told)),
+        *(("event", event, item["post"]) for event, item in told.get("webhooks", {}).items()),
+        *(("code", code, example) for code, example in told["components"].get("examples", {}).items()),
+    ]
+    for kind, name, node in summarized:
+        if word := words().get((kind, name)):
+            node["summary"] = word.zh
+    for tag in told["tags"]:
+        if word := words().get(("tag", tag["name"])):
+            tag |= {"x-displayName": word.zh, "description": word.help}
+            if resource := tag.get("x-resource"):
+                resource["word"] = word.zh
     return told
 
 
@@ -110,7 +115,11 @@ def _translated(node: Any) -> Any:
             told["properties"][name] |= _said(told["properties"][name], word) | {"title": word.zh}
         else:
             told["description"] = "\n\n".join([word.zh, *_said(told, word).values()])
-    values = {value: words()["value", value].zh for value in _values(node) if ("value", value) in words()}
+    values = {
+        value: word.zh
+        for value in _values(node)
+        if (word := words().get(("value", value)) or words().get(("event", value)))
+    }
     return told | ({"x-enum-words": values} if values else {})
 
 
@@ -118,11 +127,6 @@ def _said(node: JSON, word: Word) -> JSON:
     """Return the description of a field: what is said of it in Chinese goes before the English there is."""
     said = "\n\n".join(filter(None, [word.help, node.get("description")]))
     return {"description": said} if said else {}
-
-
-def _operations(document: JSON) -> Iterator[JSON]:
-    for operations in document["paths"].values():
-        yield from (operation for operation in operations.values() if "operationId" in operation)
 
 
 def _nodes(node: Any) -> Iterator[JSON]:

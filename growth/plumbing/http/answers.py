@@ -352,6 +352,11 @@ def versioned(campaign: V, status: int = 200, *, replayed: bool = False) -> Resp
     return JsonResponse(campaign, status_code=status, headers=headers)
 
 
+def created(answer: T, *, replayed: bool) -> Response[T]:
+    """Return what a POST has made, or had made already, under the same Idempotency-Key."""
+    return JsonResponse(answer, status_code=201, headers={REPLAYED_HEADER: "true"} if replayed else {})
+
+
 def wants_csv(request: AnyRequest) -> bool:
     """Say whether a list is asked for as a file: `Accept: text/csv`."""
     return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv"

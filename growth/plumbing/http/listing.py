@@ -1,4 +1,4 @@
-"""Lists of operators: a page, or a file of all of it."""
+"""Lists: a page; of operators also a file of all of it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,8 +13,12 @@ from msgspec import Struct
 from growth.plumbing.field_errors import FieldError, field_error
 from growth.plumbing.http.answers import (
     CSV_MEDIA_TYPE,
+    DEFAULT_PAGE,
     AnyRequest,
+    Cursor,
     JsonResponse,
+    Limit,
+    Page,
     csv_bytes,
     csv_lines,
     decode_cursor,
@@ -46,6 +50,42 @@ def instant_of(name: str, text: str | None) -> datetime | None:
         raise invalid(field_error(error, prefix=name)) from None
     except OverflowError:
         raise invalid(FieldError(name, "Beyond the times that can be told in every zone")) from None
+
+
+class Listing(Struct, frozen=True):
+    """What a caller asked of a list: the dependency `listing`, so that its call has the parameters of every list."""
+
+    request: AnyRequest
+    cursor: str | None
+    limit: int
+
+    async def paged(
+        self,
+        name: str,
+        read: Callable[[Any, int], Awaitable[Sequence[T]]],
+        *,
+        kind: Any = Uuid,
+        show: Callable[[T], Any] | None = None,
+    ) -> Page[Any]:
+        """Return a page in the order of the field `name`, of the type `kind`; each item as `show` shows it.
+
+        `read` returns up to so many items that come after the one whose field has the value given, None for the first.
+        """
+        after = decode_cursor(self.cursor, tuple[kind])
+        found = await read(None if after is None else after[0], self.limit + 1)
+        page = page_of(found, self.limit, lambda one: _position(one, (name,)))
+        return page if show is None else Page([show(one) for one in page.items], page.next_cursor)
+
+    async def listed(
+        self, row: type[Struct], name: str, read: Callable[[Any, int], Awaitable[Sequence[T]]]
+    ) -> Response[Any]:
+        """Return the same, of one of our ids, as a page or a file, see `listed_by`."""
+        return await listed(self.request, self.cursor, self.limit, row, name, read)
+
+
+def provide_listing(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_PAGE) -> Listing:
+    """Return what the caller asks of a list: the dependency `listing`."""
+    return Listing(request, cursor, limit)
 
 
 async def listed(

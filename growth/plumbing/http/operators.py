@@ -5,13 +5,14 @@ A key is 256 random bits, so its SHA-256 needs neither salt nor slowness, and is
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
 import asyncpg
 from litestar.connection import ASGIConnection, Request
+from litestar.handlers import HTTPRouteHandler
 from litestar.handlers.base import BaseRouteHandler
 from litestar.types import Guard
 from msgspec import Struct
@@ -172,11 +173,31 @@ def requires(role: Role) -> Guard:
     return guard
 
 
+def for_operators(
+    method: Callable[..., Any], path: str, name: str, summary: str, role: Role, *, status_code: int = 200, **more: Any
+) -> Callable[[Callable[..., Any]], HTTPRouteHandler]:
+    """Declare a call of operators: `@for_operators(get, "/teas", "admin_tea_list", "List teas", Role.VIEWER)`.
+
+    `name` is its operationId; `role` the lowest that may ask, see `requires`; `more` is as for `method`.
+    """
+    made: Callable[[Callable[..., Any]], HTTPRouteHandler] = method(
+        path, status_code=status_code, operation_id=name, summary=summary, guards=[requires(role)], **more
+    )
+    return made
+
+
 async def provide_operator(request: Request) -> Operator:  # type: ignore[type-arg]
     """Return the operator whom the `requires` guard let through: the dependency `operator`."""
     operator = request.scope["state"].get("operator")
     assert isinstance(operator, Operator), "a handler that takes an operator needs the guard requires(...)"
     return operator
+
+
+def provide_act(request: Request) -> Act:  # type: ignore[type-arg]
+    """Say who does something, and when: the dependency `act`. Why is in bodies: `act.why(reason)`."""
+    operator = request.scope["state"].get("operator")
+    assert isinstance(operator, Operator), "a handler that takes an act needs the guard requires(...)"
+    return act_of(request, operator)
 
 
 def role_of(request: Request[Any, Any, Any]) -> Role:

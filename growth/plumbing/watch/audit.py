@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.plumbing.strict_json import plain
@@ -20,6 +21,10 @@ class Act(Struct, frozen=True):
     now: datetime
     request_id: str = ""
     reason: str = ""
+
+    def why(self, reason: str) -> "Act":
+        """Return it with a reason."""
+        return replace(self, reason=reason)
 
 
 class AuditEntry(Struct, frozen=True):

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from growth.rewards.coupon.template.model import CouponTemplate, Discount
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.refusals import Kind
 
@@ -70,6 +71,21 @@ class Coupon(Struct, frozen=True, kw_only=True):
     """When it expired or was voided."""
 
 
+class CouponFilter(Struct, frozen=True, kw_only=True):
+    """Which coupons; None for all."""
+
+    template_id: str | None = None
+    user_id: str | None = None
+    state: CouponState | None = None
+    order_id: str | None = None
+    """What this order has, locked or used."""
+
+    @property
+    def states(self) -> list[CouponState]:
+        """Those that are asked for."""
+        return list(STATES) if self.state is None else [self.state]
+
+
 class CouponPage(Struct, frozen=True, kw_only=True):
     """A coupon as its shopper sees it."""
 
@@ -97,19 +113,4 @@ def state_at(coupon: Coupon, now: datetime) -> CouponState:
 
 def show(coupon: Coupon, template: CouponTemplate, now: datetime) -> CouponPage:
     """Show a coupon to its shopper."""
-    return CouponPage(
-        coupon_id=coupon.coupon_id,
-        template_id=coupon.template_id,
-        title=template.title,
-        description=template.description,
-        discount=template.discount,
-        threshold_fen=template.threshold_fen,
-        skus=template.skus,
-        state=state_at(coupon, now),
-        issued_at=coupon.issued_at,
-        valid_from=coupon.valid_from,
-        valid_until=coupon.valid_until,
-        order_id=coupon.order_id,
-        used_at=coupon.used_at,
-        server_time=now,
-    )
+    return alike(CouponPage, coupon, template, state=state_at(coupon, now), server_time=now)

@@ -10,6 +10,7 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.coupon.store import expiry as store
 from growth.rewards.coupon.template.model import TEMPLATES
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.coupon import CouponExpired, CouponExpiring, CouponReturned
 
 log = structlog.get_logger("coupon")
@@ -30,19 +31,7 @@ async def expire_coupons(turn: Turn) -> int:
     """End unused coupons whose time is over; each batch is logged with how far it came."""
     async with turn.transaction(everyone=True) as tx:
         over = await store.expire(tx, turn.now - GRACE, EXPIRE_BATCH)
-        await emit(
-            tx,
-            *[
-                CouponExpired(
-                    at=turn.now,
-                    coupon_id=one.coupon_id,
-                    template_id=one.template_id,
-                    user_id=one.user_id,
-                    valid_until=one.valid_until,
-                )
-                for one in over
-            ],
-        )
+        await emit(tx, *[alike(CouponExpired, one, at=turn.now) for one in over])
     if over:
         ends = [one.valid_until for one in over]
         log.info("coupon.expired", coupons=len(over), ended_from=min(ends), ended_until=max(ends))
@@ -54,19 +43,7 @@ async def tell_expiring(turn: Turn) -> int:
     async with turn.transaction(everyone=True) as tx:
         soon = await store.mark_expiring(tx, turn.now, TELL_BATCH)
         told = [one for one in soon if one.valid_until > turn.now]
-        await emit(
-            tx,
-            *[
-                CouponExpiring(
-                    at=turn.now,
-                    coupon_id=one.coupon_id,
-                    template_id=one.template_id,
-                    user_id=one.user_id,
-                    valid_until=one.valid_until,
-                )
-                for one in told
-            ],
-        )
+        await emit(tx, *[alike(CouponExpiring, one, at=turn.now) for one in told])
     if soon:
         log.info("coupon.expiring", coupons=len(told), late=len(soon) - len(told))
     return len(soon)
@@ -76,21 +53,7 @@ async def lapse_locks(turn: Turn, *, days: int) -> int:
     """Give coupons back that orders keep which were neither paid nor closed within `days`."""
     async with turn.transaction(everyone=True) as tx:
         lapsed = await store.lapse_locks(tx, turn.now - timedelta(days=days), turn.now, LAPSE_BATCH)
-        await emit(
-            tx,
-            *[
-                CouponReturned(
-                    at=turn.now,
-                    coupon_id=one.coupon_id,
-                    template_id=one.template_id,
-                    user_id=one.user_id,
-                    order_id=one.order_id,
-                    state=one.state,
-                    valid_until=one.valid_until,
-                )
-                for one in lapsed
-            ],
-        )
+        await emit(tx, *[alike(CouponReturned, one, at=turn.now) for one in lapsed])
     if lapsed:
         LAPSED.inc(len(lapsed))
         log.info("coupon.locks_lapsed", coupons=len(lapsed), days=days)

@@ -29,7 +29,7 @@ class ToldCoupons(Struct, frozen=True):
 
 async def export(reader: Reader, user_id: str) -> ToldCoupons:
     """Return what is known of a shopper."""
-    coupons = await store.newest_of_shopper(reader, user_id, MAX_TOLD)
+    coupons = await store.coupons_of_shopper(reader, user_id, MAX_TOLD)
     takings = await store.takings_of_shopper(reader, user_id, MAX_TOLD)
     return ToldCoupons(coupons, [Taking(template_id, taken) for template_id, taken in takings])
 

@@ -5,15 +5,12 @@ from functools import partial
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.plumbing.work.periodic import PeriodicTask
 from growth.rewards.coupon import admin, periodic, person, routes
-from growth.rewards.coupon.code import admin as code_admin
-from growth.rewards.coupon.code import routes as code_routes
 from growth.rewards.coupon.code.service import Codes
 from growth.rewards.coupon.payment.settlement import CouponSettlement
 from growth.rewards.coupon.quote.service import Quotes
 from growth.rewards.coupon.service import Coupons
-from growth.rewards.coupon.take import routes as take_routes
 from growth.rewards.coupon.take.service import Takes
-from growth.rewards.coupon.template import admin as template_admin
+from growth.rewards.coupon.template.model import TEMPLATES
 from growth.rewards.coupon.template.service import Templates
 from growth.shop.order.model import OrderParticipant
 
@@ -21,8 +18,10 @@ from growth.shop.order.model import OrderParticipant
 def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is made so
     """Make the room of coupons."""
     database, zone = stores.database, stores.zone
-    templates, coupons, takes = Templates(database, zone), Coupons(database), Takes(database, zone)
-    codes, quotes = Codes(database, stores.redis, zone), Quotes(database)
+    audiences = stores.audiences
+    templates, coupons = Templates(database, zone, audiences), Coupons(database)
+    takes, codes = Takes(database, zone, audiences), Codes(database, stores.redis, zone, audiences)
+    quotes = Quotes(database)
     lapse_locks = partial(periodic.lapse_locks, days=stores.settings.coupon_lock_days)
     return Room(
         name="coupon",
@@ -34,14 +33,8 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
             "coupon_codes": codes,
             "coupon_quotes": quotes,
         },
-        routers=[
-            routes.router,
-            take_routes.router,
-            code_routes.router,
-            template_admin.router,
-            code_admin.router,
-            admin.router,
-        ],
+        campaigns=[TEMPLATES],
+        routers=[routes.router, admin.templates_router, admin.router],
         tasks=[
             PeriodicTask("coupon.expire", 2, periodic.expire_coupons, periodic.EXPIRE_BATCH),
             PeriodicTask("coupon.tell_expiring", 5, periodic.tell_expiring, periodic.TELL_BATCH),

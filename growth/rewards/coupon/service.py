@@ -10,8 +10,8 @@ from growth.plumbing.watch.audit import Act
 from growth.rewards.coupon.model import (
     COUPON_NOT_FOUND,
     NOT_VOIDABLE,
-    STATES,
     Coupon,
+    CouponFilter,
     CouponPage,
     Issue,
     Issued,
@@ -24,6 +24,7 @@ from growth.rewards.coupon.store import listing
 from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.template import store as templates_store
 from growth.rewards.coupon.template.model import term_of
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.coupon import CouponIssued, CouponVoided
 from growth.vocabulary.refusals import Refusal
 
@@ -62,18 +63,8 @@ async def issue(tx: Tx, issues: Sequence[Issue], now: datetime) -> list[Issued]:
 
 def told_issued(row: Row, source: Source, now: datetime) -> CouponIssued:
     """Tell that a coupon was issued."""
-    assert row.valid_from is not None
-    assert row.valid_until is not None
-    return CouponIssued(
-        at=now,
-        coupon_id=row.coupon_id,
-        template_id=row.template_id,
-        user_id=row.user_id,
-        source=source,
-        reason=row.reason,
-        valid_from=row.valid_from,
-        valid_until=row.valid_until,
-    )
+    assert row.may, "of one that is only asked for nothing is told"
+    return alike(CouponIssued, row, at=now, source=source)
 
 
 async def templates_gone(reader: Reader, template_ids: Sequence[str]) -> frozenset[str]:
@@ -91,11 +82,7 @@ async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> list[Voided]
     before = await store.void(tx, sorted(set(coupon_ids)), now)
     await emit(
         tx,
-        *[
-            CouponVoided(at=now, coupon_id=one.coupon_id, template_id=one.template_id, user_id=one.user_id)
-            for one in before.values()
-            if one.state == "issued"
-        ],
+        *[alike(CouponVoided, one, at=now) for one in before.values() if one.state == "issued"],
     )
     answers = []
     told: set[str] = set()
@@ -121,7 +108,7 @@ class Coupons:
         self, user_id: str, state: str | None, before: tuple[datetime, str] | None, limit: int, now: datetime
     ) -> list[CouponPage]:
         """Return a shopper's coupons, newest first."""
-        found = await listing.coupons_of_shopper(self._database, user_id, state, now, before, limit)
+        found = await listing.coupons_of_shopper(self._database, user_id, limit, state=state, now=now, before=before)
         return await self._shown(found, now)
 
     async def find(self, coupon_id: str, user_id: str, now: datetime) -> CouponPage:
@@ -137,35 +124,15 @@ class Coupons:
         templates = await templates_store.find_templates(self._database, template_ids) if template_ids else {}
         return [show(one, templates[one.template_id], now) for one in coupons]
 
-    async def page(
-        self,
-        *,
-        template_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Coupon]:
-        """Return operators' coupons in the order of their ids."""
-        states = STATES if state is None else (state,)
-        if user_id is not None:
-            return await listing.page_by_shopper(
-                self._database,
-                user_id,
-                template_id=template_id,
-                states=states,
-                order_id=order_id,
-                after=after,
-                limit=limit,
-            )
-        if order_id is not None:
-            return await listing.page_by_order(
-                self._database, order_id, template_id=template_id, states=states, after=after, limit=limit
-            )
-        if template_id is None and state is None:
+    async def page(self, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
+        """Return operators' coupons in the order of their ids, each way of asking by an index of its own."""
+        if which.user_id is not None:
+            return await listing.page_by_shopper(self._database, which, after, limit)
+        if which.order_id is not None:
+            return await listing.page_by_order(self._database, which, after, limit)
+        if which.template_id is None and which.state is None:
             return await listing.page_of_all(self._database, after, limit)
-        return await listing.page_by_template(self._database, template_id, states, after, limit)
+        return await listing.page_by_template(self._database, which, after, limit)
 
     async def void(self, act: Act, coupon_id: str) -> Coupon:
         """Take a coupon back; one that an order has is voided if the order returns it. Raises `Refusal` 404 and 409."""
@@ -178,12 +145,5 @@ class Coupons:
                 raise Refusal(NOT_VOIDABLE, "It has expired.")
             after = (await store.find_coupons(tx, [coupon_id]))[coupon_id]
             if voided.outcome != "already":
-                await audit.record(
-                    tx,
-                    act,
-                    "coupon.void",
-                    coupon_id,
-                    before=before,
-                    after=after,
-                )
+                await audit.record(tx, act, "coupon.void", coupon_id, before=before, after=after)
         return after

@@ -1,31 +1,22 @@
 """Operators' HTTP of granting: give, take back, look."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import msgspec
-from litestar import Request, Response, Router, get, post
+from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
-from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    REPLAYED_HEADER,
-    Cursor,
-    JsonResponse,
-    Limit,
-    Page,
-    PathUserId,
-    PathUuid,
-    idempotency_key,
-)
+from growth.plumbing.http.answers import AnyRequest, Page, PathUserId, PathUuid, created, idempotency_key
 from growth.plumbing.http.idempotency import fingerprint
-from growth.plumbing.http.listing import listed
-from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.http.listing import Listing
+from growth.plumbing.http.operators import for_operators
+from growth.plumbing.watch.audit import Act
 from growth.rewards.granting.model import GrantRecord
 from growth.rewards.granting.service import Granting
-from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.actors import Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 from growth.vocabulary.rewards import Reward
 from growth.vocabulary.text import Reason
@@ -46,63 +37,36 @@ class RevokeRequest(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@post(
-    "/shoppers/{user_id:str}/grants",
-    operation_id="admin_grants_create",
-    summary="Grant a reward",
-    guards=[requires(Role.ADMIN)],
+@for_operators(
+    post, "/shoppers/{user_id:str}/grants", "admin_granting_grant_create", "Grant a reward", Role.ADMIN, status_code=201
 )
 async def create_grant(
     user_id: PathUserId,
     data: JSONBody[GrantRequest],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    request: AnyRequest,
+    act: NamedDependency[Act],
     granting: NamedDependency[Granting],
 ) -> Response[GrantRecord]:
     """By hand, beside every campaign and budget. 409 `grant.coupon_gone` if there is no coupon to give."""
-    made = await granting.give(
-        act_of(request, operator, data.reason),
-        user_id,
-        data.reward,
-        idempotency_key(request),
-        fingerprint(msgspec.json.encode(data)),
-    )
-    headers = {REPLAYED_HEADER: "true"} if made.replayed else {}
-    return JsonResponse(made.answer, status_code=201, headers=headers)
+    content = fingerprint(msgspec.json.encode(data))
+    made = await granting.give(act.why(data.reason), user_id, data.reward, idempotency_key(request), content)
+    return created(made.answer, replayed=made.replayed)
 
 
-@post(
-    "/grants/{grant_id:str}/revoke",
-    status_code=200,
-    operation_id="admin_grants_revoke",
-    summary="Revoke a grant",
-    guards=[requires(Role.ADMIN)],
-)
+@for_operators(post, "/grants/{grant_id:str}/revoke", "admin_granting_grant_revoke", "Revoke a grant", Role.ADMIN)
 async def revoke_grant(
-    grant_id: PathUuid,
-    data: JSONBody[RevokeRequest],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    granting: NamedDependency[Granting],
+    grant_id: PathUuid, data: JSONBody[RevokeRequest], act: NamedDependency[Act], granting: NamedDependency[Granting]
 ) -> GrantRecord:
     """What was spent is owed; a coupon is voided, one that an order has as soon as the order gives it back."""
-    return await granting.take_back(act_of(request, operator, data.reason), grant_id)
+    return await granting.take_back(act.why(data.reason), grant_id)
 
 
-@get("/grants", operation_id="admin_grants_list", summary="List grants", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/grants", "admin_granting_grant_list", "List grants", Role.VIEWER)
 async def list_grants(
-    request: Request[Any, Any, Any],
-    granting: NamedDependency[Granting],
-    user_id: UserFilter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
+    listing: NamedDependency[Listing], granting: NamedDependency[Granting], user_id: UserFilter = None
 ) -> Response[Page[GrantRecord]]:
     """Newest first; also what a budget or a quota could not pay. With `Accept: text/csv` all of it as a file."""
-
-    async def read(before: str | None, most: int) -> Sequence[GrantRecord]:
-        return await granting.page(user_id, before, most)
-
-    return await listed(request, cursor, limit, GrantRecord, "grant_id", read)
+    return await listing.listed(GrantRecord, "grant_id", partial(granting.page, user_id))
 
 
 router = Router(path="/admin/v1", route_handlers=[create_grant, revoke_grant, list_grants], tags=["Operators: rewards"])

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from growth.plumbing.person.owned import rename
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.granting import store
 from growth.rewards.granting.model import GrantRecord
@@ -29,5 +30,5 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room
-    """Make the old id's grants the new one's."""
-    await store.rename(tx, old_user_id, user_id)
+    """Make the old id's grants the new one's. Keys are told nowhere, but may name the old id: those stay unique."""
+    await rename(tx, store.OWNED, old_user_id, user_id)

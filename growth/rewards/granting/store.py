@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.person.owned import Owned
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.rewards.granting.model import Budget, Grant, GrantRecord, Spent, value_of
 from growth.vocabulary.rewards import Reward
 
@@ -48,6 +49,12 @@ class Lowered(RevokedGrant, frozen=True):
     """A grant that was just made smaller. `reward` is what it is now."""
 
     was: Reward
+
+
+OWNED = Owned("granting.grants")
+GRANTS = Rows(row=GrantRecord)
+REVOKED = Rows(row=RevokedGrant)
+LOWERED = Rows(row=Lowered, expressions={"was": "mine.was"})
 
 
 async def add(tx: Tx, grants: Sequence[tuple[str, Grant]], now: datetime) -> frozenset[str]:
@@ -116,7 +123,8 @@ async def refuse(tx: Tx, outcomes: Mapping[str, str]) -> None:
 
 async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> list[RevokedGrant]:
     """Mark grants as taken back; return those that were not before."""
-    rows = await tx.fetch(
+    return await REVOKED.fetch_all(
+        tx,
         """
         WITH mine AS MATERIALIZED (
             SELECT key
@@ -133,14 +141,12 @@ async def take_back(tx: Tx, keys: Sequence[str], reason: str, now: datetime) -> 
         FROM mine
         WHERE told.key = mine.key
           AND told.revoked_at IS NULL
-        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
-            told.granted_at
+        RETURNING told.kit.columns
         """,
         keys,
         reason,
         now,
     )
-    return [msgspec.convert(dict(row), RevokedGrant) for row in rows]
 
 
 async def coupons_under(reader: Reader, keys: Sequence[str]) -> Mapping[str, str]:
@@ -165,7 +171,8 @@ async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
     )
     # A statement of its own: one that had waited for the rows would see them as they were before it waited.
     asked = [{"key": key, "reward": reward, "value": value_of(reward)} for key, reward in rewards.items()]
-    rows = await tx.fetch(
+    return await LOWERED.fetch_all(
+        tx,
         """
         UPDATE granting.grants AS told
         SET reward = mine.reward
@@ -179,12 +186,10 @@ async def lower(tx: Tx, rewards: Mapping[str, Reward]) -> list[Lowered]:
               AND coalesce(known.reward ->> 'points', known.reward ->> 'growth')::bigint > asked.value
         ) AS mine
         WHERE told.key = mine.key
-        RETURNING told.key, told.grant_id, told.user_id, told.reward, told.reason, told.subject, told.budget_id,
-            told.granted_at, mine.was
+        RETURNING told.kit.columns
         """,
         _encode(asked).decode(),
     )
-    return [msgspec.convert(dict(row), Lowered) for row in rows]
 
 
 async def give_back(tx: Tx, returned: Sequence[Returned]) -> None:
@@ -282,22 +287,23 @@ async def spent(reader: Reader, budget_ids: Sequence[str], now: datetime) -> Map
 
 async def find(reader: Reader, grant_id: str) -> GrantRecord | None:
     """Return one grant."""
-    row = await reader.fetchrow(
+    return await GRANTS.fetch_one(
+        reader,
         """
-        SELECT grant_id, key, user_id, reward, reason, subject, outcome, granted_at, revoked_at, revoked_for
+        SELECT kit.columns
         FROM granting.grants
         WHERE grant_id = $1
         """,
         grant_id,
     )
-    return None if row is None else _record(row)
 
 
 async def page(reader: Reader, user_id: str | None, before: str | None, limit: int) -> list[GrantRecord]:
     """Return grants, newest first."""
-    rows = await reader.fetch(
+    return await GRANTS.fetch_all(
+        reader,
         """
-        SELECT grant_id, key, user_id, reward, reason, subject, outcome, granted_at, revoked_at, revoked_for
+        SELECT kit.columns
         FROM granting.grants
         WHERE ($1::text IS NULL OR user_id = $1)
           AND ($2::uuid IS NULL OR grant_id < $2)
@@ -307,20 +313,6 @@ async def page(reader: Reader, user_id: str | None, before: str | None, limit: i
         user_id,
         before,
         limit,
-    )
-    return [_record(row) for row in rows]
-
-
-async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Make one shopper's grants another's. Keys are told nowhere, but may name the old id: those stay unique."""
-    await tx.execute(
-        """
-        UPDATE granting.grants
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
     )
 
 
@@ -339,7 +331,8 @@ async def forget_names(tx: Tx, user_id: str, alias: str) -> None:
     )
 
 
-def _row(grant_id: str, grant: Grant) -> dict[str, Any]:
+def _row(grant_id: str, grant: Grant) -> dict[str, object]:
+    # Field by field: each check-in writes one.
     return {
         "key": grant.key,
         "grant_id": grant_id,
@@ -349,7 +342,3 @@ def _row(grant_id: str, grant: Grant) -> dict[str, Any]:
         "subject": grant.subject,
         "budget_id": grant.budget_id,
     }
-
-
-def _record(row: Record) -> GrantRecord:
-    return msgspec.convert(dict(row), GrantRecord)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -49,13 +50,6 @@ class Transfer(Struct, frozen=True, kw_only=True):
     """Of points that go out: the lot to use up first, whatever ends sooner."""
 
 
-class Resolution(Struct, frozen=True):
-    """How a pending transfer ends: with all of it, part of it (the rest goes back), or nothing (0)."""
-
-    pending_id: str
-    amount: int | None = None
-
-
 class Balance(Struct, frozen=True):
     """What an account has."""
 
@@ -78,8 +72,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True):
     transfer_id: str
     amount: int
     """Came in; below zero: went out."""
-    state: str
-    """`posted`, `pending`, or `voided`."""
+    state: Literal["posted", "pending", "voided"]
     reason: str
     subject: str
     at: datetime

@@ -4,11 +4,13 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from growth.plumbing.person.owned import rename
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.ledger import service
 from growth.rewards.ledger.model import Currency, LedgerEntry
 from growth.rewards.ledger.spending import store as spendings
 from growth.rewards.ledger.store import person as store
+from growth.vocabulary.alike import alike
 
 MAX_TOLD = 50
 """Entries of each currency."""
@@ -35,11 +37,10 @@ async def export(reader: Reader, user_id: str) -> LedgerKnown:
     """Return what the shopper has and how it came."""
     return LedgerKnown(
         [
-            AccountKnown(
+            alike(
+                AccountKnown,
+                balance,
                 currency=currency,
-                posted=balance.posted,
-                pending_in=balance.pending_in,
-                pending_out=balance.pending_out,
                 entries=await service.entries(reader, user_id, currency, None, MAX_TOLD),
             )
             for currency, balance in (await service.balances(reader, user_id)).items()
@@ -61,5 +62,5 @@ async def merge_into(tx: Tx, old_owner: str, owner: str) -> None:
     """Rename, and let lots fit the balance again."""
     await store.lock(tx, [old_owner, owner])
     await store.rename(tx, old_owner, owner)
-    await spendings.rename(tx, old_owner, owner)
+    await rename(tx, spendings.OWNED, old_owner, owner)
     await store.settle_lots(tx, owner)

@@ -14,12 +14,11 @@ from growth.rewards.ledger.model import (
     LedgerEntry,
     Liabilities,
     Points,
-    Resolution,
     Transfer,
 )
 from growth.rewards.ledger.store import entries as store
 from growth.rewards.ledger.store import lots
-from growth.vocabulary.ids import HOUSE, derived_id
+from growth.vocabulary.ids import HOUSE
 from growth.vocabulary.refusals import Refusal
 
 log = structlog.get_logger("ledger")
@@ -71,12 +70,12 @@ async def post(tx: Tx, amounts: Mapping[str, int | None], now: datetime) -> froz
     Those that had ended before, by `post` or `void`, stay as they are.
     """
     assert all(amount is None or amount > 0 for amount in amounts.values())
-    return await _resolve(tx, [Resolution(pending_id, amount) for pending_id, amount in amounts.items()], now)
+    return await store.resolve(tx, amounts, now) if amounts else frozenset()
 
 
 async def void(tx: Tx, pending_ids: Sequence[str], now: datetime) -> frozenset[str]:
     """Give pending transfers up; return the ids of those that ended now."""
-    return await _resolve(tx, [Resolution(pending_id, 0) for pending_id in pending_ids], now)
+    return await store.resolve(tx, dict.fromkeys(pending_ids, 0), now) if pending_ids else frozenset()
 
 
 async def balances(reader: Reader, owner: str) -> Mapping[Currency, Balance]:
@@ -120,10 +119,6 @@ class Ledger:
         """Return the points of a shopper."""
         return await points(self._database, user_id, now)
 
-    async def balances(self, user_id: str) -> Mapping[Currency, Balance]:
-        """Return everything a shopper has."""
-        return await balances(self._database, user_id)
-
     async def entries(self, user_id: str, currency: Currency, before: int | None, limit: int) -> list[LedgerEntry]:
         """Return a shopper's history, newest first."""
         return await entries(self._database, user_id, currency, before, limit)
@@ -150,12 +145,6 @@ class Ledger:
         """Fold the house's moves into its accounts; return how many."""
         async with turn.transaction() as tx:
             return await store.fold_house(tx, FOLD_BATCH)
-
-
-async def _resolve(tx: Tx, resolutions: Sequence[Resolution], now: datetime) -> frozenset[str]:
-    if not resolutions:
-        return frozenset()
-    return await store.resolve(tx, [(derived_id(one.pending_id, "end"), one) for one in resolutions], now)
 
 
 def _check(transfers: Sequence[Transfer]) -> None:

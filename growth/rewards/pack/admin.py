@@ -1,39 +1,30 @@
 """Operators' HTTP of the new-shopper pack."""
 
-from typing import Any
-
-from litestar import Request, Response, Router, get, put
+from litestar import Response, Router, get, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from growth.plumbing.http.answers import JsonResponse, etag, if_match
-from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.http.answers import AnyRequest, JsonResponse, etag, if_match
+from growth.plumbing.http.operators import for_operators
+from growth.plumbing.watch.audit import Act
 from growth.rewards.pack.model import Pack, PackDraft, PackPage
 from growth.rewards.pack.service import Packs
-from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.actors import Role
 
 
-@get("", operation_id="admin_new_shopper_pack_get", summary="Get the new-shopper pack", guards=[requires(Role.VIEWER)])
+@for_operators(get, "", "admin_pack_get", "Get the new-shopper pack", Role.VIEWER)
 async def get_pack(packs: NamedDependency[Packs]) -> Response[PackPage]:
     """What whoever registers is given, once a person. The ETag is the version that PUT asks for in If-Match."""
     page = await packs.page()
     return JsonResponse(page, headers={"ETag": etag(page.pack.version)})
 
 
-@put(
-    "",
-    operation_id="admin_new_shopper_pack_change",
-    summary="Change the new-shopper pack",
-    guards=[requires(Role.EDITOR)],
-)
+@for_operators(put, "", "admin_pack_change", "Change the new-shopper pack", Role.EDITOR)
 async def change_pack(
-    data: JSONBody[PackDraft],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    packs: NamedDependency[Packs],
+    data: JSONBody[PackDraft], request: AnyRequest, act: NamedDependency[Act], packs: NamedDependency[Packs]
 ) -> Response[Pack]:
     """Replaces all fields; `enabled` switches it on and off. Who had it before does not get the new one."""
-    pack = await packs.change(act_of(request, operator), if_match(request), data)
+    pack = await packs.change(act, if_match(request), data)
     return JsonResponse(pack, headers={"ETag": etag(pack.version)})
 
 

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from growth.plumbing.person.owned import rename
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.rewards.pack import store
 from growth.rewards.pack.model import Recipient
@@ -29,7 +30,7 @@ async def had(reader: Reader, user_id: str) -> list[str]:
 
 async def erase(tx: Tx, user_id: str, alias: str) -> None:
     """Put `alias` in place of the shopper: that a pack was given stays counted."""
-    await store.rename(tx, user_id, alias)
+    await rename(tx, store.OWNED, user_id, alias)
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:  # noqa: ARG001 - asked of every room

@@ -5,8 +5,11 @@ from datetime import datetime
 
 import msgspec
 
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Record, Tx
 from growth.rewards.pack.model import Pack, PackDraft, Recipient
+
+OWNED = Owned("pack.recipients")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -106,19 +109,6 @@ async def find_recipient(reader: Reader, user_id: str) -> Recipient | None:
         user_id,
     )
     return None if row is None else Recipient(**row)
-
-
-async def rename(tx: Tx, user_id: str, alias: str) -> None:
-    """Put an alias in place of a shopper."""
-    await tx.execute(
-        """
-        UPDATE pack.recipients
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        user_id,
-        alias,
-    )
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, alias: str) -> None:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from growth.plumbing.field_errors import FieldError
 from growth.rewards.ledger.model import Currency, Transfer
-from growth.rewards.withdrawal.payout.model import Said
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import Uuid, derived_id
 from growth.vocabulary.money import MAX_FEN, Fen
 from growth.vocabulary.refusals import Kind
@@ -135,18 +135,8 @@ class WithdrawalPage(Struct, frozen=True, kw_only=True):
 
 def show(withdrawal: Withdrawal, now: datetime) -> WithdrawalPage:
     """Show a withdrawal to its shopper."""
-    return WithdrawalPage(
-        withdrawal_id=withdrawal.withdrawal_id,
-        amount_fen=withdrawal.amount_fen,
-        fee_fen=withdrawal.fee_fen,
-        payout_fen=withdrawal.payout_fen,
-        state=withdrawal.state,
-        payee=None if withdrawal.payee is None else mask(withdrawal.payee.account),
-        requested_at=withdrawal.requested_at,
-        ended_at=withdrawal.ended_at,
-        reason=withdrawal.reason,
-        server_time=now,
-    )
+    payee = None if withdrawal.payee is None else mask(withdrawal.payee.account)
+    return alike(WithdrawalPage, withdrawal, payee=payee, server_time=now)
 
 
 def mask(account: str) -> str:
@@ -184,6 +174,19 @@ def _hold(withdrawal: Withdrawal, part: str, account: str, amount_fen: int, reas
         subject=withdrawal.withdrawal_id,
         pending=True,
     )
+
+
+class Said(Struct, frozen=True, kw_only=True):
+    """What a payout service says about one number."""
+
+    number: str
+    state: Literal["paid", "failed", "working", "never_heard"]
+    """`failed`: it was not paid, and never will be under this number. `never_heard`: nothing is known of it."""
+    amount_fen: int | None = None
+    """What was paid."""
+    reference: str | None = None
+    code: str = ""
+    """Why it failed, in the service's own word."""
 
 
 class PayoutDecision(Struct, frozen=True):

@@ -1,29 +1,24 @@
 """Shoppers' HTTP of withdrawals."""
 
-from typing import Any
+from functools import partial
 
-from litestar import Request, Response, Router, delete, get, post, put
+from litestar import Response, Router, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Struct
 
 from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    REPLAYED_HEADER,
-    Cursor,
-    JsonResponse,
-    Limit,
+    AnyRequest,
     Page,
     PathUuid,
-    decode_cursor,
+    created,
     idempotency_key,
-    page_of,
 )
+from growth.plumbing.http.listing import Listing
 from growth.rewards.withdrawal.model import Payee, WithdrawalFen, WithdrawalPage, show
 from growth.rewards.withdrawal.service import Withdrawals
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
-from growth.vocabulary.ids import Uuid
 
 
 class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,10 +27,10 @@ class WithdrawalRequest(Struct, frozen=True, forbid_unknown_fields=True):
     amount_fen: WithdrawalFen
 
 
-@post("/withdrawals", operation_id="withdrawals_request", summary="Request a withdrawal")
+@post("/withdrawals", operation_id="withdrawal_request", summary="Request a withdrawal")
 async def request_withdrawal(
     data: JSONBody[WithdrawalRequest],
-    request: Request[Any, Any, Any],
+    request: AnyRequest,
     shopper: NamedDependency[Shopper],
     withdrawals: NamedDependency[Withdrawals],
 ) -> Response[WithdrawalPage]:
@@ -45,26 +40,19 @@ async def request_withdrawal(
     """
     now = clock.now()
     made = await withdrawals.request(shopper.user_id, data.amount_fen, idempotency_key(request), now)
-    headers = {REPLAYED_HEADER: "true"} if made.replayed else {}
-    return JsonResponse(show(made.answer, now), status_code=201, headers=headers)
+    return created(show(made.answer, now), replayed=made.replayed)
 
 
-@get("/withdrawals", operation_id="withdrawals_list", summary="List my withdrawals")
+@get("/withdrawals", operation_id="withdrawal_list", summary="List my withdrawals")
 async def list_withdrawals(
-    shopper: NamedDependency[Shopper],
-    withdrawals: NamedDependency[Withdrawals],
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
+    listing: NamedDependency[Listing], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Page[WithdrawalPage]:
     """Newest first."""
-    position = decode_cursor(cursor, tuple[Uuid])
-    before = None if position is None else position[0]
-    found = await withdrawals.page(shopper.user_id, before=before, limit=limit + 1)
-    now = clock.now()
-    return page_of([show(one, now) for one in found], limit, lambda one: (one.withdrawal_id,))
+    read = partial(withdrawals.page, shopper.user_id)
+    return await listing.paged("withdrawal_id", read, show=partial(show, now=clock.now()))
 
 
-@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawals_get", summary="Get one of my withdrawals")
+@get("/withdrawals/{withdrawal_id:str}", operation_id="withdrawal_get", summary="Get one of my withdrawals")
 async def get_withdrawal(
     withdrawal_id: PathUuid, shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> WithdrawalPage:
@@ -75,7 +63,7 @@ async def get_withdrawal(
 @delete(
     "/withdrawals/{withdrawal_id:str}",
     status_code=200,
-    operation_id="withdrawals_cancel",
+    operation_id="withdrawal_cancel",
     summary="Cancel a withdrawal",
 )
 async def cancel_withdrawal(
@@ -86,13 +74,13 @@ async def cancel_withdrawal(
     return show(await withdrawals.cancel(withdrawal_id, shopper.user_id, now), now)
 
 
-@get("/payee", operation_id="payee_get", summary="Get my payout account")
+@get("/payee", operation_id="withdrawal_payee_get", summary="Get my payout account")
 async def get_payee(shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]) -> Payee:
     """404 if no account was named yet."""
     return await withdrawals.payee(shopper.user_id)
 
 
-@put("/payee", operation_id="payee_change", summary="Change my payout account")
+@put("/payee", operation_id="withdrawal_payee_change", summary="Change my payout account")
 async def change_payee(
     data: JSONBody[Payee], shopper: NamedDependency[Shopper], withdrawals: NamedDependency[Withdrawals]
 ) -> Payee:
@@ -103,5 +91,5 @@ async def change_payee(
 router = Router(
     path="/v1",
     route_handlers=[request_withdrawal, list_withdrawals, get_withdrawal, cancel_withdrawal, get_payee, change_payee],
-    tags=["Commission"],
+    tags=["Withdrawals"],
 )

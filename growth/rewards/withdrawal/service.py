@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from growth.plumbing.http.idempotency import Once, fingerprint, once
@@ -15,8 +16,10 @@ from growth.rewards.withdrawal.model import Payee, Withdrawal, WithdrawalFilter,
 from growth.rewards.withdrawal.store import payees
 from growth.rewards.withdrawal.store import rules as rules_store
 from growth.rewards.withdrawal.store import withdrawals as store
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.commission import (
     WithdrawalCancelled,
+    WithdrawalEvent,
     WithdrawalFailed,
     WithdrawalPaid,
     WithdrawalRejected,
@@ -24,6 +27,13 @@ from growth.vocabulary.events.commission import (
 )
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
+
+_ENDS: Mapping[str, type[WithdrawalEvent]] = {
+    "cancelled": WithdrawalCancelled,
+    "failed": WithdrawalFailed,
+    "rejected": WithdrawalRejected,
+}
+"""What is told of a withdrawal that ended, and was not paid."""
 
 
 class Withdrawals:
@@ -41,10 +51,6 @@ class Withdrawals:
         """
         try:
             async with self._database.transaction(people=[user_id]) as tx:
-
-                async def work() -> Withdrawal:
-                    return await self._request(tx, user_id, amount_fen, now)
-
                 return await once(
                     tx,
                     scope="POST withdrawals",
@@ -52,7 +58,7 @@ class Withdrawals:
                     key=key,
                     content=fingerprint(str(amount_fen)),
                     answer_type=Withdrawal,
-                    work=work,
+                    work=partial(self._request, tx, user_id, amount_fen, now),
                     now=now,
                 )
         except Refusal as refusal:
@@ -89,16 +95,7 @@ class Withdrawals:
                 max_fen_per_day=rules.max_fen_per_day,
             )
         await ledger.transfer(tx, model.holds_of(withdrawal), now)
-        await emit(
-            tx,
-            WithdrawalRequested(
-                at=now,
-                withdrawal_id=withdrawal.withdrawal_id,
-                user_id=user_id,
-                amount_fen=amount_fen,
-                fee_fen=withdrawal.fee_fen,
-            ),
-        )
+        await emit(tx, alike(WithdrawalRequested, withdrawal, at=now))
         return withdrawal
 
     async def find(self, withdrawal_id: str, user_id: str) -> Withdrawal:
@@ -108,7 +105,7 @@ class Withdrawals:
             raise Refusal(model.NOT_FOUND)
         return found
 
-    async def page(self, user_id: str, *, before: str | None, limit: int) -> list[Withdrawal]:
+    async def page(self, user_id: str, before: str | None, limit: int) -> list[Withdrawal]:
         """Return a shopper's withdrawals, newest first."""
         return await store.page(self._database, WithdrawalFilter(user_id=user_id), before=before, limit=limit)
 
@@ -158,43 +155,11 @@ async def withdrawn_fen(reader: Reader, user_id: str) -> int:
 async def pay_out(tx: Tx, paid: Withdrawal, now: datetime) -> None:
     """Let the money leave of a withdrawal that has just become `paid`, and tell."""
     await ledger.post(tx, {hold.transfer_id: None for hold in model.holds_of(paid)}, now)
-    await emit(
-        tx,
-        WithdrawalPaid(
-            at=now,
-            withdrawal_id=paid.withdrawal_id,
-            user_id=paid.user_id,
-            amount_fen=paid.amount_fen,
-            fee_fen=paid.fee_fen,
-        ),
-    )
+    await emit(tx, alike(WithdrawalPaid, paid, at=now))
 
 
 async def give_back(tx: Tx, ended: Withdrawal, now: datetime) -> None:
     """Give the money back of a withdrawal that has just ended otherwise, and tell."""
     await store.give_day_back(tx, ended.withdrawal_id)
     await ledger.void(tx, [hold.transfer_id for hold in model.holds_of(ended)], now)
-    if ended.state == "cancelled":
-        await emit(
-            tx,
-            WithdrawalCancelled(
-                at=now,
-                withdrawal_id=ended.withdrawal_id,
-                user_id=ended.user_id,
-                amount_fen=ended.amount_fen,
-                fee_fen=ended.fee_fen,
-            ),
-        )
-        return
-    event = WithdrawalRejected if ended.state == "rejected" else WithdrawalFailed
-    await emit(
-        tx,
-        event(
-            at=now,
-            withdrawal_id=ended.withdrawal_id,
-            user_id=ended.user_id,
-            amount_fen=ended.amount_fen,
-            fee_fen=ended.fee_fen,
-            reason=ended.reason or "",
-        ),
-    )
+    await emit(tx, alike(_ENDS[ended.state], ended, at=now))

@@ -1,11 +1,14 @@
 """What orders add to the house."""
 
+from growth.kit.campaign.audience import AudienceKeeper
 from growth.kit.room import Person, Room, Rooms, Stores
 from growth.shop.order import person, routes
+from growth.shop.order.buyer.service import are_newcomers
 from growth.shop.order.model import ActivityListener, OrderParticipant, PointsDesk
 from growth.shop.order.owed import admin as owed_admin
 from growth.shop.order.owed.service import RefundsRequired
 from growth.shop.order.service import ShopService
+from growth.vocabulary.audience import Newcomers
 
 
 def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is made so
@@ -25,6 +28,7 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         gives={"shop": shop, "refunds_required": refunds_required},
         routers=[routes.router, owed_admin.router],
         persons={"shop": Person(export=person.export, erase=person.erase, merge=person.merge, had=person.had)},
+        audience_keepers=[AudienceKeeper(Newcomers, are_newcomers)],
         joined=joined,
         drain=[shop.drain],
     )

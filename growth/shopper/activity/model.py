@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -38,17 +38,28 @@ MIN_KEEP_DAYS = MAX_SHOP_AGE.days + 1
 SHOP_PREFIX = "shop/"
 """How the name of what the shop tells begins."""
 
-UNKNOWN_TYPE = "event.unknown_type"
+UNKNOWN_TYPE: Final = "event.unknown_type"
 RESERVED_TYPE = "event.reserved_type"
-BAD_ID = "event.bad_id"
-BAD_AT = "event.bad_at"
-TOO_OLD = "event.too_old"
-IN_FUTURE = "event.in_future"
-DATA_TOO_LARGE = "event.data_too_large"
-BAD_DATA = "event.bad_data"
-MALFORMED = "event.malformed"
+BAD_ID: Final = "event.bad_id"
+BAD_AT: Final = "event.bad_at"
+TOO_OLD: Final = "event.too_old"
+IN_FUTURE: Final = "event.in_future"
+DATA_TOO_LARGE: Final = "event.data_too_large"
+BAD_DATA: Final = "event.bad_data"
+MALFORMED: Final = "event.malformed"
 
-_CODES = {"type": UNKNOWN_TYPE, "id": BAD_ID, "at": BAD_AT, "data": BAD_DATA}
+RejectionCode = Literal[
+    "event.unknown_type",
+    "event.bad_id",
+    "event.bad_at",
+    "event.too_old",
+    "event.in_future",
+    "event.data_too_large",
+    "event.bad_data",
+    "event.malformed",
+]
+
+_CODES: Mapping[str, RejectionCode] = {"type": UNKNOWN_TYPE, "id": BAD_ID, "at": BAD_AT, "data": BAD_DATA}
 _TOO_LARGE = re.compile(r"of length <= ")
 _SHOP_TYPE = re.compile(r"[a-z][a-z0-9_]{0,31}(?:\.[a-z0-9_]{1,32}){1,3}")
 
@@ -144,9 +155,7 @@ class Rejection(Struct, frozen=True):
 
     index: int
     """Its place in the batch, from 0."""
-    code: str
-    """`event.unknown_type`, `.bad_id`, `.bad_at`, `.too_old`, `.in_future`, `.data_too_large`, `.bad_data` or
-    `.malformed`."""
+    code: RejectionCode
     detail: str
 
 
@@ -227,7 +236,7 @@ def _read(index: int, raw: bytes) -> EventTold | Rejection:
         return Rejection(index, _code(field, detail), refusal.detail)
 
 
-def _code(field: str, detail: str) -> str:
+def _code(field: str, detail: str) -> RejectionCode:
     name = re.split(r"[.\[]", field, maxsplit=1)[0]
     if name == "data" and _TOO_LARGE.search(detail):
         return DATA_TOO_LARGE
@@ -235,7 +244,7 @@ def _code(field: str, detail: str) -> str:
     return _CODES.get(name, MALFORMED)
 
 
-def judge_time(at: datetime, now: datetime, max_age: timedelta) -> str | None:
+def judge_time(at: datetime, now: datetime, max_age: timedelta) -> RejectionCode | None:
     """Return the code for a time that is too far off, else None."""
     if at > now + MAX_AHEAD:
         return IN_FUTURE

@@ -1,13 +1,12 @@
 """Shoppers' HTTP of events in."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Request, Router, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
-from growth.plumbing.docs.schemas import schemas_of
+from growth.plumbing.docs.schemas import BY_HAND
 from growth.plumbing.http.answers import MAX_BODY_BYTES, raw_body, require_json
 from growth.shopper.activity.model import EventsTold
 from growth.shopper.activity.service import BatchTaken, Events
@@ -15,24 +14,18 @@ from growth.vocabulary import clock
 from growth.vocabulary.actors import Shopper
 
 
-@dataclass
-class ActivityOperation(Operation):
-    """The body is read event by event, so that one bad event spares the others; so it is documented by hand."""
-
-    def __post_init__(self) -> None:
-        """Add the body, from the Struct that it is read with."""
-        (schema,) = schemas_of([EventsTold])
-        shown: Any = schema
-        self.request_body = RequestBody(content={"application/json": OpenAPIMediaType(schema=shown)}, required=True)
+def _documented(schema_of: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the body: it is read event by event, so that one bad event spares the others."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema_of(EventsTold)}}}}
 
 
 @post(
     "/events",
     status_code=202,
-    operation_class=ActivityOperation,
-    operation_id="events_take",
+    operation_id="events_report",
     summary="Report what the shopper did",
     request_max_body_size=MAX_BODY_BYTES,
+    opt={BY_HAND: _documented},
 )
 async def take_events(
     request: Request[Any, Any, Any], shopper: NamedDependency[Shopper], events: NamedDependency[Events]
@@ -47,4 +40,4 @@ async def take_events(
     return await events.take(shopper.user_id, raw, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[take_events], tags=["Events"])
+router = Router(path="/v1", route_handlers=[take_events], tags=["Activity"])

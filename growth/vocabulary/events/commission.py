@@ -37,11 +37,11 @@ class CommissionChanged(CommissionEvent, frozen=True, kw_only=True, tag="commiss
 
 
 class CommissionAvailable(CommissionEvent, frozen=True, kw_only=True, tag="commission.available"):
-    """It can be withdrawn."""
+    """A commission can be withdrawn."""
 
 
 class CommissionUnderReview(CommissionEvent, frozen=True, kw_only=True, tag="commission.under_review"):
-    """A person looks at it before it becomes available."""
+    """A commission waits for an operator's review before it becomes available."""
 
     reasons: list[str]
     """`same_device`, `same_address`, `same_payee`, `same_person`, `invitees_in_hour`, `invitees_in_day` or
@@ -49,13 +49,13 @@ class CommissionUnderReview(CommissionEvent, frozen=True, kw_only=True, tag="com
 
 
 class CommissionReleased(CommissionEvent, frozen=True, kw_only=True, tag="commission.released"):
-    """An operator found nothing wrong with it."""
+    """An operator released a commission from review."""
 
     reason: str
 
 
 class CommissionVoided(CommissionEvent, frozen=True, kw_only=True, tag="commission.voided"):
-    """It was taken back for good: by an operator, or because two ids turned out to be one person's."""
+    """A commission was taken back for good: by an operator, or because two ids turned out to be one person's."""
 
     was_fen: int
     reason: str
@@ -85,26 +85,26 @@ class WithdrawalRequested(WithdrawalEvent, frozen=True, kw_only=True, tag="withd
 
 
 class WithdrawalApproved(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.approved"):
-    """An operator let it be paid."""
+    """An operator approved a withdrawal."""
 
 
 class WithdrawalPaid(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.paid"):
-    """The shopper has the amount less the fee."""
+    """A withdrawal was paid: the shopper has the amount less the fee."""
 
 
 class WithdrawalFailed(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.failed"):
-    """It could not be paid; the shopper has the amount to withdraw again."""
+    """A withdrawal could not be paid; the shopper has the amount to withdraw again."""
 
     reason: str
 
 
 class WithdrawalRejected(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.rejected"):
-    """It will not be paid; the shopper has the amount to withdraw again."""
+    """An operator rejected a withdrawal; the shopper has the amount to withdraw again."""
 
     reason: str
 
 
 class WithdrawalCancelled(WithdrawalEvent, frozen=True, kw_only=True, tag="withdrawal.cancelled"):
-    """The shopper thought better of it."""
+    """The shopper cancelled a withdrawal."""
 
     facts = Facts(visit="referral")

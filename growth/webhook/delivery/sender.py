@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
-from msgspec import Struct
 from prometheus_client import Counter, Gauge, Histogram
 
 from growth.plumbing.outbox.outbox import emit
@@ -28,8 +27,8 @@ from growth.webhook import model
 from growth.webhook import store as endpoints_store
 from growth.webhook.delivery import store
 from growth.webhook.delivery.courier import TOTAL_SECONDS, Courier
-from growth.webhook.delivery.store import AttemptOutcome
-from growth.webhook.model import MAX_ENDPOINTS, DeliveryDecision, Parcel, WebhookEndpoint
+from growth.webhook.delivery.store import EndedAttempt
+from growth.webhook.model import MAX_ENDPOINTS, Parcel, WebhookEndpoint
 
 log = structlog.get_logger("webhook")
 
@@ -65,13 +64,6 @@ _seconds = Histogram("growth_webhook_attempt_seconds", "How long a receiver took
 _busy_now = Gauge("growth_webhook_sending", "Requests under way.")
 
 
-class Noted(Struct, frozen=True):
-    """An attempt that has ended, on its way to the log."""
-
-    outcome: AttemptOutcome
-    verdict: DeliveryDecision
-
-
 class Sender:
     """Sends, in one process. `run` until told to stop."""
 
@@ -88,7 +80,7 @@ class Sender:
         self._under_way: dict[asyncio.Task[None], Parcel] = {}
         self._sending: set[tuple[str, str]] = set()
         """Which of them are with the courier, by endpoint and event."""
-        self._notes: Coalescer[Noted, None] = Coalescer(
+        self._notes: Coalescer[EndedAttempt, None] = Coalescer(
             "webhook.notes", self._write_down, max_batch=RECORD_BATCH, max_queue=MAX_ENDPOINTS * (SLOTS + AHEAD)
         )
 
@@ -173,12 +165,10 @@ class Sender:
         verdict = model.judge(parcel.attempts + 1, told, self._clock(), random.random())
         _attempts.labels(told.attempt.error or "delivered").inc()
         _seconds.observe(told.attempt.milliseconds / 1000)
-        outcome = AttemptOutcome(
-            parcel=parcel, attempt=told.attempt, state=verdict.state, next_try_at=verdict.next_try_at
-        )
+        ended = EndedAttempt(parcel, told.attempt, verdict)
         for left in reversed(range(RECORD_TRIES)):
             try:
-                await self._notes(Noted(outcome, verdict))
+                await self._notes(ended)
             except Unavailable as error:
                 # Not written down means sent again when the lease is over: worth a second try.
                 if not left:
@@ -188,22 +178,22 @@ class Sender:
             else:
                 return
 
-    async def _write_down(self, notes: list[Noted]) -> Sequence[None]:
+    async def _write_down(self, notes: list[EndedAttempt]) -> Sequence[None]:
         """Write down what came of a batch of attempts, and what follows for their endpoints."""
         now = self._clock()
         # In the order of their keys: whoever else holds some of them takes them in the same order.
-        notes = sorted(notes, key=lambda note: (note.outcome.parcel.endpoint_id, note.outcome.parcel.event_id))
+        notes = sorted(notes, key=lambda note: (note.parcel.endpoint_id, note.parcel.event_id))
         async with self._database.transaction() as tx:
-            await store.write_down(tx, [note.outcome for note in notes], model.MAX_LOG)
-            for endpoint_id in sorted({note.outcome.parcel.endpoint_id for note in notes}):
-                own = [note for note in notes if note.outcome.parcel.endpoint_id == endpoint_id]
+            await store.write_down(tx, notes, model.MAX_LOG)
+            for endpoint_id in sorted({note.parcel.endpoint_id for note in notes}):
+                own = [note for note in notes if note.parcel.endpoint_id == endpoint_id]
                 await self._judge_endpoint(tx, endpoint_id, own, now)
         for note in notes:
             if note.verdict.state != "pending":
                 _ended.labels(note.verdict.state).inc()
         return [None] * len(notes)
 
-    async def _judge_endpoint(self, tx: Tx, endpoint_id: str, notes: Sequence[Noted], now: datetime) -> None:
+    async def _judge_endpoint(self, tx: Tx, endpoint_id: str, notes: Sequence[EndedAttempt], now: datetime) -> None:
         """Count what failed; disable an endpoint that wants no more, or that has taken nothing for too long."""
         failed = [note for note in notes if note.verdict.state != "delivered"]
         disabled = None
@@ -212,11 +202,13 @@ class Sender:
         elif len(failed) < len(notes):
             await endpoints_store.note_success(tx, [endpoint_id])
         else:
-            since = min(note.outcome.attempt.at for note in failed)
+            since = min(note.attempt.at for note in failed)
             await endpoints_store.note_failures(tx, endpoint_id, len(failed), since)
             if any(note.verdict.state == "exhausted" for note in failed):
                 before = now - timedelta(seconds=model.GIVE_UP_SECONDS)
-                disabled = await endpoints_store.disable_failing(tx, endpoint_id, before, model.GIVE_UP_FAILURES, now)
+                disabled = await endpoints_store.disable(
+                    tx, endpoint_id, "failing", now, failing_before=before, failures=model.GIVE_UP_FAILURES
+                )
         if disabled is not None:
             await _give_notice(tx, disabled, now)
 

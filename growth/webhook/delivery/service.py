@@ -24,7 +24,7 @@ from growth.webhook import store as endpoints_store
 from growth.webhook.delivery import store
 from growth.webhook.delivery.courier import Courier
 from growth.webhook.delivery.queue import Queue, first_after
-from growth.webhook.model import Delivery, ErrorClass, Filter, WebhookEndpoint
+from growth.webhook.model import Delivery, DeliveryFilter, ErrorClass, Filter, WebhookEndpoint
 
 MAX_TESTS_AT_ONCE = 4
 """Of one process: each may take as long as a receiver is given."""
@@ -78,28 +78,11 @@ class Deliveries:
         self._tests = asyncio.Semaphore(MAX_TESTS_AT_ONCE)
 
     async def page(
-        self,
-        endpoint_id: str,
-        *,
-        state: str | None,
-        type_: str | None,
-        since: datetime | None,
-        until: datetime | None,
-        before: tuple[datetime, str] | None,
-        limit: int,
+        self, endpoint_id: str, which: DeliveryFilter, before: tuple[datetime, str] | None, limit: int
     ) -> list[Delivery]:
         """Return deliveries, newest event first. Raises `Refusal` 404."""
         await self._find(endpoint_id)
-        return await store.page_of_deliveries(
-            self._database,
-            endpoint_id,
-            state=state,
-            type_=type_,
-            since=since,
-            until=until,
-            before=before,
-            limit=limit,
-        )
+        return await store.page_of_deliveries(self._database, endpoint_id, which, before, limit)
 
     async def redeliver_one(self, act: Act, endpoint_id: str, delivery_id: str) -> Redelivery:
         """Queue one delivery again, under the same ids. Raises `Refusal` 404."""
@@ -108,7 +91,7 @@ class Deliveries:
             delivery = await store.requeue(tx, endpoint_id, delivery_id, act.now)
             if delivery is None:
                 raise Refusal(model.DELIVERY_NOT_FOUND)
-            await _audit(tx, act, "redeliver", endpoint_id, {"delivery_id": delivery_id})
+            await audit.record(tx, act, "webhook.redeliver", endpoint_id, after={"delivery_id": delivery_id})
         return Redelivery(events=1, queued=int(delivery.queued_at == delivery.next_try_at), next_cursor=None)
 
     async def redeliver_range(
@@ -151,7 +134,7 @@ class Deliveries:
             fresh = [one for envelope in told for one in self._queue.deliveries_of(envelope, [endpoint_id])]
             queued = await store.queue_again(tx, fresh, act.now) if fresh else 0
             asked = {"from": since, "to": until, "types": types, "events": len(taken), "queued": queued}
-            await _audit(tx, act, "redeliver", endpoint_id, asked)
+            await audit.record(tx, act, "webhook.redeliver", endpoint_id, after=asked)
         more = len(found) > len(taken)
         return len(taken), queued, (taken[-1].event.at, taken[-1].event_id) if more else None
 
@@ -179,7 +162,7 @@ class Deliveries:
             milliseconds=told.attempt.milliseconds,
         )
         async with self._database.transaction() as tx:
-            await _audit(tx, act, "test", endpoint_id, answer)
+            await audit.record(tx, act, "webhook.test", endpoint_id, after=answer)
         return answer
 
     async def _find(self, endpoint_id: str) -> WebhookEndpoint:
@@ -191,13 +174,3 @@ class Deliveries:
     async def _lock(self, tx: Tx, endpoint_id: str) -> None:
         if await endpoints_store.lock_endpoint(tx, endpoint_id) is None:
             raise Refusal(model.NOT_FOUND)
-
-
-async def _audit(tx: Tx, act: Act, action: str, endpoint_id: str, after: object) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"webhook.{action}",
-        endpoint_id,
-        after=after,
-    )

@@ -11,8 +11,9 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
-from growth.webhook.model import Attempt, Delivery, Parcel
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
+from growth.webhook.model import Attempt, Delivery, DeliveryDecision, DeliveryFilter, Parcel
 
 _encode = msgspec.json.Encoder().encode
 
@@ -28,17 +29,15 @@ class Fresh(Struct, frozen=True):
     body: str
 
 
-class AttemptOutcome(Struct, frozen=True, kw_only=True):
-    """What an attempt came to, to be written down."""
+class EndedAttempt(Struct, frozen=True):
+    """An attempt that has ended, and what follows, to be written down."""
 
     parcel: Parcel
     attempt: Attempt
-    state: str
-    next_try_at: datetime | None
+    verdict: DeliveryDecision
 
 
-def _delivery(row: Record) -> Delivery:
-    return msgspec.convert(dict(row), Delivery)
+DELIVERIES = Rows(row=Delivery, expressions={"request_id": "body::json ->> 'requestid'"})
 
 
 async def queue(tx: Tx, fresh: Sequence[Fresh], now: datetime) -> None:
@@ -80,7 +79,8 @@ async def queue_again(tx: Tx, fresh: Sequence[Fresh], now: datetime) -> int:
 
 async def requeue(tx: Tx, endpoint_id: str, delivery_id: str, now: datetime) -> Delivery | None:
     """Queue one delivery again, unless it is being sent right now; None if there is none."""
-    row = await tx.fetchrow(
+    return await DELIVERIES.fetch_one(
+        tx,
         """
         UPDATE webhook.deliveries AS known
         SET state = 'pending',
@@ -92,14 +92,12 @@ async def requeue(tx: Tx, endpoint_id: str, delivery_id: str, now: datetime) -> 
             ended_at = NULL
         WHERE endpoint_id = $1
           AND delivery_id = $2
-        RETURNING delivery_id, event_id, body::json ->> 'requestid' AS request_id, type, event_at, state, attempts,
-            next_try_at, queued_at, ended_at, log
+        RETURNING kit.columns
         """,
         endpoint_id,
         delivery_id,
         now,
     )
-    return None if row is None else _delivery(row)
 
 
 async def lease(
@@ -157,7 +155,7 @@ async def lease(
     return parcels
 
 
-async def write_down(tx: Tx, outcomes: Sequence[AttemptOutcome], max_log: int) -> None:
+async def write_down(tx: Tx, outcomes: Sequence[EndedAttempt], max_log: int) -> None:
     """Keep what attempts came to; one whose lease is somebody else's by now changes nothing."""
     await tx.execute(
         """
@@ -181,13 +179,10 @@ async def write_down(tx: Tx, outcomes: Sequence[AttemptOutcome], max_log: int) -
         """,
         _encode(
             [
-                {
-                    "endpoint_id": outcome.parcel.endpoint_id,
-                    "event_at": outcome.parcel.event_at,
-                    "event_id": outcome.parcel.event_id,
-                    "fence": outcome.parcel.fence,
-                    "state": outcome.state,
-                    "next_try_at": outcome.next_try_at,
+                _place(outcome.parcel)
+                | {
+                    "state": outcome.verdict.state,
+                    "next_try_at": outcome.verdict.next_try_at,
                     "at": outcome.attempt.at,
                     "attempt": outcome.attempt,
                 }
@@ -224,38 +219,24 @@ def _span(parcels: Sequence[Parcel]) -> tuple[datetime, datetime]:
     return min(parcel.event_at for parcel in parcels), max(parcel.event_at for parcel in parcels)
 
 
+def _place(parcel: Parcel) -> dict[str, object]:
+    return {name: getattr(parcel, name) for name in ("endpoint_id", "event_at", "event_id", "fence")}
+
+
 def _places(parcels: Sequence[Parcel]) -> str:
     """Return the keys of parcels as JSON: one argument, since the driver looks at each item of an array in Python."""
-    return _encode(
-        [
-            {
-                "endpoint_id": parcel.endpoint_id,
-                "event_at": parcel.event_at,
-                "event_id": parcel.event_id,
-                "fence": parcel.fence,
-            }
-            for parcel in parcels
-        ]
-    ).decode()
+    return _encode([_place(parcel) for parcel in parcels]).decode()
 
 
 async def page_of_deliveries(
-    reader: Reader,
-    endpoint_id: str,
-    *,
-    state: str | None,
-    type_: str | None,
-    since: datetime | None,
-    until: datetime | None,
-    before: tuple[datetime, str] | None,
-    limit: int,
+    reader: Reader, endpoint_id: str, which: DeliveryFilter, before: tuple[datetime, str] | None, limit: int
 ) -> list[Delivery]:
     """Return deliveries of an endpoint, by when their events happened, newest first."""
     before_at, before_id = before or (None, None)
-    rows = await reader.fetch(
+    return await DELIVERIES.fetch_all(
+        reader,
         """
-        SELECT delivery_id, event_id, body::json ->> 'requestid' AS request_id, type, event_at, state, attempts,
-            next_try_at, queued_at, ended_at, log
+        SELECT kit.columns
         FROM webhook.deliveries
         WHERE endpoint_id = $1
           AND ($2::text IS NULL OR state = $2)
@@ -267,15 +248,14 @@ async def page_of_deliveries(
         LIMIT $8
         """,
         endpoint_id,
-        state,
-        type_,
-        since,
-        until,
+        which.state,
+        which.type,
+        which.since,
+        which.until,
         before_at,
         before_id,
         limit,
     )
-    return [_delivery(row) for row in rows]
 
 
 async def waiting(reader: Reader, now: datetime, max_counted: int) -> tuple[int, float]:

@@ -12,7 +12,7 @@ from tests.house.lucky_bag.model import LUCKY_BAGS, NOT_FOUND, NOT_LIVE, SOLD_OU
 from tests.house.lucky_bag.service import LuckyBags
 
 
-@get("/{lucky_bag_id:str}", operation_id="lucky_bags_get", summary="Show a lucky bag", opt={RAISES: [NOT_FOUND]})
+@get("/{lucky_bag_id:str}", operation_id="lucky_bag_get", summary="Show a lucky bag", opt={RAISES: [NOT_FOUND]})
 async def get_bag(
     lucky_bag_id: PathUuid, shopper: NamedDependency[Shopper], lucky_bags: NamedDependency[LuckyBags]
 ) -> LuckyBagPage:
@@ -23,7 +23,7 @@ async def get_bag(
 @post(
     "/{lucky_bag_id:str}/open",
     status_code=200,
-    operation_id="lucky_bags_open",
+    operation_id="lucky_bag_open",
     summary="Open a lucky bag",
     opt={RAISES: [NOT_FOUND, NOT_LIVE, SOLD_OUT]},
 )
@@ -41,14 +41,11 @@ admin_router = Router(
         LUCKY_BAGS,
         LuckyBags,
         "lucky_bags",
-        "admin_lucky_bags",
+        "admin_lucky_bag",
         told={
-            "create": "Draft a lucky bag\nNobody sees a draft.",
-            "change": "Edit a lucky bag\nReplaces all fields.",
-            "publish": "Publish a lucky bag",
-            "pause": "Pause a lucky bag",
-            "resume": "Resume a lucky bag",
-            "end": "End a lucky bag\nFor good; what was opened stays.",
+            "create": "Nobody sees a draft.",
+            "change": "Replaces all fields.",
+            "end": "What was opened stays.",
         },
     ),
     tags=["Operators: lucky bags"],

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
@@ -16,6 +16,7 @@ from growth.listeners.retention.sighting import Sighting
 from growth.plumbing.postgres.database import connect_postgres
 from growth.vocabulary.facts import FunnelStage
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
 from tests.listeners.retention.conftest import Room, a_room
 from tests.listeners.retention.simple_model import Matrix, SimpleModel
@@ -78,11 +79,7 @@ happenings = st.one_of(
     one_inviter=st.sampled_from(USERS),
     day=st.integers(3, 20),
 )
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(25)
 def test_answers_are_those_of_counting_anew(
     servers: EmbeddedServers,
     zone: str,

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
@@ -16,6 +16,7 @@ from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.shop.order.service import ShopService
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.listeners.retention.conftest import Room, a_room, registered, sighting
 from tests.shop.order import telling
 from tests.shop.order.telling import NOON, SECRET
@@ -75,9 +76,7 @@ async def test_the_earliest_telling_is_the_registration_in_every_room(
     heard_after=st.sets(st.integers(0, 3)),
     visits=st.sets(st.sampled_from([0, 1, 3, 5]), max_size=2),
 )
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@examples(8)
 def test_any_order_of_registrations_ends_the_same(
     servers: EmbeddedServers,
     tellings: Sequence[tuple[timedelta, str | None]],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.checkin.model import CheckinDraft, CheckinProgram
 from growth.mechanics.checkin.service import CheckinPrograms
 from growth.mechanics.checkin.streak import store
@@ -34,6 +35,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import FreezeCardReward, MakeUpCardReward, PointsReward, Reward
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 
 ZONE = "Asia/Shanghai"
 
@@ -66,14 +68,6 @@ class GivenTime(Almanacs):
         if self.moment is None:
             return glance, almanac
         return TapGlance(self.moment, glance.revision, glance.night_day, glance.night_after), almanac
-
-
-class GivenTurn:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -149,7 +143,7 @@ class Room(Struct):
             await self.gives(user_id, FreezeCardReward(cards=freeze))
 
     def turn(self) -> Turn:
-        return GivenTurn(self.database, self.moment)  # type: ignore[return-value]
+        return turn_at(self.database, self.moment)
 
     async def nights(self) -> int:
         """Let the night's walk go to its end; how many transactions that took."""
@@ -197,14 +191,14 @@ def a_draft(**changes: Any) -> CheckinDraft:
 def assemble(database: Database, almanacs: GivenTime | None = None) -> Room:
     """One more process on the same stores."""
     almanacs = almanacs or GivenTime()
-    repairs = Repairs(database, almanacs)
+    repairs = Repairs(database, almanacs, Audiences())
     return Room(
         database=database,
         almanacs=almanacs,
-        programs=CheckinPrograms(database, almanacs),
+        programs=CheckinPrograms(database, almanacs, Audiences()),
         repairs=repairs,
-        check_ins=CheckIns(database, almanacs, repairs),
-        calendars=Calendars(database, almanacs),
+        check_ins=CheckIns(database, almanacs, repairs, Audiences()),
+        calendars=Calendars(database, almanacs, Audiences()),
         night=Night(almanacs),
     )
 

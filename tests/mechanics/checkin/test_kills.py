@@ -1,14 +1,12 @@
 """The process dies between any two steps: nothing is half-done, and doing it again does it once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from growth.mechanics.checkin.model import CheckinMilestone
-from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
-from growth.vocabulary.refusals import Unavailable
+from tests.kit.mortal import Deaf, dies_anywhere
 from tests.mechanics.checkin.conftest import Room, a_draft, assemble, nth, points
 
 pytestmark = pytest.mark.anyio
@@ -25,64 +23,6 @@ TABLES = (
     "ledger.accounts",
     "plumbing.audit",
 )
-MAX_STEPS = 60
-
-
-class Killed(Unavailable):
-    """The process is gone."""
-
-
-class Mortal(Database):
-    """A pool whose transactions die before their n-th statement, or (the statement after the last) before COMMIT."""
-
-    def __init__(self, database: Database, steps: int) -> None:
-        super().__init__(database.pool, acquire_seconds=60)
-        self.left = steps
-
-    def _step(self) -> None:
-        if self.left == 0:
-            raise Killed("gone")
-        self.left -= 1
-
-    @asynccontextmanager
-    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
-        async with super().transaction(**told) as tx:
-            for name in ("fetch", "fetchrow", "fetchval", "execute"):
-                setattr(tx, name, self._mortal(getattr(tx, name)))
-            yield tx
-            self._step()
-
-    def _mortal(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def run(*args: Any) -> Any:
-            self._step()
-            return await call(*args)
-
-        return run
-
-
-class Lost(Database):
-    """A pool that loses the answer to its first COMMIT, after Postgres has done it."""
-
-    def __init__(self, database: Database) -> None:
-        super().__init__(database.pool, acquire_seconds=60)
-        self.lost = False
-
-    @asynccontextmanager
-    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
-        async with super().transaction(**told) as tx:
-            yield tx
-        if not self.lost:
-            self.lost = True
-            raise CommitUnknown("the line was cut")
-
-
-async def everything(database: Database) -> list[str]:
-    found = []
-    for table in TABLES:
-        rows = await database.fetch(f"SELECT t::text AS row FROM {table} AS t ORDER BY 1")
-        found += [f"{table} {row['row']}" for row in rows]
-    rows = await database.fetch("SELECT type, subject, data::text AS data FROM plumbing.outbox ORDER BY position")
-    return found + [f"outbox {tuple(row)}" for row in rows]
 
 
 Act = Callable[[Room], Awaitable[Any]]
@@ -157,24 +97,12 @@ async def changing_the_program(room: Room) -> Act:
 async def test_a_process_that_dies_anywhere_leaves_nothing_half_done(room: Room, story: Story) -> None:
     await room.program(uses_freeze_cards=True, milestones=[CheckinMilestone(2, points(50))])
     act = await story(room)
-    before = await everything(room.database)
-    for steps in range(MAX_STEPS):
-        mortal = assemble(Mortal(room.database, steps), room.almanacs)
-        try:
-            await act(mortal)
-        except Killed:
-            assert await everything(room.database) == before, f"killed before step {steps}"
-            continue
-        assert steps > 2
-        break
-    else:
-        pytest.fail("it never got to the end")
-    assert await everything(room.database) != before
+    await dies_anywhere(room.database, TABLES, lambda mortal: act(assemble(mortal, room.almanacs)))
 
 
 async def test_an_answer_lost_at_commit_is_found_and_earned_once(room: Room) -> None:
     await room.program()
-    lossy = assemble(Lost(room.database), room.almanacs)
+    lossy = assemble(Deaf(room.database), room.almanacs)
     told = await lossy.taps("ann", nth(1))
     assert (told.answer.streak, told.answer.day) == (1, nth(1))
     assert await room.points("ann") == 1

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.mechanics.checkin.model import CheckinPause, CheckinProgram, Cycle, closed, reopened, shut_days
@@ -27,6 +27,7 @@ from growth.mechanics.checkin.streak.model import (
     terms_of,
 )
 from growth.vocabulary.rewards import CouponReward, PointsReward, Reward
+from tests.kit.examples import examples
 from tests.mechanics.checkin.conftest import a_draft, points
 
 START = date(2024, 2, 20)
@@ -137,7 +138,7 @@ class Slow:
         return position
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(worlds())
 def test_folding_days_is_what_walking_every_day_gives(
     world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]],
@@ -160,7 +161,7 @@ def test_folding_days_is_what_walking_every_day_gives(
         assert standing.last_day == days[-1].day
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(worlds(), st.data())
 def test_days_that_are_told_late_lead_to_the_same(
     world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]], data: st.DataObject
@@ -174,7 +175,7 @@ def test_days_that_are_told_late_lead_to_the_same(
     assert replay(known, terms, history) == replay(days, terms, history)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(worlds())
 def test_the_edge_is_the_newest_day_that_could_break(
     world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]],
@@ -205,7 +206,7 @@ ZONES = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from(ZONES), st.dates(date(1990, 1, 1), date(2060, 1, 1)))
 def test_a_day_begins_at_its_first_instant_in_every_zone(name: str, day: date) -> None:
     zone = Zone(name)
@@ -270,7 +271,7 @@ def test_parts_of_points_are_told_as_one(given: list[Reward], after: list[Reward
 
 
 @given(worlds(), st.integers(0, SPAN), st.integers(0, SPAN), st.integers(0, 2))
-@settings(max_examples=200)
+@examples(200)
 def test_what_lies_ahead_is_reckoned_as_walking_every_day_would(
     world: tuple[list[CheckinProgram], dict[int, CheckinTerms], list[Day]], start: int, length: int, paused: int
 ) -> None:

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.flash_sale.board import SaleBoard
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.periodic import ClaimKeeper
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.claim.service import Claims
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.postgres.database import Database
@@ -59,8 +60,8 @@ def assemble(database: Database, redis: AnyRedis) -> Room:
         loader=loader,
         draws=draws,
         shop=shop,
-        sales=Sales(database, stock, board, loader, shop),
-        claims=Claims(database, stock, board, loader, draws, shop),
+        sales=Sales(database, stock, board, loader, shop, Audiences()),
+        claims=Claims(database, stock, board, loader, draws, shop, Audiences()),
         keeper=ClaimKeeper(database, stock, loader),
         settlement=settlement,
     )

@@ -1,6 +1,5 @@
 """What happens to claims from outside: orders that pay for them, the clock, and what both stores say afterwards."""
 
-from datetime import datetime
 from typing import Any
 
 from growth.mechanics.flash_sale.claim import store
@@ -8,25 +7,11 @@ from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
-from growth.plumbing.work.periodic import Held, Turn
 from growth.shop.order.service import Result
 from growth.vocabulary.clock import now
 from tests.mechanics.flash_sale.conftest import Room
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON
-
-
-async def turn_at(database: Database, moment: datetime) -> Turn:
-    """A turn of a worker that holds the lease, at a moment of the test's choice."""
-    async with database.transaction() as tx:
-        await tx.execute(
-            """
-            INSERT INTO plumbing.leases (name, holder, fence, expires_at)
-            VALUES ('test', 'test', 1, now() + INTERVAL '1 hour')
-            ON CONFLICT (name) DO NOTHING
-            """
-        )
-    return Turn(database, "test", Held("test", 1, moment))
 
 
 def line(claim: Claim, line_id: str = "1", **changes: Any) -> JSON:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.mechanics.flash_sale import model
@@ -14,6 +14,7 @@ from growth.plumbing.redis.client import AnyRedis, connect_redis
 from growth.vocabulary.clock import from_milliseconds, now
 from growth.vocabulary.ids import child_id, new_id
 from growth.vocabulary.refusals import Unavailable
+from tests.kit.examples import examples
 from tests.mechanics.flash_sale.story import off_by
 from tests.world import a_sale
 
@@ -127,7 +128,7 @@ states = st.sampled_from(["published", "paused", "ended"])
 hours = st.sampled_from([-2, -1, 1, 2])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(150)
 @given(
     state=states,
     opens_in=hours,

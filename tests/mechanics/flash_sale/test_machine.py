@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -26,16 +25,17 @@ from growth.vocabulary.ids import child_id
 from growth.vocabulary.refusals import Refusal
 from tests import servers as test_servers
 from tests import world
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.simple_model import LIMIT, LONG_HOLD, SHORT_HOLD, Claimed, Model, Ordered
-from tests.mechanics.flash_sale.story import claim_now, line, off_by, tell, turn_at, units_in_both
+from tests.mechanics.flash_sale.story import claim_now, line, off_by, tell, units_in_both
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON
 
 T = TypeVar("T")
 
-EXAMPLES = 80
 STEPS = 30
 RULES = tuple(rule for rule in all_invariants() if rule.room in {"flash_sale", "order"})
 FAULTS = st.sampled_from(["flushed", "stale", "stale to its settings", "a process died"])
@@ -201,7 +201,7 @@ class SaleMachine(RuleBasedStateMachine):
         self.expire(hold_seconds)
 
     def expire(self, hold_seconds: int) -> None:
-        turn = self.do(turn_at(self.room.database, now() + timedelta(seconds=hold_seconds + 6)))
+        turn = self.do(leading_at(self.room.database, now() + timedelta(seconds=hold_seconds + 6)))
         assert self.do(self.room.keeper.end_lapsed_holds(turn)) == self.it.lapse(hold_seconds)
 
     @rule(fault=FAULTS)
@@ -235,7 +235,7 @@ class SaleMachine(RuleBasedStateMachine):
     def reconcile(self) -> None:
         for room in self.rooms:
             self.do(room.loader.close())
-        turn = self.do(turn_at(self.room.database, now() + timedelta(minutes=1)))
+        turn = self.do(leading_at(self.room.database, now() + timedelta(minutes=1)))
         self.room.keeper._resting.clear()
         self.do(self.room.keeper.reconcile(turn))
         sale_id = self.it.sale.sale_id
@@ -300,7 +300,7 @@ class SaleMachine(RuleBasedStateMachine):
         for room in self.rooms:
             await room.claims.drain()
             await room.loader.close()
-        turn = await turn_at(self.room.database, now() + timedelta(hours=2))
+        turn = await leading_at(self.room.database, now() + timedelta(hours=2))
         await self.room.keeper.end_lapsed_holds(turn)
         async with self.room.database.transaction() as tx:
             await tx.execute(
@@ -356,12 +356,7 @@ def test_whatever_happens_to_a_sale_both_stores_say_who_holds_what(servers: Embe
             SaleMachine.rooms = runner.run(_processes(opened, servers))
             run_state_machine_as_test(
                 SaleMachine,
-                settings=settings(
-                    max_examples=EXAMPLES,
-                    stateful_step_count=STEPS,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
+                settings=examples(80, stateful_step_count=STEPS),
             )
             assert not runner.run(violations(SaleMachine.rooms[0].database))
         finally:

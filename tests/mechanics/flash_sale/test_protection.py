@@ -16,8 +16,9 @@ from growth.vocabulary.refusals import Refusal
 from tests import world
 from tests.app import RunningApp, running_app
 from tests.kit.invariants import violations
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.story import paid, tell, turn_at
+from tests.mechanics.flash_sale.story import paid, tell
 from tests.shop.order import telling
 
 ADMIN_PATH = "/admin/v1/flash-sales"
@@ -81,7 +82,8 @@ async def test_an_allow_list_takes_a_thousand_at_a_time(app: RunningApp) -> None
 
 async def lapse(room: Room, claim: Claim) -> None:
     assert (
-        await room.keeper.end_lapsed_holds(await turn_at(room.database, claim.held_until + timedelta(seconds=6))) == 1
+        await room.keeper.end_lapsed_holds(await leading_at(room.database, claim.held_until + timedelta(seconds=6)))
+        == 1
     )
 
 

@@ -26,10 +26,11 @@ from growth.vocabulary.ids import child_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
 from tests.housed import shoppers_on
+from tests.kit.turn import leading_at
+from tests.mechanics.flash_sale.claim.draw.drawing import enter_all, put_draw, time_to_draw
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import enter_all, put_draw, time_to_draw
 from tests.mechanics.flash_sale.series.test_plans import a_plan
-from tests.mechanics.flash_sale.story import paid, placed, tell, told, turn_at
+from tests.mechanics.flash_sale.story import paid, placed, tell, told
 from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
@@ -170,7 +171,7 @@ async def taken_back_by_an_operator(room: Room) -> Story:
 async def lapsed(room: Room) -> Story:
     sale = await world.put_sale(room.database, protection=Protection(cool_down_seconds=3600))
     await claimed(room, sale, "ann")
-    turn = await turn_at(room.database, now() + timedelta(minutes=10))
+    turn = await leading_at(room.database, now() + timedelta(minutes=10))
     return Story(sale, lambda: room.keeper.end_lapsed_holds(turn))
 
 
@@ -193,7 +194,7 @@ async def forgiven(room: Room) -> Story:
     other = await world.put_sale(room.database, sku="coffee")
     claim, lost = await claimed(room, other, "ann"), await claimed(room, sale, "ann")
     assert lost.user_id == claim.user_id
-    await room.keeper.end_lapsed_holds(await turn_at(room.database, now() + timedelta(minutes=10)))
+    await room.keeper.end_lapsed_holds(await leading_at(room.database, now() + timedelta(minutes=10)))
     return Story(sale, lambda: told(room, paid(claim)))
 
 
@@ -208,7 +209,7 @@ async def drawn(room: Room) -> Story:
     sale = await put_draw(room.database)
     await room.loader.load(sale.sale_id)
     await enter_all(room.draws, sale, "ann", "bob")
-    turn = await turn_at(room.database, time_to_draw(sale))
+    turn = await leading_at(room.database, time_to_draw(sale))
     return Story(sale, lambda: room.draws.draw_due(turn))
 
 
@@ -217,7 +218,7 @@ async def _gone(room: Room) -> tuple[Shoppers, Sale]:
     sale = await world.put_sale(room.database, protection=PICKY)
     await room.sales.invite(act(), sale.sale_id, ["ann", "bob"])
     claim = await claimed(room, sale, "ann")
-    await room.keeper.end_lapsed_holds(await turn_at(room.database, now() + timedelta(minutes=10)))
+    await room.keeper.end_lapsed_holds(await leading_at(room.database, now() + timedelta(minutes=10)))
     assert claim.state == "held"
     return shoppers_on(room.database, room.loader.rename_shopper), sale
 
@@ -324,7 +325,7 @@ async def test_what_redis_did_not_hear_it_knows_after_a_comparison(
     story = await telling_(room)
     await unheard(room, silence, story)
     # Past the grace of claims that may be on their way.
-    await room.keeper.reconcile(await turn_at(room.database, now() + timedelta(minutes=1)))
+    await room.keeper.reconcile(await leading_at(room.database, now() + timedelta(minutes=1)))
     mended = await picture(room, story.sale)
     assert mended == await rebuilt(room, story.sale)
 
@@ -359,7 +360,7 @@ async def test_an_invitation_that_redis_missed_lets_in_and_asking_again_adds_nob
     silence.is_on = False
     with pytest.raises(Refusal, match="not_invited"):
         await room.claim(sale.sale_id, "ann")
-    await room.keeper.reconcile(await turn_at(room.database, now()))
+    await room.keeper.reconcile(await leading_at(room.database, now()))
     assert (await room.claim(sale.sale_id, "ann")).claim.state == "held"
 
 
@@ -389,7 +390,7 @@ async def test_nothing_of_an_id_that_is_gone_stays_in_redis(
     silence.is_on = False
     if not is_heard:
         for _ in range(2):
-            await room.keeper.reconcile(await turn_at(room.database, now()))
+            await room.keeper.reconcile(await leading_at(room.database, now()))
     found = await everything_in(room.redis)
     assert "b'ann'" not in found
     assert "|ann'" not in found

@@ -9,10 +9,11 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
-from growth.mechanics.group_buy.board import GroupBuyBoard
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.group_buy.model import GROUP_BUYS, GroupBuy, GroupBuyDraft
 from growth.mechanics.group_buy.nudge.periodic import nudge
 from growth.mechanics.group_buy.service import GroupBuys
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.payment.settlement import SeatSettlement
 from growth.mechanics.group_buy.team.periodic import TeamKeeper
@@ -26,17 +27,10 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 from tests.shop.order import telling
 
 PRICE_FEN = 5000
-
-
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -83,7 +77,7 @@ class Room(Struct):
         return await telling.tell(self.shop, *events, now=now())
 
     def turn(self, moment: datetime | None = None) -> Turn:
-        return Anybody(self.database, moment or now())  # type: ignore[return-value]
+        return turn_at(self.database, moment or now())
 
     async def expire(self, *teams: Seated, moment: datetime | None = None) -> int:
         """Bring the end of `teams` (of all, if none are named) to now, and let the clock strike."""
@@ -193,8 +187,8 @@ def assemble(database: Database) -> Room:
         database=database,
         shop=ShopService(database, [SeatSettlement()], [telling.SECRET]),
         board=board,
-        group_buys=GroupBuys(database, board),
-        teams=Teams(database),
+        group_buys=GroupBuys(database, board, Audiences()),
+        teams=Teams(database, Audiences()),
         keeper=TeamKeeper(),
     )
 

@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.group_buy.team.ending import store as ending
 from growth.mechanics.group_buy.team.ending.service import after_ending
 from growth.mechanics.group_buy.team.ending.store import SeatOwed
@@ -61,7 +62,7 @@ async def seat_anyway(
     broken: list[str] = []
     try:
         async with room.database.transaction() as tx:
-            seen = await _look(tx, [ask])
+            seen = await _look(tx, [ask], Audiences())
             if pretend is not None:
                 seen = pretend(seen)
             _, taken = judge([ask], seen)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.group_buy.board import MAX_AGE_SECONDS
+from growth.mechanics.group_buy.team.board import MAX_AGE_SECONDS
 from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now, rfc3339
 from growth.vocabulary.ids import new_id

@@ -1,15 +1,13 @@
 """The process dies between any two steps: nothing is half-done, and doing it again does it once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.team.service import Seated
-from growth.plumbing.postgres.database import Database, Tx
-from growth.vocabulary.refusals import Unavailable
+from tests.kit.mortal import dies_anywhere
 from tests.mechanics.group_buy.conftest import Room, a_draft, an_act, assemble
 
 pytestmark = pytest.mark.anyio
@@ -25,48 +23,6 @@ TABLES = (
     "shop.events",
     "plumbing.audit",
 )
-MAX_STEPS = 60
-
-
-class Killed(Unavailable):
-    """The process is gone."""
-
-
-class Mortal(Database):
-    """A pool whose transactions die before their n-th statement, or (the statement after the last) before COMMIT."""
-
-    def __init__(self, database: Database, steps: int) -> None:
-        super().__init__(database.pool, acquire_seconds=60)
-        self.left = steps
-
-    def _step(self) -> None:
-        if self.left == 0:
-            raise Killed("gone")
-        self.left -= 1
-
-    @asynccontextmanager
-    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
-        async with super().transaction(**told) as tx:
-            for name in ("fetch", "fetchrow", "fetchval", "execute"):
-                setattr(tx, name, self._mortal(getattr(tx, name)))
-            yield tx
-            self._step()
-
-    def _mortal(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def run(*args: Any) -> Any:
-            self._step()
-            return await call(*args)
-
-        return run
-
-
-async def everything(database: Database) -> list[str]:
-    found = []
-    for table in TABLES:
-        rows = await database.fetch(f"SELECT t::text AS row FROM {table} AS t ORDER BY 1")
-        found += [f"{table} {row['row']}" for row in rows]
-    rows = await database.fetch("SELECT type, subject, data::text AS data FROM plumbing.outbox ORDER BY position")
-    return found + [f"outbox {tuple(row)}" for row in rows]
 
 
 Story = Callable[[Room, GroupBuy], Awaitable[Callable[[Room], Awaitable[Any]]]]
@@ -176,19 +132,7 @@ async def drafting(room: Room, campaign: GroupBuy) -> Callable[[Room], Awaitable
 async def test_a_process_that_dies_anywhere_leaves_nothing_half_done(room: Room, story: Story) -> None:
     campaign = await room.campaign(late_payment="open_new_team" if story is paying_too_late else "refund")
     act = await story(room, campaign)
-    before = await everything(room.database)
-    for steps in range(MAX_STEPS):
-        mortal = assemble(Mortal(room.database, steps))
-        try:
-            await act(mortal)
-        except Killed:
-            assert await everything(room.database) == before, f"killed before step {steps}"
-            continue
-        assert steps > 2
-        break
-    else:
-        pytest.fail("it never got to the end")
-    assert await everything(room.database) != before
+    await dies_anywhere(room.database, TABLES, lambda mortal: act(assemble(mortal)))
 
 
 async def test_an_answer_lost_at_commit_is_given_again_under_the_same_key(room: Room) -> None:

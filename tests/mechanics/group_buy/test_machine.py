@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from copy import deepcopy
 from typing import Any, ClassVar, TypeVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,12 +30,12 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import derived_id
 from growth.vocabulary.refusals import Refusal
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
 from tests.mechanics.group_buy.conftest import Room, an_act, assemble, closed, order_of, paid, placed, refunded
 
 T = TypeVar("T")
 
-EXAMPLES = 60
 STEPS = 30
 USERS = ("ann", "bob", "cat", "dan", "eve")
 RULES = tuple(rule for rule in all_invariants() if rule.room == "group_buy")
@@ -420,12 +419,7 @@ def test_whatever_happens_everybody_sits_where_the_model_says(servers: EmbeddedS
             TeamMachine.room = runner.run(_process(opened, servers))
             run_state_machine_as_test(
                 TeamMachine,
-                settings=settings(
-                    max_examples=EXAMPLES,
-                    stateful_step_count=STEPS,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
+                settings=examples(60, stateful_step_count=STEPS),
             )
         finally:
             runner.run(opened.aclose())

@@ -1,7 +1,6 @@
 """Teams from the first seat to the last payment."""
 
 import asyncio
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -9,35 +8,17 @@ import pytest
 
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
+from tests.kit.outcomes import outcomes, refusal
 from tests.mechanics.group_buy.conftest import PRICE_FEN, Room, an_act, assemble, order_of, paid
 
 pytestmark = pytest.mark.anyio
-
-
-async def outcomes(*asks: Any) -> Counter[str]:
-    """How many asks ended how."""
-    counts = Counter[str]()
-    for answer in await asyncio.gather(*asks, return_exceptions=True):
-        if isinstance(answer, Refusal):
-            counts[answer.kind.code.removeprefix("group_buy.")] += 1
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            counts["replayed" if answer.replayed else "seated"] += 1
-    return counts
-
-
-async def refusal(ask: Any) -> str:
-    with pytest.raises(Refusal) as refused:
-        await ask
-    return refused.value.kind.code.removeprefix("group_buy.")
 
 
 async def test_three_who_pay_are_a_complete_team_and_everybody_is_told(room: Room) -> None:
     campaign = await room.campaign()
     ann = await room.opens(campaign, "ann")
     bob, cat = await room.joins(ann, "bob"), await room.joins(ann, "cat")
-    assert await refusal(room.joins(ann, "dan")) == "team_full"
+    assert await refusal(room.joins(ann, "dan")) == "group_buy.team_full"
     for one in (ann, bob, cat):
         assert (await room.pays(one)).outcome == "applied"
     team = await room.team(ann)
@@ -46,7 +27,7 @@ async def test_three_who_pay_are_a_complete_team_and_everybody_is_told(room: Roo
     assert await room.taken(campaign) == 3
     (told,) = await room.events("team_complete")
     assert sorted(told["user_ids"]) == ["ann", "bob", "cat"]
-    assert await refusal(room.joins(ann, "dan")) == "team_ended"
+    assert await refusal(room.joins(ann, "dan")) == "group_buy.team_ended"
     assert not await room.owed()
 
 
@@ -66,7 +47,7 @@ async def test_the_last_seat_goes_to_exactly_one_of_64(room: Room, _round: int) 
     await room.joins(ann, "bob")
     rooms = [room, assemble(room.database), assemble(room.database)]
     got = await outcomes(*[rooms[n % 3].joins(ann, f"u{n}") for n in range(64)])
-    assert got == {"seated": 1, "team_full": 63}
+    assert got == {"done": 1, "group_buy.team_full": 63}
     assert (await room.team(ann)).seats_taken == 3
 
 
@@ -74,7 +55,7 @@ async def test_a_crowd_opens_no_more_teams_than_there_are_units(room: Room) -> N
     campaign = await room.campaign(units_total=20)
     rooms = [room, assemble(room.database)]
     got = await outcomes(*[rooms[n % 2].opens(campaign, f"u{n}") for n in range(100)])
-    assert got == {"seated": 20, "sold_out": 80}
+    assert got == {"done": 20, "group_buy.sold_out": 80}
     assert await room.taken(campaign) == 20
 
 
@@ -86,7 +67,7 @@ async def test_a_shopper_is_in_one_forming_team_of_a_campaign_however_often_she_
         *[one.joins(team, "ann") for team in teams for one in (room, other)],
         *[one.opens(campaign, "ann") for one in (room, other)],
     )
-    assert got == {"seated": 1, "already_in_team": 17}
+    assert got == {"done": 1, "group_buy.already_in_team": 17}
 
 
 async def test_a_shopper_gets_no_more_seats_over_all_teams_than_the_campaign_allows(room: Room) -> None:
@@ -95,17 +76,17 @@ async def test_a_shopper_gets_no_more_seats_over_all_teams_than_the_campaign_all
         ann = await room.opens(campaign, "ann")
         await room.pays(ann)
         await room.pays(await room.joins(ann, f"friend{n}"))
-    assert await refusal(room.opens(campaign, "ann")) == "limit_reached"
+    assert await refusal(room.opens(campaign, "ann")) == "group_buy.limit_reached"
 
 
 async def test_the_same_key_is_the_same_seat_however_often_and_wherever(room: Room) -> None:
     campaign = await room.campaign()
     other = assemble(room.database)
     got = await outcomes(*[one.opens(campaign, "ann", key="k") for one in (room, other) for _ in range(16)])
-    assert got == {"seated": 1, "replayed": 31}
+    assert got == {"done": 1, "replayed": 31}
     ann = await room.opens(campaign, "ann", key="k")
     got = await outcomes(*[one.joins(ann, "bob", key="k") for one in (room, other) for _ in range(16)])
-    assert got == {"seated": 1, "replayed": 31}
+    assert got == {"done": 1, "replayed": 31}
     assert (await room.team(ann)).seats_taken == 2
 
 
@@ -140,14 +121,14 @@ async def test_a_campaign_that_is_not_open_gives_no_seats(
     room: Room, changes: dict[str, Any], state: str, code: str
 ) -> None:
     campaign = await room.campaign(state=state, **changes)
-    assert await refusal(room.opens(campaign, "ann")) == code
+    assert await refusal(room.opens(campaign, "ann")) == f"group_buy.{code}"
 
 
 async def test_a_paused_campaign_lets_nobody_join_and_what_is_held_can_be_paid(room: Room) -> None:
     campaign = await room.campaign()
     ann = await room.opens(campaign, "ann")
     await room.group_buys.pause(an_act(), campaign.group_buy_id)
-    assert await refusal(room.joins(ann, "bob")) == "paused"
+    assert await refusal(room.joins(ann, "bob")) == "group_buy.paused"
     assert (await room.pays(ann)).outcome == "applied"
     await room.group_buys.resume(an_act(), campaign.group_buy_id)
     await room.joins(ann, "bob")
@@ -157,7 +138,7 @@ async def test_one_who_is_refused_harms_nobody_in_the_same_batch(room: Room) -> 
     campaign = await room.campaign(team_size=10)
     ann = await room.opens(campaign, "ann")
     got = await outcomes(*[room.joins(ann, user_id) for user_id in ("bob", "ann", "bob", "cat", "dan")])
-    assert got == {"seated": 3, "already_in_team": 2}
+    assert got == {"done": 3, "group_buy.already_in_team": 2}
 
 
 async def test_a_lapsed_seat_is_free_again(room: Room) -> None:
@@ -165,7 +146,7 @@ async def test_a_lapsed_seat_is_free_again(room: Room) -> None:
     ann = await room.opens(campaign, "ann")
     await room.pays(ann)
     bob = await room.joins(ann, "bob")
-    assert await refusal(room.joins(ann, "cat")) == "team_full"
+    assert await refusal(room.joins(ann, "cat")) == "group_buy.team_full"
     assert await room.lapse(bob) == 1
     assert (await room.seat(bob)).release_reason == "lapsed"
     cat = await room.joins(ann, "cat")
@@ -275,7 +256,7 @@ async def test_newcomer_teams_keep_seats_for_who_never_bought(room: Room) -> Non
         (bought,) = await room.tells(telling_paid(user_id))
         assert bought.outcome == "applied"
     leader = await room.opens(campaign, "old1")
-    assert await refusal(room.joins(leader, "old2")) == "newcomers_only"
+    assert await refusal(room.joins(leader, "old2")) == "group_buy.newcomers_only"
     new = [await room.joins(leader, f"new{n}") for n in range(2)]
     for one in (leader, *new):
         assert (await room.pays(one)).outcome == "applied"
@@ -320,12 +301,12 @@ async def test_an_operator_completes_with_those_who_paid_and_never_invents_membe
     campaign = await room.campaign()
     ann = await room.opens(campaign, "ann")
     bob = await room.joins(ann, "bob")
-    assert await refusal(room.teams.complete(an_act("kind"), ann.team.team_id)) == "nobody_paid"
+    assert await refusal(room.teams.complete(an_act("kind"), ann.team.team_id)) == "group_buy.nobody_paid"
     await room.pays(ann)
     team = await room.teams.complete(an_act("kind"), ann.team.team_id)
     assert (team.state, team.end_reason, team.seats_paid, team.seats_taken) == ("complete", "operator", 1, 1)
     assert await room.states(ann, bob) == ["confirmed", "released"]
-    assert await refusal(room.teams.fail(an_act("mean"), ann.team.team_id)) == "team_not_forming"
+    assert await refusal(room.teams.fail(an_act("mean"), ann.team.team_id)) == "group_buy.team_not_forming"
     (entry,) = await room.database.fetch("SELECT action, reason FROM plumbing.audit")
     assert tuple(entry) == ("group_buy.complete_team", "kind")
 

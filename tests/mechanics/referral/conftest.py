@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.referral.correction.service import Corrections
 from growth.mechanics.referral.inviter.service import Standings
 from growth.mechanics.referral.model import InviteMilestone, ReferralDraft, ReferralProgram
@@ -30,14 +31,6 @@ from tests.shop.order import telling
 
 ZONE = "Asia/Shanghai"
 PRICE_FEN = 10_000
-
-
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -186,13 +179,13 @@ def an_act(reason: str = "") -> Act:
 
 def assemble(database: Database) -> Room:
     """One more process on the same stores."""
-    relations = Relations(database, Limiter(None, "codes", per_second=0, burst=1))  # type: ignore[arg-type]
+    relations = Relations(database, Limiter(None, "codes", per_second=0, burst=1), Audiences())  # type: ignore[arg-type]
     return Room(
         database=database,
         shop=ShopService(database, [InviteeSettlement(ZoneInfo(ZONE))], [telling.SECRET]),
-        programs=ReferralPrograms(database, ZONE),
+        programs=ReferralPrograms(database, ZONE, Audiences()),
         relations=relations,
-        standings=Standings(database, relations, ZONE),
+        standings=Standings(database, relations, ZONE, Audiences()),
         corrections=Corrections(database),
     )
 

@@ -7,9 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import Struct
 
-from growth.mechanics.referral.again import LISTENS_TO, Again
 from growth.mechanics.referral.model import Caps, FixedRule, PercentRule
-from growth.mechanics.referral.settlement import InviteeSettlement
+from growth.mechanics.referral.settlement import LISTENS_TO, InviteeSettlement
 from growth.plumbing.outbox.outbox import Subscription, deliver
 from growth.privacy.service import Shoppers
 from growth.shop.order.service import ShopService
@@ -92,7 +91,7 @@ class Person(Struct):
 
     room: Room
     shoppers: Shoppers
-    again: Again
+    again: InviteeSettlement
 
     async def tells(self, *events: JSON) -> None:
         await self.room.tells(*events)
@@ -123,7 +122,7 @@ class Person(Struct):
 @pytest.fixture
 async def person(room: Room) -> Person:
     room.shop = ShopService(room.database, [InviteeSettlement(ZoneInfo(ZONE))], [telling.SECRET])
-    again = Again(ZONE)
+    again = InviteeSettlement(ZoneInfo(ZONE))
     return Person(room, shoppers_on(room.database), again)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from growth.mechanics.referral import person as shopper
 from growth.mechanics.referral.correction.model import RelationFilter
-from growth.mechanics.referral.relation.service import relations_of
+from growth.mechanics.referral.relation.store import relations_in_force
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests.mechanics.referral.conftest import Room, an_act, assemble, milestones, paid
@@ -185,7 +185,7 @@ async def test_relations_of_a_moment_are_those_in_force_then(room: Room) -> None
     await room.binds("bob", "ann")
     await room.binds("cat", "bob")
     await room.later(1)
-    found = await relations_of(room.database, ["bob", "cat", "dan"], now())
+    found = await relations_in_force(room.database, ["bob", "cat", "dan"], now())
     assert {user: (one.inviter_id, one.grand_inviter_id) for user, one in found.items()} == {
         "bob": ("ann", None),
         "cat": ("bob", "ann"),
@@ -193,9 +193,9 @@ async def test_relations_of_a_moment_are_those_in_force_then(room: Room) -> None
     assert found["cat"].terms is not None
     assert (found["cat"].terms.program_id, found["cat"].terms.version) == (program.program_id, program.version)
     await room.corrections.end(an_act(), await relation_of(room, "bob"), "other")
-    later = await relations_of(room.database, ["bob", "cat"], now())
+    later = await relations_in_force(room.database, ["bob", "cat"], now())
     assert {user: (one.inviter_id, one.grand_inviter_id) for user, one in later.items()} == {"cat": ("bob", None)}
     await room.programs.end(an_act(), program.program_id)
-    assert (await relations_of(room.database, ["cat"], now()))["cat"].terms is None
+    assert (await relations_in_force(room.database, ["cat"], now()))["cat"].terms is None
     await room.tells(paid("cat", "o1"))
     assert await room.totals("bob") == (1, 0, 0)

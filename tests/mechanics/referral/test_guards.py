@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.referral import store as programs_store
 from growth.mechanics.referral.model import PROGRAMS, Caps
 from growth.mechanics.referral.relation import service as relation_service
@@ -93,7 +94,7 @@ async def bind_unseen(room: Room, one: str, two: str) -> None:
     async with room.database.transaction() as first, room.database.transaction() as second:
         for tx, invitee, inviter in ((first, one, two), (second, two, one)):
             asked = [wish(invitee, codes[inviter])]
-            seen = await relation_service._look(tx, asked)
+            seen = await relation_service._look(tx, asked, Audiences())
             answers, plain, careful = relation_service.judge(asked, seen)
             assert (len(answers), len(plain), careful) == (1, 1, [])
             if tx is first:

@@ -1,15 +1,13 @@
 """The process dies between any two steps: nothing is half-done, and doing it again does it once."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from growth.mechanics.referral import person as shopper
-from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
 from growth.vocabulary.clock import now
-from growth.vocabulary.refusals import Unavailable
+from tests.kit.mortal import Deaf, dies_anywhere
 from tests.mechanics.referral.conftest import Room, a_draft, an_act, assemble, milestones
 
 pytestmark = pytest.mark.anyio
@@ -28,68 +26,6 @@ TABLES = (
     "shop.events",
     "plumbing.audit",
 )
-MAX_STEPS = 90
-
-
-class Killed(Unavailable):
-    """The process is gone."""
-
-
-class Mortal(Database):
-    """A pool whose transactions die before their n-th statement, or (the statement after the last) before COMMIT."""
-
-    def __init__(self, database: Database, steps: int) -> None:
-        super().__init__(database.pool, acquire_seconds=60)
-        self.left = steps
-
-    def _step(self) -> None:
-        if self.left == 0:
-            raise Killed("gone")
-        self.left -= 1
-
-    @asynccontextmanager
-    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
-        async with super().transaction(**told) as tx:
-            for name in ("fetch", "fetchrow", "fetchval", "execute"):
-                setattr(tx, name, self._mortal(getattr(tx, name)))
-            yield tx
-            self._step()
-
-    def _mortal(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def run(*args: Any) -> Any:
-            self._step()
-            return await call(*args)
-
-        return run
-
-
-class Deaf(Database):
-    """A pool that commits, and does not hear so the first time."""
-
-    def __init__(self, database: Database, *, heard: bool) -> None:
-        super().__init__(database.pool, acquire_seconds=60)
-        self.heard = heard
-        """Whether the first transaction was committed."""
-        self.is_first = True
-
-    @asynccontextmanager
-    async def transaction(self, **told: Any) -> AsyncIterator[Tx]:
-        was_first, self.is_first = self.is_first, False
-        async with super().transaction(**told) as tx:
-            yield tx
-            if was_first and not self.heard:
-                raise CommitUnknown("lost")
-        if was_first:
-            raise CommitUnknown("lost")
-
-
-async def everything(database: Database) -> list[str]:
-    found = []
-    for table in TABLES:
-        rows = await database.fetch(f"SELECT t::text AS row FROM {table} AS t ORDER BY 1")
-        found += [f"{table} {row['row']}" for row in rows]
-    rows = await database.fetch("SELECT type, subject, data::text AS data FROM plumbing.outbox ORDER BY position")
-    return found + [f"outbox {tuple(row)}" for row in rows]
 
 
 Act = Callable[[Room], Awaitable[Any]]
@@ -178,18 +114,7 @@ async def test_a_process_that_dies_anywhere_leaves_nothing_half_done(
 ) -> None:
     await room.program(milestones=milestones(at_1=100))
     act = await story(room)
-    before = await everything(room.database)
-    for steps in range(MAX_STEPS):
-        try:
-            await act(assemble(Mortal(room.database, steps)))
-        except Killed:
-            assert await everything(room.database) == before, f"killed before step {steps}"
-            continue
-        assert steps > 2
-        break
-    else:
-        pytest.fail("it never got to the end")
-    assert await everything(room.database) != before
+    await dies_anywhere(room.database, TABLES, lambda mortal: act(assemble(mortal)))
 
 
 @pytest.mark.parametrize("heard", [True, False])

@@ -13,7 +13,6 @@ from itertools import pairwise, permutations
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -32,12 +31,12 @@ from growth.plumbing.postgres.database import connect_postgres
 from growth.plumbing.watch.invariants import all_invariants
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
 from tests.mechanics.referral.conftest import ZONE, Room, an_act, assemble, milestones
 
 T = TypeVar("T")
 
-EXAMPLES = 30
 STEPS = 30
 USERS = ("ann", "bob", "cat", "dan", "eve", "fay")
 RULES = tuple(rule for rule in all_invariants() if rule.room == "referral")
@@ -359,12 +358,7 @@ def test_whatever_happens_who_brought_whom_is_what_the_model_says(servers: Embed
             ReferralMachine.room = runner.run(_process(opened, servers))
             run_state_machine_as_test(
                 ReferralMachine,
-                settings=settings(
-                    max_examples=EXAMPLES,
-                    stateful_step_count=STEPS,
-                    deadline=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
+                settings=examples(30, stateful_step_count=STEPS),
             )
         finally:
             runner.run(opened.aclose())

@@ -6,7 +6,7 @@ import random
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.mechanics.referral import periodic
@@ -19,9 +19,10 @@ from growth.rewards.ledger.model import Currency, Transfer
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import GrowthReward, MakeUpCardReward, PointsReward
+from tests.kit.examples import examples
+from tests.kit.turn import turn_at
 from tests.mechanics.referral.conftest import (
     PRICE_FEN,
-    Anybody,
     Room,
     a_draft,
     an_act,
@@ -115,7 +116,7 @@ def stories() -> list[tuple[int, int, int, list[tuple[str, int]]]]:
     """Of orders: what was paid, what must be kept, what was, and what is told in which order."""
     found = []
 
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @examples(25)
     @given(
         st.integers(1, 20_000),
         st.integers(1, 12_000),
@@ -336,9 +337,9 @@ async def test_a_closed_program_ends_and_earns_no_more(room: Room) -> None:
     program = await room.program(closes_at=closes_at)
     assert await program_at(room.database, closes_at - timedelta(seconds=1)) is not None
     assert await program_at(room.database, closes_at) is None
-    turn = Anybody(room.database, closes_at + timedelta(seconds=1))
-    assert await periodic.end_closed_programs(turn) == 1  # type: ignore[arg-type]
-    assert await periodic.end_closed_programs(turn) == 0  # type: ignore[arg-type]
+    turn = turn_at(room.database, closes_at + timedelta(seconds=1))
+    assert await periodic.end_closed_programs(turn) == 1
+    assert await periodic.end_closed_programs(turn) == 0
     assert (await room.programs.find(program.program_id)).state == "ended"
     assert await program_at(room.database, closes_at - timedelta(seconds=1)) is not None
 
@@ -349,7 +350,7 @@ async def test_days_long_past_are_forgotten_and_refunds_still_count(room: Room) 
     await room.program(caps=Caps(invitees_per_day=5))
     await room.binds("bob", "ann")
     await room.buys("bob", "o1")
-    turn = Anybody(room.database, now() + timedelta(days=70))
-    assert await periodic.forget_old_days(turn) == 1  # type: ignore[arg-type]
+    turn = turn_at(room.database, now() + timedelta(days=70))
+    assert await periodic.forget_old_days(turn) == 1
     await room.refunds("o1")
     assert await room.points("ann") == 0

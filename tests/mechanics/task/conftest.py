@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.task.board import TaskBoard
 from growth.mechanics.task.model import TASKS, Task, TaskDraft
 from growth.mechanics.task.progress.service import TaskProjection, outbox_types
@@ -29,17 +30,10 @@ from growth.vocabulary.events.shop import ShopOrderLine, ShopOrderPaid, ShopOrde
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.rewards import PointsReward
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 
 ZONE = ZoneInfo("Asia/Shanghai")
 POINTS = 10
-
-
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -112,7 +106,7 @@ class Room(Struct):
         return [json.loads(row["data"]) for row in rows]
 
     def turn(self, moment: datetime | None = None) -> Turn:
-        return Anybody(self.database, moment or now())  # type: ignore[return-value]
+        return turn_at(self.database, moment or now())
 
 
 def a_draft(**changes: Any) -> TaskDraft:
@@ -185,7 +179,12 @@ def in_zone(day: date, hour: int, minute: int = 0) -> datetime:
 def assemble(database: Database) -> Room:
     """One more process on the same stores."""
     board = TaskBoard(database)
-    return Room(database=database, board=board, tasks=Tasks(database, board, ZONE), projection=TaskProjection(ZONE))
+    return Room(
+        database=database,
+        board=board,
+        tasks=Tasks(database, board, ZONE, Audiences()),
+        projection=TaskProjection(ZONE, Audiences()),
+    )
 
 
 async def rows_of(tx: Tx | Database, table: str) -> list[str]:

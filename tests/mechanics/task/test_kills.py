@@ -9,9 +9,8 @@ import pytest
 from growth.mechanics.task import person as shopper
 from growth.mechanics.task.periodic import KEPT, LONGEST_PERIOD, end_closed_tasks, forget_old
 from growth.plumbing.outbox.outbox import deliver
-from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import now
-from tests.mechanics.group_buy.test_kills import Killed, Mortal
+from tests.kit.mortal import MAX_STEPS, Killed, Mortal, dies_anywhere
 from tests.mechanics.task.conftest import POINTS, Room, a_draft, an_act, assemble, paid, refunded, rows_of, viewed
 
 pytestmark = pytest.mark.anyio
@@ -26,17 +25,9 @@ TABLES = (
     "ledger.accounts",
     "plumbing.audit",
 )
-MAX_STEPS = 80
 
 Act = Callable[[Room], Awaitable[Any]]
 Story = Callable[[Room], Awaitable[Act]]
-
-
-async def everything(database: Database) -> list[str]:
-    found = [f"{table} {row}" for table in TABLES for row in await rows_of(database, table)]
-    rows = await database.fetch("SELECT type, subject, data::text AS data FROM plumbing.outbox ORDER BY position")
-    cursors = await database.fetch("SELECT subscription, position FROM plumbing.cursors ORDER BY 1")
-    return found + [f"{tuple(row)}" for row in [*rows, *cursors]]
 
 
 async def counting(room: Room) -> Act:
@@ -96,19 +87,7 @@ async def merging(room: Room) -> Act:
 @pytest.mark.parametrize("story", [counting, hearing, drafting, publishing, ending, closing, merging])
 async def test_a_process_that_dies_anywhere_leaves_nothing_half_done(room: Room, story: Story) -> None:
     act = await story(room)
-    before = await everything(room.database)
-    for steps in range(MAX_STEPS):
-        mortal = assemble(Mortal(room.database, steps))
-        try:
-            await act(mortal)
-        except Killed:
-            assert await everything(room.database) == before, f"killed before step {steps}"
-            continue
-        assert steps > 2
-        break
-    else:
-        pytest.fail("it never got to the end")
-    assert await everything(room.database) != before
+    await dies_anywhere(room.database, TABLES, lambda mortal: act(assemble(mortal)))
 
 
 async def test_forgetting_that_dies_anywhere_goes_on_later(room: Room) -> None:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -20,10 +20,10 @@ from growth.plumbing.watch.invariants import all_invariants
 from growth.shopper.activity.model import Activity
 from growth.vocabulary.clock import now
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
 from tests.mechanics.task.conftest import POINTS, ZONE, Room, assemble, in_zone, paid, refunded, viewed
 
-EXAMPLES = 200
 RULES = tuple(rule for rule in all_invariants() if rule.room in {"task", "ledger", "granting"})
 USERS = ("ann", "bob")
 SKUS = ("tea", "cup", "pot")
@@ -179,7 +179,7 @@ def test_any_order_and_any_redelivery_end_in_what_the_facts_say(servers: Embedde
         try:
             world = runner.run(build(opened, servers))
 
-            @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+            @examples(200)
             @given(facts, st.data())
             def compare(told: list[View | Buy | Back], data: st.DataObject) -> None:
                 again = data.draw(st.lists(st.sampled_from(told), max_size=12)) if told else []

@@ -17,7 +17,7 @@ from tests.app import running_app
 pytestmark = pytest.mark.anyio
 
 
-@get("/v1/tea", operation_id="tea_get", summary="Get tea", sync_to_thread=False)
+@get("/v1/tea", operation_id="tea_get", summary="Get tea", tags=["Tea"], sync_to_thread=False)
 def get_tea() -> dict[str, int]:
     """Green."""
     return {}

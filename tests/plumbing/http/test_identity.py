@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from structlog.testing import capture_logs
@@ -23,6 +23,7 @@ from growth.plumbing.http import identity
 from growth.plumbing.http.identity import Identity, bearer_token
 from growth.vocabulary.actors import Shopper
 from growth.vocabulary.refusals import Refusal, Unavailable
+from tests.kit.examples import examples
 
 pytestmark = pytest.mark.anyio
 
@@ -217,7 +218,7 @@ async def test_without_the_list_of_algorithms_another_one_would_pass() -> None:
     assert (await lax.verify(_token(SECRET * 2, "HS512"))).user_id
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(token=st.binary(max_size=200) | st.text(alphabet="eyJhbGciOi.-_=", max_size=120).map(str.encode))
 async def test_no_bytes_at_all_raise_anything_but_a_refusal(token: bytes) -> None:
     await _refusal(Identity(algorithms=["HS256"], secret=SECRET), token)

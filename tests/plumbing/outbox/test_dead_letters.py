@@ -21,13 +21,13 @@ from growth.plumbing.outbox.retry import Retries
 from growth.plumbing.person import erasure
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
-from growth.plumbing.work.periodic import Held, Turn
 from growth.shopper.activity.model import LOG
 from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.events.flash_sale import FlashSalePaused
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests.app import ENVIRONMENT, running_app
+from tests.kit.turn import leading_at
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ class Reader:
             pass
 
     async def retries_due(self) -> None:
-        await self.retries.retry_due(await turn(self.database))
+        await self.retries.retry_due(await leading_at(self.database, AT))
 
     async def heard(self) -> list[str]:
         rows = await self.database.fetch("SELECT subject FROM public.heard WHERE who = $1 ORDER BY place", self.name)
@@ -84,19 +84,6 @@ async def heard_table(postgres_dsn: str) -> None:
         "CREATE TABLE public.heard (place bigint GENERATED ALWAYS AS IDENTITY, who text, subject text)"
     )
     await connection.close()
-
-
-async def turn(database: Database) -> Turn:
-    """A turn of whoever leads."""
-    async with database.transaction() as tx:
-        await tx.execute(
-            """
-            INSERT INTO plumbing.leases
-            VALUES ('test', 'test', 1, now() + INTERVAL '1 hour')
-            ON CONFLICT (name) DO NOTHING
-            """
-        )
-    return Turn(database, "test", Held("test", 1, AT))
 
 
 async def say(database: Database, *names: object) -> None:
@@ -573,7 +560,7 @@ async def test_a_letter_of_a_reader_that_is_no_more_stays_until_it_is_passed_ove
     await reader.reads()
     async with database.transaction() as tx:
         await dead_letters.retry(tx, ACT, (await reader.letters())[0].letter)
-    await Retries(database, []).retry_due(await turn(database))
+    await Retries(database, []).retry_due(await leading_at(database, AT))
     assert [(one.tries, one.error) for one in await reader.letters()] == [(2, "_NobodyReads")]
 
 
@@ -608,7 +595,7 @@ async def test_erasing_a_shopper_finds_them_in_dead_letters(database: Database) 
         )
         await erasure.ask(tx, new_id(AT), "u-1", "erased-1", AT)
     sweeping = erasure.Erasures(database, [])
-    while await sweeping.sweep(await turn(database)):
+    while await sweeping.sweep(await leading_at(database, AT)):
         pass
     row = await database.fetchrow("SELECT subject, data::text FROM plumbing.dead_letters")
     assert row is not None

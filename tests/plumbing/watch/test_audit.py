@@ -11,7 +11,7 @@ from litestar.di import Provide
 from msgspec import Struct
 
 from growth.plumbing.admin import router
-from growth.plumbing.http import operators
+from growth.plumbing.http import listing, operators
 from growth.plumbing.http.answers import JsonResponse, StrictRequest
 from growth.plumbing.http.operators import Operators
 from growth.plumbing.http.problems import exception_handlers
@@ -115,6 +115,8 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
         dependencies={
             "database": Provide(lambda: database, sync_to_thread=False),
             "operator": Provide(operators.provide_operator),
+            "act": Provide(operators.provide_act, sync_to_thread=False),
+            "listing": Provide(listing.provide_listing, sync_to_thread=False),
             "invariant_rounds": Provide(lambda: InvariantRounds(database), sync_to_thread=False),
         },
         exception_handlers=exception_handlers,

@@ -5,11 +5,12 @@ import contextvars
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.plumbing.work.coalesce import Coalescer
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
+from tests.kit.examples import examples
 from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -259,7 +260,7 @@ async def test_64_callers_behind_a_barrier_each_get_their_own_answer_many_times_
     assert max(len(batch) for batch in doubler.batches) == 16
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     plan=st.lists(
         st.tuples(st.integers(-5, 50), st.sampled_from(["call", "cancel", "pause"]), st.integers(0, 3)), max_size=40

@@ -10,6 +10,7 @@ import pytest
 from msgspec import Struct
 
 from growth.kit.campaign import store as campaigns
+from growth.kit.campaign.audience import Audiences
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.redis.client import AnyRedis
 from growth.plumbing.watch.audit import Act
@@ -30,18 +31,11 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 from tests.shop.order import telling
 from tests.world import stores
 
 INVARIANTS = tuple(one for one in all_invariants() if one.room in {"coupon", "order"})
-
-
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Room(Struct):
@@ -124,7 +118,7 @@ class Room(Struct):
         return [(await self.coupon(one)).state for one in coupons]
 
     def turn(self, moment: datetime | None = None) -> Any:
-        return Anybody(self.database, moment or now())
+        return turn_at(self.database, moment or now())
 
     async def events(self, type_: str) -> list[dict[str, Any]]:
         rows = await self.database.fetch(
@@ -193,11 +187,11 @@ def assemble(database: Database, redis: AnyRedis) -> Room:
     return Room(
         database=database,
         shop=ShopService(database, [CouponSettlement()], [telling.SECRET]),
-        templates=Templates(database, zone),
+        templates=Templates(database, zone, Audiences()),
         coupons=Coupons(database),
-        takes=Takes(database, zone),
+        takes=Takes(database, zone, Audiences()),
         quotes=Quotes(database),
-        codes=Codes(database, redis, zone),
+        codes=Codes(database, redis, zone, Audiences()),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from growth.kit.campaign.audience import Audiences
 from growth.plumbing.http.limits import TooManyRequests
 from growth.plumbing.redis.client import connect_redis
 from growth.rewards.coupon.code import model, service
@@ -248,7 +249,7 @@ async def test_batches_are_listed_without_their_codes(room: Room) -> None:
 async def test_with_redis_away_guesses_of_codes_stay_limited(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "TRIES_PER_SECOND", 0.0001)
     away = connect_redis("redis://127.0.0.1:1/0", max_connections=1, answer_seconds=0.2)
-    codes = service.Codes(room.database, away, ZoneInfo("Asia/Shanghai"))
+    codes = service.Codes(room.database, away, ZoneInfo("Asia/Shanghai"), Audiences())
     heard = Counter[str]()
     for _ in range(60):
         with pytest.raises(Refusal) as no:

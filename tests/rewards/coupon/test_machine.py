@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
 from growth.embedded import EmbeddedServers
 from growth.rewards.coupon.model import Coupon
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.kit.invariants import violations
 from tests.rewards.coupon.conftest import INVARIANTS, Room, assemble, closed, line, paid, placed, refunded
 from tests.shop.order import telling
 from tests.world import stores
 
-EXAMPLES = 100
 LINES = ("1", "2")
 ORDERS = 3
 BUYERS = ("ann", "ann", "eve")
@@ -148,7 +148,7 @@ def test_whatever_arrives_whoever_the_model_says_has_the_coupon(servers: Embedde
         try:
             room = runner.run(_process(opened, servers))
 
-            @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+            @examples(100)
             @given(orders=_orders, arrivals=_arrivals)
             def holds(orders: Any, arrivals: Any) -> None:
                 runner.run(play(room, orders, arrivals))

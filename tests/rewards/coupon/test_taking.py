@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from growth.kit.campaign.audience import Audiences
 from growth.plumbing.postgres.database import CommitUnknown
 from growth.rewards.coupon.take import service
 from growth.rewards.coupon.take.service import TakenCoupon
@@ -70,7 +71,7 @@ async def test_of_64_takes_of_the_last_coupon_one_gets_it(room: Room) -> None:
 async def test_of_64_takes_in_as_many_transactions_one_gets_the_last(room: Room, monkeypatch: Any) -> None:
     monkeypatch.setattr(service, "MAX_BATCH_ASKS", 1)
     template = await room.template(claimable=True, units_total=1)
-    others = [service.Takes(room.database, room.takes._zone) for _ in range(8)]
+    others = [service.Takes(room.database, room.takes._zone, Audiences()) for _ in range(8)]
     counted = await all_at_once(
         *[others[number % 8].take(template.template_id, f"u{number}", None) for number in range(CROWD)]
     )

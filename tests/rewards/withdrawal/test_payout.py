@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from growth.rewards.withdrawal.approval.service import Approvals
-from growth.rewards.withdrawal.model import FIRST_LOOK, MAX_BETWEEN_LOOKS, next_look, verdict_on
+from growth.rewards.withdrawal.model import FIRST_LOOK, MAX_BETWEEN_LOOKS, Said, next_look, verdict_on
 from growth.rewards.withdrawal.payout import calls as sending
-from growth.rewards.withdrawal.payout.model import SCRIPTS, PayoutOrder, Said, SandboxScript
+from growth.rewards.withdrawal.payout.model import SCRIPTS, PayoutOrder, SandboxScript
 from growth.rewards.withdrawal.payout.service import Manual, Sandbox
 from growth.rewards.withdrawal.periodic import WithdrawalKeeper
 from growth.rewards.withdrawal.store import withdrawals as store
@@ -153,6 +153,8 @@ async def test_by_hand_nothing_is_sent_and_the_operator_s_word_ends_it_once(till
     ended = [one for one in results if not isinstance(one, BaseException)]
     assert len(ended) == 1
     assert {one.kind.code for one in results if isinstance(one, Refusal)} == {"withdrawal.wrong_state"}
+    # Nobody waited in vain for a connection: none of 64 on a pool of 8 asks for a second one.
+    assert sum(isinstance(one, Refusal) for one in results) == 63
     is_paid = ended[0].state == "paid"
     assert await till.fen() == ((0, 4_000, 0, 1_000, 0) if is_paid else (0, 5_000, 0, 0, 0))
     failed = await till.asks()

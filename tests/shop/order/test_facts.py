@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -15,11 +15,11 @@ from growth.embedded import EmbeddedServers
 from growth.plumbing.postgres.database import Database, connect_postgres
 from growth.shop.order.service import ShopService, has_bought
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.shop.order.telling import JSON, SECRET, Recorder, at, broken, closed, event, line, of, placed, received, tell
 
 pytestmark = pytest.mark.anyio
 
-EXAMPLES = 60
 TABLES = "shop.events, shop.refund_lines, shop.refunds, shop.order_lines, shop.orders, shop.refunds_required"
 
 
@@ -133,7 +133,7 @@ async def whole_refunds(database: Database) -> int:
 async def test_in_any_order_of_arrival_an_order_ends_as_a_fold_of_its_facts(for_all: Database) -> None:
     told: list[tuple[Story, list[JSON]]] = []
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @examples(60)
     @given(stories(), st.randoms(use_true_random=False))
     def collect(story: Story, chance: random.Random) -> None:
         hooks = hooks_of(story)

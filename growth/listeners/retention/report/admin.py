@@ -15,7 +15,7 @@ from growth.listeners.retention.report.service import Question, Reports
 from growth.listeners.retention.sighting import MAX_SOURCE_CHARACTERS
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.http.answers import CSV_MEDIA_TYPE, AnyRequest, csv_bytes, wants_csv
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import invalid
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -101,7 +101,7 @@ def _text(cell: object) -> object:
     return cell.isoformat() if isinstance(cell, date) else cell
 
 
-@get("", operation_id="admin_retention", summary="Get retention cohorts", guards=[requires(Role.VIEWER)])
+@for_operators(get, "", "admin_retention_cohorts_get", "Get retention by cohort", Role.VIEWER)
 async def get_retention(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -147,12 +147,7 @@ async def get_retention(
     return _answer(request, report, ("group", "start", "end", "size", "day", "count", "rate", "group_kind"), rows)
 
 
-@get(
-    "/effects",
-    operation_id="admin_retention_effects",
-    summary="Get the effect of a mechanic",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(get, "/effects", "admin_retention_effects_get", "Get the effect of a mechanic", Role.VIEWER)
 async def get_effects(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -185,12 +180,7 @@ async def get_effects(
     return _answer(request, report, (*columns, "interval_low", "interval_high", "warning"), rows)
 
 
-@get(
-    "/funnels",
-    operation_id="admin_retention_funnels",
-    summary="Get the funnel",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(get, "/funnels", "admin_retention_funnels_get", "Get funnels by step", Role.VIEWER)
 async def get_funnels(
     request: AnyRequest,
     reports: NamedDependency[Reports],
@@ -211,11 +201,8 @@ async def get_funnels(
     return _answer(request, report, ("funnel", "start", "end", "step", "count", "rate"), rows)
 
 
-@get(
-    "/actives",
-    operation_id="admin_retention_actives",
-    summary="Get active shoppers",
-    guards=[requires(Role.VIEWER)],
+@for_operators(
+    get, "/actives", "admin_retention_actives_get", "Get active shoppers by day, week and month", Role.VIEWER
 )
 async def get_actives(
     request: AnyRequest, reports: NamedDependency[Reports], since: From = None, to: To = None

@@ -4,15 +4,23 @@ Nothing is ever decided by an older one: whoever asks has looked, in the same tr
 """
 
 from collections.abc import Iterable
+from datetime import date
 
+from growth.kit.campaign.model import LIVE
 from growth.mechanics.checkin import store
 from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.model import Almanac, CheckinTerms, Zone
 from growth.mechanics.checkin.streak.store import TapGlance
 from growth.plumbing.postgres.database import Reader
+from growth.vocabulary.audience import Audience
 
 MAX_TERMS = 1_000
 """Versions of programs that are remembered."""
+
+
+def audience_on(almanac: Almanac, day: date) -> Audience:
+    """Return whom the program is for that is live on a day."""
+    return next((one.audience for one in almanac.programs if one.has(day) and one.state in LIVE), [])
 
 
 class Almanacs:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from growth.mechanics.checkin.model import CheckinMilestone, CheckinProgram, milestone_reached
 from growth.mechanics.checkin.streak import store
-from growth.mechanics.checkin.streak.model import CheckinNotGranted
+from growth.mechanics.checkin.streak.model import CheckedIn, CheckinNotGranted, Day, Streak, next_milestone
 from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
@@ -42,6 +42,21 @@ class Given(Struct, frozen=True):
     def reached(self) -> list[CheckinReached]:
         """The milestones, as they are told."""
         return [CheckinReached(milestone.days, milestone.of) for milestone in self.milestones]
+
+
+def answer_of(standing: Streak, program: CheckinProgram, day: Day, given: Given) -> CheckedIn:
+    """Return what a check-in is answered: the day as it is held, and where it leads."""
+    return CheckedIn(
+        day=day.day,
+        streak=day.streak,
+        longest_streak=standing.longest,
+        total_days=standing.total,
+        position=day.position,
+        reward=given.rewards,
+        not_granted=given.not_granted,
+        milestones=given.reached,
+        next_milestone=next_milestone(standing, program, is_alive=True),
+    )
 
 
 async def give(tx: Tx, earned: Sequence[Earned], now: datetime) -> list[Given]:

@@ -45,7 +45,7 @@ Month = Annotated[
 
 @post(
     "/check-ins",
-    operation_id="check_ins_tap",
+    operation_id="checkin_check_in",
     summary="Check in today",
     responses={200: ResponseSpec(CheckedIn, description="Checked in before", generate_examples=False)},
 )
@@ -66,7 +66,7 @@ async def check_in(
     return JsonResponse(told.answer, status_code=201 if told.is_new or told.replayed else 200, headers=headers)
 
 
-@get("/check-ins", operation_id="check_ins_month", summary="Get my check-in calendar")
+@get("/check-ins", operation_id="checkin_calendar_get", summary="Get my check-in calendar")
 async def get_month(
     shopper: NamedDependency[Shopper], checkin_calendars: NamedDependency[Calendars], month: Month = None
 ) -> CheckinCalendar:
@@ -75,7 +75,7 @@ async def get_month(
     return await checkin_calendars.page(shopper.user_id, asked)
 
 
-@post("/check-ins/make-ups", operation_id="check_ins_make_up", summary="Make up a missed day")
+@post("/check-ins/make-ups", operation_id="checkin_day_make_up", summary="Make up a missed day")
 async def make_up(
     data: JSONBody[MakeUpRequest],
     request: Request[Any, Any, Any],
@@ -90,14 +90,14 @@ async def make_up(
     return JsonResponse(made.answer, status_code=201, headers=headers)
 
 
-@put("/check-ins/reminder", status_code=204, operation_id="check_ins_remind", summary="Turn on streak reminders")
+@put("/check-ins/reminder", status_code=204, operation_id="checkin_reminder_set", summary="Turn on streak reminders")
 async def put_reminder(shopper: NamedDependency[Shopper], checkin_calendars: NamedDependency[Calendars]) -> None:
     """Twice is once. Nobody is told of a streak at risk who did not ask for it."""
     await checkin_calendars.remind(shopper.user_id, wants=True)
 
 
 @delete(
-    "/check-ins/reminder", status_code=204, operation_id="check_ins_do_not_remind", summary="Turn off streak reminders"
+    "/check-ins/reminder", status_code=204, operation_id="checkin_reminder_delete", summary="Turn off streak reminders"
 )
 async def delete_reminder(shopper: NamedDependency[Shopper], checkin_calendars: NamedDependency[Calendars]) -> None:
     """Harmless if nobody asked."""

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate, not_admitted
 from growth.mechanics.checkin.model import CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store
 from growth.mechanics.checkin.streak.day_end.service import catch_up
@@ -20,19 +21,19 @@ from growth.mechanics.checkin.streak.model import (
     DayKind,
     Streak,
     count,
-    next_milestone,
     reached,
     terms_of,
 )
-from growth.mechanics.checkin.streak.programs_cache import Almanacs
+from growth.mechanics.checkin.streak.programs_cache import Almanacs, audience_on
 from growth.mechanics.checkin.streak.repair.model import ALREADY_CHECKED_IN
 from growth.mechanics.checkin.streak.repair.service import Repairs
-from growth.mechanics.checkin.streak.rewards import Earned, Given, give
+from growth.mechanics.checkin.streak.rewards import Earned, answer_of, give
 from growth.mechanics.checkin.streak.store import CheckinShopper, Written
 from growth.plumbing.http.idempotency import KEPT_HOURS
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.decide import Decisions
+from growth.vocabulary.audience import AudienceType
 from growth.vocabulary.events.checkin import CheckinCheckedIn
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -105,11 +106,13 @@ class CheckIns:
         database: Database,
         almanacs: Almanacs,
         repairs: Repairs,
+        audiences: Audiences,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
         self._almanacs = almanacs
         self._repairs = repairs
+        self._audiences = audiences
         self._monotonic = monotonic
         self._taps: Decisions[Tap, TapAnswer] = Decisions(
             "checkin.taps",
@@ -190,7 +193,10 @@ class CheckIns:
             standings |= await catch_up(tx, lapsed, glance, almanac)
         days = {(user_id, day_held(day)): (user_id, day) for user_id, day in fresh}
         had = frozenset(days[pair] for pair in await tx.people.units_had(tx, days))
-        return TapBatch(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, almanac))
+        audience = {day: audience_on(almanac, day) for day in {day for _, day in fresh}}
+        asked = {wish: Candidate(audience[wish[1]], wish[0]) for wish in fresh if audience[wish[1]]}
+        missed = await self._audiences.outside(tx, asked) if asked else {}
+        return TapBatch(glance.now, wishes, shoppers, _judge(fresh, shoppers, standings, had, missed, almanac))
 
     async def _late(self, user_id: str, day: date) -> TapAnswer | BaseException:
         try:
@@ -230,6 +236,7 @@ def _judge(
     shoppers: dict[str, CheckinShopper],
     standings: dict[str, Streak],
     had: frozenset[tuple[str, date]],
+    missed: Mapping[tuple[str, date], AudienceType],
     almanac: Almanac,
 ) -> dict[tuple[str, date], Outcome]:
     """Say what becomes of each shopper's day. Under the lock of the shopper's row, so it is true."""
@@ -249,6 +256,8 @@ def _judge(
         else:
             try:
                 program = almanac.open_on(day)
+                if wish in missed:
+                    raise not_admitted(missed[wish])
             except Refusal as refusal:
                 decided[wish] = refusal
                 continue
@@ -265,7 +274,9 @@ async def _carry_out(tx: Tx, plans: Sequence[PlannedCheckIn], now: datetime) -> 
     if not plans:
         return {}
     given = await give(tx, [_earned(plan) for plan in plans], now)
-    answers = {plan.user_id: _answer(plan, its) for plan, its in zip(plans, given, strict=True)}
+    answers = {
+        plan.user_id: answer_of(plan.after, plan.program, plan.day, its) for plan, its in zip(plans, given, strict=True)
+    }
     done = await store.write(
         tx, [Written(plan.user_id, plan.day, plan.after, answers[plan.user_id], plan.key) for plan in plans], now
     )
@@ -298,20 +309,6 @@ def _earned(plan: PlannedCheckIn) -> Earned:
         reason="checkin.day",
         rewards=terms_of(plan.program).reward(plan.day.position),
         milestones=reached(plan.before, plan.after, plan.program),
-    )
-
-
-def _answer(plan: PlannedCheckIn, given: Given) -> CheckedIn:
-    return CheckedIn(
-        day=plan.day.day,
-        streak=plan.after.streak,
-        longest_streak=plan.after.longest,
-        total_days=plan.after.total,
-        position=plan.day.position,
-        reward=given.rewards,
-        not_granted=given.not_granted,
-        milestones=given.reached,
-        next_milestone=next_milestone(plan.after, plan.program, is_alive=True),
     )
 
 

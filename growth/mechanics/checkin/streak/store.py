@@ -17,19 +17,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class CheckinShopper(Struct, frozen=True, kw_only=True):
-    """What Postgres keeps of one shopper besides the days."""
+    """What Postgres keeps of one shopper besides the days; of one who was never seen, nothing but the id."""
 
     user_id: str
-    standing: Streak
-    answer: dict[str, Any] | None
+    standing: Streak = Streak()
+    answer: dict[str, Any] | None = None
     """What the newest check-in was answered."""
-    answer_key: str | None
+    answer_key: str | None = None
     """The Idempotency-Key it came under."""
-    answered_at: datetime | None
+    answered_at: datetime | None = None
     """When that was; the key is kept for `KEPT_HOURS` from then on."""
-    wants_reminder: bool
-    make_up_month: date | None
-    make_ups_used: int
+    wants_reminder: bool = False
+    make_up_month: date | None = None
+    make_ups_used: int = 0
     """In that month."""
 
 
@@ -84,20 +84,6 @@ def shopper_of(row: Record) -> CheckinShopper:
         wants_reminder=row["wants_reminder"],
         make_up_month=row["make_up_month"],
         make_ups_used=row["make_ups_used"],
-    )
-
-
-def nobody(user_id: str) -> CheckinShopper:
-    """Return a shopper who was never seen."""
-    return CheckinShopper(
-        user_id=user_id,
-        standing=Streak(),
-        answer=None,
-        answer_key=None,
-        answered_at=None,
-        wants_reminder=False,
-        make_up_month=None,
-        make_ups_used=0,
     )
 
 

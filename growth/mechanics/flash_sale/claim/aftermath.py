@@ -8,6 +8,7 @@ from growth.mechanics.flash_sale.claim.redis_sync import occupied
 from growth.mechanics.flash_sale.stock import Stock
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.flash_sale import FlashSaleClaimReleased
 
 
@@ -15,17 +16,7 @@ async def after_release(tx: Tx, stock: Stock, claims: Sequence[Claim], reason: R
     """Tell of claims just released in `tx`; Redis follows the commit."""
     await emit(
         tx,
-        *[
-            FlashSaleClaimReleased(
-                at=now,
-                sale_id=claim.sale_id,
-                claim_id=claim.claim_id,
-                user_id=claim.user_id,
-                units=claim.units,
-                reason=reason,
-            )
-            for claim in claims
-        ],
+        *[alike(FlashSaleClaimReleased, claim, at=now, reason=reason) for claim in claims],
     )
     for sale_id in {claim.sale_id for claim in claims}:
         follow(tx, stock, sale_id, [claim for claim in claims if claim.sale_id == sale_id])

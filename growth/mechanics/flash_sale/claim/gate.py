@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.store import holdings_of
 from growth.mechanics.flash_sale.claim.model import Claim, Wanted
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
 from growth.mechanics.flash_sale.model import Admission
@@ -135,17 +136,16 @@ class Gate:
         await self._give_back([claim])
         self._loader.suspect(self._sale_id)
         sale = await sales_store.find_sale(self._database, self._sale_id)
-        held = await store.units_held(self._database, self._sale_id, claim.user_id)
+        held = await holdings_of(self._database, self._sale_id, [claim.user_id])
         log.warning("flash_sale.redis_had_drifted", sale_id=self._sale_id)
         if sale is None:
             return Refusal(sales.NOT_FOUND)
-        admission = sales.admit(sale, sales.ShopperInSale(units=held), claim.units, claim.at)
+        admission = sales.admit(sale, sales.ShopperInSale(units=held.get(claim.user_id, 0)), claim.units, claim.held_at)
         return Refusal(sales.REFUSED_AS.get(admission, sales.SOLD_OUT))
 
     async def _give_back(self, claims: Sequence[Wanted]) -> None:
-        given_up = [Occupied(claim.claim_id, claim.user_id, 0, claim.at) for claim in claims]
-        if given_up:
-            await self._tell(self._stock.give_up(self._sale_id, given_up))
+        if claims:
+            await self._tell(self._stock.give_up(self._sale_id, claims))
 
     async def _tell(self, told: Awaitable[int]) -> None:
         try:
@@ -157,7 +157,11 @@ class Gate:
 
 def _again(wanted: Wanted, claim: Claim) -> DecidedClaim | Refusal:
     # Not theirs: it is an erased shopper's, whose id this one has now.
-    return DecidedClaim(claim, wanted.at, replayed=True) if claim.user_id == wanted.user_id else Refusal(OTHER_CONTENT)
+    return (
+        DecidedClaim(claim, wanted.held_at, replayed=True)
+        if claim.user_id == wanted.user_id
+        else Refusal(OTHER_CONTENT)
+    )
 
 
 def _held(sale_id: str, claim: Wanted, win: store.WinOutcome) -> Claim:
@@ -169,8 +173,8 @@ def _held(sale_id: str, claim: Wanted, win: store.WinOutcome) -> Claim:
         units=claim.units,
         price_fen=win.price_fen,
         state="held",
-        held_at=claim.at,
-        held_until=claim.at + timedelta(seconds=win.hold_seconds),
+        held_at=claim.held_at,
+        held_until=claim.held_at + timedelta(seconds=win.hold_seconds),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from growth.mechanics.flash_sale.stock import Occupied
 from growth.vocabulary.ids import ClaimId, SaleId
 from growth.vocabulary.refusals import Kind
 
@@ -55,14 +56,9 @@ class ClaimPage(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-class Wanted(Struct, frozen=True):
-    """A claim that Redis admitted, on its way to Postgres."""
+class Wanted(Occupied, frozen=True):
+    """A claim that Redis admitted, on its way to Postgres; `held_at` is Redis' time of admission."""
 
-    claim_id: str
-    user_id: str
-    units: int
-    at: datetime
-    """Redis' time of admission."""
     is_repeat: bool = False
     """Redis knew the claim before: it may be written already."""
 

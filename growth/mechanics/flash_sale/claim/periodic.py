@@ -44,7 +44,8 @@ class ClaimKeeper:
     async def end_lapsed_holds(self, turn: Turn) -> int:
         """End holds whose time is over and count them against their shoppers."""
         async with turn.transaction(everyone=True) as tx:
-            claims = await store.release_lapsed(tx, turn.now - CLOCKS_APART, turn.now, LAPSE_BATCH)
+            lapsed = await store.lock_lapsed(tx, turn.now - CLOCKS_APART, LAPSE_BATCH)
+            claims = await store.release(tx, lapsed, "lapsed", turn.now) if lapsed else []
             if claims:
                 await after_release(tx, self._stock, claims, "lapsed", turn.now)
                 await self._count_lapses(tx, turn, claims)

@@ -8,10 +8,10 @@ from litestar.openapi import ResponseSpec
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from growth.mechanics.flash_sale.claim.draw.model import EntryPage, show_entry
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim
 from growth.mechanics.flash_sale.claim.model import ClaimPage, show
 from growth.mechanics.flash_sale.claim.service import Claims
-from growth.mechanics.flash_sale.draw.model import EntryPage, show_entry
 from growth.mechanics.flash_sale.model import MAX_UNITS_PER_SHOPPER
 from growth.plumbing.http.answers import REPLAYED_HEADER, JsonResponse, Page, PathUuid, idempotency_key
 from growth.vocabulary import clock
@@ -26,7 +26,7 @@ class ClaimRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/flash-sales/{sale_id:str}/claims",
-    operation_id="claims_create",
+    operation_id="flash_sale_claim_create",
     summary="Claim units of a flash sale",
     responses={202: ResponseSpec(EntryPage, description="Accepted", generate_examples=False)},
 )
@@ -37,7 +37,7 @@ async def create_claim(
     shopper: NamedDependency[Shopper],
     claims: NamedDependency[Claims],
     address: NamedDependency[str],
-) -> Response[ClaimPage | EntryPage]:
+) -> Response[ClaimPage]:
     """201: the units are held until `held_until`; pay before that. 202: the claim entered the sale's draw.
 
     Send an Idempotency-Key and repeat the call with it after a time-out or a 503: the same key is the same claim.
@@ -51,7 +51,9 @@ async def create_claim(
     return JsonResponse(show_entry(answer, clock.now()), status_code=202, headers={"Cache-Control": "no-store"})
 
 
-@get("/flash-sales/{sale_id:str}/claims", operation_id="claims_of_sale", summary="List my claims in a flash sale")
+@get(
+    "/flash-sales/{sale_id:str}/claims", operation_id="flash_sale_claim_list", summary="List my claims in a flash sale"
+)
 async def list_claims(
     sale_id: PathUuid, shopper: NamedDependency[Shopper], claims: NamedDependency[Claims]
 ) -> Page[ClaimPage]:
@@ -60,7 +62,7 @@ async def list_claims(
     return Page([show(claim, now) for claim in await claims.mine(sale_id, shopper.user_id)])
 
 
-@get("/claims/{claim_id:str}", operation_id="claims_get", summary="Get one of my claims")
+@get("/claims/{claim_id:str}", operation_id="flash_sale_claim_get", summary="Get one of my claims")
 async def get_claim(
     claim_id: PathUuid, shopper: NamedDependency[Shopper], claims: NamedDependency[Claims]
 ) -> ClaimPage:
@@ -68,7 +70,12 @@ async def get_claim(
     return show(await claims.find(claim_id, shopper.user_id), clock.now())
 
 
-@delete("/claims/{claim_id:str}", status_code=200, operation_id="claims_release", summary="Release my claim")
+@delete(
+    "/claims/{claim_id:str}",
+    status_code=200,
+    operation_id="flash_sale_claim_release",
+    summary="Release one of my claims",
+)
 async def release_claim(
     claim_id: PathUuid, shopper: NamedDependency[Shopper], claims: NamedDependency[Claims]
 ) -> ClaimPage:
@@ -80,4 +87,4 @@ async def release_claim(
     return show(await claims.give_back(claim_id, shopper.user_id, now), now)
 
 
-router = Router(path="/v1", route_handlers=[create_claim, list_claims, get_claim, release_claim], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[create_claim, list_claims, get_claim, release_claim], tags=["Flash sales"])

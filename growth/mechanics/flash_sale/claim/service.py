@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 import structlog
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.board import SaleBoard
 from growth.mechanics.flash_sale.claim import store
 from growth.mechanics.flash_sale.claim.aftermath import after_release
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.gate import DecidedClaim, Gate
 from growth.mechanics.flash_sale.claim.model import CLAIM_NOT_FOUND, CLAIM_NOT_HELD, Claim, show
 from growth.mechanics.flash_sale.claim.redis_sync import Loader
-from growth.mechanics.flash_sale.draw.model import DrawEntry
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import Admission, Sale
 from growth.mechanics.flash_sale.stock import KEYS_KEPT_AFTER_CLOSE, ClaimAsk, Stock, admission_of
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -25,6 +26,8 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.coalesce import Coalescer
 from growth.shop.order.service import ShopService
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -37,7 +40,7 @@ MAX_ASKED_WAITING = 4_096
 """Shoppers whose claims one read asks for."""
 MAX_AGES_AT_ONCE = 512
 MAX_AGES_WAITING = 8_192
-"""Of shoppers never seen by this process, in sales that ask how old an account is."""
+"""Of shoppers never seen by this process, in sales that ask how old an account is; and in those with an audience."""
 MAX_CLAIMS_SHOWN = 100
 MAX_LIVE_SALES = 1_000
 MAX_REGISTRATIONS_REMEMBERED = 65_536
@@ -53,7 +56,14 @@ class Claims:
     """Everything a shopper does with units of a sale."""
 
     def __init__(
-        self, database: Database, stock: Stock, board: SaleBoard, loader: Loader, draws: Draws, shop: ShopService
+        self,
+        database: Database,
+        stock: Stock,
+        board: SaleBoard,
+        loader: Loader,
+        draws: Draws,
+        shop: ShopService,
+        audiences: Audiences,
     ) -> None:
         self._database = database
         self._stock = stock
@@ -72,6 +82,10 @@ class Claims:
             "flash_sale.registered_at", self._registered_at, max_batch=MAX_AGES_AT_ONCE, max_queue=MAX_AGES_WAITING
         )
         self._registered: dict[str, datetime] = {}
+        self._audiences = audiences
+        self._missed: Coalescer[Candidate, AudienceType | None] = Coalescer(
+            "flash_sale.audience", self._outside, max_batch=MAX_AGES_AT_ONCE, max_queue=MAX_AGES_WAITING
+        )
 
     async def sale(self, sale_id: str) -> Sale:
         """Return a sale shoppers may know of, from the board or from Postgres. Raises `Refusal` (404)."""
@@ -90,21 +104,21 @@ class Claims:
         `Unavailable` when a store does not answer: asking again with the same key is safe.
         """
         sale = await self.sale(sale_id)
-        is_new = False
         if self._board.now() >= sale.closes_at + KEYS_KEPT_AFTER_CLOSE:
             # Redis has let go of the sale; nobody has it read again claim by claim to hear what is known.
             raise self._refused(sale, sales.ENDED)
-        if sale.protection.minimum_account_age_seconds is not None:
-            is_new = sales.account_too_new(sale, self._registered.get(user_id), self._board.now())
-            if is_new:
-                # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
-                is_new = sales.account_too_new(sale, await self._registrations(user_id), self._board.now())
+        barred = 0
+        if sale.protection.minimum_account_age_seconds is not None and await self._is_too_new(sale, user_id):
+            barred = Admission.ACCOUNT_TOO_NEW.value
+        missed = await self._missed(Candidate(sale.audience, user_id)) if sale.audience else None
+        if missed is not None:
+            barred = barred or Admission.NOT_IN_AUDIENCE.value
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
         claim_id = derived_id(sale_id, asked_as, key) if key else child_id(sale_id)
-        answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, is_new))
+        answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, barred))
         if key and isinstance(answer, DecidedClaim) and (names := later_names(key, answer.claim.held_at, answer.at)):
             claim_id = await self._later(sale_id, asked_as, names, answer.at)
-            answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, is_new))
+            answer = await self._gate(sale_id).admit(ClaimAsk(claim_id, user_id, units, address, barred))
         if isinstance(answer, DecidedClaim):
             if answer.claim.units != units:
                 raise Refusal(OTHER_CONTENT)
@@ -113,7 +127,15 @@ class Claims:
         admission, wait_seconds = admission_of(answer.number)
         if admission is Admission.DRAWING:
             return await self._draws.enter(sale, user_id, units, answer.at)
+        if admission is Admission.NOT_IN_AUDIENCE:
+            raise self._refused(sale, NOT_IN_AUDIENCE, {"condition": missed, "server_time": answer.at})
         raise await self._explain(sale, user_id, admission, wait_seconds, answer.at)
+
+    async def _is_too_new(self, sale: Sale, user_id: str) -> bool:
+        # What is remembered lets in and never keeps out: the shop may have told of an earlier time since.
+        return sales.account_too_new(sale, self._registered.get(user_id), self._board.now()) and sales.account_too_new(
+            sale, await self._registrations(user_id), self._board.now()
+        )
 
     async def _later(self, sale_id: str, asked_as: str, names: Sequence[str], at: datetime) -> str:
         """Return the id that a key stands for whose first claim is older than a key is kept."""
@@ -126,7 +148,7 @@ class Claims:
     ) -> Refusal:
         members: dict[str, object] = {"server_time": at, "opens_at": sale.opens_at, "closes_at": sale.closes_at}
         if admission is Admission.NOT_OPEN:
-            members["opens_in_ms"] = sales.milliseconds_until(sale.opens_at, at)
+            members["opens_in_ms"] = milliseconds_until(sale.opens_at, at)
         elif admission is Admission.LIMIT_REACHED:
             claims = await self._mine((sale.sale_id, user_id))
             members = {"max_per_shopper": sale.max_per_shopper, "claims": [show(claim, at) for claim in claims]}
@@ -186,20 +208,9 @@ class Claims:
             raise Refusal(CLAIM_NOT_HELD, f"This claim is {claim.state}.", state=claim.state)
         return claim
 
-    async def page(
-        self,
-        *,
-        sale_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Claim]:
-        """Return operators' claims in the order of their ids."""
-        return await store.page_of_claims(
-            self._database, sale_id=sale_id, user_id=user_id, state=state, order_id=order_id, after=after, limit=limit
-        )
+    async def page(self, after: str | None, limit: int, **only: str | None) -> list[Claim]:
+        """Return operators' claims in the order of their ids: `only` of this sale_id, user_id, state or order_id."""
+        return await store.page_of_claims(self._database, **only, after=after, limit=limit)
 
     async def release(self, act: Act, claim_id: str) -> Claim:
         """Release a held claim for an operator, who says why. Raises `Refusal` 404 and 409."""
@@ -210,26 +221,23 @@ class Claims:
             released = await store.release(tx, [claim_id], "operator", act.now)
             if not released:
                 raise Refusal(CLAIM_NOT_HELD, f"This claim is {before.state}.", state=before.state)
-            await audit.record(
-                tx,
-                act,
-                "flash_sale.release_claim",
-                claim_id,
-                before=before,
-                after=released[0],
-            )
+            await audit.record(tx, act, "flash_sale.release_claim", claim_id, before=before, after=released[0])
             await after_release(tx, self._stock, released, "operator", act.now)
         return released[0]
 
     async def _find_sales(self, sale_ids: list[str]) -> Sequence[Sale | None]:
-        found = {sale_id: await sales_store.find_sale(self._database, sale_id) for sale_id in set(sale_ids)}
-        return [found[sale_id] for sale_id in sale_ids]
+        found = await sales_store.find_sales(self._database, sorted(set(sale_ids)))
+        return [found.get(sale_id) for sale_id in sale_ids]
 
     async def _live_claims(self, asked: list[tuple[str, str]]) -> Sequence[list[Claim]]:
         found = await store.live_claims_of(
             self._database, [sale_id for sale_id, _ in asked], [user_id for _, user_id in asked]
         )
         return [found.get(pair, []) for pair in asked]
+
+    async def _outside(self, asked: list[Candidate]) -> Sequence[AudienceType | None]:
+        found = await self._audiences.outside(self._database, dict(enumerate(asked)))
+        return [found.get(place) for place in range(len(asked))]
 
     async def _registered_at(self, user_ids: list[str]) -> Sequence[datetime | None]:
         found = await self._shop.registered_at(user_ids)

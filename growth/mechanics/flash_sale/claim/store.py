@@ -11,8 +11,10 @@ from msgspec import Struct
 
 from growth.mechanics.flash_sale.claim.model import Claim, ReleaseReason, Wanted
 from growth.mechanics.flash_sale.stock import Occupied
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 
+CLAIMS = Rows(row=Claim, id_field="claim_id")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -29,10 +31,6 @@ class WinOutcome(Struct, frozen=True):
     sold_out_now: bool
 
 
-def _claim(row: Record) -> Claim:
-    return msgspec.convert(dict(row), Claim)
-
-
 async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
     """Write a batch of claims of one sale and raise `taken`, all in one statement, all or nothing.
 
@@ -43,8 +41,8 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
     row = await tx.fetchrow(
         """
         WITH asked AS MATERIALIZED (
-            SELECT claim_id, user_id, units, at
-            FROM json_to_recordset($2::json) AS asked (claim_id uuid, user_id text, units int, at timestamptz)
+            SELECT claim_id, user_id, units, held_at
+            FROM json_to_recordset($2::json) AS asked (claim_id uuid, user_id text, units int, held_at timestamptz)
         ),
         sale AS (
             SELECT sku, price_fen, max_per_shopper, hold_seconds, make_interval(secs => hold_seconds) AS hold
@@ -57,7 +55,7 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
             WHERE claim_id IN (SELECT claim_id FROM asked)
         ),
         fresh AS MATERIALIZED (
-            SELECT asked.claim_id, asked.user_id, asked.units, asked.at AS held_at
+            SELECT asked.claim_id, asked.user_id, asked.units, asked.held_at
             FROM asked
             WHERE NOT EXISTS (SELECT FROM known WHERE known.claim_id = asked.claim_id)
         ),
@@ -117,7 +115,7 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
         """,
         sale_id,
         _encode(wanted).decode(),
-        max(claim.at for claim in wanted),
+        max(claim.held_at for claim in wanted),
     )
     assert row is not None, "the left side always has a row"
     fresh = row["fresh"]
@@ -134,24 +132,23 @@ async def win(tx: Tx, sale_id: str, wanted: Sequence[Wanted]) -> WinOutcome:
 
 async def find_claims(reader: Reader, claim_ids: Sequence[str]) -> dict[str, Claim]:
     """Return those of `claim_ids` that exist."""
-    rows = await reader.fetch(
+    return await CLAIMS.fetch_by_id(
+        reader,
         """
-        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
-            paid_at, ended_at, refunded_units, returned_units
+        SELECT kit.columns
         FROM flash_sale.claims
         WHERE claim_id = ANY($1::uuid[])
         """,
         list(claim_ids),
     )
-    return {row["claim_id"]: _claim(row) for row in rows}
 
 
 async def lock_claims(tx: Tx, claim_ids: Sequence[str]) -> dict[str, Claim]:
     """Return those of `claim_ids` that exist, locked until `tx` ends, in the order of their ids."""
-    rows = await tx.fetch(
+    return await CLAIMS.fetch_by_id(
+        tx,
         """
-        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
-            paid_at, ended_at, refunded_units, returned_units
+        SELECT kit.columns
         FROM flash_sale.claims
         WHERE claim_id = ANY($1::uuid[])
         ORDER BY claim_id
@@ -159,18 +156,16 @@ async def lock_claims(tx: Tx, claim_ids: Sequence[str]) -> dict[str, Claim]:
         """,
         list(claim_ids),
     )
-    return {row["claim_id"]: _claim(row) for row in rows}
 
 
 async def live_claims_of(
     reader: Reader, sale_ids: Sequence[str], user_ids: Sequence[str]
 ) -> dict[tuple[str, str], list[Claim]]:
     """Return the claims, held or paid, of pairs of sale and shopper; one read for all who ask at once."""
-    rows = await reader.fetch(
+    claims = await CLAIMS.fetch_all(
+        reader,
         """
-        SELECT claim.claim_id, claim.sale_id, claim.user_id, claim.sku, claim.units, claim.price_fen, claim.state,
-            claim.held_at, claim.held_until, claim.release_reason, claim.order_id, claim.paid_at, claim.ended_at,
-            claim.refunded_units, claim.returned_units
+        SELECT claim.kit.columns
         FROM (SELECT DISTINCT * FROM unnest($1::uuid[], $2::text[]) AS pair (sale_id, user_id)) AS asked
         JOIN flash_sale.claims AS claim ON claim.user_id = asked.user_id
                                        AND claim.sale_id = asked.sale_id
@@ -181,8 +176,8 @@ async def live_claims_of(
         list(user_ids),
     )
     found: dict[tuple[str, str], list[Claim]] = {}
-    for row in rows:
-        found.setdefault((row["sale_id"], row["user_id"]), []).append(_claim(row))
+    for claim in claims:
+        found.setdefault((claim.sale_id, claim.user_id), []).append(claim)
     return found
 
 
@@ -197,10 +192,10 @@ async def page_of_claims(
     limit: int,
 ) -> list[Claim]:
     """Return claims in the order of their ids, past `after`."""
-    rows = await reader.fetch(
+    return await CLAIMS.fetch_all(
+        reader,
         """
-        SELECT claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason, order_id,
-            paid_at, ended_at, refunded_units, returned_units
+        SELECT kit.columns
         FROM flash_sale.claims
         WHERE ($1::uuid IS NULL OR sale_id = $1)
           AND ($2::text IS NULL OR user_id = $2)
@@ -217,7 +212,6 @@ async def page_of_claims(
         after,
         limit,
     )
-    return [_claim(row) for row in rows]
 
 
 async def occupying_after(reader: Reader, sale_id: str, after: str, limit: int) -> list[Occupied]:
@@ -259,7 +253,8 @@ async def release(
     tx: Tx, claim_ids: Sequence[str], reason: ReleaseReason, now: datetime, user_id: str | None = None
 ) -> list[Claim]:
     """End holds and put their units back on sale; returns those that were held (by `user_id`, if given)."""
-    rows = await tx.fetch(
+    claims = await CLAIMS.fetch_all(
+        tx,
         """
         UPDATE flash_sale.claims
         SET state = 'released', release_reason = $2, ended_at = $3
@@ -272,44 +267,33 @@ async def release(
             ORDER BY claim_id
             FOR NO KEY UPDATE)
           AND state = 'held'
-        RETURNING claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason,
-            order_id, paid_at, ended_at, refunded_units, returned_units
+        RETURNING kit.columns
         """,
         list(claim_ids),
         reason,
         now,
         user_id,
     )
-    claims = [_claim(row) for row in rows]
     await put_back(tx, [(claim.sale_id, claim.user_id, claim.units) for claim in claims])
     return claims
 
 
-async def release_lapsed(tx: Tx, lapsed_before: datetime, now: datetime, limit: int) -> list[Claim]:
-    """End the holds whose time is over, oldest first; those that a payment has locked are left to it."""
+async def lock_lapsed(tx: Tx, lapsed_before: datetime, limit: int) -> list[str]:
+    """Lock the holds whose time is over, oldest first; those that a payment has locked are left to it."""
     rows = await tx.fetch(
         """
-        UPDATE flash_sale.claims
-        SET state = 'released', release_reason = 'lapsed', ended_at = $2
-        WHERE claim_id IN (
-            SELECT claim_id
-            FROM flash_sale.claims
-            WHERE state = 'held'
-              AND held_until < $1
-            ORDER BY held_until
-            LIMIT $3
-            FOR NO KEY UPDATE SKIP LOCKED)
-          AND state = 'held'
-        RETURNING claim_id, sale_id, user_id, sku, units, price_fen, state, held_at, held_until, release_reason,
-            order_id, paid_at, ended_at, refunded_units, returned_units
+        SELECT claim_id
+        FROM flash_sale.claims
+        WHERE state = 'held'
+          AND held_until < $1
+        ORDER BY held_until
+        LIMIT $2
+        FOR NO KEY UPDATE SKIP LOCKED
         """,
         lapsed_before,
-        now,
         limit,
     )
-    claims = [_claim(row) for row in rows]
-    await put_back(tx, [(claim.sale_id, claim.user_id, claim.units) for claim in claims])
-    return claims
+    return [row["claim_id"] for row in rows]
 
 
 async def put_back(tx: Tx, units: Sequence[tuple[str, str, int]]) -> None:
@@ -419,14 +403,6 @@ async def forgive(tx: Tx, user_id: str) -> bool:
         "DELETE FROM flash_sale.lapses WHERE user_id = $1 RETURNING user_id", user_id
     )
     return forgiven is not None
-
-
-async def units_held(reader: Reader, sale_id: str, user_id: str) -> int:
-    """Return the units that a shopper occupies in a sale."""
-    units: int | None = await reader.fetchval(
-        "SELECT units FROM flash_sale.holdings WHERE sale_id = $1 AND user_id = $2", sale_id, user_id
-    )
-    return units or 0
 
 
 async def given_back_before(

@@ -13,7 +13,7 @@ from growth.vocabulary.actors import Shopper
 @put(
     "/flash-sales/{sale_id:str}/reminder",
     status_code=204,
-    operation_id="flash_sales_remind",
+    operation_id="flash_sale_reminder_set",
     summary="Set my reminder for a flash sale",
 )
 async def put_reminder(
@@ -26,8 +26,8 @@ async def put_reminder(
 @delete(
     "/flash-sales/{sale_id:str}/reminder",
     status_code=204,
-    operation_id="flash_sales_do_not_remind",
-    summary="Remove my reminder",
+    operation_id="flash_sale_reminder_delete",
+    summary="Remove my reminder for a flash sale",
 )
 async def delete_reminder(
     sale_id: PathUuid, shopper: NamedDependency[Shopper], reminders: NamedDependency[Reminders]
@@ -38,7 +38,7 @@ async def delete_reminder(
 
 @get(
     "/flash-sales/{sale_id:str}/reminder",
-    operation_id="flash_sales_reminder",
+    operation_id="flash_sale_reminder_get",
     summary="Get my reminder for a flash sale",
 )
 async def get_reminder(
@@ -48,4 +48,4 @@ async def get_reminder(
     return await reminders.page(sale_id, shopper.user_id, clock.now())
 
 
-router = Router(path="/v1", route_handlers=[put_reminder, delete_reminder, get_reminder], tags=["Flash sale"])
+router = Router(path="/v1", route_handlers=[put_reminder, delete_reminder, get_reminder], tags=["Flash sales"])

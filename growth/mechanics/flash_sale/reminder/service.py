@@ -8,6 +8,7 @@ from growth.mechanics.flash_sale.reminder.model import MAX_WAITING, TOO_MANY_REM
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database
 from growth.plumbing.work.periodic import Turn
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.flash_sale import FlashSaleReminderDue
 from growth.vocabulary.refusals import Refusal
 
@@ -53,25 +54,13 @@ class Reminders:
         found = await store.find(self._database, sale_id, user_id)
         if found is None:
             raise Refusal(NOT_FOUND)
-        return ReminderPage(
-            sale_id=sale_id,
-            asked=found.asked_at is not None,
-            remind_at=found.remind_at,
-            sent_at=found.sent_at,
-            server_time=now,
-        )
+        return alike(ReminderPage, found, sale_id=sale_id, asked=found.asked_at is not None, server_time=now)
 
     async def remind_due(self, turn: Turn) -> int:
         """Tell shoppers whose time has come, once each; return how many, up to `REMIND_BATCH`."""
         async with turn.transaction(everyone=True) as tx:
             due = await store.send_due(tx, turn.now, REMIND_BATCH)
-            await emit(
-                tx,
-                *[
-                    FlashSaleReminderDue(at=turn.now, sale_id=one.sale_id, user_id=one.user_id, opens_at=one.opens_at)
-                    for one in due
-                ],
-            )
+            await emit(tx, *[alike(FlashSaleReminderDue, one, at=turn.now) for one in due])
         return len(due)
 
     async def forget_old_reminders(self, turn: Turn) -> int:

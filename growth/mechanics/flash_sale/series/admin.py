@@ -12,7 +12,7 @@ from growth.mechanics.flash_sale.series import model
 from growth.mechanics.flash_sale.series.model import SERIES, SeriesDryRun, SeriesPage, SeriesStats
 from growth.mechanics.flash_sale.series.service import SeriesService
 from growth.plumbing.http.answers import DEFAULT_PAGE, Cursor, JsonResponse, Limit, PathUuid, decode_cursor, etag
-from growth.plumbing.http.operators import requires
+from growth.plumbing.http.operators import for_operators
 from growth.plumbing.strict_json import Instant
 from growth.vocabulary import clock
 from growth.vocabulary.actors import Role
@@ -28,19 +28,19 @@ class SeriesDryRunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Rounds that open after this; now, if left out."""
 
 
-@get("/{series_id:str}", operation_id="admin_series_get", summary="Get a series", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/{series_id:str}", "admin_flash_sale_series_get", "Get a flash-sale series", Role.VIEWER)
 async def get_series(series_id: PathUuid, series: NamedDependency[SeriesService]) -> Response[SeriesPage]:
     """With the sales that were skipped. The ETag is the version that PUT asks for in If-Match."""
     found = await series.shown(series_id, clock.now())
     return JsonResponse(found, headers={"ETag": etag(found.version)})
 
 
-@post(
+@for_operators(
+    post,
     "/{series_id:str}/dry-run",
-    status_code=200,
-    operation_id="admin_series_dry_run",
-    summary="See the next rounds",
-    guards=[requires(Role.VIEWER)],
+    "admin_flash_sale_series_dry_run",
+    "Preview the next rounds of a flash-sale series",
+    Role.VIEWER,
 )
 async def dry_run(
     series_id: PathUuid, data: JSONBody[SeriesDryRunRequest], series: NamedDependency[SeriesService]
@@ -49,11 +49,12 @@ async def dry_run(
     return await series.dry_run(series_id, data.now or clock.now())
 
 
-@get(
+@for_operators(
+    get,
     "/{series_id:str}/stats",
-    operation_id="admin_series_stats",
-    summary="Numbers of each round",
-    guards=[requires(Role.VIEWER)],
+    "admin_flash_sale_series_stats_get",
+    "Get the numbers of each round of a flash-sale series",
+    Role.VIEWER,
 )
 async def get_stats(
     series_id: PathUuid,
@@ -74,17 +75,15 @@ router = Router(
             SERIES,
             SeriesService,
             "series",
-            "admin_series",
+            "admin_flash_sale_series",
             told={
-                "create": "Draft a series\n"
-                "Nothing is planned before it is published. 400 if rounds would overlap each other.",
-                "change": "Edit a series\n"
-                "Replaces all fields, for rounds that open after `planned_until`. Rounds planned"
+                "create": "Nothing is planned before it is published. 400 if rounds would overlap each other.",
+                "change": "Replaces all fields, for rounds that open after `planned_until`. Rounds planned"
                 " already keep what they were planned with; change or end their sales one by one.",
-                "publish": "Start a series\nPlans the rounds of the next `plan_ahead_days` at once.",
-                "pause": "Pause a series\nPlans no more, and pauses the planned sales that have not opened.",
-                "resume": "Resume a series\nResumes the sales that pausing paused, and plans on from now.",
-                "end": "End a series for good\nEnds the planned sales that have not opened; open ones go on.",
+                "publish": "Plans the rounds of the next `plan_ahead_days` at once.",
+                "pause": "Plans no more, and pauses the planned sales that have not opened.",
+                "resume": "Resumes the sales that pausing paused, and plans on from now.",
+                "end": "Ends the planned sales that have not opened; open ones go on.",
             },
             raises={"publish": [model.NO_ROUNDS_LEFT], "resume": [model.NO_ROUNDS_LEFT]},
             without=["get"],
@@ -93,5 +92,5 @@ router = Router(
         dry_run,
         get_stats,
     ],
-    tags=["Operators: flash sales"],
+    tags=["Operators: flash-sale series"],
 )

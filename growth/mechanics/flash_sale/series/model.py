@@ -1,19 +1,20 @@
 """What a series is, what its rounds sell, and what does not fit together."""
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct, field, structs
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State
+from growth.kit.campaign.model import CampaignKind, Recipe, State
 from growth.mechanics.flash_sale import model as sales
-from growth.mechanics.flash_sale.model import MAX_UNITS, MAX_UNITS_PER_SHOPPER, Protection, SaleDraft
+from growth.mechanics.flash_sale.model import Item, Protection, SaleDraft
 from growth.mechanics.flash_sale.series.timetable import (
     DAYS,
     FIRST_DAY,
     LAST_DAY,
+    Day,
     RoundWindow,
     Timetable,
     is_zone,
@@ -22,9 +23,10 @@ from growth.mechanics.flash_sale.series.timetable import (
 )
 from growth.plumbing.field_errors import FieldError
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import Audience, is_chosen
 from growth.vocabulary.facts import Deed
 from growth.vocabulary.ids import SaleId, SeriesId, Sku
-from growth.vocabulary.money import Fen
 from growth.vocabulary.refusals import Kind
 from growth.vocabulary.text import Title
 
@@ -42,20 +44,6 @@ NO_ROUNDS_LEFT = Kind("flash_sale.no_rounds_left", "The series has no rounds to 
 Would = Literal["planned", "plan", "skip"]
 
 
-class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What each round sells, one sale for each item."""
-
-    title: Title
-    sku: Sku
-    price_fen: Fen
-    list_price_fen: Fen
-    """The usual price, shown struck through; at least `price_fen`."""
-    units_total: Annotated[int, Meta(ge=1, le=MAX_UNITS)]
-    """In each round."""
-    max_per_shopper: Annotated[int, Meta(ge=1, le=MAX_UNITS_PER_SHOPPER)] = 1
-    """In each round."""
-
-
 class SeriesDraft(Timetable, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an operator decides about a series. Rounds that are planned already keep what they were planned with."""
 
@@ -70,6 +58,8 @@ class SeriesDraft(Timetable, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reminder_lead_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 300
     """How long before opening those who asked are reminded."""
     protection: Protection = field(default_factory=Protection)
+    audience: Audience = field(default_factory=list)
+    """Who may claim: all of these must hold when the claim arrives; everybody, if empty."""
     plan_ahead_days: Annotated[int, Meta(ge=1, le=MAX_DAYS_AHEAD)] = 7
     """How long before it opens a round becomes sales that shoppers see."""
 
@@ -168,16 +158,7 @@ class SeriesStats(Struct, frozen=True, kw_only=True):
 
 def draft_of(plan: SeriesDraft, item: Item, window: RoundWindow) -> SaleDraft:
     """Return the sale that sells `item` in `window`."""
-    return SaleDraft(
-        **structs.asdict(item),
-        opens_at=window.opens_at,
-        closes_at=window.closes_at,
-        hold_seconds=plan.hold_seconds,
-        late_payment=plan.late_payment,
-        refund_returns_units=plan.refund_returns_units,
-        reminder_lead_seconds=plan.reminder_lead_seconds,
-        protection=plan.protection,
-    )
+    return alike(SaleDraft, plan, **structs.asdict(item), **structs.asdict(window))
 
 
 def faults(plan: SeriesDraft, now: datetime) -> list[FieldError]:
@@ -220,12 +201,30 @@ def _faults_of_days(plan: SeriesDraft) -> list[FieldError]:
 
 def findings(plan: SeriesDraft) -> list[Finding]:
     """Return what rules of platforms and law say about a series: it rewards nothing but buying."""
-    return check(Offer(deed=Deed.PURCHASE, texts=(plan.title, *(item.title for item in plan.items))))
+    texts = (plan.title, *(item.title for item in plan.items))
+    return check(Offer(deed=Deed.PURCHASE, price_by_list=is_chosen(plan.audience), texts=texts))
+
+
+def recipes(now: datetime, zone: ZoneInfo) -> list[Recipe[SeriesDraft]]:
+    """Return ready drafts: the first round is tomorrow's at the earliest."""
+    first = now.astimezone(zone).date() + timedelta(days=1)
+    item = Item(title="今日秒杀", sku="SKU", price_fen=4900, list_price_fen=9800, units_total=100)
+
+    def series(title: str, days: list[Day], at: str, minutes: int) -> SeriesDraft:
+        times: dict[str, Any] = {"zone": zone.key, "days_of_week": days, "start_time": at, "duration_minutes": minutes}
+        return SeriesDraft(title=title, items=[item], from_day=first, **times)
+
+    return [
+        Recipe(
+            "every_evening", "Every evening at eight", "每晚八点场", series("每晚八点秒杀", list(DAYS), "20:00", 60)
+        ),
+        Recipe("weekend", "Weekends at ten", "周末专场", series("周末秒杀", ["sat", "sun"], "10:00", 720)),
+    ]
 
 
 SERIES = CampaignKind(
-    noun="series",
-    nouns="series",
+    noun="flash-sale series",
+    nouns="flash-sale series",
     path="flash-sale-series",
     audited_as="flash_sale_series",
     table="flash_sale.series",
@@ -240,6 +239,7 @@ SERIES = CampaignKind(
     wrong_state=WRONG_STATE,
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
+    recipes=recipes,
 )
 
 

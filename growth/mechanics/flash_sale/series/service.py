@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from itertools import groupby, product
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from growth.kit.campaign import store as campaigns
 from growth.kit.campaign.model import STEPS, Step
@@ -42,7 +42,8 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.periodic import LeaseLost, Turn
 from growth.vocabulary.actors import Operator, Role
-from growth.vocabulary.clock import to_milliseconds
+from growth.vocabulary.alike import alike
+from growth.vocabulary.clock import milliseconds_until, to_milliseconds
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -149,8 +150,7 @@ class SeriesService(Campaigns[SeriesDraft, Series]):
     async def shown(self, series_id: str, now: datetime) -> SeriesPage:
         """Return a series in any state, and what was skipped of it. Raises `Refusal` 404."""
         series = await self.find(series_id)
-        facts = {name: getattr(series, name) for name in Series.__struct_fields__}
-        return SeriesPage(**facts, skipped=await store.skipped_of(self._database, series_id, now))
+        return alike(SeriesPage, series, skipped=await store.skipped_of(self._database, series_id, now))
 
     async def dry_run(self, series_id: str, at: datetime) -> SeriesDryRun:
         """Say which rounds come next after `at`, and of each sale whether it would be planned, and why not."""
@@ -237,7 +237,9 @@ class SeriesService(Campaigns[SeriesDraft, Series]):
                 if in_the_way is None:
                     counted.planned += 1
                 else:
-                    await self._skip(tx, series.series_id, draft_of(series, item, window), in_the_way, act)
+                    # Whom it is for is the series' to say, when the round is planned after all.
+                    draft = structs.replace(draft_of(series, item, window), audience=[])
+                    await self._skip(tx, series.series_id, draft, in_the_way, act)
                     counted.skipped += 1
         await store.set_planned(tx, series.series_id, until)
         return counted
@@ -269,7 +271,8 @@ class SeriesService(Campaigns[SeriesDraft, Series]):
         series = await self.lock(tx, again.series_id)
         if series.state != "published" or not await store.remove_skipped(tx, again.series_id, again.draft):
             return 0
-        in_the_way = await self._plan_sale(tx, again.series_id, again.draft, Act(PLANNER, now))
+        draft = structs.replace(again.draft, audience=series.audience)
+        in_the_way = await self._plan_sale(tx, again.series_id, draft, Act(PLANNER, now))
         if in_the_way is not None:
             await store.add_skipped(tx, again.series_id, again.draft, in_the_way, now)
         return int(in_the_way is None)
@@ -297,19 +300,9 @@ def _stats(sales: Sequence[Sale]) -> RoundStats:
         units_total=sum(sale.units_total for sale in sales),
         taken=sum(sale.taken for sale in sales),
         sold_out_after_ms=None if None in gone else max(after for after in gone if after is not None),
-        sales=[
-            SoldSale(
-                sale_id=sale.sale_id,
-                sku=sale.sku,
-                state=sale.state,
-                units_total=sale.units_total,
-                taken=sale.taken,
-                sold_out_after_ms=after,
-            )
-            for sale, after in zip(sales, gone, strict=True)
-        ],
+        sales=[alike(SoldSale, sale, sold_out_after_ms=after) for sale, after in zip(sales, gone, strict=True)],
     )
 
 
 def _sold_out_after(sale: Sale) -> int | None:
-    return None if sale.sold_out_at is None else sales_model.milliseconds_until(sale.sold_out_at, sale.opens_at)
+    return None if sale.sold_out_at is None else milliseconds_until(sale.sold_out_at, sale.opens_at)

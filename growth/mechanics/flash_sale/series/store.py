@@ -82,24 +82,22 @@ async def lock_sales(
     tx: Tx, series_id: str, states: Sequence[str], *, opens_after: datetime | None, sale_ids: Sequence[str] = ()
 ) -> list[Sale]:
     """Return sales of a series in `states` that open after an instant or are among `sale_ids`, locked in one order."""
-    rows = await tx.fetch(
-        SALES.sql(
-            """
-            SELECT kit.columns
-            FROM flash_sale.sales
-            WHERE series_id = $1
-              AND state = ANY($2)
-              AND (opens_at > $3 OR sale_id = ANY($4::uuid[]))
-            ORDER BY sale_id
-            FOR NO KEY UPDATE
-            """
-        ),
+    return await SALES.fetch_all(
+        tx,
+        """
+        SELECT kit.columns
+        FROM flash_sale.sales
+        WHERE series_id = $1
+          AND state = ANY($2)
+          AND (opens_at > $3 OR sale_id = ANY($4::uuid[]))
+        ORDER BY sale_id
+        FOR NO KEY UPDATE
+        """,
         series_id,
         list(states),
         opens_after,
         list(sale_ids),
     )
-    return [SALES.read(row) for row in rows]
 
 
 async def places(reader: Reader, series_id: str, wanted: Sequence[tuple[datetime, datetime, str]]) -> list[Place]:
@@ -230,24 +228,22 @@ async def forget_skipped(tx: Tx, opened_before: datetime, limit: int) -> int:
 
 async def sales_of_rounds(reader: Reader, series_id: str, before: datetime | None, limit: int) -> list[Sale]:
     """Return the sales of the last `limit` rounds that open before an instant, the latest round first."""
-    rows = await reader.fetch(
-        SALES.sql(
-            """
-            SELECT kit.columns
-            FROM flash_sale.sales
-            WHERE series_id = $1
-              AND opens_at IN (
-                  SELECT DISTINCT opens_at
-                  FROM flash_sale.sales
-                  WHERE series_id = $1
-                    AND ($2::timestamptz IS NULL OR opens_at < $2)
-                  ORDER BY opens_at DESC
-                  LIMIT $3)
-            ORDER BY opens_at DESC, sku
-            """
-        ),
+    return await SALES.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM flash_sale.sales
+        WHERE series_id = $1
+          AND opens_at IN (
+              SELECT DISTINCT opens_at
+              FROM flash_sale.sales
+              WHERE series_id = $1
+                AND ($2::timestamptz IS NULL OR opens_at < $2)
+              ORDER BY opens_at DESC
+              LIMIT $3)
+        ORDER BY opens_at DESC, sku
+        """,
         series_id,
         before,
         limit,
     )
-    return [SALES.read(row) for row in rows]

@@ -2,32 +2,39 @@
 
 from collections.abc import Sequence
 
+from growth.plumbing.person import owned
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Record, Tx
+
+CLAIMS = Owned("flash_sale.claims")
+HOLDINGS = Owned("flash_sale.holdings", key=("sale_id",), adds=("units",))
+ENTRIES = Owned("flash_sale.draw_entries")
+REMINDERS = Owned("flash_sale.reminders", key=("sale_id",), carries=("asked_at", "sent_at"))
+ALLOWED = Owned("flash_sale.allowed", key=("sale_id",))
 
 
 async def is_busy(tx: Tx, user_id: str) -> bool:
     """Say whether the shopper has a stake in a sale that goes on: Redis knows it under this name."""
-    return bool(
-        await tx.fetchval(
-            """
-            SELECT EXISTS (
-                SELECT
-                FROM flash_sale.claims AS claim
-                JOIN flash_sale.sales AS sale USING (sale_id)
-                WHERE claim.user_id = $1
-                  AND (claim.state = 'held' OR claim.state = 'paid' AND sale.state <> 'ended')
-            ) OR EXISTS (
-                SELECT
-                FROM flash_sale.draw_entries AS entry
-                JOIN flash_sale.sales AS sale USING (sale_id)
-                WHERE entry.user_id = $1
-                  AND sale.drawn_at IS NULL
-                  AND sale.state <> 'ended'
-            )
-            """,
-            user_id,
+    is_busy: bool = await tx.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT
+            FROM flash_sale.claims AS claim
+            JOIN flash_sale.sales AS sale USING (sale_id)
+            WHERE claim.user_id = $1
+              AND (claim.state = 'held' OR claim.state = 'paid' AND sale.state <> 'ended')
+        ) OR EXISTS (
+            SELECT
+            FROM flash_sale.draw_entries AS entry
+            JOIN flash_sale.sales AS sale USING (sale_id)
+            WHERE entry.user_id = $1
+              AND sale.drawn_at IS NULL
+              AND sale.state <> 'ended'
         )
+        """,
+        user_id,
     )
+    return is_busy
 
 
 async def claims(reader: Reader, user_id: str, limit: int) -> Sequence[Record]:
@@ -83,27 +90,8 @@ async def forget(tx: Tx, user_id: str) -> None:
 
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     """Make the shopper's claims, and what they occupy, another's. Of two entries to one draw the one that won stays."""
-    await tx.execute(
-        """
-        WITH old AS (
-            DELETE FROM flash_sale.holdings
-            WHERE user_id = $1
-            RETURNING sale_id, units
-        ),
-        added AS (
-            INSERT INTO flash_sale.holdings AS known (sale_id, user_id, units)
-            SELECT sale_id, $2, units
-            FROM old
-            ON CONFLICT (sale_id, user_id) DO UPDATE
-            SET units = known.units + excluded.units
-        )
-        UPDATE flash_sale.claims
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, HOLDINGS, old_user_id, user_id)
+    await owned.rename(tx, CLAIMS, old_user_id, user_id)
     await tx.execute(
         """
         DELETE FROM flash_sale.draw_entries AS entry
@@ -115,39 +103,23 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
         old_user_id,
         user_id,
     )
-    await tx.execute(
-        """
-        UPDATE flash_sale.draw_entries
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, ENTRIES, old_user_id, user_id)
 
 
 async def pass_on(tx: Tx, old_user_id: str, user_id: str) -> None:
     """Make reminders, places on allow-lists and lapses another's, each once."""
+    await owned.rename(tx, REMINDERS, old_user_id, user_id)
+    await owned.rename(tx, ALLOWED, old_user_id, user_id)
     await tx.execute(
         """
-        WITH reminders AS (
-            INSERT INTO flash_sale.reminders (sale_id, user_id, asked_at, sent_at)
-            SELECT sale_id, $2, asked_at, sent_at
-            FROM flash_sale.reminders
+        WITH old AS (
+            DELETE FROM flash_sale.lapses
             WHERE user_id = $1
-            ON CONFLICT (sale_id, user_id) DO NOTHING
-        ),
-        allowed AS (
-            INSERT INTO flash_sale.allowed (sale_id, user_id)
-            SELECT sale_id, $2
-            FROM flash_sale.allowed
-            WHERE user_id = $1
-            ON CONFLICT (sale_id, user_id) DO NOTHING
+            RETURNING lapses, last_lapsed_at
         )
         INSERT INTO flash_sale.lapses AS known (user_id, lapses, last_lapsed_at)
         SELECT $2, lapses, last_lapsed_at
-        FROM flash_sale.lapses
-        WHERE user_id = $1
+        FROM old
         ON CONFLICT (user_id) DO UPDATE
         SET lapses = known.lapses + excluded.lapses,
             last_lapsed_at = greatest(known.last_lapsed_at, excluded.last_lapsed_at)
@@ -155,4 +127,3 @@ async def pass_on(tx: Tx, old_user_id: str, user_id: str) -> None:
         old_user_id,
         user_id,
     )
-    await forget(tx, old_user_id)

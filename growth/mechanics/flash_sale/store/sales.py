@@ -13,64 +13,64 @@ MAX_LISTED = 1_000
 
 async def add_sale(tx: Tx, sale_id: str, draft: SaleDraft, now: datetime, series_id: str | None = None) -> Sale | None:
     """Insert a draft; None if the series already has this round's sale."""
-    row = await tx.fetchrow(
-        SALES.sql(
-            """
-            INSERT INTO flash_sale.sales (sale_id, series_id, created_at, kit.draft)
-            SELECT $1::uuid, $2::uuid, $3::timestamptz, kit.draft
-            FROM jsonb_populate_record(NULL::flash_sale.sales, $4)
-            ON CONFLICT (series_id, opens_at, sku) DO NOTHING
-            RETURNING kit.columns
-            """
-        ),
+    return await SALES.fetch_one(
+        tx,
+        """
+        INSERT INTO flash_sale.sales (sale_id, series_id, created_at, kit.draft)
+        SELECT $1::uuid, $2::uuid, $3::timestamptz, kit.draft
+        FROM jsonb_populate_record(NULL::flash_sale.sales, $4)
+        ON CONFLICT (series_id, opens_at, sku) DO NOTHING
+        RETURNING kit.columns
+        """,
         sale_id,
         series_id,
         now,
         SALES.stored(draft),
     )
-    return None if row is None else SALES.read(row)
 
 
 async def find_sale(reader: Reader, sale_id: str) -> Sale | None:
     """Return one sale."""
-    return (await campaigns.find(reader, SALES, [sale_id])).get(sale_id)
+    return (await find_sales(reader, [sale_id])).get(sale_id)
+
+
+async def find_sales(reader: Reader, sale_ids: Sequence[str]) -> dict[str, Sale]:
+    """Return those of `sale_ids` that exist."""
+    return await campaigns.find(reader, SALES, sale_ids)
 
 
 async def mark_sold_out(tx: Tx, sale_id: str, now: datetime) -> Sale:
     """Note that an edit left no unit over."""
-    row = await tx.fetchrow(
-        SALES.sql(
-            """
-            UPDATE flash_sale.sales
-            SET sold_out_at = $2
-            WHERE sale_id = $1
-            RETURNING kit.columns
-            """
-        ),
+    sale = await SALES.fetch_one(
+        tx,
+        """
+        UPDATE flash_sale.sales
+        SET sold_out_at = $2
+        WHERE sale_id = $1
+        RETURNING kit.columns
+        """,
         sale_id,
         now,
     )
-    assert row is not None, "locked, so nobody deleted it"
-    return SALES.read(row)
+    assert sale is not None, "locked, so nobody deleted it"
+    return sale
 
 
 async def visible_sales(reader: Reader, ended_after: datetime) -> list[Sale]:
     """Return what shoppers may see: published, paused, and ended since `ended_after`; at most `MAX_LISTED`."""
-    rows = await reader.fetch(
-        SALES.sql(
-            """
-            SELECT kit.columns
-            FROM flash_sale.sales
-            WHERE state IN ('published', 'paused')
-               OR (state = 'ended' AND closes_at > $1)
-            ORDER BY opens_at, series_id, sale_id
-            LIMIT $2
-            """
-        ),
+    return await SALES.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM flash_sale.sales
+        WHERE state IN ('published', 'paused')
+           OR (state = 'ended' AND closes_at > $1)
+        ORDER BY opens_at, series_id, sale_id
+        LIMIT $2
+        """,
         ended_after,
         MAX_LISTED,
     )
-    return [SALES.read(row) for row in rows]
 
 
 async def mark_of_visible(reader: Reader, ended_after: datetime) -> int:
@@ -91,26 +91,24 @@ async def page_of_sales(
     reader: Reader, *, state: str | None, series_id: str | None, before: str | None, q: str | None = None, limit: int
 ) -> list[Sale]:
     """Return operators' sales, newest first, those made before the id `before` with `q` in their titles."""
-    rows = await reader.fetch(
-        SALES.sql(
-            """
-            SELECT kit.columns
-            FROM flash_sale.sales
-            WHERE ($1::text IS NULL OR state = $1)
-              AND ($2::uuid IS NULL OR series_id = $2)
-              AND ($3::uuid IS NULL OR sale_id < $3)
-              AND ($4::text IS NULL OR strpos(lower(title), lower($4)) > 0)
-            ORDER BY sale_id DESC
-            LIMIT $5
-            """
-        ),
+    return await SALES.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM flash_sale.sales
+        WHERE ($1::text IS NULL OR state = $1)
+          AND ($2::uuid IS NULL OR series_id = $2)
+          AND ($3::uuid IS NULL OR sale_id < $3)
+          AND ($4::text IS NULL OR strpos(lower(title), lower($4)) > 0)
+        ORDER BY sale_id DESC
+        LIMIT $5
+        """,
         state,
         series_id,
         before,
         q,
         limit,
     )
-    return [SALES.read(row) for row in rows]
 
 
 async def lock_sku(tx: Tx, sku: str) -> None:
@@ -185,14 +183,6 @@ async def allowed_after(reader: Reader, sale_id: str, after: str, limit: int) ->
         limit,
     )
     return [row["user_id"] for row in rows]
-
-
-async def is_allowed(reader: Reader, sale_id: str, user_id: str) -> bool:
-    """Say whether a shopper is on a sale's allow-list."""
-    found: bool = await reader.fetchval(
-        "SELECT EXISTS (SELECT FROM flash_sale.allowed WHERE sale_id = $1 AND user_id = $2)", sale_id, user_id
-    )
-    return found
 
 
 async def add_refusals(reader: Reader, counts: Mapping[tuple[str, str], int]) -> None:

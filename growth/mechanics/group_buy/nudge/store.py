@@ -3,13 +3,14 @@
 from datetime import datetime
 
 from growth.mechanics.group_buy.team.model import Team
-from growth.mechanics.group_buy.team.store.teams import team_of
+from growth.mechanics.group_buy.team.store.teams import TEAMS
 from growth.plumbing.postgres.database import Tx
 
 
 async def mark_one_seat_left(tx: Tx, now: datetime, limit: int) -> list[Team]:
     """Note, once for each team, that one seat is left in it and that somebody has paid."""
-    rows = await tx.fetch(
+    return await TEAMS.fetch_all(
+        tx,
         """
         UPDATE group_buy.teams
         SET one_seat_left_at = $1
@@ -24,19 +25,17 @@ async def mark_one_seat_left(tx: Tx, now: datetime, limit: int) -> list[Team]:
             ORDER BY expires_at
             LIMIT $2
             FOR NO KEY UPDATE SKIP LOCKED)
-        RETURNING team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
+        RETURNING kit.columns
         """,
         now,
         limit,
     )
-    return [team_of(row) for row in rows]
 
 
 async def mark_expiring_soon(tx: Tx, now: datetime, limit: int) -> list[Team]:
     """Note, once for each team, that it will soon be over. Teams nobody has paid in are noted and not told."""
-    rows = await tx.fetch(
+    return await TEAMS.fetch_all(
+        tx,
         """
         UPDATE group_buy.teams
         SET expiring_soon_at = $1
@@ -50,11 +49,8 @@ async def mark_expiring_soon(tx: Tx, now: datetime, limit: int) -> list[Team]:
             ORDER BY nudge_at
             LIMIT $2
             FOR NO KEY UPDATE SKIP LOCKED)
-        RETURNING team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
+        RETURNING kit.columns
         """,
         now,
         limit,
     )
-    return [team_of(row) for row in rows]

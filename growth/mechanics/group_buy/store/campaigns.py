@@ -18,21 +18,19 @@ async def find_campaigns(reader: Reader, group_buy_ids: Sequence[str]) -> dict[s
 
 async def visible_campaigns(reader: Reader, ended_after: datetime) -> list[GroupBuy]:
     """Return what shoppers may see: published, paused, and ended since `ended_after`; at most `MAX_LISTED`."""
-    rows = await reader.fetch(
-        GROUP_BUYS.sql(
-            """
-            SELECT kit.columns
-            FROM group_buy.campaigns
-            WHERE state IN ('published', 'paused')
-               OR (state = 'ended' AND published_at IS NOT NULL AND closes_at > $1)
-            ORDER BY opens_at, group_buy_id
-            LIMIT $2
-            """
-        ),
+    return await GROUP_BUYS.fetch_all(
+        reader,
+        """
+        SELECT kit.columns
+        FROM group_buy.campaigns
+        WHERE state IN ('published', 'paused')
+           OR (state = 'ended' AND published_at IS NOT NULL AND closes_at > $1)
+        ORDER BY opens_at, group_buy_id
+        LIMIT $2
+        """,
         ended_after,
         MAX_LISTED,
     )
-    return [GROUP_BUYS.read(row) for row in rows]
 
 
 async def raise_taken(tx: Tx, group_buy_id: str, now: datetime) -> bool:

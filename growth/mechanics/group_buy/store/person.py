@@ -2,24 +2,27 @@
 
 from collections.abc import Sequence
 
+from growth.plumbing.person import owned
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Record, Tx
+
+HOLDINGS = Owned("group_buy.holdings", key=("group_buy_id",), adds=("seats",))
 
 
 async def is_busy(tx: Tx, user_id: str) -> bool:
     """Say whether the shopper has a seat in a team that is not over, or is owed money for one."""
-    return bool(
-        await tx.fetchval(
-            """
-            SELECT EXISTS (
-                SELECT
-                FROM group_buy.seats
-                WHERE user_id = $1
-                  AND state IN ('held', 'paid', 'refund_due')
-            )
-            """,
-            user_id,
+    is_busy: bool = await tx.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT
+            FROM group_buy.seats
+            WHERE user_id = $1
+              AND state IN ('held', 'paid', 'refund_due')
         )
+        """,
+        user_id,
     )
+    return is_busy
 
 
 async def seats(reader: Reader, user_id: str, limit: int) -> Sequence[Record]:
@@ -42,20 +45,9 @@ async def rename(tx: Tx, old_user_id: str, user_id: str, nickname: str | None) -
 
     With `nickname` that is what others see from now on.
     """
+    await owned.rename(tx, HOLDINGS, old_user_id, user_id)
     await tx.execute(
         """
-        WITH old AS (
-            DELETE FROM group_buy.holdings
-            WHERE user_id = $1
-            RETURNING group_buy_id, seats
-        ),
-        added AS (
-            INSERT INTO group_buy.holdings AS known (group_buy_id, user_id, seats)
-            SELECT group_buy_id, $2, seats
-            FROM old
-            ON CONFLICT (group_buy_id, user_id) DO UPDATE
-            SET seats = known.seats + excluded.seats
-        )
         UPDATE group_buy.seats
         SET user_id = $2,
             nickname = coalesce($3, nickname)

@@ -1,29 +1,22 @@
 """Operators' HTTP of teams and seats."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from functools import partial
+from typing import Annotated, Literal
 
-from litestar import Request, Response, Router, get, post
+from litestar import Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
 from growth.mechanics.group_buy.team.model import Seat, Team
 from growth.mechanics.group_buy.team.service import Teams
-from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    Cursor,
-    Limit,
-    Page,
-    PathUuid,
-)
-from growth.plumbing.http.listing import listed
-from growth.plumbing.http.operators import act_of, requires
-from growth.vocabulary.actors import Operator, Role
+from growth.plumbing.http.answers import Page, PathUuid
+from growth.plumbing.http.listing import Listing
+from growth.plumbing.http.operators import for_operators
+from growth.plumbing.watch.audit import Act
+from growth.vocabulary.actors import Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN, UUID_PATTERN
 from growth.vocabulary.text import Reason
-
-T = TypeVar("T", bound=Struct)
 
 CampaignFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this group buy.")]
 TeamFilter = Annotated[str | None, QueryParameter(pattern=UUID_PATTERN, description="Only of this team.")]
@@ -44,85 +37,67 @@ class Ending(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Reason
 
 
-@get("/teams", operation_id="admin_teams_list", summary="List teams", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/teams", "admin_group_buy_team_list", "List teams of group buys", Role.VIEWER)
 async def list_teams(
-    request: Request[Any, Any, Any],
+    listing: NamedDependency[Listing],
     teams: NamedDependency[Teams],
     group_buy_id: CampaignFilter = None,
     only: TeamStateFilter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Team]]:
     """In the order of their ids. With `Accept: text/csv` all of it as a file that spreadsheets open safely."""
-
-    async def read(after: str | None, most: int) -> Sequence[Team]:
-        return await teams.page(group_buy_id=group_buy_id, state=only, after=after, limit=most)
-
-    return await listed(request, cursor, limit, Team, "team_id", read)
+    return await listing.listed(Team, "team_id", partial(teams.page, group_buy_id=group_buy_id, state=only))
 
 
-@get("/seats", operation_id="admin_seats_list", summary="List seats", guards=[requires(Role.VIEWER)])
+@for_operators(get, "/seats", "admin_group_buy_seat_list", "List seats in teams", Role.VIEWER)
 async def list_seats(
-    request: Request[Any, Any, Any],
+    listing: NamedDependency[Listing],
     teams: NamedDependency[Teams],
     group_buy_id: CampaignFilter = None,
     team_id: TeamFilter = None,
     user_id: UserFilter = None,
     only: SeatStateFilter = None,
     order_id: OrderFilter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Seat]]:
     """In the order of their ids; `Accept: text/csv` as with teams."""
-
-    async def read(after: str | None, most: int) -> Sequence[Seat]:
-        return await teams.page_of_seats(
-            group_buy_id=group_buy_id,
-            team_id=team_id,
-            user_id=user_id,
-            state=only,
-            order_id=order_id,
-            after=after,
-            limit=most,
-        )
-
-    return await listed(request, cursor, limit, Seat, "seat_id", read)
+    read = partial(
+        teams.page_of_seats,
+        group_buy_id=group_buy_id,
+        team_id=team_id,
+        user_id=user_id,
+        state=only,
+        order_id=order_id,
+    )
+    return await listing.listed(Seat, "seat_id", read)
 
 
-@post(
+@for_operators(
+    post,
     "/teams/{team_id:str}/complete",
-    status_code=200,
-    operation_id="admin_teams_complete",
-    summary="Complete a team",
-    guards=[requires(Role.EDITOR)],
+    "admin_group_buy_team_complete",
+    "Complete a team with those who have paid",
+    Role.EDITOR,
 )
 async def complete_team(
     team_id: PathUuid,
     data: JSONBody[Ending],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     teams: NamedDependency[Teams],
 ) -> Team:
     """Members are never invented; held seats are released. 409 if nobody has paid, or the team is not forming."""
-    return await teams.complete(act_of(request, operator, data.reason), team_id)
+    return await teams.complete(act.why(data.reason), team_id)
 
 
-@post(
-    "/teams/{team_id:str}/fail",
-    status_code=200,
-    operation_id="admin_teams_fail",
-    summary="Fail a team",
-    guards=[requires(Role.EDITOR)],
+@for_operators(
+    post, "/teams/{team_id:str}/fail", "admin_group_buy_team_fail", "Fail a team before its time", Role.EDITOR
 )
 async def fail_team(
     team_id: PathUuid,
     data: JSONBody[Ending],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     teams: NamedDependency[Teams],
 ) -> Team:
     """Who paid is owed a refund, each told by an event of its own. 409 unless the team is forming."""
-    return await teams.fail(act_of(request, operator, data.reason), team_id)
+    return await teams.fail(act.why(data.reason), team_id)
 
 
 router = Router(

@@ -1,12 +1,15 @@
 """What a team and a seat are, who gets a seat, and who leads: decisions without I/O."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import LIMIT_REACHED, GroupBuy, refused_by_campaign
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.ids import GroupBuyId, SeatId, TeamId
 from growth.vocabulary.refusals import Kind
 
@@ -146,6 +149,8 @@ class ShopperInCampaign(Struct, frozen=True, kw_only=True):
     is_live: bool = False
     """One of them in a forming team."""
     is_newcomer: bool = True
+    missed: AudienceType | None = None
+    """What of the campaign's audience the shopper does not meet."""
 
 
 def refusal_of(campaign: GroupBuy, team: Team | None, standing: ShopperInCampaign, now: datetime) -> Kind | None:  # noqa: PLR0911
@@ -162,6 +167,8 @@ def refusal_of(campaign: GroupBuy, team: Team | None, standing: ShopperInCampaig
             return TEAM_FULL
     if (refused := refused_by_campaign(campaign, now)) is not None:
         return refused
+    if standing.missed is not None:
+        return NOT_IN_AUDIENCE
     if standing.is_live:
         return ALREADY_IN_TEAM
     if standing.seats >= campaign.max_per_shopper:
@@ -218,18 +225,13 @@ def show_team(team: Team, seats: Sequence[Seat], now: datetime) -> TeamPage:
         key=lambda seat: (seat.paid_at is None, seat.paid_at or seat.held_at, seat.seat_id),
     )
     held = sum(seat.state == "held" for seat in shown)
-    expires_in = (team.expires_at - now) / timedelta(milliseconds=1)
-    return TeamPage(
-        team_id=team.team_id,
-        group_buy_id=team.group_buy_id,
-        state=team.state,
-        end_reason=team.end_reason,
-        team_size=team.team_size,
+    return alike(
+        TeamPage,
+        team,
         seats_paid=len(shown) - held,
         seats_held=held,
         seats_missing=max(0, team.team_size - len(shown)),
-        expires_at=team.expires_at,
-        expires_in_ms=max(0, round(expires_in)) if team.state == "forming" else 0,
+        expires_in_ms=milliseconds_until(team.expires_at, now) if team.state == "forming" else 0,
         server_time=now,
         members=[
             TeamMember(

@@ -7,18 +7,18 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from growth.mechanics.group_buy.board import GroupBuyBoard
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE, NOT_FOUND
+from growth.mechanics.group_buy.team.board import GroupBuyBoard
 from growth.mechanics.group_buy.team.model import TEAM_NOT_FOUND, SeatPage, TeamCard, TeamPage, show_seat, show_team
-from growth.mechanics.group_buy.team.service import Seated, Teams
+from growth.mechanics.group_buy.team.service import Teams
 from growth.plumbing.http.answers import (
     DEFAULT_PAGE,
-    REPLAYED_HEADER,
     Cursor,
     JsonResponse,
     Limit,
     Page,
     PathUuid,
+    created,
     decode_cursor,
     idempotency_key,
     page_of,
@@ -49,11 +49,7 @@ class OpenedTeam(Struct, frozen=True):
     seat: SeatPage
 
 
-def _headers(seated: Seated) -> dict[str, str]:
-    return {REPLAYED_HEADER: "true"} if seated.replayed else {}
-
-
-@get("/group-buys/{group_buy_id:str}/teams", operation_id="teams_joinable", summary="List teams I can join")
+@get("/group-buys/{group_buy_id:str}/teams", operation_id="group_buy_team_list", summary="List teams I can join")
 async def list_teams(
     group_buy_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
@@ -74,7 +70,7 @@ def _card_place(card: TeamCard) -> tuple[int, str, str]:
     return (card.seats_missing, card.expires_at.isoformat(), card.team_id)
 
 
-@post("/group-buys/{group_buy_id:str}/teams", operation_id="teams_open", summary="Open a team")
+@post("/group-buys/{group_buy_id:str}/teams", operation_id="group_buy_team_open", summary="Open a team")
 async def open_team(
     group_buy_id: PathUuid,
     data: JSONBody[SeatRequest],
@@ -93,11 +89,10 @@ async def open_team(
         entry = await group_board.team(seated.seat.team_id)
         assert entry is not None, "a seat is never without its team"
         shown = entry.page
-    answer = OpenedTeam(shown, show_seat(seated.seat, seated.at))
-    return JsonResponse(answer, status_code=201, headers=_headers(seated))
+    return created(OpenedTeam(shown, show_seat(seated.seat, seated.at)), replayed=seated.replayed)
 
 
-@get("/teams/{team_id:str}", operation_id="teams_get", summary="Get a team")
+@get("/teams/{team_id:str}", operation_id="group_buy_team_get", summary="Get a team")
 async def get_team(
     team_id: PathUuid,
     shopper: NamedDependency[Shopper],  # noqa: ARG001 - being signed in is all it takes
@@ -110,7 +105,7 @@ async def get_team(
     return JsonResponse(entry.page, headers={"ETag": entry.etag.decode(), "Cache-Control": "private, no-cache"})
 
 
-@post("/teams/{team_id:str}/seats", operation_id="seats_take", summary="Join a team")
+@post("/teams/{team_id:str}/seats", operation_id="group_buy_seat_take", summary="Join a team")
 async def take_seat(
     team_id: PathUuid,
     data: JSONBody[SeatRequest],
@@ -122,16 +117,16 @@ async def take_seat(
     """201: the seat is held until `held_until`; pay before that. Retries as with opening."""
     seated = await teams.join(team_id, shopper.user_id, data.nickname, idempotency_key(request), shopper.token_id)
     group_board.forget_team(team_id)
-    return JsonResponse(show_seat(seated.seat, seated.at), status_code=201, headers=_headers(seated))
+    return created(show_seat(seated.seat, seated.at), replayed=seated.replayed)
 
 
-@get("/seats/{seat_id:str}", operation_id="seats_get", summary="Get one of my seats")
+@get("/seats/{seat_id:str}", operation_id="group_buy_seat_get", summary="Get one of my seats")
 async def get_seat(seat_id: PathUuid, shopper: NamedDependency[Shopper], teams: NamedDependency[Teams]) -> SeatPage:
     """404 for what is not there and for what is somebody else's, alike."""
     return show_seat(await teams.find(seat_id, shopper.user_id), clock.now())
 
 
-@delete("/seats/{seat_id:str}", status_code=200, operation_id="seats_leave", summary="Leave a team")
+@delete("/seats/{seat_id:str}", status_code=200, operation_id="group_buy_seat_leave", summary="Leave a team")
 async def leave_seat(
     seat_id: PathUuid,
     shopper: NamedDependency[Shopper],
@@ -147,5 +142,5 @@ async def leave_seat(
 
 # Both methods of `/teams` stand here: Litestar adds OPTIONS to a path once in each router.
 router = Router(
-    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buy"]
+    path="/v1", route_handlers=[list_teams, open_team, get_team, take_seat, get_seat, leave_seat], tags=["Group buys"]
 )

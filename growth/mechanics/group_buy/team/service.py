@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.group_buy import model as campaigns
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.store import campaigns as campaigns_store
@@ -37,6 +38,8 @@ from growth.plumbing.watch import audit
 from growth.plumbing.watch.audit import Act
 from growth.plumbing.work.decide import Decisions, NotWhole
 from growth.shop.order.service import has_bought
+from growth.vocabulary.audience import NOT_IN_AUDIENCE
+from growth.vocabulary.clock import milliseconds_until
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import GroupBuySeatHeld, GroupBuyTeamOpened
 from growth.vocabulary.ids import child_id, derived_id
@@ -76,8 +79,9 @@ class SeatBatch(Struct, frozen=True):
 class Teams:
     """Everything shoppers and operators do with teams and seats."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._seats: Decisions[SeatAsk, Seated] = Decisions(
             "group_buy.seats",
             self._seat,
@@ -105,11 +109,8 @@ class Teams:
         asked_as = await self._database.people.life(self._database, token_id or user_id) if key else ""
 
         def ask(name: str | None) -> SeatAsk:
-            if name:
-                team_id = derived_id(group_buy_id, "team", asked_as, name)
-                seat_id = derived_id(group_buy_id, asked_as, name)
-            else:
-                team_id, seat_id = child_id(group_buy_id), child_id(group_buy_id)
+            team_id = derived_id(group_buy_id, "team", asked_as, name) if name else child_id(group_buy_id)
+            seat_id = derived_id(group_buy_id, asked_as, name) if name else child_id(group_buy_id)
             return SeatAsk(seat_id, team_id, user_id, masked(nickname), group_buy_id)
 
         return await self._keyed(ask, key)
@@ -153,7 +154,7 @@ class Teams:
     async def _seat(self, asks: Sequence[SeatAsk]) -> Sequence[Seated | BaseException]:
         """Seat a batch. Raises `NotWhole` if the guards do not let in all whom the look at it let pass."""
         async with self._database.transaction(people={ask.user_id for ask in asks}) as tx:
-            seen = await _look(tx, asks)
+            seen = await _look(tx, asks, self._audiences)
             answers, taken = judge(asks, seen)
             if taken.seats:
                 if not await store.take(tx, taken, seen.now):
@@ -185,34 +186,13 @@ class Teams:
         """Return teams with a free seat: fewest missing first, then soonest to expire."""
         return await listing.joinable_teams(self._database, group_buy_id, after, limit)
 
-    async def page(self, *, group_buy_id: str | None, state: str | None, after: str | None, limit: int) -> list[Team]:
-        """Return operators' teams in the order of their ids."""
-        return await listing.page_of_teams(
-            self._database, group_buy_id=group_buy_id, state=state, after=after, limit=limit
-        )
+    async def page(self, after: str | None, limit: int, **only: str | None) -> list[Team]:
+        """Return operators' teams in the order of their ids: `only` of this group_buy_id or state."""
+        return await listing.page_of_teams(self._database, **only, after=after, limit=limit)
 
-    async def page_of_seats(
-        self,
-        *,
-        group_buy_id: str | None,
-        team_id: str | None,
-        user_id: str | None,
-        state: str | None,
-        order_id: str | None,
-        after: str | None,
-        limit: int,
-    ) -> list[Seat]:
-        """Return operators' seats in the order of their ids."""
-        return await listing.page_of_seats(
-            self._database,
-            group_buy_id=group_buy_id,
-            team_id=team_id,
-            user_id=user_id,
-            state=state,
-            order_id=order_id,
-            after=after,
-            limit=limit,
-        )
+    async def page_of_seats(self, after: str | None, limit: int, **only: str | None) -> list[Seat]:
+        """Return operators' seats in the order of their ids: `only` of this team_id, user_id …."""
+        return await listing.page_of_seats(self._database, **only, after=after, limit=limit)
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
@@ -248,14 +228,7 @@ class Teams:
         return after
 
     async def _ended(self, tx: Tx, act: Act, action: str, before: Team, after: Team) -> None:
-        await audit.record(
-            tx,
-            act,
-            f"group_buy.{action}",
-            before.team_id,
-            before=before,
-            after=after,
-        )
+        await audit.record(tx, act, f"group_buy.{action}", before.team_id, before=before, after=after)
         await after_ending(tx, [after], act.now)
 
 
@@ -278,13 +251,13 @@ async def _lock_forming(tx: Tx, team_id: str) -> Team:
     return team
 
 
-async def _look(tx: Tx, asks: Sequence[SeatAsk]) -> SeatBatch:
+async def _look(tx: Tx, asks: Sequence[SeatAsk], audiences: Audiences) -> SeatBatch:
     """Lock the teams of a batch, and read what there is to know, as it is under the locks."""
     teams = await store.lock_teams(tx, [ask.team_id for ask in asks])
     now = await store.time(tx)
     pairs = [(group_buy_id, ask.user_id) for ask in asks if (group_buy_id := _campaign_of(ask, teams)) is not None]
     found = await campaigns_store.find_campaigns(tx, sorted({group_buy_id for group_buy_id, _ in pairs}))
-    held = await standings(tx, pairs, found)
+    held = await standings(tx, pairs, found, audiences)
     # Last: a seat that another process commits meanwhile is known by its id, never only as one that the shopper has.
     seats = await store.find_seats(tx, [ask.seat_id for ask in asks])
     if opened := [ask.team_id for ask in asks if ask.seat_id in seats and ask.team_id not in teams]:
@@ -293,23 +266,26 @@ async def _look(tx: Tx, asks: Sequence[SeatAsk]) -> SeatBatch:
 
 
 async def standings(
-    reader: Reader, pairs: Sequence[tuple[str, str]], found: Mapping[str, GroupBuy]
+    reader: Reader, pairs: Sequence[tuple[str, str]], found: Mapping[str, GroupBuy], audiences: Audiences
 ) -> dict[tuple[str, str], ShopperInCampaign]:
-    """Return what pairs of campaign and shopper have; whether they ever bought is asked where it matters."""
+    """Return what pairs of campaign and shopper have; whether they ever bought, or are admitted, where it matters."""
     known = await store.standings(reader, pairs)
     choosy = {group_buy_id for group_buy_id, campaign in found.items() if campaign.newcomers_at_least}
     asked = sorted({user_id for group_buy_id, user_id in pairs if group_buy_id in choosy})
     buyers = await has_bought(reader, asked) if asked else frozenset()
+    audience = {group_buy_id: campaign.audience for group_buy_id, campaign in found.items() if campaign.audience}
+    missed = await audiences.outside(
+        reader, {pair: Candidate(audience[pair[0]], pair[1]) for pair in pairs if audience and pair[0] in audience}
+    )
     return {
-        pair: msgspec.structs.replace(standing, is_newcomer=pair[1] not in buyers) for pair, standing in known.items()
+        pair: msgspec.structs.replace(standing, is_newcomer=pair[1] not in buyers, missed=missed.get(pair))
+        for pair, standing in known.items()
     }
 
 
 def _campaign_of(ask: SeatAsk, teams: Mapping[str, Team]) -> str | None:
-    if ask.group_buy_id is not None:
-        return ask.group_buy_id
     team = teams.get(ask.team_id)
-    return None if team is None else team.group_buy_id
+    return team.group_buy_id if ask.group_buy_id is None and team is not None else ask.group_buy_id
 
 
 def judge(asks: Sequence[SeatAsk], seen: SeatBatch) -> tuple[dict[str, Seated | BaseException], NewSeats]:
@@ -343,7 +319,7 @@ def judge(asks: Sequence[SeatAsk], seen: SeatBatch) -> tuple[dict[str, Seated | 
         team = teams[ask.team_id] if ask.group_buy_id is None else None
         kind = refusal_of(campaign, team, standing, seen.now)
         if kind is not None:
-            answers[ask.seat_id] = refused(kind, campaign, seen.now)
+            answers[ask.seat_id] = refused(kind, campaign, standing, seen.now)
             continue
         if team is None:
             team = open_team(campaign, ask, standing, seen.now)
@@ -380,16 +356,18 @@ def _held(campaign: GroupBuy, team: Team, ask: SeatAsk, standing: ShopperInCampa
     )
 
 
-def refused(kind: Kind, campaign: GroupBuy, now: datetime) -> Refusal:
+def refused(kind: Kind, campaign: GroupBuy, standing: ShopperInCampaign, now: datetime) -> Refusal:
     """Return (to be raised or told) a refusal with what helps to understand it."""
     refusal = Refusal(kind, server_time=now)
     if kind is campaigns.NOT_OPEN:
         refusal.members |= {
             "opens_at": campaign.opens_at,
-            "opens_in_ms": campaigns.milliseconds_until(campaign.opens_at, now),
+            "opens_in_ms": milliseconds_until(campaign.opens_at, now),
         }
     elif kind is campaigns.LIMIT_REACHED:
         refusal.members["max_per_shopper"] = campaign.max_per_shopper
+    elif standing.missed is not None and kind is NOT_IN_AUDIENCE:
+        refusal.members["condition"] = standing.missed
     return refusal
 
 

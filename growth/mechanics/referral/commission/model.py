@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from growth.mechanics.referral.model import CommissionRule, FixedRule, PercentRule
 from growth.mechanics.referral.relation.model import Relation
 from growth.rewards.ledger.model import Currency, Transfer
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import derived_id, new_id
 from growth.vocabulary.orders import Order
 from growth.vocabulary.refusals import Kind
@@ -148,15 +149,12 @@ def share_fen(fen: int, basis_points: int) -> int:
 def lines_of(order: Order, basis_points: int, scope: Collection[str]) -> list[CommissionLine]:
     """Return the lines of a paid order with what each earns; those in `scope`, by their ids, earn."""
     return [
-        CommissionLine(
-            line_id=line.line_id,
-            sku=line.sku,
-            units=line.units,
+        alike(
+            CommissionLine,
+            line,
             amount_fen=line.paid_fen,
-            refunded_units=line.refunded_units,
             refunded_fen=min(line.refunded_fen, line.paid_fen),
             is_in_scope=line.line_id in scope,
-            kept_fen=line.kept_fen,
             commission_fen=share_fen(line.kept_fen, basis_points) if line.line_id in scope else 0,
         )
         for line in order.lines
@@ -302,15 +300,8 @@ def why_changed(before: Commission, after: Commission) -> Why:
 
 def step_of(before: Commission, after: Commission, at: datetime) -> CommissionStep:
     """Return what is to be remembered of a change of the amount."""
-    return CommissionStep(
-        commission_id=after.commission_id,
-        revision=after.revision,
-        at=at,
-        from_fen=before.amount_fen,
-        to_fen=after.amount_fen,
-        state=before.state,
-        why=why_changed(before, after),
-    )
+    changed = {"from_fen": before.amount_fen, "to_fen": after.amount_fen, "why": why_changed(before, after)}
+    return alike(CommissionStep, after, at=at, state=before.state, **changed)
 
 
 def pending_id(commission_id: str, revision: int) -> str:

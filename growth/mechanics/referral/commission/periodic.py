@@ -14,6 +14,7 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
 from growth.plumbing.work.periodic import Turn
 from growth.rewards.ledger import service as ledger
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.commission import CommissionAvailable, CommissionUnderReview
 
 DUE_BATCH = 1_000
@@ -55,19 +56,7 @@ class CommissionKeeper:
                 holds = {pending_id(one.commission_id, one.revision): None for one in worth}
                 posted = await ledger.post(tx, holds, turn.now)
                 assert len(posted) == len(holds), "what is pending here is pending there"
-                await emit(
-                    tx,
-                    *[
-                        CommissionAvailable(
-                            at=turn.now,
-                            commission_id=one.commission_id,
-                            inviter_id=one.inviter_id,
-                            order_id=one.order_id,
-                            amount_fen=one.amount_fen,
-                        )
-                        for one in worth
-                    ],
-                )
+                await emit(tx, *[alike(CommissionAvailable, one, at=turn.now) for one in worth])
         return len(due)
 
     async def forget_days(self, turn: Turn) -> int:
@@ -78,11 +67,7 @@ class CommissionKeeper:
 
 async def _review(tx: Tx, found: Sequence[DueCommission], turn: Turn) -> Mapping[str, Sequence[str]]:
     """Put what is suspicious to review; return it, with the reasons."""
-    pairs = [
-        Pair(one.commission_id, one.inviter_id, one.invitee_id, one.relation_id)
-        for one in found
-        if one.amount_fen and not one.is_cleared
-    ]
+    pairs = [alike(Pair, one) for one in found if one.amount_fen and not one.is_cleared]
     suspicious = await judge(tx, pairs)
     if not suspicious:
         return {}
@@ -94,16 +79,6 @@ async def _review(tx: Tx, found: Sequence[DueCommission], turn: Turn) -> Mapping
     await store.count_money(tx, money)
     await emit(
         tx,
-        *[
-            CommissionUnderReview(
-                at=turn.now,
-                commission_id=one.commission_id,
-                inviter_id=one.inviter_id,
-                order_id=one.order_id,
-                amount_fen=one.amount_fen,
-                reasons=list(suspicious[one.commission_id]),
-            )
-            for one in put
-        ],
+        *[alike(CommissionUnderReview, one, at=turn.now, reasons=list(suspicious[one.commission_id])) for one in put],
     )
     return suspicious

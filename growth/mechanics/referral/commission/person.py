@@ -12,6 +12,7 @@ from growth.mechanics.referral.commission.store import person
 from growth.mechanics.referral.review.model import Reason
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.commission import CommissionUnderReview
 
 MAX_TOLD = 100
@@ -36,7 +37,7 @@ async def erase(tx: Tx, user_id: str, alias: str) -> None:
 
 
 async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
-    """Make commissions of two ids one person's: nothing lost. The one first order is chosen again, see `again.py`.
+    """Make commissions of two ids one person's: nothing lost. The one first order is chosen again, see `settlement.py`.
 
     What the person would earn by an order of their own, and does not have yet, is taken back; what would be earned
     twice by one order waits for an operator. After the relations were merged, and before the ledger is.
@@ -53,14 +54,7 @@ async def merge(tx: Tx, old_user_id: str, user_id: str, now: datetime) -> None:
     await emit(
         tx,
         *[
-            CommissionUnderReview(
-                at=now,
-                commission_id=one.commission_id,
-                inviter_id=one.inviter_id,
-                order_id=one.order_id,
-                amount_fen=one.amount_fen,
-                reasons=[Reason.SAME_PERSON],
-            )
+            alike(CommissionUnderReview, one, at=now, reasons=[Reason.SAME_PERSON])
             for one in doubted
             if one.commission_id not in own
         ],

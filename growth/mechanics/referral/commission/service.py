@@ -26,6 +26,7 @@ from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.rewards.withdrawal import service as withdrawals
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.commission import (
     CommissionChanged,
     CommissionEvent,
@@ -124,24 +125,8 @@ def _money(changes: Sequence[Change]) -> Mapping[tuple[str, date], int]:
 def _event(change: Change, now: datetime) -> CommissionEvent:
     before, after = change
     if before.revision == 0:
-        return CommissionPending(
-            at=now,
-            commission_id=after.commission_id,
-            inviter_id=after.inviter_id,
-            order_id=after.order_id,
-            amount_fen=after.amount_fen,
-            invitee_id=after.invitee_id,
-            level=after.level,
-        )
-    return CommissionChanged(
-        at=now,
-        commission_id=after.commission_id,
-        inviter_id=after.inviter_id,
-        order_id=after.order_id,
-        amount_fen=after.amount_fen,
-        was_fen=before.amount_fen,
-        why=model.why_changed(before, after),
-    )
+        return alike(CommissionPending, after, at=now)
+    return alike(CommissionChanged, after, at=now, was_fen=before.amount_fen, why=model.why_changed(before, after))
 
 
 async def void(tx: Tx, commissions: Sequence[Commission], reason: VoidReason, now: datetime) -> list[Commission]:
@@ -151,15 +136,7 @@ async def void(tx: Tx, commissions: Sequence[Commission], reason: VoidReason, no
     await emit(
         tx,
         *[
-            CommissionVoided(
-                at=now,
-                commission_id=after.commission_id,
-                inviter_id=after.inviter_id,
-                order_id=after.order_id,
-                amount_fen=0,
-                was_fen=before.amount_fen,
-                reason=reason,
-            )
+            alike(CommissionVoided, after, at=now, amount_fen=0, was_fen=before.amount_fen, reason=reason)
             for before, after in changes
         ],
     )
@@ -190,12 +167,12 @@ class Commissions:
         )
 
     async def page_of_inviter(
-        self, inviter_id: str, *, state: ShownState | None, before: str | None, limit: int
+        self, inviter_id: str, state: ShownState | None, before: str | None, limit: int
     ) -> list[Commission]:
         """Return what an inviter earns and earned, newest first."""
         return await listing.page_of_inviter(self._database, inviter_id, state=state, before=before, limit=limit)
 
-    async def page(self, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
+    async def page(self, which: CommissionFilter, before: str | None, limit: int) -> list[Commission]:
         """Return commissions, newest first."""
         if which.state == "review":
             return await listing.page_of_queue(self._database, which, before=before, limit=limit)
@@ -224,7 +201,10 @@ class Commissions:
             commission=commission,
             state=commission.shown_state,
             because=because(commission),
-            movements=[_movement(step) for step in steps],
+            movements=[
+                alike(CommissionMovement, one, transfer_id=model.transfer_of(one), is_hold=one.state != "available")
+                for one in steps
+            ],
         )
 
     async def release(self, act: Act, commission_id: str, reason: ReleaseReason) -> Commission:
@@ -237,18 +217,8 @@ class Commissions:
                 )
             after = replace(before, state="pending", is_cleared=True, decision=reason)
             await book(tx, [], [(before, after)], act.now)
-            await _audit(tx, act, "release", before, after, reason)
-            await emit(
-                tx,
-                CommissionReleased(
-                    at=act.now,
-                    commission_id=commission_id,
-                    inviter_id=after.inviter_id,
-                    order_id=after.order_id,
-                    amount_fen=after.amount_fen,
-                    reason=reason,
-                ),
-            )
+            await audit.record(tx, act, "commission.release", commission_id, before=before, after=after, reason=reason)
+            await emit(tx, alike(CommissionReleased, after, at=act.now, reason=reason))
         return after
 
     async def void(self, act: Act, commission_id: str, reason: VoidReason) -> Commission:
@@ -261,20 +231,8 @@ class Commissions:
             if before.granted_fen:
                 await caps.free_room(tx, before.inviter_id, day, before.granted_fen)
             (after,) = await void(tx, [replace(before, granted_fen=before.granted_fen and 0)], reason, act.now)
-            await _audit(tx, act, "void", before, after, reason)
+            await audit.record(tx, act, "commission.void", commission_id, before=before, after=after, reason=reason)
         return after
-
-
-def _movement(step: model.CommissionStep) -> CommissionMovement:
-    return CommissionMovement(
-        revision=step.revision,
-        at=step.at,
-        why=step.why,
-        from_fen=step.from_fen,
-        to_fen=step.to_fen,
-        transfer_id=model.transfer_of(step),
-        is_hold=step.state != "available",
-    )
 
 
 async def _lock(tx: Tx, commission_id: str) -> Commission:
@@ -282,15 +240,3 @@ async def _lock(tx: Tx, commission_id: str) -> Commission:
     if not found:
         raise Refusal(model.NOT_FOUND)
     return found[0]
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: Commission, after: Commission, reason: str) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"commission.{action}",
-        after.commission_id,
-        before=before,
-        after=after,
-        reason=reason,
-    )

@@ -12,7 +12,7 @@ from growth.mechanics.referral.commission.service import book
 from growth.mechanics.referral.commission.store import caps
 from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.relation.model import CLOCKS_APART
-from growth.mechanics.referral.relation.service import relations_of
+from growth.mechanics.referral.relation.store import relations_in_force
 from growth.mechanics.referral.service import terms_of
 from growth.plumbing.postgres.database import Tx
 from growth.shop.order.service import kept_orders
@@ -88,7 +88,7 @@ class CommissionSettlement:
         if is_alias(order.user_id):
             # Nothing is given for what an erased shopper pays.
             return []
-        relation = (await relations_of(tx, [order.user_id], order.paid_at)).get(order.user_id)
+        relation = (await relations_in_force(tx, [order.user_id], order.paid_at)).get(order.user_id)
         if relation is None:
             return []
         return model.begun(order, relation, self._zone, now)
@@ -117,10 +117,9 @@ class CommissionSettlement:
             capped, key=lambda each: (*each[:2], each[2] - (each[3].granted_fen or 0))
         ):
             assert one.cap_fen is not None
-            room = caps.CapRequest(
-                counted_fen=one.granted_fen, stands_fen=one.amount_fen, asked_fen=fen, cap_fen=one.cap_fen
+            granted[one.commission_id] = await caps.take_room(
+                tx, inviter_id, day, fen, one.cap_fen, counted_fen=one.granted_fen, stands_fen=one.amount_fen
             )
-            granted[one.commission_id] = await caps.take_room(tx, inviter_id, day, room)
         return [
             replace(one, granted_fen=granted[one.commission_id]) if one.commission_id in granted else one
             for one in commissions

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from growth.mechanics.referral.relation.model import EndReason, RelationState
+from growth.mechanics.referral.reward.model import HeldMilestone
 from growth.vocabulary.ids import UserId, Uuid
 
 MAX_TOLD = 100
@@ -43,13 +44,9 @@ class RelationFilter(Struct, frozen=True, kw_only=True):
     is_suspected: bool | None = None
 
 
-class MergedMilestone(Struct, frozen=True, kw_only=True):
-    """A milestone of one of two ids."""
+class MergedMilestone(HeldMilestone, frozen=True, kw_only=True):
+    """A milestone of one of two ids, held or not."""
 
-    milestone_id: str
     program_id: str
     inviter_id: str
-    invitees: int
-    times: int
     is_held: bool
-    rewards: list[object]

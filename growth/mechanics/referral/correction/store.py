@@ -3,23 +3,30 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-import msgspec
-
 from growth.mechanics.referral.correction.model import MAX_TOLD, MergedMilestone, ReferralRelation, RelationFilter
 from growth.mechanics.referral.relation.model import EndReason
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.person.owned import Owned
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 
+RELATIONS = Rows(row=ReferralRelation, expressions={"is_rewarded": "rewarded_day IS NOT NULL"})
+MERGED = Rows(row=MergedMilestone)
 
-def _relation(row: Record) -> ReferralRelation:
-    return msgspec.convert(dict(row), ReferralRelation)
+INVITEES = Owned("referral.relations", "invitee_id")
+INVITERS = Owned("referral.relations", "inviter_id")
+COUNTS = Owned("referral.inviters", key=(), adds=("invited", "bought", "valid"))
+MONTHS = Owned("referral.inviter_months", "inviter_id", ("month",), ("people", "money_fen"))
+DAYS = Owned("referral.inviter_days", "inviter_id", ("program_id", "day"), ("rewarded",))
+PROGRESS = Owned("referral.progress", "inviter_id", ("program_id",), ("valid", "rewarded"))
+MILESTONES = Owned("referral.milestones", "inviter_id")
 
 
 async def page(reader: Reader, only: RelationFilter, before: str | None, limit: int) -> list[ReferralRelation]:
     """Return relations, newest first, those made before the id `before`."""
-    rows = await reader.fetch(
+    return await RELATIONS.fetch_all(
+        reader,
         """
-        SELECT relation_id, inviter_id, invitee_id, state, is_current, program_id, source, is_new, bound_at, ends_at,
-            end_reason, first_order_id, first_paid_at, first_received_at, rewarded_day IS NOT NULL AS is_rewarded, signs
+        SELECT kit.columns
         FROM referral.relations
         WHERE ($1::text IS NULL OR inviter_id = $1)
           AND ($2::text IS NULL OR invitee_id = $2)
@@ -38,36 +45,33 @@ async def page(reader: Reader, only: RelationFilter, before: str | None, limit: 
         before,
         limit,
     )
-    return [_relation(row) for row in rows]
 
 
 async def find(reader: Reader, relation_id: str) -> ReferralRelation | None:
     """Return one relation."""
-    row = await reader.fetchrow(
+    return await RELATIONS.fetch_one(
+        reader,
         """
-        SELECT relation_id, inviter_id, invitee_id, state, is_current, program_id, source, is_new, bound_at, ends_at,
-            end_reason, first_order_id, first_paid_at, first_received_at, rewarded_day IS NOT NULL AS is_rewarded, signs
+        SELECT kit.columns
         FROM referral.relations
         WHERE relation_id = $1
         """,
         relation_id,
     )
-    return None if row is None else _relation(row)
 
 
 async def current(reader: Reader, invitee_id: str) -> ReferralRelation | None:
     """Return an invitee's current relation, which may be over by itself."""
-    row = await reader.fetchrow(
+    return await RELATIONS.fetch_one(
+        reader,
         """
-        SELECT relation_id, inviter_id, invitee_id, state, is_current, program_id, source, is_new, bound_at, ends_at,
-            end_reason, first_order_id, first_paid_at, first_received_at, rewarded_day IS NOT NULL AS is_rewarded, signs
+        SELECT kit.columns
         FROM referral.relations
         WHERE invitee_id = $1
           AND is_current
         """,
         invitee_id,
     )
-    return None if row is None else _relation(row)
 
 
 async def end(tx: Tx, relation_id: str, reason: EndReason, now: datetime) -> bool:
@@ -91,10 +95,10 @@ async def end(tx: Tx, relation_id: str, reason: EndReason, now: datetime) -> boo
 
 async def between(tx: Tx, user_ids: Sequence[str]) -> list[ReferralRelation]:
     """Return all relations of these ids as invitees, in the order they were bound, locked."""
-    rows = await tx.fetch(
+    return await RELATIONS.fetch_all(
+        tx,
         """
-        SELECT relation_id, inviter_id, invitee_id, state, is_current, program_id, source, is_new, bound_at, ends_at,
-            end_reason, first_order_id, first_paid_at, first_received_at, rewarded_day IS NOT NULL AS is_rewarded, signs
+        SELECT kit.columns
         FROM referral.relations
         WHERE invitee_id = ANY ($1::text[])
         ORDER BY bound_at, relation_id
@@ -102,7 +106,6 @@ async def between(tx: Tx, user_ids: Sequence[str]) -> list[ReferralRelation]:
         """,
         list(user_ids),
     )
-    return [_relation(row) for row in rows]
 
 
 async def forget_relation(tx: Tx, relation_id: str) -> None:
@@ -124,30 +127,8 @@ async def forget_relation(tx: Tx, relation_id: str) -> None:
     )
 
 
-async def move_invitee(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Let an id's inviter be another id's."""
-    await tx.execute(
-        """
-        UPDATE referral.relations
-        SET invitee_id = $2
-        WHERE invitee_id = $1
-        """,
-        old_user_id,
-        user_id,
-    )
-
-
-async def move_inviter(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Let an id's invitees, codes and counts be another id's; counts are added up. Milestones are moved one by one."""
-    await tx.execute(
-        """
-        UPDATE referral.relations
-        SET inviter_id = $2
-        WHERE inviter_id = $1
-        """,
-        old_user_id,
-        user_id,
-    )
+async def move_codes(tx: Tx, old_user_id: str, user_id: str) -> None:
+    """Let an id's codes be another id's, which goes on showing its own, if it has one."""
     await tx.execute(
         """
         UPDATE referral.codes AS code
@@ -158,87 +139,14 @@ async def move_inviter(tx: Tx, old_user_id: str, user_id: str) -> None:
         old_user_id,
         user_id,
     )
-    await tx.execute(
-        """
-        WITH old AS (
-            DELETE FROM referral.inviters
-            WHERE user_id = $1
-            RETURNING invited, bought, valid
-        )
-        INSERT INTO referral.inviters AS inviter (user_id, invited, bought, valid)
-        SELECT $2, invited, bought, valid
-        FROM old
-        ON CONFLICT (user_id) DO UPDATE
-        SET invited = inviter.invited + excluded.invited,
-            bought = inviter.bought + excluded.bought,
-            valid = inviter.valid + excluded.valid
-        """,
-        old_user_id,
-        user_id,
-    )
-    await tx.execute(
-        """
-        WITH old AS (
-            DELETE FROM referral.inviter_months
-            WHERE inviter_id = $1
-            RETURNING month, people, money_fen
-        )
-        INSERT INTO referral.inviter_months AS one (inviter_id, month, people, money_fen)
-        SELECT $2, month, people, money_fen
-        FROM old
-        ON CONFLICT (inviter_id, month) DO UPDATE
-        SET people = one.people + excluded.people,
-            money_fen = one.money_fen + excluded.money_fen
-        """,
-        old_user_id,
-        user_id,
-    )
-    await tx.execute(
-        """
-        WITH old AS (
-            DELETE FROM referral.inviter_days
-            WHERE inviter_id = $1
-            RETURNING program_id, day, rewarded
-        )
-        INSERT INTO referral.inviter_days AS one (program_id, inviter_id, day, rewarded)
-        SELECT program_id, $2, day, rewarded
-        FROM old
-        ON CONFLICT (program_id, inviter_id, day) DO UPDATE
-        SET rewarded = one.rewarded + excluded.rewarded
-        """,
-        old_user_id,
-        user_id,
-    )
-
-
-async def move_progress(tx: Tx, old_user_id: str, user_id: str) -> dict[str, int]:
-    """Add up what two ids had in each program; return the valid invitees in each program of the old one."""
-    rows = await tx.fetch(
-        """
-        WITH old AS (
-            DELETE FROM referral.progress
-            WHERE inviter_id = $1
-            RETURNING program_id, valid, rewarded
-        )
-        INSERT INTO referral.progress AS one (program_id, inviter_id, valid, rewarded)
-        SELECT program_id, $2, valid, rewarded
-        FROM old
-        ON CONFLICT (program_id, inviter_id) DO UPDATE
-        SET valid = one.valid + excluded.valid,
-            rewarded = one.rewarded + excluded.rewarded
-        RETURNING program_id, valid
-        """,
-        old_user_id,
-        user_id,
-    )
-    return {row["program_id"]: row["valid"] for row in rows}
 
 
 async def milestones_of(tx: Tx, user_ids: Sequence[str]) -> list[MergedMilestone]:
     """Return all milestones of these ids, held or not, the held ones first."""
-    rows = await tx.fetch(
+    return await MERGED.fetch_all(
+        tx,
         """
-        SELECT milestone_id, program_id, inviter_id, invitees, times, is_held, rewards
+        SELECT kit.columns
         FROM referral.milestones
         WHERE inviter_id = ANY ($1::text[])
         ORDER BY is_held DESC, at, milestone_id
@@ -246,7 +154,6 @@ async def milestones_of(tx: Tx, user_ids: Sequence[str]) -> list[MergedMilestone
         """,
         list(user_ids),
     )
-    return [msgspec.convert(dict(row), MergedMilestone) for row in rows]
 
 
 async def forget_milestones(tx: Tx, milestone_ids: Sequence[str]) -> None:
@@ -257,19 +164,6 @@ async def forget_milestones(tx: Tx, milestone_ids: Sequence[str]) -> None:
         WHERE milestone_id = ANY ($1::uuid[])
         """,
         list(milestone_ids),
-    )
-
-
-async def move_milestones(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Let an id's milestones be another id's."""
-    await tx.execute(
-        """
-        UPDATE referral.milestones
-        SET inviter_id = $2
-        WHERE inviter_id = $1
-        """,
-        old_user_id,
-        user_id,
     )
 
 

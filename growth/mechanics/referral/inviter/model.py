@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from growth.mechanics.referral.model import Caps, CommissionRule, InviteMilestone, ProgramTerms, WithdrawalTerms
-from growth.mechanics.referral.relation.model import RelationState
+from growth.mechanics.referral.relation.model import MyInviter, RelationState
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import Uuid
 from growth.vocabulary.rewards import Reward
 
@@ -39,6 +39,8 @@ class ReferralTerms(Struct, frozen=True, kw_only=True):
     withdrawal: WithdrawalTerms
     is_open: bool
     """Shoppers can be bound; otherwise the program is paused."""
+    is_admitted: bool
+    """Whether this shopper may invite: the shopper is among those whom the program is for."""
 
 
 class ReferralTotals(Struct, frozen=True, kw_only=True):
@@ -60,16 +62,6 @@ class InviteMilestoneStanding(Struct, frozen=True, kw_only=True):
     is_reached: bool
     missing: int
     """Valid invitees it still takes."""
-
-
-class MyInviter(Struct, frozen=True, kw_only=True):
-    """Who brought the shopper."""
-
-    inviter: str
-    """Masked."""
-    bound_at: datetime
-    ends_at: datetime | None
-    server_time: datetime
 
 
 class ReferralPage(Struct, frozen=True, kw_only=True):
@@ -131,13 +123,11 @@ class Leaderboard(Struct, frozen=True, kw_only=True):
     server_time: datetime
 
 
-def show_terms(terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool) -> ReferralTerms:
+def show_terms(
+    terms: ProgramTerms, withdrawal: WithdrawalTerms, *, is_open: bool, is_admitted: bool = True
+) -> ReferralTerms:
     """Show what is promised, all of it, with what holds for withdrawals now."""
-    draft = replace(terms.draft, withdrawal=withdrawal)
-    known = {
-        name: getattr(draft, name) for name in ReferralTerms.__struct_fields__ if name in type(draft).__struct_fields__
-    }
-    return ReferralTerms(program_id=terms.program_id, is_open=is_open, **known)
+    return alike(ReferralTerms, terms, terms.draft, withdrawal=withdrawal, is_open=is_open, is_admitted=is_admitted)
 
 
 def show_milestones(
@@ -145,11 +135,6 @@ def show_milestones(
 ) -> list[InviteMilestoneStanding]:
     """Show how far each milestone is."""
     return [
-        InviteMilestoneStanding(
-            invitees=one.invitees,
-            rewards=one.rewards,
-            is_reached=one.invitees in held,
-            missing=max(0, one.invitees - valid),
-        )
+        alike(InviteMilestoneStanding, one, is_reached=one.invitees in held, missing=max(0, one.invitees - valid))
         for one in milestones
     ]

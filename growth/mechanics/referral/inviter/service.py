@@ -3,6 +3,8 @@
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
+from growth.kit.campaign.audience import Audiences
+from growth.mechanics.referral import store as programs
 from growth.mechanics.referral.inviter import store
 from growth.mechanics.referral.inviter.model import (
     MAX_RANK,
@@ -10,7 +12,6 @@ from growth.mechanics.referral.inviter.model import (
     InviteeCard,
     Leader,
     Leaderboard,
-    MyInviter,
     MyRank,
     ReferralPage,
     ReferralTotals,
@@ -18,9 +19,8 @@ from growth.mechanics.referral.inviter.model import (
     show_terms,
 )
 from growth.mechanics.referral.model import WithdrawalTerms
-from growth.mechanics.referral.relation.model import mask_id, scene_of
+from growth.mechanics.referral.relation.model import MyInviter, mask_id, scene_of
 from growth.mechanics.referral.relation.service import Relations
-from growth.mechanics.referral.service import live
 from growth.plumbing.postgres.database import Database
 from growth.rewards.withdrawal.service import rules_of
 
@@ -28,22 +28,24 @@ from growth.rewards.withdrawal.service import rules_of
 class Standings:
     """Everything that inviters look at."""
 
-    def __init__(self, database: Database, relations: Relations, zone: str) -> None:
+    def __init__(self, database: Database, relations: Relations, zone: str, audiences: Audiences) -> None:
         """`zone` is the merchant's, whose months count."""
         self._database = database
         self._relations = relations
+        self._audiences = audiences
         self._zone = ZoneInfo(zone)
 
     async def page(self, user_id: str, now: datetime) -> ReferralPage:
         """Return a shopper's page; the code is made when first looked at."""
-        terms, is_open = await live(self._database, now)
+        terms, is_open = await programs.live_terms(self._database, now) or (None, False)
         found = await store.totals(self._database, user_id, None if terms is None else terms.program_id, now)
         code = found.code or await self._relations.code(user_id, now)
         program = None
         if terms is not None:
             rules = await rules_of(self._database)
             withdrawal = WithdrawalTerms(min_fen=rules.min_fen, fee_fen=rules.fee_fen)
-            program = show_terms(terms, withdrawal, is_open=is_open)
+            missed = await self._audiences.missed(self._database, terms.draft.audience, user_id)
+            program = show_terms(terms, withdrawal, is_open=is_open, is_admitted=missed is None)
         milestones = [] if terms is None else terms.draft.milestones
         shown = show_milestones(milestones, found.in_program, frozenset(found.held))
         return ReferralPage(

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 
-import msgspec
 from msgspec import Struct
 
 from growth.mechanics.referral.inviter.model import MAX_RANK, InviteeCard
 from growth.plumbing.postgres.database import Reader, Record
+from growth.plumbing.postgres.rows import Rows
+
+CARDS = Rows(row=InviteeCard)
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -63,9 +65,10 @@ async def totals(reader: Reader, user_id: str, program_id: str | None, now: date
 
 async def invitees(reader: Reader, inviter_id: str, before: str | None, limit: int) -> list[InviteeCard]:
     """Return an inviter's invitees, newest first, those bound before the id `before`."""
-    rows = await reader.fetch(
+    return await CARDS.fetch_all(
+        reader,
         """
-        SELECT relation_id, nickname, state, bound_at, ends_at
+        SELECT kit.columns
         FROM referral.relations
         WHERE inviter_id = $1
           AND ($2::uuid IS NULL OR relation_id < $2)
@@ -76,7 +79,6 @@ async def invitees(reader: Reader, inviter_id: str, before: str | None, limit: i
         before,
         limit,
     )
-    return [msgspec.convert(dict(row), InviteeCard) for row in rows]
 
 
 async def leaders_by_people(reader: Reader, month: date, limit: int) -> Sequence[Record]:

@@ -46,6 +46,16 @@ RelationState = Literal["bound", "bought", "valid"]
 EndReason = Literal["fraud", "mistake", "shopper_request", "other", "merged"]
 
 
+class MyInviter(Struct, frozen=True, kw_only=True):
+    """Who brought the shopper."""
+
+    inviter: str
+    """Masked."""
+    bound_at: datetime
+    ends_at: datetime | None
+    server_time: datetime
+
+
 class Relation(Struct, frozen=True, kw_only=True):
     """Who brought an invitee, at one moment, and what the program promised then."""
 
@@ -99,7 +109,7 @@ class InviteeHistory(Struct, frozen=True, kw_only=True):
     """What the shop knows of one shopper."""
 
     has_bought: bool
-    registered_at: datetime | None
+    registered_at: datetime | None = None
     device_id: str | None = None
     address: str | None = None
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate, not_admitted
 from growth.mechanics.referral.model import ProgramTerms, ReferralDraft
 from growth.mechanics.referral.relation import store
 from growth.mechanics.referral.relation.model import (
@@ -18,7 +19,6 @@ from growth.mechanics.referral.relation.model import (
     BindingState,
     BindWish,
     InviteeHistory,
-    Relation,
     Tie,
     device_digest,
     ends_at_of,
@@ -33,6 +33,8 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader, Tx
 from growth.plumbing.work.decide import Decisions
 from growth.shop.order.service import has_bought, registration
+from growth.vocabulary.alike import alike
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, AudienceType
 from growth.vocabulary.events.referral import ReferralBound, ReferralRelationEvent, ReferralSuspected
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.names import masked
@@ -76,6 +78,8 @@ class BindBatch(Struct, frozen=True):
     standings: Mapping[str, BindingState]
     histories: Mapping[str, InviteeHistory]
     """Of invitees and inviters of wishes that nothing spoke against so far."""
+    missed: Mapping[str, AudienceType]
+    """Inviters who may not invite, with what of the program's audience they do not meet."""
 
 
 class CodeLook(Struct, frozen=True, kw_only=True):
@@ -83,6 +87,8 @@ class CodeLook(Struct, frozen=True, kw_only=True):
 
     kind: Kind | None
     """Why not; None for a relation."""
+    missed: AudienceType | None
+    """What of the program's audience the inviter does not meet."""
     is_bound_already: bool
     inviter_id: str | None
     has_bought: bool
@@ -94,10 +100,11 @@ class CodeLook(Struct, frozen=True, kw_only=True):
 class Relations:
     """Codes and binding."""
 
-    def __init__(self, database: Database, attempts: Limiter) -> None:
+    def __init__(self, database: Database, attempts: Limiter, audiences: Audiences) -> None:
         """`attempts` is how often one shopper may try a code: nobody finds another's by trying."""
         self._database = database
         self._attempts = attempts
+        self._audiences = audiences
         self._suspects: set[str] = set()
         # Of wishes of one shopper the first goes first, and the next one sees what became of it.
         self._wishes: Decisions[BindWish, Bound] = Decisions(
@@ -154,7 +161,7 @@ class Relations:
     async def _commit(self, wishes: Sequence[BindWish]) -> Sequence[Bound | BaseException]:
         # The inviters too are written of, and only their codes are known yet.
         async with self._database.transaction(people={wish.invitee_id for wish in wishes}, everyone=True) as tx:
-            seen = await _look(tx, wishes)
+            seen = await _look(tx, wishes, self._audiences)
             answers, plain, careful = judge(wishes, seen)
             await write(tx, [tie for _, tie in plain], over=_over(plain, seen), now=seen.now)
             for at, tie in careful:
@@ -166,16 +173,20 @@ class Relations:
             return [answers[at] for at in range(len(wishes))]
 
 
-async def _look(tx: Tx, wishes: Sequence[BindWish]) -> BindBatch:
+async def _look(tx: Tx, wishes: Sequence[BindWish], audiences: Audiences) -> BindBatch:
     now = await store.lock(tx)
     terms = await store.open_terms(tx, now)
     standings = await store.standings(tx, wishes)
     people = set[str]()
+    asked: dict[str, Candidate] = {}
     for wish in wishes:
         standing = standings[wish.relation_id]
         if standing.inviter_id and terms and not standing.is_bound(now):
             people |= {wish.invitee_id, standing.inviter_id}
-    return BindBatch(now, terms, standings, await histories(tx, people))
+            if terms.draft.audience:
+                asked[standing.inviter_id] = Candidate(terms.draft.audience, standing.inviter_id)
+    missed = await audiences.outside(tx, asked) if asked else {}
+    return BindBatch(now, terms, standings, await histories(tx, people), missed)
 
 
 async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, InviteeHistory]:
@@ -186,15 +197,7 @@ async def histories(reader: Reader, user_ids: set[str]) -> Mapping[str, InviteeH
     # Who was invited, erased and is back is no newcomer: nobody earns by the same person twice.
     bought = await has_bought(reader, ids) | await reader.people.had(reader, ids, INVITED)
     told = await registration(reader, ids)
-    return {
-        user_id: InviteeHistory(
-            has_bought=user_id in bought,
-            registered_at=told[user_id].registered_at if user_id in told else None,
-            device_id=told[user_id].device_id if user_id in told else None,
-            address=told[user_id].address if user_id in told else None,
-        )
-        for user_id in ids
-    }
+    return {user_id: alike(InviteeHistory, told.get(user_id), has_bought=user_id in bought) for user_id in ids}
 
 
 def judge(
@@ -236,6 +239,8 @@ def _answer(wish: BindWish, seen: BindBatch) -> Tie | Bound | Refusal:
     draft, history = seen.terms.draft, seen.histories[wish.invitee_id]
     if not is_new(history, draft.attribution_days, now):
         return Refusal(NOT_NEW)
+    if standing.inviter_id in seen.missed:
+        return not_admitted(seen.missed[standing.inviter_id])
     return Tie(
         relation_id=wish.relation_id,
         invitee_id=wish.invitee_id,
@@ -275,13 +280,8 @@ async def write(tx: Tx, ties: Sequence[Tie], *, over: Sequence[str], now: dateti
 
 
 def _told(tie: Tie) -> list[ReferralRelationEvent]:
-    who = {"relation_id": tie.relation_id, "inviter_id": tie.inviter_id, "invitee_id": tie.invitee_id}
-    told: list[ReferralRelationEvent] = [
-        ReferralBound(at=tie.bound_at, program_id=tie.program_id, source=tie.source, ends_at=tie.ends_at, **who)
-    ]
-    if tie.signs:
-        told.append(ReferralSuspected(at=tie.bound_at, signs=tie.signs, **who))
-    return told
+    kinds: list[type[ReferralRelationEvent]] = [ReferralBound, ReferralSuspected]
+    return [alike(kind, tie, at=tie.bound_at) for kind in kinds[: 2 if tie.signs else 1]]
 
 
 @cache
@@ -289,7 +289,9 @@ def _refused(kind: Kind) -> Counter:
     return REFUSED.labels(kind.code.partition(".")[2])
 
 
-async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str, at: datetime) -> CodeLook:
+async def look_at(
+    reader: Reader, audiences: Audiences, draft: ReferralDraft, user_id: str, code: str, at: datetime
+) -> CodeLook:
     """Say what a shopper who sends `code` at `at` would get under `draft`, by what is known now; writes nothing."""
     wish = BindWish(relation_id=new_id(at), invitee_id=user_id, code=read_code(code), nickname="")
     standing = (await store.standings(reader, [wish]))[wish.relation_id]
@@ -298,13 +300,17 @@ async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str,
     history = known[user_id]
     already = inviter_id is not None and standing.is_bound_as_wished(at)
     kind = None if already else refusal_of(standing, user_id, at)
+    missed = None if inviter_id is None else await audiences.missed(reader, draft.audience, inviter_id)
     if kind is None and not already:
         if not is_new(history, draft.attribution_days, at):
             kind = NOT_NEW
+        elif missed is not None:
+            kind = NOT_IN_AUDIENCE
         elif standing.has_invitees and inviter_id and await store.is_above(reader, user_id, inviter_id):
             kind = LOOP
     return CodeLook(
         kind=kind,
+        missed=missed,
         is_bound_already=already,
         inviter_id=inviter_id,
         has_bought=history.has_bought,
@@ -312,12 +318,3 @@ async def look_at(reader: Reader, draft: ReferralDraft, user_id: str, code: str,
         ends_at=ends_at_of(draft, at),
         signs=signs_between(history, known[inviter_id]) if inviter_id and inviter_id != user_id else [],
     )
-
-
-async def relations_of(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:
-    """Return who had brought each of `invitee_ids` at `at`, and the terms then; who was brought by nobody is missing.
-
-    For an order: `at` is its `paid_at`. A later binding or edit changes nothing about an earlier moment; an operator's
-    end of a relation counts from that end on.
-    """
-    return await store.relations_in_force(reader, invitee_ids, at)

@@ -8,6 +8,9 @@ import msgspec
 from growth.mechanics.referral.model import ProgramTerms
 from growth.mechanics.referral.relation.model import CLOCKS_APART, MAX_LINE, BindingState, BindWish, Relation, Tie
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
+
+TERMS = Rows(row=ProgramTerms)
 
 
 async def lock(tx: Tx) -> datetime:
@@ -29,9 +32,11 @@ async def lock(tx: Tx) -> datetime:
 
 async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
     """Return the terms under which shoppers are bound at `now`; None while no program is published."""
-    row = await reader.fetchrow(
+    return await TERMS.fetch_one(
+        reader,
         """
-        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at, terms.draft
+        SELECT terms.program_id, terms.version, terms.from_at, terms.until_at,
+            terms.draft || jsonb_build_object('audience', coalesce(program.draft -> 'audience', '[]')) AS draft
         FROM referral.programs AS program
         JOIN referral.terms AS terms USING (program_id)
         WHERE program.state = 'published'
@@ -40,7 +45,6 @@ async def open_terms(reader: Reader, now: datetime) -> ProgramTerms | None:
         """,
         now,
     )
-    return None if row is None else msgspec.convert(dict(row), ProgramTerms)
 
 
 async def standings(reader: Reader, wishes: Sequence[BindWish]) -> Mapping[str, BindingState]:
@@ -212,7 +216,9 @@ async def known_code(reader: Reader, user_id: str) -> str | None:
 async def relations_in_force(reader: Reader, invitee_ids: Sequence[str], at: datetime) -> Mapping[str, Relation]:
     """Return who had brought each invitee at `at`, with the terms of the program that was live then.
 
-    Of a current and a past relation, the later one counts.
+    Who was brought by nobody is missing. For an order: `at` is its `paid_at`. A later binding or edit changes nothing
+    about an earlier moment; an operator's end of a relation counts from that end on. Of a current and a past relation,
+    the later one counts.
     """
     rows = await reader.fetch(
         """

@@ -62,6 +62,16 @@ class First(Struct, frozen=True, kw_only=True):
     terms: ProgramTerms
 
     @property
+    def order_id(self) -> str:
+        """Its id."""
+        return self.order.order_id
+
+    @property
+    def program_id(self) -> str:
+        """The program whose terms they are."""
+        return self.terms.program_id
+
+    @property
     def paid_at(self) -> datetime:
         """When it was paid."""
         assert self.order.paid_at is not None
@@ -103,7 +113,7 @@ def why_lost(held: HeldRelation, first: First | None, *, is_new: bool) -> str:
     """Say why a first order is one no longer: nothing of it was kept, or another fact came to be known."""
     assert held.first_paid_at is not None
     assert held.first_order_id is not None
-    is_beaten = first is not None and (first.paid_at, first.order.order_id) < (held.first_paid_at, held.first_order_id)
+    is_beaten = first is not None and (first.paid_at, first.order_id) < (held.first_paid_at, held.first_order_id)
     return CORRECTED if is_beaten or not is_new else REFUNDED
 
 

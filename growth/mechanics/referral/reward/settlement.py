@@ -27,6 +27,7 @@ from growth.rewards.granting.model import Grant
 from growth.rewards.granting.service import grant, lower, revoke
 from growth.shop.order.model import BOUGHT
 from growth.shop.order.service import bought_since, kept_orders, registration
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.referral import (
     ReferralInviteeBought,
     ReferralInviteeLost,
@@ -60,7 +61,7 @@ class ReferralSettlement:
         relations = {one.relation_id: replace(one, is_new=new[one.relation_id]) for one in known}
         held = next((one for one in relations.values() if one.first_order_id is not None), None)
         first = await _first(tx, invitee_id, list(relations.values()), held)
-        is_lost = held is not None and (first is None or first.order.order_id != held.first_order_id)
+        is_lost = held is not None and (first is None or first.order_id != held.first_order_id)
         left = None
         if held is not None and is_lost:
             left = await _take(tx, held, why_lost(held, first, is_new=held.is_new), now)
@@ -72,7 +73,7 @@ class ReferralSettlement:
             if held is None or is_lost:
                 relation = await _claim(tx, relation, first, now)
             await self._bring(tx, relation, first, now)
-            counted = (first.terms.program_id, relation.inviter_id) if first.order.received_at is not None else None
+            counted = (first.program_id, relation.inviter_id) if first.order.received_at is not None else None
         if held is not None and left is not None and counted != (held.first_program_id, held.inviter_id):
             # Only now: an invitee who is valid by another order is not missed in between.
             await _drop_milestones(tx, held, left, model.REFUNDED, now)
@@ -93,22 +94,11 @@ class ReferralSettlement:
         self, tx: Tx, relation: HeldRelation, first: First, received_at: datetime, now: datetime
     ) -> None:
         day = self._day(received_at)
-        valid = await store.validate(tx, relation, first.order.order_id, received_at, day.replace(day=1))
+        valid = await store.validate(tx, relation, first.order_id, received_at, day.replace(day=1))
         assert valid is not None, "the relation is locked, and was not valid"
         is_rewarded = await _take_caps(tx, relation, first.terms, day)
         await _give(tx, relation, first, now, is_rewarded=is_rewarded)
-        await emit(
-            tx,
-            ReferralInviteeValid(
-                at=now,
-                relation_id=relation.relation_id,
-                inviter_id=relation.inviter_id,
-                invitee_id=relation.invitee_id,
-                order_id=first.order.order_id,
-                program_id=first.terms.program_id,
-                is_rewarded=is_rewarded,
-            ),
-        )
+        await emit(tx, alike(ReferralInviteeValid, first, relation, at=now, is_rewarded=is_rewarded))
         await reach_milestones(tx, first.terms, relation.inviter_id, valid, now)
 
     async def _redate(
@@ -182,22 +172,12 @@ async def _claim(tx: Tx, relation: HeldRelation, first: First, now: datetime) ->
     """Make an order the invitee's first, and tell of it. There is none."""
     times = await store.claim(tx, relation, first.order, first.terms)
     assert times is not None, "the relation is locked, its invitee was new and has no first order"
-    await emit(
-        tx,
-        ReferralInviteeBought(
-            at=now,
-            relation_id=relation.relation_id,
-            inviter_id=relation.inviter_id,
-            invitee_id=relation.invitee_id,
-            order_id=first.order.order_id,
-            program_id=first.terms.program_id,
-        ),
-    )
+    await emit(tx, alike(ReferralInviteeBought, first, relation, at=now))
     return replace(
         relation,
-        first_order_id=first.order.order_id,
+        first_order_id=first.order_id,
         first_paid_at=first.paid_at,
-        first_program_id=first.terms.program_id,
+        first_program_id=first.program_id,
         first_version=first.terms.version,
         first_received_at=None,
         rewarded_day=None,
@@ -214,7 +194,7 @@ async def _give(tx: Tx, relation: HeldRelation, first: First, now: datetime, *, 
     """Give what the share of the order that was kept is worth to both, or to the invitee alone; each once."""
     draft = first.terms.draft
     kept, paid = model.kept_and_paid_fen(draft, first.order)
-    given = rewards_of(draft, relation, first.order.order_id, kept, paid, is_rewarded=is_rewarded)
+    given = rewards_of(draft, relation, first.order_id, kept, paid, is_rewarded=is_rewarded)
     await grant(tx, [one for one in given if not is_alias(one.user_id)], now)
 
 
@@ -224,7 +204,7 @@ async def _follow(tx: Tx, relation: HeldRelation, first: First, now: datetime) -
     kept, paid = model.kept_and_paid_fen(draft, first.order)
     if kept == paid:
         return
-    named = (draft, relation, first.order.order_id)
+    named = (draft, relation, first.order_id)
     left = {one.key: one.reward for one in rewards_of(*named, kept, paid, is_rewarded=relation.is_rewarded)}
     gone = [key for key in keys_of(*named, is_rewarded=relation.is_rewarded) if key not in left]
     await revoke(tx, gone, model.REFUNDED, now)
@@ -248,17 +228,8 @@ async def _take(tx: Tx, relation: HeldRelation, reason: str, now: datetime) -> i
         draft = (await terms_of(tx, relation.first_program_id, relation.first_version)).draft
         keys = keys_of(draft, relation, relation.first_order_id, is_rewarded=relation.is_rewarded)
         await revoke(tx, keys, reason, now)
-    await emit(
-        tx,
-        ReferralInviteeLost(
-            at=now,
-            relation_id=relation.relation_id,
-            inviter_id=relation.inviter_id,
-            invitee_id=relation.invitee_id,
-            order_id=relation.first_order_id,
-            program_id=relation.first_program_id,
-        ),
-    )
+    lost = {"order_id": relation.first_order_id, "program_id": relation.first_program_id}
+    await emit(tx, alike(ReferralInviteeLost, relation, at=now, **lost))
     return left
 
 

@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
-
-import msgspec
 
 from growth.mechanics.referral.model import Caps, InviteMilestone, ProgramTerms
 from growth.mechanics.referral.reward.model import HeldMilestone, HeldRelation
 from growth.plumbing.postgres.database import Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.vocabulary.orders import Order
+
+RELATIONS = Rows(row=HeldRelation, expressions={"is_by_code": "source = 'shopper'"})
+MILESTONES = Rows(row=HeldMilestone)
 
 
 async def lock_relations(tx: Tx, invitee_id: str) -> list[HeldRelation]:
     """Return the relations of one invitee, the latest first, locked until `tx` ends."""
-    rows = await tx.fetch(
+    return await RELATIONS.fetch_all(
+        tx,
         """
-        SELECT relation_id, inviter_id, invitee_id, source = 'shopper' AS is_by_code, is_new, bound_at, ends_at,
-            first_order_id, first_paid_at, first_program_id, first_version, first_received_at, rewarded_day, first_times
+        SELECT kit.columns
         FROM referral.relations
         WHERE invitee_id = $1
         ORDER BY bound_at DESC, relation_id DESC
@@ -25,7 +26,6 @@ async def lock_relations(tx: Tx, invitee_id: str) -> list[HeldRelation]:
         """,
         invitee_id,
     )
-    return [HeldRelation(**dict(row)) for row in rows]
 
 
 async def invitees_among(tx: Tx, user_ids: Sequence[str]) -> list[str]:
@@ -294,9 +294,10 @@ async def lose(tx: Tx, relation: HeldRelation, order_id: str) -> int | None:
 
 async def held_milestones(tx: Tx, program_id: str, inviter_id: str) -> list[HeldMilestone]:
     """Return the milestones that an inviter holds. The caller has just written the inviter's progress: it is locked."""
-    rows = await tx.fetch(
+    return await MILESTONES.fetch_all(
+        tx,
         """
-        SELECT milestone_id, invitees, times, rewards
+        SELECT kit.columns
         FROM referral.milestones
         WHERE program_id = $1
           AND inviter_id = $2
@@ -306,7 +307,6 @@ async def held_milestones(tx: Tx, program_id: str, inviter_id: str) -> list[Held
         program_id,
         inviter_id,
     )
-    return [msgspec.convert(dict(row), HeldMilestone) for row in rows]
 
 
 async def reach(
@@ -351,28 +351,19 @@ async def drop(tx: Tx, milestone_ids: Sequence[str], now: datetime) -> frozenset
 
 async def forget_days(tx: Tx, before: date, limit: int) -> int:
     """Forget daily counts of days before `before`; return how many."""
-    count: Any = await tx.fetchval(
+    forgotten = await tx.fetch(
         """
-        WITH old AS MATERIALIZED (
+        DELETE FROM referral.inviter_days
+        WHERE (program_id, inviter_id, day) IN (
             SELECT program_id, inviter_id, day
             FROM referral.inviter_days
             WHERE day < $1
             ORDER BY day
             LIMIT $2
-            FOR UPDATE SKIP LOCKED
-        ),
-        forgotten AS (
-            DELETE FROM referral.inviter_days AS one
-            USING old
-            WHERE one.program_id = old.program_id
-              AND one.inviter_id = old.inviter_id
-              AND one.day = old.day
-            RETURNING 1
-        )
-        SELECT count(*)
-        FROM forgotten
+            FOR UPDATE SKIP LOCKED)
+        RETURNING 1
         """,
         before,
         limit,
     )
-    return int(count)
+    return len(forgotten)

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 from msgspec.structs import replace
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.task import store as tasks_store
 from growth.mechanics.task.countable import CORRECTED, catalogue, undoers
 from growth.mechanics.task.model import Task
@@ -37,6 +38,7 @@ from growth.plumbing.postgres.database import Tx
 from growth.rewards.granting import service as granting
 from growth.rewards.granting.model import Grant
 from growth.shopper.activity.model import Activity
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.shop import ShopOrderCorrected
 from growth.vocabulary.events.task import TaskCompleted, TaskUndone
 from growth.vocabulary.ids import is_alias
@@ -61,8 +63,9 @@ class Reached(Struct, frozen=True):
 class TaskProjection:
     """Counts, for all tasks. One per process; what it remembers of tasks is asked for again with every batch."""
 
-    def __init__(self, zone: ZoneInfo) -> None:
+    def __init__(self, zone: ZoneInfo, audiences: Audiences) -> None:
         self._zone = zone
+        self._audiences = audiences
         self._known: dict[str, Task] = {}
         self._tasks = Watched((), zone)
 
@@ -125,7 +128,7 @@ class TaskProjection:
                 task, occurrence, had_counted.get((order_id, task.task_id), live.now), self._zone
             ).countings
         ]
-        countings = await _without_done_before(tx, countings)
+        countings = await self._of_the_admitted(tx, await _without_done_before(tx, countings), tasks)
         counted = await _count(tx, countings, live.now)
         had = [one.key for one in before]
         await settle(tx, had + counted, live.now, tasks, [key for key in had if key not in counted])
@@ -135,14 +138,7 @@ class TaskProjection:
         live, tasks = await self._live(tx)
         occurrences = [
             # Its name is this id and its day; here the id alone counts, once in a period.
-            Occurrence(
-                occurrence_id=one.activity_id,
-                user_id=one.user_id,
-                type=one.type,
-                at=one.at,
-                counted_at=one.counted_at,
-                data=one.data,
-            )
+            alike(Occurrence, one, occurrence_id=one.activity_id)
             for one in activities
             if tasks.wants(one.type)
         ]
@@ -164,7 +160,7 @@ class TaskProjection:
         self, tx: Tx, tasks: Watched, occurrences: Sequence[Occurrence], undone: Sequence[str], now: datetime
     ) -> None:
         countings: list[Counting] = [one for occurrence in occurrences for one in tasks.countings(occurrence, now)]
-        countings = await _without_done_before(tx, countings)
+        countings = await self._of_the_admitted(tx, await _without_done_before(tx, countings), self._known)
         if not countings and not undone:
             return
         await store.lock(tx)
@@ -174,6 +170,16 @@ class TaskProjection:
             refunded = await store.undo(tx, undone, now)
         keys = refunded + await _count(tx, countings, now)
         await settle(tx, keys, now, self._known, refunded)
+
+    async def _of_the_admitted(self, tx: Tx, countings: list[Counting], tasks: Mapping[str, Task]) -> list[Counting]:
+        """Leave out what shoppers did who were outside of the task's audience then, as far as is known by now."""
+        asked = {
+            place: Candidate(tasks[one.task_id].audience, one.user_id, one.at)
+            for place, one in enumerate(countings)
+            if tasks[one.task_id].audience
+        }
+        missed = await self._audiences.outside(tx, asked) if asked else {}
+        return [one for place, one in enumerate(countings) if place not in missed]
 
 
 async def _count(tx: Tx, countings: Sequence[Counting], now: datetime) -> list[Key]:
@@ -263,15 +269,7 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
         had_before = one.standing.kept or any(outcome.outcome == "already" for outcome in outcomes.values())
         given = {str(place): outcome.coupon_id for place, outcome in outcomes.items() if outcome.coupon_id}
         decided.append(_decided(one.standing, "rewarded" if granted or had_before else "done", given))
-        events.append(
-            TaskCompleted(
-                at=now,
-                task_id=one.task.task_id,
-                user_id=one.standing.user_id,
-                period_on=one.standing.period_on,
-                granted=[one.task.reward[place] for place in granted],
-            )
-        )
+        events.append(alike(TaskCompleted, one.standing, at=now, granted=[one.task.reward[place] for place in granted]))
     await _write(tx, decided, now)
     await emit(tx, *events)
 
@@ -279,10 +277,7 @@ async def _grant(tx: Tx, reached: Sequence[Reached], now: datetime) -> None:
 async def _take_back(tx: Tx, fallen: Sequence[CountedProgress], tasks: Mapping[str, Task], now: datetime) -> None:
     in_use = await _revoke(tx, [(tasks[one.task_id], one.given) for one in fallen], now)
     await _write(tx, [_decided(one, "open", {}, _places(one.given, in_use)) for one in fallen], now)
-    await emit(
-        tx,
-        *[TaskUndone(at=now, task_id=one.task_id, user_id=one.user_id, period_on=one.period_on) for one in fallen],
-    )
+    await emit(tx, *[alike(TaskUndone, one, at=now) for one in fallen])
 
 
 async def _take_back_surplus(
@@ -332,15 +327,8 @@ def _key(one: CountedProgress) -> Key:
 def _decided(
     standing: CountedProgress, state: str, given: dict[str, str], in_use: Sequence[int] = ()
 ) -> DecidedProgress:
-    return DecidedProgress(
-        user_id=standing.user_id,
-        period_on=standing.period_on,
-        task_id=standing.task_id,
-        was=standing.state,
-        state=state,
-        coupons=given,
-        kept=sorted({*standing.kept, *in_use}),
-    )
+    kept = sorted({*standing.kept, *in_use})
+    return alike(DecidedProgress, standing, was=standing.state, state=state, coupons=given, kept=kept)
 
 
 async def _write(tx: Tx, decided: Sequence[DecidedProgress], now: datetime) -> None:

@@ -4,6 +4,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from growth.kit.campaign.audience import Audiences
 from growth.plumbing.http.idempotency import Once, once
 from growth.plumbing.http.limits import Limiter
 from growth.plumbing.outbox.outbox import emit
@@ -18,11 +19,12 @@ from growth.rewards.coupon.model import Issue
 from growth.rewards.coupon.service import told_issued
 from growth.rewards.coupon.store import coupons as coupons_store
 from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import TakeAsk, refused_by_limit, refused_by_template
-from growth.rewards.coupon.take.service import TakenCoupon, with_lives_before
+from growth.rewards.coupon.take.model import TakeAsk
+from growth.rewards.coupon.take.service import TakenCoupon, refused, with_audience, with_lives_before
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import CouponTemplate, refused_by_limit, refused_by_template, term_of
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import derived_id, new_id
 from growth.vocabulary.refusals import Refusal
 
@@ -36,8 +38,9 @@ MAX_TRIES_AT_ONCE = 10
 class Codes:
     """Everything that is done with printed codes."""
 
-    def __init__(self, database: Database, redis: AnyRedis, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, redis: AnyRedis, zone: ZoneInfo, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._zone = zone
         self._tries = Limiter(
             redis, "coupon_code", per_second=TRIES_PER_SECOND, burst=MAX_TRIES_AT_ONCE, guards_secrets=True
@@ -57,20 +60,13 @@ class Codes:
                 template = await _lock(tx, template_id)
                 if template.state == "ended":
                     raise Refusal(templates.WRONG_STATE, "The template has ended.", state=template.state)
-                batch = CodeBatch(
-                    batch_id=new_id(act.now),
-                    template_id=template_id,
-                    name=draft.name,
-                    codes=draft.codes,
-                    redeemed=0,
-                    made_at=act.now,
-                    revoked_at=None,
-                )
+                made = {"batch_id": new_id(act.now), "template_id": template_id, "made_at": act.now}
+                batch = alike(CodeBatch, draft, redeemed=0, revoked_at=None, **made)
                 if not await store.add_batch(tx, batch, model.hashes_of(codes)):
                     raise Refusal(
                         model.TOO_MANY, f"{template.units_left} units are left.", units_left=template.units_left
                     )
-                await _audit(tx, act, "make", None, batch)
+                await audit.record(tx, act, "coupon_codes.make", batch.batch_id, after=batch)
                 return MadeCodes(batch=batch, codes=[])
 
             scope = f"{act.operator.name} POST coupon-templates/{template_id}/code-batches"
@@ -94,7 +90,7 @@ class Codes:
             after = await store.revoke_batch(tx, batch_id, act.now)
             if after is None:
                 raise Refusal(model.BATCH_REVOKED)
-            await _audit(tx, act, "revoke", before, after)
+            await audit.record(tx, act, "coupon_codes.revoke", batch_id, before=before, after=after)
         return after
 
     async def redeem(self, text: str, user_id: str) -> TakenCoupon:
@@ -122,10 +118,11 @@ class Codes:
                 return TakenCoupon(mine, template, seen.now, replayed=True)
             day = seen.now.astimezone(self._zone).date()
             pair = (found.template_id, user_id)
-            standing = (await with_lives_before(tx, [pair], seen.standings(day), day))[pair]
+            standings = await with_lives_before(tx, [pair], seen.standings(day), day)
+            standing = (await with_audience(tx, self._audiences, {template.template_id: template}, standings))[pair]
             kind = refused_by_template(template, seen.now, by_code=True) or refused_by_limit(template, standing)
             if kind is not None:
-                raise Refusal(kind, server_time=seen.now)
+                raise refused(kind, template, standing, seen.now)
             wish = Issue(coupon_id=coupon_id, template_id=found.template_id, user_id=user_id, reason=REASON)
             row = coupons_store.row_of(wish, 0, term_of(template, seen.now))
             complete = await store.redeem(tx, code_hash, row, seen.now, day)
@@ -146,14 +143,3 @@ async def _lock(tx: Tx, template_id: str) -> CouponTemplate:
     if template is None:
         raise Refusal(templates.NOT_FOUND)
     return template
-
-
-async def _audit(tx: Tx, act: Act, action: str, before: CodeBatch | None, after: CodeBatch) -> None:
-    await audit.record(
-        tx,
-        act,
-        f"coupon_codes.{action}",
-        after.batch_id,
-        before=before,
-        after=after,
-    )

@@ -5,7 +5,8 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.rewards.coupon.code.model import CodeBatch
 from growth.rewards.coupon.store.coupons import Row
 
@@ -19,8 +20,7 @@ class Found(Struct, frozen=True):
     is_revoked: bool
 
 
-def _batch(row: Record) -> CodeBatch:
-    return CodeBatch(**row)
+BATCHES = Rows(row=CodeBatch)
 
 
 async def add_batch(tx: Tx, batch: CodeBatch, hashes: Sequence[bytes]) -> bool:
@@ -61,9 +61,10 @@ async def add_batch(tx: Tx, batch: CodeBatch, hashes: Sequence[bytes]) -> bool:
 
 async def page_of_batches(reader: Reader, template_id: str, before: str | None, limit: int) -> list[CodeBatch]:
     """Return a template's batches, newest first."""
-    rows = await reader.fetch(
+    return await BATCHES.fetch_all(
+        reader,
         """
-        SELECT batch_id, template_id, name, codes, redeemed, made_at, revoked_at
+        SELECT kit.columns
         FROM coupon.code_batches
         WHERE template_id = $1
           AND ($2::uuid IS NULL OR batch_id < $2)
@@ -74,32 +75,32 @@ async def page_of_batches(reader: Reader, template_id: str, before: str | None, 
         before,
         limit,
     )
-    return [_batch(row) for row in rows]
 
 
 async def find_batch(reader: Reader, batch_id: str) -> CodeBatch | None:
     """Return one batch."""
-    row = await reader.fetchrow(
+    return await BATCHES.fetch_one(
+        reader,
         """
-        SELECT batch_id, template_id, name, codes, redeemed, made_at, revoked_at
+        SELECT kit.columns
         FROM coupon.code_batches
         WHERE batch_id = $1
         """,
         batch_id,
     )
-    return None if row is None else _batch(row)
 
 
 async def revoke_batch(tx: Tx, batch_id: str, now: datetime) -> CodeBatch | None:
     """Make the codes of a batch worth nothing, and free their units; None if that was done. Its template is locked."""
-    row = await tx.fetchrow(
+    return await BATCHES.fetch_one(
+        tx,
         """
         WITH revoked AS (
             UPDATE coupon.code_batches
             SET revoked_at = $2
             WHERE batch_id = $1
               AND revoked_at IS NULL
-            RETURNING batch_id, template_id, name, codes, redeemed, made_at, revoked_at
+            RETURNING kit.columns
         ),
         freed AS (
             UPDATE coupon.templates AS template
@@ -107,13 +108,12 @@ async def revoke_batch(tx: Tx, batch_id: str, now: datetime) -> CodeBatch | None
             FROM revoked
             WHERE template.template_id = revoked.template_id
         )
-        SELECT batch_id, template_id, name, codes, redeemed, made_at, revoked_at
+        SELECT kit.columns
         FROM revoked
         """,
         batch_id,
         now,
     )
-    return None if row is None else _batch(row)
 
 
 async def find_code(reader: Reader, code_hash: bytes) -> Found | None:

@@ -9,6 +9,7 @@ from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.payment import store
 from growth.rewards.coupon.payment.model import NOT_FOUND, CouponDecision, CouponInOrder, decide
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.coupon import CouponRefundRequired, CouponReturned, CouponUsed
 from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
@@ -91,33 +92,12 @@ class CouponSettlement:
             paid_fen = sum(line.paid_fen for line in lines)
             if not await store.use(tx, coupon.coupon_id, order.order_id, order.user_id, paid_fen, now):
                 return False
-            await emit(
-                tx,
-                CouponUsed(
-                    at=now,
-                    coupon_id=coupon.coupon_id,
-                    template_id=coupon.template_id,
-                    user_id=coupon.user_id,
-                    order_id=order.order_id,
-                    paid_fen=paid_fen,
-                ),
-            )
+            await emit(tx, alike(CouponUsed, coupon, at=now, order_id=order.order_id, paid_fen=paid_fen))
             return True
         state = await store.give_back(tx, coupon.coupon_id, order.order_id, now)
         if state is None:
             return False
-        await emit(
-            tx,
-            CouponReturned(
-                at=now,
-                coupon_id=coupon.coupon_id,
-                template_id=coupon.template_id,
-                user_id=coupon.user_id,
-                order_id=order.order_id,
-                state=state,
-                valid_until=coupon.valid_until,
-            ),
-        )
+        await emit(tx, alike(CouponReturned, coupon, at=now, order_id=order.order_id, state=state))
         return True
 
     async def _told(
@@ -145,17 +125,5 @@ class CouponSettlement:
         if not await store.require_refund(tx, order.order_id, line.line_id, coupon.coupon_id, why, amount_fen, now):
             return
         assert order.user_id is not None
-        await emit(
-            tx,
-            CouponRefundRequired(
-                at=now,
-                coupon_id=coupon.coupon_id,
-                template_id=coupon.template_id,
-                user_id=coupon.user_id,
-                order_id=order.order_id,
-                line_id=line.line_id,
-                buyer_id=order.user_id,
-                amount_fen=amount_fen,
-                reason=why,
-            ),
-        )
+        told = {"order_id": order.order_id, "buyer_id": order.user_id, "reason": why, "amount_fen": amount_fen}
+        await emit(tx, alike(CouponRefundRequired, coupon, line, at=now, **told))

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from growth.plumbing.postgres.database import Tx
-from growth.rewards.coupon.model import Coupon, CouponState
+from growth.rewards.coupon.model import CouponState
 from growth.rewards.coupon.payment.model import CouponInOrder
+from growth.rewards.coupon.store.coupons import COUPONS
 
 
 async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> dict[str, CouponInOrder]:
     """Return the coupons named, and those that the order has, in the order of their ids."""
     rows = await tx.fetch(
-        """
-        SELECT coupon.coupon_id, coupon.template_id, coupon.user_id, coupon.state, coupon.source, coupon.reason,
-            coupon.issued_at, coupon.valid_from, coupon.valid_until, coupon.order_id, coupon.locked_at, coupon.used_at,
-            coupon.paid_fen, coupon.revoked_at, coupon.ended_at, template.after_refund, coupon.lapsed_order_id
+        COUPONS.sql(
+            """
+        SELECT coupon.kit.columns, template.after_refund, coupon.lapsed_order_id
         FROM (
             SELECT coupon_id
             FROM unnest($1::uuid[]) AS named (coupon_id)
@@ -26,17 +26,15 @@ async def find_for_order(tx: Tx, coupon_ids: Sequence[str], order_id: str) -> di
         JOIN coupon.coupons AS coupon ON coupon.coupon_id = asked.coupon_id
         JOIN coupon.templates AS template ON template.template_id = coupon.template_id
         ORDER BY coupon.coupon_id
-        """,
+        """
+        ),
         list(coupon_ids),
         order_id,
     )
-    found = {}
-    for row in rows:
-        fields = dict(row)
-        stays_used = fields.pop("after_refund") == "stay_used"
-        lapsed_order_id = fields.pop("lapsed_order_id")
-        found[row["coupon_id"]] = CouponInOrder(Coupon(**fields), stays_used, lapsed_order_id)
-    return found
+    return {
+        row["coupon_id"]: CouponInOrder(COUPONS.read(row), row["after_refund"] == "stay_used", row["lapsed_order_id"])
+        for row in rows
+    }
 
 
 async def lock(tx: Tx, coupon_id: str, order_id: str, user_id: str, placed_at: datetime, now: datetime) -> bool:

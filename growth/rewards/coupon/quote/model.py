@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.template.model import CouponDraft, CouponTemplate, FixedOff
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import LineId, Sku, Uuid
 from growth.vocabulary.money import Fen
 from growth.vocabulary.orders import spread
@@ -74,11 +75,10 @@ def quote(coupon: Coupon, template: CouponTemplate, lines: Sequence[QuoteLine]) 
     code = OUT_OF_SCOPE if not inside else THRESHOLD_NOT_REACHED if missing_fen else None
     off_fen = 0 if code else off_of(template, amount_fen)
     shares = spread(off_fen, [line.amount_fen for line in inside])
-    return Quote(
-        coupon_id=coupon.coupon_id,
-        template_id=coupon.template_id,
-        title=template.title,
-        valid_until=coupon.valid_until,
+    return alike(
+        Quote,
+        coupon,
+        template,
         applies=code is None,
         code=code,
         missing_fen=missing_fen if inside else 0,

@@ -6,9 +6,11 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.rewards.coupon.model import Coupon, Issue, IssueOutcome, Source
 from growth.rewards.coupon.template.model import Term
+from growth.vocabulary.alike import alike
 
 _encode = msgspec.json.Encoder().encode
 
@@ -29,39 +31,16 @@ class Row(Struct, frozen=True, kw_only=True):
 
 def row_of(one: Issue, place: int, term: Term | None) -> Row:
     """Return the coupon to insert; without a term it is only asked for."""
-    return Row(
-        place=place,
-        coupon_id=one.coupon_id,
-        template_id=one.template_id,
-        user_id=one.user_id,
-        reason=one.reason,
-        may=term is not None,
-        valid_from=term.valid_from if term else None,
-        valid_until=term.valid_until if term else None,
-        expiring_at=term.expiring_at if term else None,
-    )
+    return alike(Row, one, term, place=place, may=term is not None)
 
 
 def new_coupon(row: Row, source: Source, now: datetime) -> Coupon:
     """Return the coupon that a row becomes."""
-    assert row.valid_from is not None
-    assert row.valid_until is not None
-    return Coupon(
-        coupon_id=row.coupon_id,
-        template_id=row.template_id,
-        user_id=row.user_id,
-        state="issued",
-        source=source,
-        reason=row.reason,
-        issued_at=now,
-        valid_from=row.valid_from,
-        valid_until=row.valid_until,
-    )
+    assert row.may, "of one that is only asked for nothing is known"
+    return alike(Coupon, row, state="issued", source=source, issued_at=now)
 
 
-def coupon_of(row: Record) -> Coupon:
-    """Read a row of the table."""
-    return Coupon(**row)
+COUPONS = Rows(row=Coupon, id_field="coupon_id")
 
 
 async def issue(tx: Tx, rows: Sequence[Row], source: Source, now: datetime) -> dict[str, IssueOutcome]:
@@ -130,10 +109,10 @@ async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> dict[str, Co
 
     Returns each as it was before.
     """
-    rows = await tx.fetch(
+    before = await COUPONS.fetch_by_id(
+        tx,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE coupon_id = ANY ($1::uuid[])
         ORDER BY coupon_id
@@ -155,18 +134,17 @@ async def void(tx: Tx, coupon_ids: Sequence[str], now: datetime) -> dict[str, Co
         list(coupon_ids),
         now,
     )
-    return {row["coupon_id"]: coupon_of(row) for row in rows}
+    return before
 
 
 async def find_coupons(reader: Reader, coupon_ids: Sequence[str]) -> dict[str, Coupon]:
     """Return those of `coupon_ids` that exist."""
-    rows = await reader.fetch(
+    return await COUPONS.fetch_by_id(
+        reader,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE coupon_id = ANY ($1::uuid[])
         """,
         list(coupon_ids),
     )
-    return {row["coupon_id"]: coupon_of(row) for row in rows}

@@ -6,12 +6,13 @@ from msgspec import Struct
 
 from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.model import Coupon, CouponState
-from growth.rewards.coupon.store.coupons import coupon_of
+from growth.rewards.coupon.store.coupons import COUPONS
 
 
 async def expire(tx: Tx, ended_before: datetime, limit: int) -> list[Coupon]:
     """End unused coupons whose time is over, those over for longest first."""
-    rows = await tx.fetch(
+    return await COUPONS.fetch_all(
+        tx,
         """
         WITH due AS MATERIALIZED (
             SELECT coupon_id
@@ -27,19 +28,17 @@ async def expire(tx: Tx, ended_before: datetime, limit: int) -> list[Coupon]:
         FROM due
         WHERE coupon.coupon_id = due.coupon_id
           AND coupon.state = 'issued'
-        RETURNING coupon.coupon_id, coupon.template_id, coupon.user_id, coupon.state, coupon.source, coupon.reason,
-            coupon.issued_at, coupon.valid_from, coupon.valid_until, coupon.order_id, coupon.locked_at, coupon.used_at,
-            coupon.paid_fen, coupon.revoked_at, coupon.ended_at
+        RETURNING coupon.kit.columns
         """,
         ended_before,
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
 async def mark_expiring(tx: Tx, now: datetime, limit: int) -> list[Coupon]:
     """Note, once for each unused coupon, that it is told to end soon."""
-    rows = await tx.fetch(
+    return await COUPONS.fetch_all(
+        tx,
         """
         WITH due AS MATERIALIZED (
             SELECT coupon_id
@@ -57,14 +56,11 @@ async def mark_expiring(tx: Tx, now: datetime, limit: int) -> list[Coupon]:
         WHERE coupon.coupon_id = due.coupon_id
           AND coupon.state = 'issued'
           AND coupon.expiring_at IS NOT NULL
-        RETURNING coupon.coupon_id, coupon.template_id, coupon.user_id, coupon.state, coupon.source, coupon.reason,
-            coupon.issued_at, coupon.valid_from, coupon.valid_until, coupon.order_id, coupon.locked_at, coupon.used_at,
-            coupon.paid_fen, coupon.revoked_at, coupon.ended_at
+        RETURNING coupon.kit.columns
         """,
         now,
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
 class Lapsed(Struct, frozen=True):

@@ -1,19 +1,18 @@
 """Every statement that lists and counts coupons."""
 
-from collections.abc import Sequence
 from datetime import date, datetime
 
 from growth.plumbing.postgres.database import Reader, Tx
-from growth.rewards.coupon.model import Coupon
-from growth.rewards.coupon.store.coupons import coupon_of
+from growth.rewards.coupon.model import Coupon, CouponFilter
+from growth.rewards.coupon.store.coupons import COUPONS
 
 
 async def usable_coupons(reader: Reader, user_id: str, now: datetime, limit: int) -> list[Coupon]:
     """Return coupons that a shopper could use at `now`, the soonest to end first."""
-    rows = await reader.fetch(
+    return await COUPONS.fetch_all(
+        reader,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE user_id = $1
           AND state = 'issued'
@@ -26,17 +25,22 @@ async def usable_coupons(reader: Reader, user_id: str, now: datetime, limit: int
         now,
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
 async def coupons_of_shopper(
-    reader: Reader, user_id: str, state: str | None, now: datetime, before: tuple[datetime, str] | None, limit: int
+    reader: Reader,
+    user_id: str,
+    limit: int,
+    *,
+    state: str | None = None,
+    now: datetime | None = None,
+    before: tuple[datetime, str] | None = None,
 ) -> list[Coupon]:
-    """Return a shopper's coupons, newest first; what has ended counts as expired at once."""
-    rows = await reader.fetch(
+    """Return a shopper's coupons, newest first; of a `state`, what has ended at `now` counts as expired at once."""
+    return await COUPONS.fetch_all(
+        reader,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE user_id = $1
           AND ($2::text IS NULL OR $2 = CASE WHEN state = 'issued' AND valid_until <= $3 THEN 'expired' ELSE state END)
@@ -51,18 +55,16 @@ async def coupons_of_shopper(
         None if before is None else before[1],
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
-async def page_by_template(
-    reader: Reader, template_id: str | None, states: Sequence[str], after: str | None, limit: int
-) -> list[Coupon]:
+async def page_by_template(reader: Reader, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
     """Return coupons of a template, or of all, in the order of their ids, past `after`.
 
     One look into the index for each template and state: a few locked coupons are found among millions of others. Rows
     are fetched for those alone that are shown.
     """
-    rows = await reader.fetch(
+    return await COUPONS.fetch_all(
+        reader,
         """
         WITH shown AS MATERIALIZED (
             SELECT found.coupon_id
@@ -81,26 +83,24 @@ async def page_by_template(
             ORDER BY found.coupon_id
             LIMIT $4
         )
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM shown
         JOIN coupon.coupons USING (coupon_id)
         ORDER BY coupon_id
         """,
-        list(states),
-        template_id,
+        which.states,
+        which.template_id,
         after,
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
 async def page_of_all(reader: Reader, after: str | None, limit: int) -> list[Coupon]:
     """Return all coupons in the order of their ids, past `after`."""
-    rows = await reader.fetch(
+    return await COUPONS.fetch_all(
+        reader,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE coupon_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000')
         ORDER BY coupon_id
@@ -109,24 +109,14 @@ async def page_of_all(reader: Reader, after: str | None, limit: int) -> list[Cou
         after,
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
-async def page_by_shopper(
-    reader: Reader,
-    user_id: str,
-    *,
-    template_id: str | None,
-    states: Sequence[str],
-    order_id: str | None,
-    after: str | None,
-    limit: int,
-) -> list[Coupon]:
+async def page_by_shopper(reader: Reader, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
     """Return one shopper's coupons in the order of their ids, past `after`."""
-    rows = await reader.fetch(
+    return await COUPONS.fetch_all(
+        reader,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE user_id = $1
           AND ($2::uuid IS NULL OR template_id = $2)
@@ -136,24 +126,21 @@ async def page_by_shopper(
         ORDER BY coupon_id
         LIMIT $6
         """,
-        user_id,
-        template_id,
-        list(states),
-        order_id,
+        which.user_id,
+        which.template_id,
+        which.states,
+        which.order_id,
         after,
         limit,
     )
-    return [coupon_of(row) for row in rows]
 
 
-async def page_by_order(
-    reader: Reader, order_id: str, *, template_id: str | None, states: Sequence[str], after: str | None, limit: int
-) -> list[Coupon]:
+async def page_by_order(reader: Reader, which: CouponFilter, after: str | None, limit: int) -> list[Coupon]:
     """Return the coupons that an order has, in the order of their ids, past `after`."""
-    rows = await reader.fetch(
+    return await COUPONS.fetch_all(
+        reader,
         """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
+        SELECT kit.columns
         FROM coupon.coupons
         WHERE order_id = $1
           AND ($2::uuid IS NULL OR template_id = $2)
@@ -162,44 +149,12 @@ async def page_by_order(
         ORDER BY coupon_id
         LIMIT $5
         """,
-        order_id,
-        template_id,
-        list(states),
+        which.order_id,
+        which.template_id,
+        which.states,
         after,
         limit,
     )
-    return [coupon_of(row) for row in rows]
-
-
-async def count_coupons(reader: Reader, template_id: str) -> dict[str, tuple[int, int]]:
-    """Return how many coupons a template has and what was paid where they were used, by state."""
-    rows = await reader.fetch(
-        """
-        SELECT state, count(*) AS coupons, coalesce(sum(paid_fen), 0)::bigint AS paid_fen
-        FROM coupon.coupons
-        WHERE template_id = $1
-        GROUP BY state
-        """,
-        template_id,
-    )
-    return {row["state"]: (row["coupons"], row["paid_fen"]) for row in rows}
-
-
-async def newest_of_shopper(reader: Reader, user_id: str, limit: int) -> list[Coupon]:
-    """Return a shopper's newest coupons."""
-    rows = await reader.fetch(
-        """
-        SELECT coupon_id, template_id, user_id, state, source, reason, issued_at, valid_from, valid_until, order_id,
-            locked_at, used_at, paid_fen, revoked_at, ended_at
-        FROM coupon.coupons
-        WHERE user_id = $1
-        ORDER BY issued_at DESC, coupon_id DESC
-        LIMIT $2
-        """,
-        user_id,
-        limit,
-    )
-    return [coupon_of(row) for row in rows]
 
 
 async def takings_of_shopper(reader: Reader, user_id: str, limit: int) -> list[tuple[str, int]]:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from prometheus_client import Counter
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.plumbing.http.idempotency import OTHER_CONTENT, is_kept, later_names
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Reader
@@ -19,9 +20,7 @@ from growth.rewards.coupon.store.coupons import Row
 from growth.rewards.coupon.take import store
 from growth.rewards.coupon.take.model import (
     TakeAsk,
-    TakenSoFar,
     TemplatePage,
-    refusal_of,
     show_template,
     taken_of,
     taken_on,
@@ -29,7 +28,8 @@ from growth.rewards.coupon.take.model import (
 from growth.rewards.coupon.take.store import TakeBatch
 from growth.rewards.coupon.template import model as templates
 from growth.rewards.coupon.template import store as templates_store
-from growth.rewards.coupon.template.model import CouponTemplate, term_of
+from growth.rewards.coupon.template.model import CouponTemplate, TakenSoFar, refusal_of, term_of
+from growth.vocabulary.audience import NOT_IN_AUDIENCE
 from growth.vocabulary.ids import child_id, derived_id
 from growth.vocabulary.refusals import Kind, Refusal
 
@@ -56,9 +56,10 @@ class TakenCoupon(Struct, frozen=True):
 class Takes:
     """What shoppers may take, and taking it."""
 
-    def __init__(self, database: Database, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, zone: ZoneInfo, audiences: Audiences) -> None:
         self._database = database
         self._zone = zone
+        self._audiences = audiences
         self._takes: Decisions[TakeAsk, TakenCoupon] = Decisions(
             "coupon.takes",
             self._commit,
@@ -103,7 +104,7 @@ class Takes:
         """Return what shoppers may take, now or soon, as this one sees it; newest first."""
         found = await templates_store.claimable_templates(self._database, now)
         day = self.day_of(now)
-        mine = await self._standings([one.template_id for one in found], user_id, day)
+        mine = await self._standings({one.template_id: one for one in found}, user_id, day)
         pages = [show_template(one, mine[one.template_id], now, day) for one in found]
         return [page for page in pages if page.state != "ended"]
 
@@ -113,13 +114,14 @@ class Takes:
         if found is None or found.published_at is None or not found.claimable:
             raise Refusal(templates.NOT_FOUND)
         day = self.day_of(now)
-        mine = await self._standings([template_id], user_id, day)
+        mine = await self._standings({template_id: found}, user_id, day)
         return show_template(found, mine[template_id], now, day)
 
-    async def _standings(self, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, TakenSoFar]:
-        known = await store.standings(self._database, template_ids, user_id, day)
-        taken = {(template_id, user_id): known.get(template_id, TakenSoFar()) for template_id in template_ids}
+    async def _standings(self, found: Mapping[str, CouponTemplate], user_id: str, day: date) -> dict[str, TakenSoFar]:
+        known = await templates_store.standings(self._database, list(found), user_id, day)
+        taken = {(template_id, user_id): known.get(template_id, TakenSoFar()) for template_id in found}
         mine = await with_lives_before(self._database, taken, taken, day)
+        mine = await with_audience(self._database, self._audiences, found, mine)
         return {template_id: standing for (template_id, _), standing in mine.items()}
 
     # --- a batch of asks ----------------------------------------------------------------------------------------------
@@ -131,6 +133,7 @@ class Takes:
             day = self.day_of(seen.now)
             pairs = {(ask.template_id, ask.user_id) for ask in asks}
             standings = await with_lives_before(tx, pairs, seen.standings(day), day)
+            standings = await with_audience(tx, self._audiences, found, standings)
             answers, rows = judge(asks, found, seen, standings, day)
             if rows:
                 complete = await store.take(tx, rows, seen.now, day)
@@ -158,6 +161,21 @@ async def with_lives_before(
         mine = standings[pair]
         standings[pair] = TakenSoFar(mine.taken + had.get(in_all, 0), mine.taken_today + had.get(on_day, 0))
     return standings
+
+
+async def with_audience(
+    reader: Reader,
+    audiences: Audiences,
+    found: Mapping[str, CouponTemplate],
+    standings: dict[tuple[str, str], TakenSoFar],
+) -> dict[tuple[str, str], TakenSoFar]:
+    """Return standings by template and shopper, with what of its audience each does not meet."""
+    audience = {template_id: one.audience for template_id, one in found.items() if one.audience}
+    if not audience:
+        return standings
+    asked = {pair: Candidate(audience[pair[0]], pair[1]) for pair in standings if pair[0] in audience}
+    missed = await audiences.outside(reader, asked)
+    return {pair: msgspec.structs.replace(one, missed=missed.get(pair)) for pair, one in standings.items()}
 
 
 def judge(
@@ -189,7 +207,7 @@ def judge(
         mine = standing[pair]
         kind = refusal_of(template, mine, seen.now, day)
         if kind is not None:
-            answers[ask.coupon_id] = _refused(kind, template, mine, seen.now)
+            answers[ask.coupon_id] = refused(kind, template, mine, seen.now)
             continue
         standing[pair] = TakenSoFar(mine.taken + 1, mine.taken_today + 1)
         now_of[ask.template_id] = msgspec.structs.replace(
@@ -203,12 +221,15 @@ def judge(
     return answers, rows
 
 
-def _refused(kind: Kind, template: CouponTemplate, standing: TakenSoFar, now: datetime) -> Refusal:
+def refused(kind: Kind, template: CouponTemplate, standing: TakenSoFar, now: datetime) -> Refusal:
+    """Return (to be raised or told) a refusal with what helps to understand it."""
     refusal = Refusal(kind, server_time=now)
     if kind is templates.NOT_OPEN:
         refusal.members["opens_at"] = template.opens_at
     elif kind is templates.LIMIT_REACHED:
         refusal.members |= {"max_per_shopper": template.max_per_shopper, "taken": standing.taken}
+    elif kind is NOT_IN_AUDIENCE:
+        refusal.members["condition"] = standing.missed
     elif kind is templates.LIMIT_REACHED_TODAY:
         refusal.members["max_per_shopper_per_day"] = template.max_per_shopper_per_day
     return refusal

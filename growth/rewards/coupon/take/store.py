@@ -6,10 +6,11 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
-from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.database import Tx
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.store.coupons import Row, find_coupons
-from growth.rewards.coupon.take.model import TakeAsk, TakenSoFar
+from growth.rewards.coupon.take.model import TakeAsk
+from growth.rewards.coupon.template.model import TakenSoFar
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,22 +57,6 @@ async def look(tx: Tx, asks: Sequence[TakeAsk]) -> TakeBatch:
         if row["template_id"] is not None
     }
     return TakeBatch(rows[0]["now"], coupons, takings)
-
-
-async def standings(reader: Reader, template_ids: Sequence[str], user_id: str, day: date) -> dict[str, TakenSoFar]:
-    """Return what a shopper took, by template, where it took any."""
-    rows = await reader.fetch(
-        """
-        SELECT template_id, taken, CASE WHEN day = $3 THEN taken_on_day ELSE 0 END AS taken_today
-        FROM coupon.takings
-        WHERE template_id = ANY ($1::uuid[])
-          AND user_id = $2
-        """,
-        list(template_ids),
-        user_id,
-        day,
-    )
-    return {row["template_id"]: TakenSoFar(row["taken"], row["taken_today"]) for row in rows}
 
 
 async def take(tx: Tx, rows: Sequence[Row], now: datetime, day: date) -> bool:

@@ -1,15 +1,17 @@
 """What a template is, and what is wrong with one: decisions without I/O."""
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, Struct
 
 from growth.kit.campaign.findings import Finding
-from growth.kit.campaign.model import CampaignKind, State, keep_promises, locked
+from growth.kit.campaign.model import CampaignKind, Recipe, State, keep_promises, locked
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.strict_json import Instant
 from growth.rewards.compliance import Offer, check
+from growth.vocabulary.audience import NOT_IN_AUDIENCE, Audience, AudienceType, Newcomers
 from growth.vocabulary.events.coupon import (
     CouponTemplateEnded,
     CouponTemplatePaused,
@@ -113,6 +115,9 @@ class CouponDraft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     expiring_days: Annotated[int, Meta(ge=0, le=MAX_EXPIRING_DAYS)] = 3
     """`coupon.expiring` is told so many days before the end of each coupon issued from now on; never, if 0, and not of
     coupons that are issued later than that."""
+    audience: Audience = []
+    """Who may take one, by hand and by code: all of these must hold then; everybody, if empty. What campaigns grant is
+    not asked about."""
 
 
 PROMISE = ("discount", "threshold_fen", "skus", "validity", "after_refund")
@@ -185,6 +190,51 @@ def page_state(template: CouponTemplate, now: datetime) -> PageState:
     return "sold_out" if template.units_left <= 0 else "open"
 
 
+class TakenSoFar(Struct, frozen=True):
+    """What one shopper took of one template."""
+
+    taken: int = 0
+    taken_today: int = 0
+    missed: AudienceType | None = None
+    """What of the template's audience the shopper does not meet."""
+
+
+def refused_by_template(template: CouponTemplate, now: datetime, *, by_code: bool = False) -> Kind | None:
+    """Say why nobody gets a coupon of this template at `now`, the day's quota aside. Codes have their units kept."""
+    state = page_state(template, now)
+    no = {"ended": ENDED, "paused": PAUSED, "scheduled": NOT_OPEN}.get(state)
+    if no is not None or by_code:
+        return no
+    if not template.claimable:
+        return NOT_CLAIMABLE
+    return SOLD_OUT if state == "sold_out" else None
+
+
+def refused_by_limit(template: CouponTemplate, standing: TakenSoFar) -> Kind | None:
+    """Say whether the shopper is outside of the audience, or took as many as are allowed."""
+    if standing.missed is not None:
+        return NOT_IN_AUDIENCE
+    if standing.taken >= template.max_per_shopper:
+        return LIMIT_REACHED
+    per_day = template.max_per_shopper_per_day
+    return LIMIT_REACHED_TODAY if per_day is not None and standing.taken_today >= per_day else None
+
+
+def refusal_of(template: CouponTemplate, standing: TakenSoFar, now: datetime, day: date) -> Kind | None:
+    """Say what one wish is refused as, or None if it gets a coupon. `day` is that of `now` at the merchant's.
+
+    The shopper's own limit comes before the quota: who has one wants to hear that, not that others were quicker.
+    """
+    no = refused_by_template(template, now)
+    if no is not None and no is not SOLD_OUT:
+        return no
+    limited = refused_by_limit(template, standing)
+    if limited is not None or no is not None:
+        return limited or no
+    per_day = template.units_per_day
+    return SOLD_OUT_TODAY if per_day is not None and template.taken_on(day) >= per_day else None
+
+
 def faults(draft: CouponDraft) -> list[FieldError]:
     """Return what does not fit together in a draft, by field."""
     found = []
@@ -206,9 +256,42 @@ def findings(draft: CouponDraft) -> list[Finding]:
     return check(Offer(deed=Deed.OTHER, texts=(draft.title, draft.description or "")))
 
 
+def recipes(_now: datetime, _zone: ZoneInfo) -> list[Recipe[CouponDraft]]:
+    """Return ready drafts."""
+    week = ValidForDays(days=7)
+
+    def coupon(title: str, discount: Discount, threshold_fen: int, **more: Any) -> CouponDraft:
+        known: dict[str, Any] = {"validity": week, "units_total": 1000, "claimable": True}
+        return CouponDraft(title=title, discount=discount, threshold_fen=threshold_fen, **(known | more))
+
+    return [
+        Recipe(
+            "off_100", "20 off from 100 yuan", "满 100 减 20", coupon("满 100 减 20", FixedOff(off_fen=2000), 10_000)
+        ),
+        Recipe(
+            "newcomers",
+            "Newcomers: 10 off without a threshold",
+            "新人无门槛券",
+            coupon("新人立减 10 元", FixedOff(off_fen=1000), 0, audience=[Newcomers()]),
+        ),
+        Recipe(
+            "fifteen_percent",
+            "15 % off from 100 yuan",
+            "满 100 享八五折",
+            coupon("满 100 享八五折", PercentOff(percent_off=15), 10_000),
+        ),
+        Recipe(
+            "for_campaigns",
+            "To be given by check-ins, tasks and invitations",
+            "活动赠券",
+            coupon("活动赠券 5 元", FixedOff(off_fen=500), 3000, claimable=False),
+        ),
+    ]
+
+
 TEMPLATES = CampaignKind(
-    noun="template",
-    nouns="templates",
+    noun="coupon template",
+    nouns="coupon templates",
     path="coupon-templates",
     audited_as="coupon_template",
     table="coupon.templates",
@@ -230,6 +313,7 @@ TEMPLATES = CampaignKind(
     version_mismatch=VERSION_MISMATCH,
     not_compliant=NOT_COMPLIANT,
     locked_field=LOCKED_FIELD,
+    recipes=recipes,
 )
 
 

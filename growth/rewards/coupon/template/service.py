@@ -1,36 +1,44 @@
 """What operators do with templates. Each write is one transaction with its audit entry."""
 
 from datetime import datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
+import msgspec
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.kit.campaign.service import Campaigns
 from growth.plumbing.field_errors import FieldError
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
-from growth.rewards.coupon.store import listing
-from growth.rewards.coupon.take import store as takes_store
-from growth.rewards.coupon.take.model import TakenSoFar, refusal_of
-from growth.rewards.coupon.template import model
-from growth.rewards.coupon.template.model import TEMPLATES, CouponDraft, CouponTemplate, FixedOff, term_of
+from growth.rewards.coupon.template import model, store
+from growth.rewards.coupon.template.model import (
+    TEMPLATES,
+    CouponDraft,
+    CouponTemplate,
+    FixedOff,
+    TakenSoFar,
+    refusal_of,
+    term_of,
+)
+from growth.vocabulary.alike import alike
 from growth.vocabulary.refusals import Kind
 
 
 class CouponDryRun(Struct, frozen=True, kw_only=True):
     """What taking a coupon would get, without doing it."""
 
-    would: str
-    """`take` or `refuse`."""
+    would: Literal["take", "refuse"]
     code: str | None
     because: str
     at: datetime
     state: model.PageState
     units_left: int
     taken_by_shopper: int
-    valid_from: datetime | None
+    valid_from: datetime | None = None
     """Of the coupon that would be issued then; null if it would be over already."""
-    valid_until: datetime | None
+    valid_until: datetime | None = None
     would_be_granted: bool
     """Whether a campaign that grants one then would get it; limits and window aside."""
 
@@ -68,9 +76,10 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
 
     kind = TEMPLATES
 
-    def __init__(self, database: Database, zone: ZoneInfo) -> None:
+    def __init__(self, database: Database, zone: ZoneInfo, audiences: Audiences) -> None:
         super().__init__(database)
         self._zone = zone
+        self._audiences = audiences
 
     def late(self, draft: CouponDraft, now: datetime) -> FieldError | None:
         """Say that coupons would be over already."""
@@ -85,40 +94,39 @@ class Templates(Campaigns[CouponDraft, CouponTemplate]):
         user_id = await self._database.people.today(self._database, user_id)
         template = await self.find(template_id)
         day = at.astimezone(self._zone).date()
-        standing = (await takes_store.standings(self._database, [template_id], user_id, day)).get(
-            template_id, TakenSoFar()
+        standing = (await store.standings(self._database, [template_id], user_id, day)).get(template_id, TakenSoFar())
+        standing = msgspec.structs.replace(
+            standing, missed=await self._audiences.missed(self._database, template.audience, user_id)
         )
         kind = refusal_of(template, standing, at, day)
         term = term_of(template, at)
-        return CouponDryRun(
+        return alike(
+            CouponDryRun,
+            template,
+            term,
             would="refuse" if kind else "take",
             code=None if kind is None else kind.code,
             because=_because(template, standing, kind),
             at=at,
             state=model.page_state(template, at),
-            units_left=template.units_left,
             taken_by_shopper=standing.taken,
-            valid_from=None if term is None else term.valid_from,
-            valid_until=None if term is None else term.valid_until,
             would_be_granted=template.state == "published" and template.units_left > 0 and term is not None,
         )
 
     async def stats(self, template_id: str, now: datetime) -> CouponStats:
         """Return a template's coupons in numbers."""
         template = await self.find(template_id)
-        counts = await listing.count_coupons(self._database, template_id)
+        counts = await store.count_coupons(self._database, template_id)
 
         def count(state: str) -> int:
             return counts.get(state, (0, 0))[0]
 
         issued = sum(number for number, _ in counts.values())
         each_fen = _max_off_fen(template)
-        return CouponStats(
-            template_id=template_id,
+        return alike(
+            CouponStats,
+            template,
             state=model.page_state(template, now),
-            units_total=template.units_total,
-            units_left=template.units_left,
-            codes_left=template.codes_left,
             issued=issued,
             outstanding=count("issued"),
             locked=count("locked"),
@@ -140,6 +148,7 @@ def _max_off_fen(template: CouponTemplate) -> int | None:
 
 def _because(template: CouponTemplate, standing: TakenSoFar, kind: Kind | None) -> str:
     why = "A coupon would be issued." if kind is None else kind.title
+    why += "" if standing.missed is None else f" The shopper does not meet {standing.missed}."
     return (
         f"{why} {template.units_left} of {template.units_total} units are left; "
         f"the shopper took {standing.taken} of {template.max_per_shopper} allowed."

@@ -5,9 +5,12 @@ from datetime import datetime
 
 import msgspec
 
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Record, Tx
 from growth.rewards.ledger.spending.model import Part, SpentFromLot
 from growth.vocabulary.ids import derived_id
+
+OWNED = Owned("ledger.spends")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -137,17 +140,4 @@ async def part(tx: Tx, transfer_id: str, parts: Sequence[Part]) -> None:
                 for place, one in enumerate(parts)
             ]
         ).decode(),
-    )
-
-
-async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
-    """Make one shopper's spendings another's."""
-    await tx.execute(
-        """
-        UPDATE ledger.spends
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
     )

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Struct
 
 from growth.plumbing.postgres.database import Reader, Tx
-from growth.rewards.ledger.model import Balance, Currency, LedgerEntry, Liability, Resolution, Transfer
+from growth.rewards.ledger.model import Balance, Currency, LedgerEntry, Liability, Transfer
+from growth.vocabulary.ids import derived_id
 
 _encode = msgspec.json.Encoder().encode
 
@@ -123,8 +124,8 @@ async def move(tx: Tx, transfers: Sequence[Transfer], now: datetime) -> Moved:
     return Moved(frozenset(row["fresh"]), row["is_covered"])
 
 
-async def resolve(tx: Tx, resolutions: Sequence[tuple[str, Resolution]], now: datetime) -> frozenset[str]:
-    """End pending transfers; each comes with the id of the transfer that ends it. Return those that ended now."""
+async def resolve(tx: Tx, amounts: Mapping[str, int | None], now: datetime) -> frozenset[str]:
+    """End pending transfers, with all (None), part (the rest goes back) or nothing (0); return those that ended now."""
     rows = await tx.fetch(
         """
         WITH asked AS (
@@ -184,8 +185,8 @@ async def resolve(tx: Tx, resolutions: Sequence[tuple[str, Resolution]], now: da
         """,
         _encode(
             [
-                {"transfer_id": transfer_id, "pending_id": resolution.pending_id, "amount": resolution.amount}
-                for transfer_id, resolution in resolutions
+                {"transfer_id": derived_id(pending_id, "end"), "pending_id": pending_id, "amount": amount}
+                for pending_id, amount in amounts.items()
             ]
         ).decode(),
         now,
@@ -267,13 +268,12 @@ async def entries(reader: Reader, owner: str, currency: Currency, before: int | 
     """Return a shopper's history, newest first, in constant time however long it is."""
     rows = await reader.fetch(
         """
-        SELECT entry.position, entry.transfer_id, entry.amount, entry.reason, entry.subject, entry.at,
-               entry.expires_at,
+        SELECT entry.position, entry.transfer_id, entry.reason, entry.subject, entry.at, entry.expires_at,
+               coalesce(sign(entry.amount)::bigint * nullif(ending.amount, 0), entry.amount) AS amount,
                CASE WHEN entry.phase = 'posted' OR ending.phase = 'post' THEN 'posted'
                     WHEN ending.phase = 'void' THEN 'voided'
                     ELSE 'pending'
-               END AS state,
-               ending.amount AS ended_amount
+               END AS state
         FROM (
             (
                 SELECT position, transfer_id, amount, phase, reason, subject, at, expires_at
@@ -309,19 +309,7 @@ async def entries(reader: Reader, owner: str, currency: Currency, before: int | 
         before if before is not None else 2**62,
         limit,
     )
-    return [
-        LedgerEntry(
-            position=row["position"],
-            transfer_id=row["transfer_id"],
-            amount=_sign(row["amount"]) * row["ended_amount"] if row["ended_amount"] else row["amount"],
-            state=row["state"],
-            reason=row["reason"],
-            subject=row["subject"],
-            at=row["at"],
-            expires_at=row["expires_at"],
-        )
-        for row in rows
-    ]
+    return [msgspec.convert(dict(row), LedgerEntry) for row in rows]
 
 
 async def liabilities(reader: Reader) -> list[Liability]:
@@ -343,16 +331,4 @@ async def liabilities(reader: Reader) -> list[Liability]:
         ORDER BY currency
         """
     )
-    return [
-        Liability(
-            currency=Currency(row["currency"]),
-            outstanding=row["outstanding"],
-            pending_in=row["pending_in"],
-            pending_out=row["pending_out"],
-        )
-        for row in rows
-    ]
-
-
-def _sign(amount: int) -> int:
-    return 1 if amount > 0 else -1
+    return [msgspec.convert(dict(row), Liability) for row in rows]

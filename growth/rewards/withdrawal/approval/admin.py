@@ -1,26 +1,18 @@
 """Operators' HTTP of withdrawals."""
 
-from collections.abc import Sequence
 from datetime import date
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
-from litestar import Request, Response, Router, get, post, put
+from litestar import Response, Router, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 from msgspec import Struct
 
-from growth.plumbing.http.answers import (
-    DEFAULT_PAGE,
-    Cursor,
-    JsonResponse,
-    Limit,
-    Page,
-    PathUuid,
-    etag,
-    if_match,
-)
-from growth.plumbing.http.listing import listed
-from growth.plumbing.http.operators import act_of, requires
+from growth.plumbing.http.answers import AnyRequest, JsonResponse, Page, PathUuid, etag, if_match
+from growth.plumbing.http.listing import Listing
+from growth.plumbing.http.operators import for_operators
+from growth.plumbing.watch.audit import Act
 from growth.rewards.withdrawal.approval.service import Approvals
 from growth.rewards.withdrawal.model import (
     FailReason,
@@ -31,7 +23,7 @@ from growth.rewards.withdrawal.model import (
     WithdrawalFilter,
     WithdrawalRules,
 )
-from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.actors import Role
 from growth.vocabulary.ids import FOREIGN_ID_PATTERN
 
 StateFilter = Annotated[State | None, QueryParameter(name="state", description="Only withdrawals in this state.")]
@@ -57,132 +49,94 @@ class WithdrawalFailure(Struct, frozen=True, forbid_unknown_fields=True):
     reason: FailReason
 
 
-@get("/withdrawals", operation_id="admin_withdrawals_list", summary="List withdrawals", guards=[requires(Role.ADMIN)])
+@for_operators(get, "/withdrawals", "admin_withdrawal_list", "List withdrawals", Role.ADMIN)
 async def list_all(
-    request: Request[Any, Any, Any],
+    listing: NamedDependency[Listing],
     approvals: NamedDependency[Approvals],
     only: StateFilter = None,
     user_id: UserFilter = None,
     day: DayFilter = None,
-    cursor: Cursor = None,
-    limit: Limit = DEFAULT_PAGE,
 ) -> Response[Page[Withdrawal]]:
     """Newest first, with the accounts to pay to. With `Accept: text/csv` all of it as a file."""
-
-    async def read(after: str | None, most: int) -> Sequence[Withdrawal]:
-        return await approvals.page(WithdrawalFilter(state=only, user_id=user_id, day=day), before=after, limit=most)
-
-    return await listed(request, cursor, limit, Withdrawal, "withdrawal_id", read)
+    read = partial(approvals.page, WithdrawalFilter(state=only, user_id=user_id, day=day))
+    return await listing.listed(Withdrawal, "withdrawal_id", read)
 
 
-@get(
-    "/withdrawals/{withdrawal_id:str}",
-    operation_id="admin_withdrawals_get",
-    summary="Get a withdrawal",
-    guards=[requires(Role.ADMIN)],
-)
+@for_operators(get, "/withdrawals/{withdrawal_id:str}", "admin_withdrawal_get", "Get a withdrawal", Role.ADMIN)
 async def get_withdrawal(withdrawal_id: PathUuid, approvals: NamedDependency[Approvals]) -> Withdrawal:
     """With what the payout service said last, and when it is asked again."""
     return await approvals.find(withdrawal_id)
 
 
-@post(
-    "/withdrawals/{withdrawal_id:str}/approve",
-    status_code=200,
-    operation_id="admin_withdrawals_approve",
-    summary="Approve a withdrawal",
-    guards=[requires(Role.ADMIN)],
+@for_operators(
+    post, "/withdrawals/{withdrawal_id:str}/approve", "admin_withdrawal_approve", "Approve a withdrawal", Role.ADMIN
 )
 async def approve(
-    withdrawal_id: PathUuid,
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
-    approvals: NamedDependency[Approvals],
+    withdrawal_id: PathUuid, act: NamedDependency[Act], approvals: NamedDependency[Approvals]
 ) -> Withdrawal:
     """The payout service that is configured now pays it, or a person. 409 in another state, or if the shopper owes."""
-    return await approvals.approve(act_of(request, operator), withdrawal_id)
+    return await approvals.approve(act, withdrawal_id)
 
 
-@post(
-    "/withdrawals/{withdrawal_id:str}/reject",
-    status_code=200,
-    operation_id="admin_withdrawals_reject",
-    summary="Reject a withdrawal",
-    guards=[requires(Role.ADMIN)],
+@for_operators(
+    post, "/withdrawals/{withdrawal_id:str}/reject", "admin_withdrawal_reject", "Reject a withdrawal", Role.ADMIN
 )
 async def reject(
     withdrawal_id: PathUuid,
     data: JSONBody[WithdrawalRejection],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The shopper has the money to withdraw again. 409 once it may have been sent."""
-    return await approvals.reject(act_of(request, operator), withdrawal_id, data.reason)
+    return await approvals.reject(act, withdrawal_id, data.reason)
 
 
-@post(
-    "/withdrawals/{withdrawal_id:str}/paid",
-    status_code=200,
-    operation_id="admin_withdrawals_paid",
-    summary="Mark a withdrawal as paid",
-    guards=[requires(Role.ADMIN)],
+@for_operators(
+    post, "/withdrawals/{withdrawal_id:str}/paid", "admin_withdrawal_mark_paid", "Mark a withdrawal as paid", Role.ADMIN
 )
 async def mark_paid(
     withdrawal_id: PathUuid,
     data: JSONBody[WithdrawalPayment],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """By hand, or as the payout service's own records show. 409 in another state."""
-    return await approvals.mark_paid(act_of(request, operator), withdrawal_id, data.reference)
+    return await approvals.mark_paid(act, withdrawal_id, data.reference)
 
 
-@post(
+@for_operators(
+    post,
     "/withdrawals/{withdrawal_id:str}/failed",
-    status_code=200,
-    operation_id="admin_withdrawals_failed",
-    summary="Mark a withdrawal as failed",
-    guards=[requires(Role.ADMIN)],
+    "admin_withdrawal_mark_failed",
+    "Mark a withdrawal as failed",
+    Role.ADMIN,
 )
 async def mark_failed(
     withdrawal_id: PathUuid,
     data: JSONBody[WithdrawalFailure],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    act: NamedDependency[Act],
     approvals: NamedDependency[Approvals],
 ) -> Withdrawal:
     """The shopper has the money to withdraw again. A payout service is asked first; 409 unless it says so itself."""
-    return await approvals.mark_failed(act_of(request, operator), withdrawal_id, data.reason)
+    return await approvals.mark_failed(act, withdrawal_id, data.reason)
 
 
-@get(
-    "/withdrawal-rules",
-    operation_id="admin_withdrawal_rules_get",
-    summary="Get the withdrawal rules",
-    guards=[requires(Role.VIEWER)],
-)
+@for_operators(get, "/withdrawal-rules", "admin_withdrawal_rules_get", "Get the withdrawal rules", Role.VIEWER)
 async def get_rules(approvals: NamedDependency[Approvals]) -> Response[WithdrawalRules]:
     """Minimum, fee, and the limits of a day. The ETag is the version that PUT asks for in If-Match."""
     version, rules = await approvals.rules()
     return JsonResponse(rules, headers={"ETag": etag(version)})
 
 
-@put(
-    "/withdrawal-rules",
-    operation_id="admin_withdrawal_rules_change",
-    summary="Change the withdrawal rules",
-    guards=[requires(Role.ADMIN)],
-)
+@for_operators(put, "/withdrawal-rules", "admin_withdrawal_rules_change", "Change the withdrawal rules", Role.ADMIN)
 async def change_rules(
     data: JSONBody[WithdrawalRules],
-    request: Request[Any, Any, Any],
-    operator: NamedDependency[Operator],
+    request: AnyRequest,
+    act: NamedDependency[Act],
     approvals: NamedDependency[Approvals],
 ) -> Response[WithdrawalRules]:
     """Replaces all fields: one that is left out gets its default. Counts for withdrawals asked for from now on."""
-    version = await approvals.change_rules(act_of(request, operator), if_match(request), data)
+    version = await approvals.change_rules(act, if_match(request), data)
     return JsonResponse(data, headers={"ETag": etag(version)})
 
 

@@ -1,5 +1,7 @@
 """What operators do with withdrawals. Each act is one transaction with its audit entry."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from growth.plumbing.outbox.outbox import emit
@@ -10,12 +12,20 @@ from growth.plumbing.watch.audit import Act
 from growth.rewards.ledger import service as ledger
 from growth.rewards.ledger.model import Currency
 from growth.rewards.withdrawal import model
-from growth.rewards.withdrawal.model import FailReason, RejectReason, Withdrawal, WithdrawalFilter, WithdrawalRules
+from growth.rewards.withdrawal.model import (
+    FailReason,
+    RejectReason,
+    State,
+    Withdrawal,
+    WithdrawalFilter,
+    WithdrawalRules,
+)
 from growth.rewards.withdrawal.payout.calls import look
 from growth.rewards.withdrawal.payout.model import Payout
 from growth.rewards.withdrawal.service import give_back, pay_out
 from growth.rewards.withdrawal.store import rules as rules_store
 from growth.rewards.withdrawal.store import withdrawals as store
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.commission import WithdrawalApproved
 from growth.vocabulary.refusals import Refusal
 
@@ -31,7 +41,7 @@ class Approvals:
         """Return a withdrawal. Raises `Refusal` 404."""
         return await _find(self._database, withdrawal_id)
 
-    async def page(self, which: WithdrawalFilter, *, before: str | None, limit: int) -> list[Withdrawal]:
+    async def page(self, which: WithdrawalFilter, before: str | None, limit: int) -> list[Withdrawal]:
         """Return withdrawals, newest first."""
         return await store.page(self._database, which, before=before, limit=limit)
 
@@ -41,48 +51,26 @@ class Approvals:
             before = await _find(tx, withdrawal_id)
             after = await store.approve(tx, withdrawal_id, self._payout.name, act.now)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
+                raise await _wrong_state(tx, withdrawal_id)
             owed_fen = -(await ledger.balances(tx, after.user_id))[Currency.COMMISSION].available
             if owed_fen > 0:
                 raise Refusal(model.OWED, f"{owed_fen} fen were taken back since; reject it.", owed_fen=owed_fen)
             await _audit(tx, act, "approve", before, after)
-            await emit(
-                tx,
-                WithdrawalApproved(
-                    at=act.now,
-                    withdrawal_id=withdrawal_id,
-                    user_id=after.user_id,
-                    amount_fen=after.amount_fen,
-                    fee_fen=after.fee_fen,
-                ),
-            )
+            await emit(tx, alike(WithdrawalApproved, after, at=act.now))
         return after
 
     async def reject(self, act: Act, withdrawal_id: str, reason: RejectReason) -> Withdrawal:
         """Reject a withdrawal, and give the money back. Raises `Refusal` 409 once it may have been sent."""
-        async with self._database.transaction(everyone=True) as tx:
-            before = await _find(tx, withdrawal_id)
-            after = await store.end(tx, withdrawal_id, ["requested", "approved"], "rejected", act.now, reason=reason)
-            if after is None:
-                raise await self._wrong_state(withdrawal_id)
-            await give_back(tx, after, act.now)
-            await _audit(tx, act, "reject", before, after)
-        return after
+        return await self._end(act, withdrawal_id, "reject", ("requested", "approved"), "rejected", reason=reason)
 
     async def mark_paid(self, act: Act, withdrawal_id: str, reference: str | None) -> Withdrawal:
         """Mark a withdrawal as paid: by hand, or as the payout service's own records show.
 
         Raises `Refusal` 409 in another state.
         """
-        async with self._database.transaction(everyone=True) as tx:
-            before = await _find(tx, withdrawal_id)
-            states = ["approved", "paying"] if before.payout == "manual" else ["paying"]
-            after = await store.end(tx, withdrawal_id, states, "paid", act.now, reference=reference)
-            if after is None:
-                raise await self._wrong_state(withdrawal_id)
-            await pay_out(tx, after, act.now)
-            await _audit(tx, act, "mark_paid", before, after)
-        return after
+        by_hand = (await self.find(withdrawal_id)).payout == "manual"
+        states = ("approved", "paying") if by_hand else ("paying",)
+        return await self._end(act, withdrawal_id, "mark_paid", states, "paid", reference=reference)
 
     async def mark_failed(self, act: Act, withdrawal_id: str, reason: FailReason) -> Withdrawal:
         """Mark a withdrawal as failed, and give the money back.
@@ -93,13 +81,19 @@ class Approvals:
         before = await self.find(withdrawal_id)
         if before.payout != "manual":
             return await self._ask_whether_failed(act, before)
+        return await self._end(act, withdrawal_id, "mark_failed", ("approved",), "failed", reason=reason)
+
+    async def _end(
+        self, act: Act, withdrawal_id: str, action: str, from_states: Sequence[str], state: State, **told: str | None
+    ) -> Withdrawal:
+        """End a withdrawal that is in one of `from_states`: the money leaves, or is given back."""
         async with self._database.transaction(everyone=True) as tx:
             before = await _find(tx, withdrawal_id)
-            after = await store.end(tx, withdrawal_id, ["approved"], "failed", act.now, reason=reason)
+            after = await store.end(tx, withdrawal_id, from_states, state, act.now, **told)
             if after is None:
-                raise await self._wrong_state(withdrawal_id)
-            await give_back(tx, after, act.now)
-            await _audit(tx, act, "mark_failed", before, after)
+                raise await _wrong_state(tx, withdrawal_id)
+            await (pay_out if state == "paid" else give_back)(tx, after, act.now)
+            await _audit(tx, act, action, before, after)
         return after
 
     async def _ask_whether_failed(self, act: Act, before: Withdrawal) -> Withdrawal:
@@ -112,10 +106,6 @@ class Approvals:
         async with self._database.transaction(everyone=True) as tx:
             await _audit(tx, act, "mark_failed", before, after)
         return after
-
-    async def _wrong_state(self, withdrawal_id: str) -> Refusal:
-        found = await self.find(withdrawal_id)
-        return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
     async def rules(self) -> tuple[int, WithdrawalRules]:
         """Return the version of the rules, and the rules."""
@@ -138,6 +128,12 @@ async def _find(reader: Reader, withdrawal_id: str) -> Withdrawal:
     if found is None:
         raise Refusal(model.NOT_FOUND)
     return found
+
+
+async def _wrong_state(tx: Tx, withdrawal_id: str) -> Refusal:
+    """Read in the caller's transaction: with a second connection a crowd would wait for each other's."""
+    found = await _find(tx, withdrawal_id)
+    return Refusal(model.WRONG_STATE, f"It is {found.state}.", state=found.state)
 
 
 async def _audit(tx: Tx, act: Act, action: str, before: Withdrawal, after: Withdrawal) -> None:

@@ -10,8 +10,8 @@ from prometheus_client import Counter
 
 from growth.plumbing.postgres.database import Database
 from growth.rewards.withdrawal import model
-from growth.rewards.withdrawal.model import PayoutDecision, Withdrawal
-from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder, Said
+from growth.rewards.withdrawal.model import PayoutDecision, Said, Withdrawal
+from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder
 from growth.rewards.withdrawal.service import give_back, pay_out
 from growth.rewards.withdrawal.store import withdrawals as store
 
@@ -61,18 +61,12 @@ async def conclude(database: Database, withdrawal: Withdrawal, verdict: PayoutDe
     """Write down what follows, if the withdrawal is still in `paying`: an answer told twice is told in vain."""
     _verdicts.labels(verdict.then).inc()
     async with database.transaction(everyone=True) as tx:
+        one, said = withdrawal.withdrawal_id, verdict.said
         if verdict.then == "paid":
-            paid = await store.end(
-                tx, withdrawal.withdrawal_id, ["paying"], "paid", now, reference=verdict.reference, said=verdict.said
-            )
-            if paid is not None:
+            if paid := await store.end(tx, one, ["paying"], "paid", now, reference=verdict.reference, said=said):
                 await pay_out(tx, paid, now)
         elif verdict.then == "failed":
-            failed = await store.end(
-                tx, withdrawal.withdrawal_id, ["paying"], "failed", now, reason="payout_failed", said=verdict.said
-            )
-            if failed is not None:
+            if failed := await store.end(tx, one, ["paying"], "failed", now, reason="payout_failed", said=said):
                 await give_back(tx, failed, now)
         else:
-            look_at = model.next_look(withdrawal.looks, now)
-            await store.look_later(tx, withdrawal.withdrawal_id, look_at, verdict.said)
+            await store.look_later(tx, one, model.next_look(withdrawal.looks, now), said)

@@ -4,6 +4,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from growth.rewards.withdrawal.model import Said
+
 
 class PayoutOrder(Struct, frozen=True, kw_only=True):
     """Money to bring to a shopper."""
@@ -14,19 +16,6 @@ class PayoutOrder(Struct, frozen=True, kw_only=True):
     account: tuple[str, str, str] | None
     """Kind, account and holder; None where the shopper named none."""
     amount_fen: int
-
-
-class Said(Struct, frozen=True, kw_only=True):
-    """What a payout service says about one number."""
-
-    number: str
-    state: Literal["paid", "failed", "working", "never_heard"]
-    """`failed`: it was not paid, and never will be under this number. `never_heard`: nothing is known of it."""
-    amount_fen: int | None = None
-    """What was paid."""
-    reference: str | None = None
-    code: str = ""
-    """Why it failed, in the service's own word."""
 
 
 class Payout(Protocol):

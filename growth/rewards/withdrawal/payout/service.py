@@ -5,9 +5,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal
 
+from msgspec.structs import replace
+
 from growth.plumbing.postgres.database import Database
+from growth.rewards.withdrawal.model import Said
 from growth.rewards.withdrawal.payout import store
-from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder, Said, SandboxScript, script_of
+from growth.rewards.withdrawal.payout.model import Payout, PayoutOrder, SandboxScript, script_of
 from growth.rewards.withdrawal.payout.store import SandboxPayout
 from growth.vocabulary.clock import Clock
 
@@ -58,12 +61,7 @@ class Sandbox:
         if script.wrong_amount_on_send:
             return Said(number=said.number, state="paid", amount_fen=order.amount_fen + 1, reference="wrong")
         if script.wrong_number_on_send:
-            return Said(
-                number="00000000-0000-7000-8000-000000000000",
-                state=said.state,
-                amount_fen=said.amount_fen,
-                code="OTHER",
-            )
+            return replace(said, number="00000000-0000-7000-8000-000000000000", reference=None, code="OTHER")
         return said
 
     async def query(self, number: str) -> Said:

@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 
+from growth.plumbing.person import owned
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Tx
 from growth.rewards.withdrawal.model import Withdrawal
-from growth.rewards.withdrawal.store.withdrawals import withdrawal_of
+from growth.rewards.withdrawal.store.withdrawals import WITHDRAWALS
+
+DAYS = Owned("withdrawal.days", key=("day",), adds=("asked", "fen"))
+PAYEES = Owned("withdrawal.payees", key=(), carries=("kind", "account", "name", "changed_at"))
 
 
 async def lock_open(tx: Tx, user_ids: Sequence[str]) -> list[Withdrawal]:
     """Lock the open withdrawals of some shoppers, earliest first."""
-    rows = await tx.fetch(
+    return await WITHDRAWALS.fetch_all(
+        tx,
         """
-        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
-            look_at, looks, said, ended_at, reason, reference
+        SELECT kit.columns
         FROM withdrawal.withdrawals
         WHERE user_id = ANY ($1::text[])
           AND state IN ('requested', 'approved', 'paying')
@@ -21,7 +26,6 @@ async def lock_open(tx: Tx, user_ids: Sequence[str]) -> list[Withdrawal]:
         """,
         list(user_ids),
     )
-    return [withdrawal_of(row) for row in rows]
 
 
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
@@ -50,37 +54,8 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
         old_user_id,
         user_id,
     )
-    await tx.execute(
-        """
-        WITH old AS (
-            DELETE FROM withdrawal.days
-            WHERE user_id = $1
-            RETURNING day, asked, fen
-        )
-        INSERT INTO withdrawal.days AS known (user_id, day, asked, fen)
-        SELECT $2, day, asked, fen
-        FROM old
-        ON CONFLICT (user_id, day) DO UPDATE
-        SET asked = known.asked + excluded.asked, fen = known.fen + excluded.fen
-        """,
-        old_user_id,
-        user_id,
-    )
-    await tx.execute(
-        """
-        WITH old AS (
-            DELETE FROM withdrawal.payees
-            WHERE user_id = $1
-            RETURNING kind, account, name, changed_at
-        )
-        INSERT INTO withdrawal.payees (user_id, kind, account, name, changed_at)
-        SELECT $2, kind, account, name, changed_at
-        FROM old
-        ON CONFLICT (user_id) DO NOTHING
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, DAYS, old_user_id, user_id)
+    await owned.rename(tx, PAYEES, old_user_id, user_id)
 
 
 async def forget_accounts(tx: Tx, user_id: str) -> None:

@@ -8,13 +8,11 @@ from datetime import date, datetime
 
 import msgspec
 
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.rewards.withdrawal.model import Withdrawal, WithdrawalFilter, WithdrawalRules
 
-
-def withdrawal_of(row: Record) -> Withdrawal:
-    """Read a row with every column."""
-    return msgspec.convert(dict(row), Withdrawal)
+WITHDRAWALS = Rows(row=Withdrawal)
 
 
 async def add(tx: Tx, withdrawal: Withdrawal, day: date) -> bool:
@@ -62,39 +60,37 @@ async def take_day(tx: Tx, user_id: str, day: date, amount_fen: int, rules: With
 
 async def find(reader: Reader, withdrawal_id: str) -> Withdrawal | None:
     """Return one withdrawal."""
-    row = await reader.fetchrow(
+    return await WITHDRAWALS.fetch_one(
+        reader,
         """
-        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
-            look_at, looks, said, ended_at, reason, reference
+        SELECT kit.columns
         FROM withdrawal.withdrawals
         WHERE withdrawal_id = $1
         """,
         withdrawal_id,
     )
-    return None if row is None else withdrawal_of(row)
 
 
 async def find_open(reader: Reader, user_id: str) -> Withdrawal | None:
     """Return a shopper's open withdrawal."""
-    row = await reader.fetchrow(
+    return await WITHDRAWALS.fetch_one(
+        reader,
         """
-        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
-            look_at, looks, said, ended_at, reason, reference
+        SELECT kit.columns
         FROM withdrawal.withdrawals
         WHERE slot = $1
           AND state IN ('requested', 'approved', 'paying')
         """,
         user_id,
     )
-    return None if row is None else withdrawal_of(row)
 
 
 async def page(reader: Reader, which: WithdrawalFilter, *, before: str | None, limit: int) -> list[Withdrawal]:
     """Return withdrawals, newest first."""
-    rows = await reader.fetch(
+    return await WITHDRAWALS.fetch_all(
+        reader,
         """
-        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
-            look_at, looks, said, ended_at, reason, reference
+        SELECT kit.columns
         FROM withdrawal.withdrawals
         WHERE ($1::text IS NULL OR state = $1)
           AND ($2::text IS NULL OR user_id = $2)
@@ -109,25 +105,23 @@ async def page(reader: Reader, which: WithdrawalFilter, *, before: str | None, l
         before,
         limit,
     )
-    return [withdrawal_of(row) for row in rows]
 
 
 async def approve(tx: Tx, withdrawal_id: str, payout: str, now: datetime) -> Withdrawal | None:
     """Let a requested withdrawal be paid, by `payout` and nobody else; None in another state."""
-    row = await tx.fetchrow(
+    return await WITHDRAWALS.fetch_one(
+        tx,
         """
         UPDATE withdrawal.withdrawals
         SET state = 'approved', approved_at = $3, payout = $2
         WHERE withdrawal_id = $1
           AND state = 'requested'
-        RETURNING withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout,
-            sent_at, look_at, looks, said, ended_at, reason, reference
+        RETURNING kit.columns
         """,
         withdrawal_id,
         payout,
         now,
     )
-    return None if row is None else withdrawal_of(row)
 
 
 async def end(
@@ -142,14 +136,14 @@ async def end(
     said: str | None = None,
 ) -> Withdrawal | None:
     """End a withdrawal that is in one of `from_states`; None in another."""
-    row = await tx.fetchrow(
+    return await WITHDRAWALS.fetch_one(
+        tx,
         """
         UPDATE withdrawal.withdrawals
         SET state = $3, ended_at = $4, reason = $5, reference = $6, said = coalesce($7, said), look_at = NULL
         WHERE withdrawal_id = $1
           AND state = ANY ($2::text[])
-        RETURNING withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout,
-            sent_at, look_at, looks, said, ended_at, reason, reference
+        RETURNING kit.columns
         """,
         withdrawal_id,
         list(from_states),
@@ -159,7 +153,6 @@ async def end(
         reference,
         said,
     )
-    return None if row is None else withdrawal_of(row)
 
 
 async def give_day_back(tx: Tx, withdrawal_id: str) -> None:
@@ -180,10 +173,10 @@ async def give_day_back(tx: Tx, withdrawal_id: str) -> None:
 
 async def lock_approved(tx: Tx, payout: str, limit: int) -> list[Withdrawal]:
     """Lock withdrawals that wait to be sent, longest waiting first."""
-    rows = await tx.fetch(
+    return await WITHDRAWALS.fetch_all(
+        tx,
         """
-        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
-            look_at, looks, said, ended_at, reason, reference
+        SELECT kit.columns
         FROM withdrawal.withdrawals
         WHERE state = 'approved'
           AND payout = $1
@@ -194,7 +187,6 @@ async def lock_approved(tx: Tx, payout: str, limit: int) -> list[Withdrawal]:
         payout,
         limit,
     )
-    return [withdrawal_of(row) for row in rows]
 
 
 async def begin_paying(tx: Tx, withdrawal_id: str, now: datetime, look_at: datetime) -> None:
@@ -216,10 +208,10 @@ async def begin_paying(tx: Tx, withdrawal_id: str, now: datetime, look_at: datet
 
 async def lock_to_look_at(tx: Tx, payout: str, now: datetime, limit: int) -> list[Withdrawal]:
     """Lock withdrawals in `paying` that it is time to ask for."""
-    rows = await tx.fetch(
+    return await WITHDRAWALS.fetch_all(
+        tx,
         """
-        SELECT withdrawal_id, user_id, amount_fen, fee_fen, payee, state, requested_at, approved_at, payout, sent_at,
-            look_at, looks, said, ended_at, reason, reference
+        SELECT kit.columns
         FROM withdrawal.withdrawals
         WHERE state = 'paying'
           AND payout = $1
@@ -232,7 +224,6 @@ async def lock_to_look_at(tx: Tx, payout: str, now: datetime, limit: int) -> lis
         now,
         limit,
     )
-    return [withdrawal_of(row) for row in rows]
 
 
 async def look_later(tx: Tx, withdrawal_id: str, look_at: datetime, said: str | None) -> None:
@@ -266,27 +257,19 @@ async def withdrawn_fen(reader: Reader, user_id: str) -> int:
 
 async def prune_days(tx: Tx, before: date, limit: int) -> int:
     """Forget up to `limit` counts of days before `before`; return how many."""
-    return int(
-        await tx.fetchval(
-            """
-            WITH old AS MATERIALIZED (
-                SELECT user_id, day
-                FROM withdrawal.days
-                WHERE day < $1
-                ORDER BY day
-                LIMIT $2
-                FOR UPDATE SKIP LOCKED
-            ),
-            forgotten AS (
-                DELETE FROM withdrawal.days AS known
-                USING old
-                WHERE known.user_id = old.user_id
-                  AND known.day = old.day
-                RETURNING 1
-            )
-            SELECT count(*) FROM forgotten
-            """,
-            before,
-            limit,
-        )
+    forgotten = await tx.fetch(
+        """
+        DELETE FROM withdrawal.days
+        WHERE (user_id, day) IN (
+            SELECT user_id, day
+            FROM withdrawal.days
+            WHERE day < $1
+            ORDER BY day
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED)
+        RETURNING 1
+        """,
+        before,
+        limit,
     )
+    return len(forgotten)

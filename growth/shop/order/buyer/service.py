@@ -1,8 +1,13 @@
-"""Asks whose an id is that a hook names, and holds it to that."""
+"""Asks whose an id is that a hook names, and holds it to that; and says who is a newcomer."""
 
+from collections.abc import Sequence
+
+from growth.kit.campaign.audience import Asked
 from growth.plumbing.person.memory import People, PersonChanged, Reads
-from growth.plumbing.postgres.database import Tx
+from growth.plumbing.postgres.database import Reader, Tx
 from growth.shop.order.buyer.model import Whose
+from growth.shop.order.model import BOUGHT
+from growth.shop.order.store import orders
 
 
 async def whose(people: People, reads: Reads, user_id: str | None) -> Whose:
@@ -16,3 +21,17 @@ async def hold(tx: Tx, known: Whose) -> None:
     """Look again, now that nobody changes hands. Raises `PersonChanged` where the id is another's by now."""
     if known.named is not None and await whose(tx.people, tx, known.named) != known:
         raise PersonChanged([known.named, *known.people])
+
+
+async def are_newcomers(reader: Reader, asked: Sequence[Asked]) -> list[bool]:
+    """Say of each, for audiences, who had not bought before the instant asked about, by time of payment; or by now."""
+    user_ids = sorted({one.user_id for one in asked})
+    bought_at = await orders.buyers(reader, user_ids, "")
+    had = await reader.people.had(reader, user_ids, BOUGHT)
+
+    def is_newcomer(one: Asked) -> bool:
+        at = bought_at.get(one.user_id)
+        # The order that is asked about is not bought before itself.
+        return one.user_id not in had and (at is None or (one.at is not None and one.at <= at))
+
+    return [is_newcomer(one) for one in asked]

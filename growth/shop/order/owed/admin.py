@@ -26,8 +26,8 @@ UserFilter = Annotated[str | None, QueryParameter(pattern=FOREIGN_ID_PATTERN, de
 
 @get(
     "/refunds-required",
-    operation_id="admin_refunds_required_list",
-    summary="List required refunds",
+    operation_id="admin_shop_required_refund_list",
+    summary="List refunds that the shop owes",
     guards=[requires(Role.VIEWER)],
 )
 async def list_refunds_required(

@@ -1,6 +1,5 @@
 """A claim from the gate to the ledger."""
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.store import holdings_of
 from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.model import SALES
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -17,22 +17,9 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import child_id, new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
+from tests.kit.outcomes import outcomes
 from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.story import off_by
-
-
-async def outcomes(*claims: object) -> dict[str, int]:
-    """How many claims ended how."""
-    counts: dict[str, int] = {}
-    for answer in await asyncio.gather(*claims, return_exceptions=True):  # type: ignore[call-overload]
-        if isinstance(answer, Refusal):
-            name = answer.kind.code
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            name = "replayed" if answer.replayed else "won"
-        counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 async def units_in_both(room: Room, sale_id: str) -> tuple[int, int | None]:
@@ -45,7 +32,7 @@ async def units_in_both(room: Room, sale_id: str) -> tuple[int, int | None]:
 async def test_the_last_unit_goes_to_exactly_one_shopper(room: Room, _round: int) -> None:
     sale = await world.put_sale(room.database, units_total=1)
     got = await outcomes(*[room.claim(sale.sale_id, f"u{n}") for n in range(64)])
-    assert got == {"won": 1, "flash_sale.sold_out": 63}
+    assert got == {"done": 1, "flash_sale.sold_out": 63}
     assert await units_in_both(room, sale.sale_id) == (1, 1)
 
 
@@ -53,14 +40,14 @@ async def test_a_crowd_at_three_processes_never_takes_more_than_there_is(room: R
     sale = await world.put_sale(room.database, units_total=100)
     rooms = [room, assemble(room.database, room.redis), assemble(room.database, room.redis)]
     got = await outcomes(*[rooms[n % 3].claim(sale.sale_id, f"u{n}") for n in range(1_000)])
-    assert got == {"won": 100, "flash_sale.sold_out": 900}
+    assert got == {"done": 100, "flash_sale.sold_out": 900}
     assert await units_in_both(room, sale.sale_id) == (100, 100)
 
 
 async def test_one_shopper_in_many_taps_gets_no_more_than_the_limit(room: Room) -> None:
     sale = await world.put_sale(room.database, units_total=50, max_per_shopper=2)
     got = await outcomes(*[room.claim(sale.sale_id, "alice") for _ in range(64)])
-    assert got == {"won": 2, "flash_sale.limit_reached": 62}
+    assert got == {"done": 2, "flash_sale.limit_reached": 62}
 
 
 async def test_at_the_limit_the_refusal_carries_the_live_claims(room: Room) -> None:
@@ -76,7 +63,7 @@ async def test_the_same_key_is_the_same_claim_however_often_and_wherever(room: R
     sale = await world.put_sale(room.database, max_per_shopper=3)
     other = assemble(room.database, room.redis)
     got = await outcomes(*[one.claim(sale.sale_id, "alice", key="k") for one in (room, other) for _ in range(32)])
-    assert got == {"won": 1, "replayed": 63}
+    assert got == {"done": 1, "replayed": 63}
     assert await units_in_both(room, sale.sale_id) == (1, 1)
     assert (await room.claim(sale.sale_id, "alice", key="k")).replayed
 
@@ -111,7 +98,7 @@ async def test_a_gate_that_forgot_everything_is_rebuilt_and_nothing_is_oversold(
     first = await outcomes(*[room.claim(sale.sale_id, f"a{n}") for n in range(6)])
     await room.redis.flushall()
     second = await outcomes(*[room.claim(sale.sale_id, f"b{n}") for n in range(10)])
-    assert (first["won"], second) == (6, {"won": 4, "flash_sale.sold_out": 6})
+    assert (first["done"], second) == (6, {"done": 4, "flash_sale.sold_out": 6})
     assert await units_in_both(room, sale.sale_id) == (10, 10)
 
 
@@ -133,7 +120,7 @@ async def test_a_batch_with_one_shopper_too_many_lets_all_others_in(room: Room) 
     await room.redis.flushall()
     await room.stock.load(sale, 99)
     got = await outcomes(*[room.claim(sale.sale_id, user_id) for user_id in ("alice", "bob", "carol", "dave")])
-    assert got == {"won": 3, "flash_sale.limit_reached": 1}
+    assert got == {"done": 3, "flash_sale.limit_reached": 1}
 
 
 async def test_an_unknown_sale_and_a_draft_are_alike_not_there(room: Room) -> None:
@@ -176,7 +163,7 @@ async def test_without_the_guard_on_the_limit_a_shopper_gets_more(room: Room) ->
     guard = "holding.units + excluded.units <= (SELECT max_per_shopper FROM sale)"
     for _ in range(2):
         await take_unguarded(room.database, sale.sale_id, 7, guard)
-    assert await store.units_held(room.database, sale.sale_id, "u7") == 2
+    assert await holdings_of(room.database, sale.sale_id, ["u7"]) == {"u7": 2}
 
 
 async def test_without_the_guard_on_the_state_a_paused_sale_sells(room: Room) -> None:

@@ -16,8 +16,9 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import derived_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.story import off_by, paid, tell, turn_at, units_in_both
+from tests.mechanics.flash_sale.story import off_by, paid, tell, units_in_both
 
 
 async def sold_out_events(room: Room) -> int:
@@ -30,7 +31,7 @@ async def test_a_repeat_after_late_money_took_the_last_unit_is_the_claim_and_tel
 ) -> None:
     sale = await world.put_sale(room.database, units_total=2)
     first = (await room.claim(sale.sale_id, "alice", key="k")).claim
-    turn = await turn_at(room.database, first.held_until + timedelta(seconds=6))
+    turn = await leading_at(room.database, first.held_until + timedelta(seconds=6))
     assert await room.keeper.end_lapsed_holds(turn) == 1
     await room.claim(sale.sale_id, "bob")
     assert await tell(room, paid(first)) == ["applied"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from growth.mechanics.flash_sale.claim import store
+from growth.mechanics.flash_sale.claim.keeping.store import holdings_of
 from growth.mechanics.flash_sale.claim.model import Claim
 from growth.mechanics.flash_sale.claim.settlement import store as settlement_store
 from growth.mechanics.flash_sale.claim.settlement.service import ClaimSettlement
@@ -23,6 +24,7 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room, assemble
 from tests.mechanics.flash_sale.story import (
     claim_now,
@@ -32,7 +34,6 @@ from tests.mechanics.flash_sale.story import (
     placed,
     tell,
     told,
-    turn_at,
     units_in_both,
 )
 from tests.shop.order import telling
@@ -76,7 +77,7 @@ async def end_of(room: Room, claim: Claim) -> tuple[object, ...]:
     owed = await room.database.fetchval(
         "SELECT count(*) FROM flash_sale.refunds_required WHERE claim_id = $1", claim.claim_id
     )
-    held = await store.units_held(room.database, claim.sale_id, claim.user_id)
+    held = (await holdings_of(room.database, claim.sale_id, [claim.user_id])).get(claim.user_id, 0)
     return (
         (end.state, end.release_reason, end.paid_at is not None, end.ended_at is not None),
         (end.refunded_units, end.returned_units, end.occupied_units, held),
@@ -286,7 +287,7 @@ async def test_a_claim_whose_order_was_closed_is_free_at_once_for_the_next_shopp
 async def lapse(room: Room, *claims: Claim) -> None:
     """Let time go past these holds."""
     late = max(claim.held_until for claim in claims) + timedelta(seconds=6)
-    assert await room.keeper.end_lapsed_holds(await turn_at(room.database, late)) == len(claims)
+    assert await room.keeper.end_lapsed_holds(await leading_at(room.database, late)) == len(claims)
 
 
 async def lost(room: Room, units: int = 1, **changes: Any) -> Claim:
@@ -610,7 +611,7 @@ async def test_paying_as_the_hold_lapses_sells_or_owes_and_never_both(room: Room
     # Everybody's hold ends now; each pays at this instant, and others want what falls free.
     sale = await world.put_sale(room.database, units_total=32, late_payment=policy)
     claims = [(await room.claim(sale.sale_id, f"u{number}")).claim for number in range(32)]
-    turn = await turn_at(room.database, max(claim.held_until for claim in claims) + timedelta(seconds=6))
+    turn = await leading_at(room.database, max(claim.held_until for claim in claims) + timedelta(seconds=6))
     rooms = processes(room, 3)
     answers, *_ = await asyncio.gather(
         answers_of(rooms, [paid(claim, f"o-{claim.user_id}") for claim in claims]),
@@ -672,7 +673,7 @@ async def test_orders_that_share_sales_in_any_order_never_wait_in_a_ring(room: R
         telling.paid(f"o{number}", line(pair[number % 2], "a"), line(pair[1 - number % 2], "b"), user_id=f"u{number}")
         for number, pair in enumerate(lapsed)
     ]
-    turn = await turn_at(room.database, held[-1][1].held_until + timedelta(seconds=6))
+    turn = await leading_at(room.database, held[-1][1].held_until + timedelta(seconds=6))
     rooms = processes(room, 3)
     answers, gone = await asyncio.gather(answers_of(rooms, orders), room.keeper.end_lapsed_holds(turn))
     assert Counter(answers) == {"applied": 12}
@@ -688,7 +689,7 @@ async def lapse_only(room: Room, claims: Sequence[Claim]) -> None:
             "UPDATE flash_sale.claims SET held_until = held_until - INTERVAL '1 hour' WHERE claim_id = ANY($1::uuid[])",
             [claim.claim_id for claim in claims],
         )
-    turn = await turn_at(room.database, moment - timedelta(hours=1))
+    turn = await leading_at(room.database, moment - timedelta(hours=1))
     assert await room.keeper.end_lapsed_holds(turn) == len(claims)
 
 

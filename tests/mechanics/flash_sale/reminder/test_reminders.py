@@ -18,9 +18,9 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
+from tests.kit.outcomes import refusal
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import refusal
-from tests.mechanics.flash_sale.story import turn_at
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def put_sale(database: Database, **changes: Any) -> Sale:
 
 
 async def remind(reminders: Reminders, database: Database, moment: datetime) -> int:
-    return await reminders.remind_due(await turn_at(database, moment))
+    return await reminders.remind_due(await leading_at(database, moment))
 
 
 async def told(database: Database) -> list[tuple[str, str]]:
@@ -181,7 +181,7 @@ async def test_two_workers_tell_each_shopper_once(room: Room, reminders: Reminde
     sale = await put_sale(room.database)
     crowd = [f"u{n}" for n in range(64)]
     await asyncio.gather(*[reminders.ask(sale.sale_id, user_id, EARLY) for user_id in crowd])
-    turn = await turn_at(room.database, TIME)
+    turn = await leading_at(room.database, TIME)
     counts = await asyncio.gather(*[Reminders(room.database).remind_due(turn) for _ in range(4)])
     assert sum(counts) == len(crowd)
     assert Counter(user_id for _, user_id in await told(room.database)) == dict.fromkeys(crowd, 1)
@@ -212,7 +212,7 @@ class _Killed(Exception):
 async def test_a_worker_that_lost_its_lease_tells_nobody(room: Room, reminders: Reminders) -> None:
     sale = await put_sale(room.database)
     await reminders.ask(sale.sale_id, "alice", EARLY)
-    turn = await turn_at(room.database, TIME)
+    turn = await leading_at(room.database, TIME)
     await room.database.fetch("UPDATE plumbing.leases SET fence = fence + 1")
     with pytest.raises(LeaseLost):
         await reminders.remind_due(turn)
@@ -310,6 +310,6 @@ async def test_reminders_are_forgotten_some_time_after_the_sale(room: Room, remi
         await reminders.ask(one.sale_id, "alice", EARLY)
     await move(room.database, sale, "ended")
     late = sale.closes_at + service.REMINDERS_KEPT
-    assert await reminders.forget_old_reminders(await turn_at(room.database, late)) == 0
-    assert await reminders.forget_old_reminders(await turn_at(room.database, late + timedelta(seconds=1))) == 1
+    assert await reminders.forget_old_reminders(await leading_at(room.database, late)) == 0
+    assert await reminders.forget_old_reminders(await leading_at(room.database, late + timedelta(seconds=1))) == 1
     assert await room.database.fetchval("SELECT sale_id FROM flash_sale.reminders") == other.sale_id

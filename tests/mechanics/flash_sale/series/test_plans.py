@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from growth.mechanics.flash_sale.model import Protection
-from growth.mechanics.flash_sale.series.model import Item, SeriesDraft, faults
+from growth.mechanics.flash_sale.model import Item, Protection
+from growth.mechanics.flash_sale.series.model import SeriesDraft, faults
 from growth.plumbing.strict_json import decode_json
 from growth.vocabulary.refusals import Refusal
 

@@ -23,10 +23,10 @@ from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from tests import world
+from tests.kit.outcomes import refusal
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import refusal
 from tests.mechanics.flash_sale.series.test_plans import NOW, a_plan, an_item
-from tests.mechanics.flash_sale.story import turn_at
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +59,7 @@ async def published(series: SeriesService, moment: datetime = NOW, **changes: An
 
 
 async def plan(room: Room, moment: datetime) -> int:
-    return await another(room).plan_due(await turn_at(room.database, moment))
+    return await another(room).plan_due(await leading_at(room.database, moment))
 
 
 async def sales_of(room: Room, made: Series) -> list[Sale]:
@@ -143,7 +143,7 @@ async def test_a_round_is_planned_early_enough_whatever_the_step(room: Room, ser
 
 async def test_many_workers_and_operators_at_once_plan_each_sale_once(room: Room, series: SeriesService) -> None:
     made = await draft(series, days_of_week=["mon", "wed", "fri"], items=[an_item(), an_item(sku="milk")])
-    turn = await turn_at(room.database, NOW + timedelta(days=3))
+    turn = await leading_at(room.database, NOW + timedelta(days=3))
     publishing = asyncio.gather(
         *[another(room).publish(act(), made.series_id) for _ in range(4)], return_exceptions=True
     )
@@ -214,7 +214,7 @@ async def test_a_series_that_fails_does_not_hold_up_the_others(
 
 async def test_a_worker_that_lost_its_lease_plans_nothing(room: Room, series: SeriesService) -> None:
     made = await published(series)
-    turn = await turn_at(room.database, NOW + WEEK)
+    turn = await leading_at(room.database, NOW + WEEK)
     await room.database.fetch("UPDATE plumbing.leases SET fence = fence + 1")
     with pytest.raises(LeaseLost):
         await series.plan_due(turn)

@@ -5,7 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from growth.mechanics.flash_sale.series.timetable import (
@@ -19,6 +19,7 @@ from growth.mechanics.flash_sale.series.timetable import (
     rounds,
     shortest_gap,
 )
+from tests.kit.examples import examples
 
 ZONES = ["America/New_York", "Europe/Berlin", "Asia/Shanghai", "Australia/Lord_Howe"]
 MINUTE = timedelta(minutes=1)
@@ -103,7 +104,7 @@ def timetables(draw: st.DrawFn) -> tuple[Timetable, datetime, datetime]:
     return timetable, after, until
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(timetables())
 @example((a_timetable(zone="America/New_York", start_time="02:30"), at("2026-03-07T00:00"), at("2026-03-09T23:00")))
 @example((a_timetable(zone="Australia/Lord_Howe", start_time="01:45"), at("2026-04-03T00:00"), at("2026-04-06T00:00")))
@@ -111,7 +112,7 @@ def test_rounds_are_those_of_somebody_who_watches_the_clock(case: tuple[Timetabl
     assert rounds(*case) == walked(*case)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(timetables(), st.integers(1, 12))
 def test_the_next_rounds_are_the_first_of_all_rounds(case: tuple[Timetable, datetime, datetime], count: int) -> None:
     timetable, after, _ = case

@@ -30,6 +30,7 @@ from growth.vocabulary.actors import Operator, Role
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.orders import LineOutcome, Order
 from tests.kit.invariants import violations
+from tests.kit.turn import turn_at
 from tests.shop.order import telling
 from tests.shop.order.telling import JSON, NOON
 
@@ -38,14 +39,6 @@ LONG_AGO = NOON - timedelta(days=30)
 RECEIVED = datetime.fromisoformat(telling.at(4))
 AVAILABLE = RECEIVED + timedelta(days=7)
 """When an order received as `telling.received` says becomes available."""
-
-
-class Anybody:
-    """A turn of a periodic task that needs no lease, at a moment of the test's choice."""
-
-    def __init__(self, database: Database, moment: datetime) -> None:
-        self.now = moment
-        self.transaction = database.transaction
 
 
 class Clockwork:
@@ -160,7 +153,7 @@ class Till(Struct):
         return await self.keeper.judge(self.turn(moment))
 
     def turn(self, moment: datetime) -> Turn:
-        return Anybody(self.database, moment)  # type: ignore[return-value]
+        return turn_at(self.database, moment)
 
     async def money(self, user_id: str = "ann") -> CommissionBalance:
         return await self.commissions.money(user_id, NOON)

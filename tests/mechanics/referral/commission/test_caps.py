@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral.model import Caps
 from growth.plumbing.postgres.database import connect_postgres
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.mechanics.referral.commission.money import (
     Till,
     an_act,
@@ -29,7 +30,6 @@ pytestmark = pytest.mark.anyio
 CAP_FEN = 1_500
 ORDERS = 4
 PAID_FEN = (10_000, 7_000, 3_000, 20_000)
-EXAMPLES = 40
 
 
 class Step(NamedTuple):
@@ -116,7 +116,7 @@ async def test_a_day_under_a_cap_is_what_a_fold_of_its_orders_says(till_for_all:
     till = till_for_all
     stories: list[list[Step]] = []
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @examples(40)
     @given(steps())
     def collect(story: list[Step]) -> None:
         stories.append(story)

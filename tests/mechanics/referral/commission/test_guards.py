@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -136,13 +137,13 @@ async def test_without_the_room_left_in_its_statement_a_cap_holds_nobody(till: T
     await till.bind("bob", "ann")
     await till.tells(paid("o1"))
     day = NOON.date()
-    asked = caps.CapRequest(counted_fen=None, stands_fen=0, asked_fen=1000, cap_fen=1500)
+    asked = partial(caps.take_room, counted_fen=None, stands_fen=0)
     async with undone(till) as tx:
-        assert await caps.take_room(tx, "ann", day, asked) == 500
-        assert await caps.take_room(tx, "ann", day, asked) == 0
+        assert await asked(tx, "ann", day, 1000, 1500) == 500
+        assert await asked(tx, "ann", day, 1000, 1500) == 0
     async with undone(till) as tx:
         without = Without(tx, "least($3, $4 - greatest(0, known.fen - coalesce($5, 0)))", "$3")
-        assert await caps.take_room(without, "ann", day, asked) == 1000  # type: ignore[arg-type]
+        assert await asked(without, "ann", day, 1000, 1500) == 1000  # type: ignore[arg-type]
 
 
 async def test_without_the_unique_slot_a_shopper_has_two_withdrawals_open(till: Till) -> None:

@@ -14,7 +14,8 @@ from growth.vocabulary.actors import Role
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from tests.app import JSON, RunningApp, running_app
-from tests.mechanics.referral.commission.money import Anybody, Clockwork, Till, assemble, broken_laws
+from tests.kit.turn import turn_at
+from tests.mechanics.referral.commission.money import Clockwork, Till, assemble, broken_laws
 from tests.shop.order import telling
 
 pytestmark = pytest.mark.anyio
@@ -52,12 +53,12 @@ class Money:
 
     async def strikes(self, days: int = 8) -> None:
         """The clock strikes for commissions, some days from now."""
-        turn: Any = Anybody(self.app.growth.database, now() + timedelta(days=days))
+        turn = turn_at(self.app.growth.database, now() + timedelta(days=days))
         await self.app.growth.of(CommissionKeeper).judge(turn)
         await self.app.growth.of(CommissionKeeper).settle_due(turn)
 
     async def sends(self) -> None:
-        turn: Any = Anybody(self.app.growth.database, now())
+        turn = turn_at(self.app.growth.database, now())
         await self.app.growth.of(WithdrawalKeeper).send_approved(turn)
 
 

@@ -7,13 +7,14 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from growth.embedded import EmbeddedServers
 from growth.mechanics.referral.model import FixedRule, PercentRule
 from growth.plumbing.postgres.database import connect_postgres
 from tests import servers as test_servers
+from tests.kit.examples import examples
 from tests.mechanics.referral.commission import slow_model
 from tests.mechanics.referral.commission.money import Till, assemble, broken_laws, line, paid, received, refunded
 from tests.mechanics.referral.commission.slow_model import Line, Refund, Told
@@ -31,7 +32,6 @@ RULES = {
     "first order of some size": ((0, 1000), (0, 77)),
 }
 MIN_ORDER_FEN = {RULES["first order of some size"]: 5_000}
-EXAMPLES = 30
 MIN_FEN = 1_000
 
 
@@ -139,7 +139,7 @@ async def test_any_arrival_ends_in_what_the_orders_say(till_for_all: Till, rules
     till = till_for_all
     portal: list[tuple[Any, ...]] = []
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @examples(30)
     @given(stories, st.randoms(use_true_random=False))
     def collect(story: tuple[Told, ...], chance: random.Random) -> None:
         events = [event for order in story for event in events_of(order)]

@@ -61,6 +61,8 @@ class CheckinCalendar(Struct, frozen=True, kw_only=True):
     month: str
     today: date
     today_state: CalendarState
+    is_admitted: bool
+    """Whether the shopper is among those whom today's program is for."""
     today_reward: list[Reward]
     """What checking in today earns or earned, milestones aside."""
     streak: int
@@ -89,6 +91,8 @@ def calendar(
     cards: Cards,
     almanac: Almanac,
     now: datetime,
+    *,
+    is_admitted: bool = True,
 ) -> CheckinCalendar:
     """Show the month of `month`, of which `held` are the days (and today, if it is another's)."""
     today = almanac.zone.day(now)
@@ -99,11 +103,14 @@ def calendar(
     days = {day: _day(day, today, held.get(day), terms, to_come, almanac) for day in [*days_of(month), today]}
     used = shopper.make_ups_used if shopper.make_up_month == first_of(today) else 0
     ends_at = almanac.zone.begins_at(today + ONE_DAY)
+    if not is_admitted:
+        days = {day: msgspec.structs.replace(one, can_make_up=False) for day, one in days.items()}
     streak = current(standing, today, almanac.history)
     return CheckinCalendar(
         month=f"{month:%Y-%m}",
         today=today,
         today_state=days[today].state,
+        is_admitted=is_admitted,
         today_reward=days[today].reward,
         streak=streak,
         longest_streak=standing.longest,

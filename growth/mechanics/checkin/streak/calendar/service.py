@@ -8,11 +8,12 @@ from datetime import date
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences, Candidate
 from growth.mechanics.checkin.streak import store as streaks
 from growth.mechanics.checkin.streak.calendar import store
 from growth.mechanics.checkin.streak.calendar.model import Cards, CheckinCalendar, calendar, days_of
 from growth.mechanics.checkin.streak.model import Day
-from growth.mechanics.checkin.streak.programs_cache import Almanacs
+from growth.mechanics.checkin.streak.programs_cache import Almanacs, audience_on
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.coalesce import Coalescer
 from growth.rewards.ledger import service as ledger
@@ -33,8 +34,9 @@ class CalendarLook(Struct, frozen=True):
 class Calendars:
     """What shoppers see of their days."""
 
-    def __init__(self, database: Database, almanacs: Almanacs) -> None:
+    def __init__(self, database: Database, almanacs: Almanacs, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._almanacs = almanacs
         self._pages: Coalescer[CalendarLook, CheckinCalendar] = Coalescer(
             "checkin.pages", self._read, max_batch=MAX_BATCH_PAGES, max_queue=MAX_QUEUE_PAGES
@@ -63,16 +65,20 @@ class Calendars:
             held = await self._days(tx, spells)
             terms = await self._almanacs.terms(tx, {day.terms_id for days in held.values() for day in days.values()})
             make_up = await ledger.available(tx, user_ids, Currency.MAKE_UP_CARD)
+            audience = audience_on(almanac, today)
+            asked = {user_id: Candidate(audience, user_id) for user_id in user_ids} if audience else {}
+            missed = await self._audiences.outside(tx, asked)
             freeze = await ledger.available(tx, user_ids, Currency.FREEZE_CARD)
         return [
             calendar(
                 month,
-                shoppers.get(look.user_id) or streaks.nobody(look.user_id),
+                shoppers.get(look.user_id) or streaks.CheckinShopper(user_id=look.user_id),
                 held[look.user_id],
                 terms,
                 Cards(make_up=max(0, make_up.get(look.user_id, 0)), freeze=max(0, freeze.get(look.user_id, 0))),
                 almanac,
                 glance.now,
+                is_admitted=look.user_id not in missed,
             )
             for look, month in zip(looks, months, strict=True)
         ]

@@ -28,6 +28,20 @@ class Missed(Struct, frozen=True):
     days: Sequence[date]
 
 
+def card_used(user_id: str, card: Currency, reason: str, program: CheckinProgram, now: datetime) -> Transfer:
+    """Return the transfer that takes one card from a shopper."""
+    return Transfer(
+        # Once by the row of the day: an id made of a name would meet that of an earlier life of it.
+        transfer_id=new_id(now),
+        debit=user_id,
+        credit=HOUSE_ACCOUNT,
+        currency=card,
+        amount=1,
+        reason=reason,
+        subject=program.program_id,
+    )
+
+
 async def use_cards(tx: Tx, missed: Sequence[Missed], almanac: Almanac, now: datetime) -> dict[str, Streak]:
     """Use up freeze cards for those who have one for each missed day; return what they have then.
 
@@ -41,23 +55,8 @@ async def use_cards(tx: Tx, missed: Sequence[Missed], almanac: Almanac, now: dat
     frozen = [(one.shopper, day, _program(almanac, day)) for one in holding for day in one.days]
     if not frozen:
         return {}
-    await ledger.transfer(
-        tx,
-        [
-            Transfer(
-                # Once by the row of the day: an id made of a name would meet that of an earlier life of it.
-                transfer_id=new_id(now),
-                debit=shopper.user_id,
-                credit=HOUSE_ACCOUNT,
-                currency=Currency.FREEZE_CARD,
-                amount=1,
-                reason="checkin.freeze",
-                subject=program.program_id,
-            )
-            for shopper, day, program in frozen
-        ],
-        now,
-    )
+    used = [card_used(one.user_id, Currency.FREEZE_CARD, "checkin.freeze", program, now) for one, _, program in frozen]
+    await ledger.transfer(tx, used, now)
     await store.freeze_days(
         tx, [(shopper.user_id, day, program.terms_id or 0, shopper.standing.streak) for shopper, day, program in frozen]
     )

@@ -5,9 +5,10 @@ from datetime import date, datetime
 
 from msgspec import Struct
 
+from growth.kit.campaign.audience import Audiences
 from growth.mechanics.checkin.model import FIRST_DAY, LAST_DAY, CheckinProgram, day_held
 from growth.mechanics.checkin.streak import store as streaks
-from growth.mechanics.checkin.streak.day_end.service import HOUSE_ACCOUNT
+from growth.mechanics.checkin.streak.day_end.service import card_used
 from growth.mechanics.checkin.streak.model import (
     LIVE,
     Almanac,
@@ -34,15 +35,14 @@ from growth.mechanics.checkin.streak.repair.model import (
     by_program,
     refusal_of,
 )
-from growth.mechanics.checkin.streak.rewards import Earned, Given, give
+from growth.mechanics.checkin.streak.rewards import Earned, Given, answer_of, give
 from growth.mechanics.checkin.streak.store import CheckinShopper
 from growth.plumbing.http.idempotency import Once, fingerprint, once
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.rewards.ledger import service as ledger
-from growth.rewards.ledger.model import INSUFFICIENT, Currency, Transfer
+from growth.rewards.ledger.model import INSUFFICIENT, Currency
 from growth.vocabulary.events.checkin import CheckinCheckedIn, CheckinMadeUp
-from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal
 from growth.vocabulary.rewards import Reward
 
@@ -59,8 +59,9 @@ class Mended(Struct, frozen=True):
 class Repairs:
     """What happens to days that lie behind."""
 
-    def __init__(self, database: Database, almanacs: Almanacs) -> None:
+    def __init__(self, database: Database, almanacs: Almanacs, audiences: Audiences) -> None:
         self._database = database
+        self._audiences = audiences
         self._almanacs = almanacs
 
     async def make_up(self, user_id: str, day: date, key: str | None) -> Once[MadeUp]:
@@ -70,6 +71,8 @@ class Repairs:
             glance, almanac = await self._almanacs.look(tx)
 
             async def work() -> MadeUp:
+                program = almanac.open_on(almanac.zone.day(glance.now))
+                await self._audiences.admit(tx, program.audience, user_id)
                 return await _make_up(tx, shopper, day, almanac, glance.now)
 
             return await once(
@@ -100,7 +103,8 @@ class Repairs:
                     raise Refusal(FROZEN_DAY)
                 terms = await streaks.find_terms(tx, [held.terms_id])
                 rewards = terms[held.terms_id].reward(held.paid or held.position)
-                return _told(shopper.standing, program, held, Given(rewards, [], [])), False
+                return answer_of(shopper.standing, program, held, Given(rewards, [], [])), False
+            await self._audiences.admit(tx, program.audience, user_id)
             mended = await mend(tx, shopper, program, day, DayKind.CHECKED_IN, almanac, glance.now)
             await emit(
                 tx,
@@ -115,7 +119,7 @@ class Repairs:
                     milestones=mended.given.reached,
                 ),
             )
-            return _told(mended.standing, program, mended.day, mended.given), True
+            return answer_of(mended.standing, program, mended.day, mended.given), True
 
 
 async def _make_up(tx: Tx, shopper: CheckinShopper, day: date, almanac: Almanac, now: datetime) -> MadeUp:
@@ -159,22 +163,8 @@ async def _make_up(tx: Tx, shopper: CheckinShopper, day: date, almanac: Almanac,
 
 async def _take_card(tx: Tx, user_id: str, program: CheckinProgram, now: datetime) -> None:
     try:
-        await ledger.transfer(
-            tx,
-            [
-                Transfer(
-                    # Once by the row of the day: an id made of a name would meet that of an earlier life of it.
-                    transfer_id=new_id(now),
-                    debit=user_id,
-                    credit=HOUSE_ACCOUNT,
-                    currency=Currency.MAKE_UP_CARD,
-                    amount=1,
-                    reason="checkin.make_up",
-                    subject=program.program_id,
-                )
-            ],
-            now,
-        )
+        card = card_used(user_id, Currency.MAKE_UP_CARD, "checkin.make_up", program, now)
+        await ledger.transfer(tx, [card], now)
     except Refusal as refusal:
         if refusal.kind is INSUFFICIENT:
             raise Refusal(NO_CARD) from None
@@ -229,20 +219,6 @@ def _due(
     due = [reward for one in counted for reward in terms[one.terms_id].reward(one.position)]
     paid = [reward for one in counted if one.paid for reward in terms[one.terms_id].reward(one.paid)]
     return owed(due, [*paid, *repaid])
-
-
-def _told(standing: Streak, program: CheckinProgram, day: Day, given: Given) -> CheckedIn:
-    return CheckedIn(
-        day=day.day,
-        streak=day.streak,
-        longest_streak=standing.longest,
-        total_days=standing.total,
-        position=day.position,
-        reward=given.rewards,
-        not_granted=given.not_granted,
-        milestones=given.reached,
-        next_milestone=next_milestone(standing, program, is_alive=True),
-    )
 
 
 async def become(tx: Tx, old_user_id: str, user_id: str, almanac: Almanac, now: datetime) -> None:

@@ -15,6 +15,7 @@ from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.flash_sale import (
     FlashSaleClaimPaid,
     FlashSaleClaimRefunded,
@@ -144,15 +145,7 @@ class ClaimSettlement:
             await self._let_in_again(tx, claim.user_id, now)
         await emit(
             tx,
-            FlashSaleClaimPaid(
-                at=now,
-                sale_id=claim.sale_id,
-                claim_id=claim.claim_id,
-                user_id=claim.user_id,
-                units=claim.units,
-                order_id=order.order_id,
-                late=late,
-            ),
+            alike(FlashSaleClaimPaid, claim, at=now, order_id=order.order_id, late=late),
         )
         return None
 
@@ -179,17 +172,7 @@ class ClaimSettlement:
                 [msgspec.structs.replace(claim, state="paid", returned_units=units_back)],
             )
         if units_back == claim.units:
-            await emit(
-                tx,
-                FlashSaleClaimRefunded(
-                    at=now,
-                    sale_id=claim.sale_id,
-                    claim_id=claim.claim_id,
-                    user_id=claim.user_id,
-                    units=claim.units,
-                    order_id=order.order_id,
-                ),
-            )
+            await emit(tx, alike(FlashSaleClaimRefunded, claim, at=now, order_id=order.order_id))
 
     async def _owe(self, tx: Tx, order: Order, line: OrderLine, claim: Claim, why: str, now: datetime) -> LineOutcome:
         """Say that the line must be paid back, for as long as it was not; tell of each reason once."""
@@ -200,14 +183,14 @@ class ClaimSettlement:
         if is_new:
             await emit(
                 tx,
-                FlashSaleRefundRequired(
+                alike(
+                    FlashSaleRefundRequired,
+                    line,
                     at=now,
                     sale_id=claim.sale_id,
                     claim_id=claim.claim_id,
                     user_id=order.user_id or claim.user_id,
-                    units=line.units,
                     order_id=order.order_id,
-                    line_id=line.line_id,
                     reason=why,
                 ),
             )

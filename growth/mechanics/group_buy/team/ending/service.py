@@ -16,6 +16,7 @@ from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Tx
 from growth.shop.order.owed.model import RefundFinding
 from growth.shop.order.owed.service import owe
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events import Event
 from growth.vocabulary.events.group_buy import (
     GroupBuyLeaderChanged,
@@ -43,10 +44,7 @@ async def after_leaving(tx: Tx, now: datetime, *, held: Sequence[Seat] = (), pai
     leaderless = [team for team in teams.values() if team.leader_seat_id in gone]
     events: list[Event] = [_released(seat, now) for seat in held]
     if to_lead := [team.team_id for team in leaderless if team.seats_paid > 0]:
-        events += [
-            GroupBuyLeaderChanged(at=now, group_buy_id=seat.group_buy_id, team_id=seat.team_id, user_id=seat.user_id)
-            for seat in await store.elect(tx, to_lead)
-        ]
+        events += [alike(GroupBuyLeaderChanged, seat, at=now) for seat in await store.elect(tx, to_lead)]
     await emit(tx, *events)
     to_fail = [team.team_id for team in leaderless if team.seats_paid == 0]
     ended = await store.end_teams(tx, to_fail, "failed", "leader_left", now) if to_fail else []
@@ -105,36 +103,21 @@ def _ended(team: Team, seats: Sequence[Seat], now: datetime) -> Event:
     reason = team.end_reason or ""
     if team.state == "complete":
         paid = [seat.user_id for seat in seats if seat.state == "confirmed"]
-        return GroupBuyTeamComplete(
-            at=now, group_buy_id=team.group_buy_id, team_id=team.team_id, reason=reason, user_ids=paid
-        )
-    user_ids = [seat.user_id for seat in seats]
-    return GroupBuyTeamFailed(
-        at=now, group_buy_id=team.group_buy_id, team_id=team.team_id, reason=reason, user_ids=user_ids
-    )
+        return alike(GroupBuyTeamComplete, team, at=now, reason=reason, user_ids=paid)
+    return alike(GroupBuyTeamFailed, team, at=now, reason=reason, user_ids=[seat.user_id for seat in seats])
 
 
 def _released(seat: Seat, now: datetime) -> Event:
-    return GroupBuySeatReleased(
-        at=now,
-        group_buy_id=seat.group_buy_id,
-        team_id=seat.team_id,
-        seat_id=seat.seat_id,
-        user_id=seat.user_id,
-        reason=seat.release_reason or "",
-    )
+    return alike(GroupBuySeatReleased, seat, at=now, reason=seat.release_reason or "")
 
 
 def refund_required(seat: Seat, owed: SeatOwed, now: datetime, user_id: str | None = None) -> Event:
     """Tell the shop to pay back; the money may be another shopper's than the seat."""
-    return GroupBuyRefundRequired(
+    return alike(
+        GroupBuyRefundRequired,
+        owed,
         at=now,
         group_buy_id=seat.group_buy_id,
         team_id=seat.team_id,
-        seat_id=seat.seat_id,
         user_id=user_id or seat.user_id,
-        order_id=owed.order_id,
-        line_id=owed.line_id,
-        amount_fen=owed.amount_fen,
-        reason=owed.reason,
     )

@@ -1,15 +1,15 @@
 """Every statement that leaves seats and ends teams."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
 from growth.mechanics.group_buy.store.campaigns import put_back
-from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, Team, TeamState
-from growth.mechanics.group_buy.team.store.teams import seat_of, team_of
+from growth.mechanics.group_buy.team.model import EndReason, ReleaseReason, Seat, SeatState, Team, TeamState
+from growth.mechanics.group_buy.team.store.teams import SEATS, TEAMS
 from growth.plumbing.postgres.database import Reader, Tx
 
 
@@ -38,30 +38,36 @@ async def lock_lapsing_teams(tx: Tx, lapsed_before: datetime, seats: int) -> lis
 
 
 async def release(
-    tx: Tx, seat_ids: Sequence[str], reason: ReleaseReason, now: datetime, user_id: str | None = None
+    tx: Tx,
+    seat_ids: Sequence[str],
+    reason: ReleaseReason,
+    now: datetime,
+    user_id: str | None = None,
+    state: SeatState = "held",
 ) -> list[Seat]:
-    """End holds in locked teams; returns those that were held (by `user_id`, if given)."""
-    rows = await tx.fetch(
+    """End holds in locked teams; returns those that were held (by `user_id`, if given), or in another `state`."""
+    return await SEATS.fetch_all(
+        tx,
         """
         UPDATE group_buy.seats
         SET state = 'released', release_reason = $2, ended_at = $3
         WHERE seat_id = ANY ($1::uuid[])
-          AND state = 'held'
+          AND state = $5
           AND ($4::text IS NULL OR user_id = $4)
-        RETURNING seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
-            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
+        RETURNING kit.columns
         """,
         list(seat_ids),
         reason,
         now,
         user_id,
+        state,
     )
-    return [seat_of(row) for row in rows]
 
 
 async def release_lapsed(tx: Tx, team_ids: Sequence[str], lapsed_before: datetime, now: datetime) -> list[Seat]:
     """End the holds of locked teams whose time is over."""
-    rows = await tx.fetch(
+    return await SEATS.fetch_all(
+        tx,
         """
         UPDATE group_buy.seats AS seat
         SET state = 'released', release_reason = 'lapsed', ended_at = $3
@@ -76,16 +82,13 @@ async def release_lapsed(tx: Tx, team_ids: Sequence[str], lapsed_before: datetim
         ) AS lapsed
         WHERE seat.seat_id = lapsed.seat_id
           AND seat.state = 'held'
-        RETURNING seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku,
-            seat.price_fen, seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason,
-            seat.order_id, seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
+        RETURNING seat.kit.columns
         """,
         list(team_ids),
         lapsed_before,
         now,
         MAX_TEAM_SIZE,
     )
-    return [seat_of(row) for row in rows]
 
 
 async def count_out(tx: Tx, held: Sequence[Seat], paid: Sequence[Seat]) -> dict[str, Team]:
@@ -98,7 +101,8 @@ async def count_out(tx: Tx, held: Sequence[Seat], paid: Sequence[Seat]) -> dict[
         paid_by[seat.team_id] += 1
         newcomers_paid[seat.team_id] += seat.is_newcomer
     team_ids = sorted(taken)
-    rows = await tx.fetch(
+    teams = await TEAMS.fetch_by_id(
+        tx,
         """
         UPDATE group_buy.teams AS team
         SET seats_taken = team.seats_taken - gone.seats,
@@ -109,9 +113,7 @@ async def count_out(tx: Tx, held: Sequence[Seat], paid: Sequence[Seat]) -> dict[
             AS gone (team_id, seats, paid, veterans, newcomers_paid)
         WHERE team.team_id = gone.team_id
           AND team.state = 'forming'
-        RETURNING team.team_id, team.group_buy_id, team.state, team.end_reason, team.opened_at, team.expires_at,
-            team.ended_at, team.team_size, team.complete_at_least, team.newcomers_at_least, team.seats_taken,
-            team.seats_paid, team.veterans_taken, team.newcomers_paid, team.leader_seat_id
+        RETURNING team.kit.columns
         """,
         team_ids,
         [taken[team_id] for team_id in team_ids],
@@ -119,18 +121,17 @@ async def count_out(tx: Tx, held: Sequence[Seat], paid: Sequence[Seat]) -> dict[
         [veterans[team_id] for team_id in team_ids],
         [newcomers_paid[team_id] for team_id in team_ids],
     )
-    assert len(rows) == len(team_ids), "a seat that leaves a team is of a forming one"
-    return {row["team_id"]: team_of(row) for row in rows}
+    assert len(teams) == len(team_ids), "a seat that leaves a team is of a forming one"
+    return teams
 
 
 async def elect(tx: Tx, team_ids: Sequence[str]) -> list[Seat]:
     """Let who paid first of those still there lead each locked team; returns the new leaders' seats."""
-    rows = await tx.fetch(
+    return await SEATS.fetch_all(
+        tx,
         """
         WITH first AS (
-            SELECT DISTINCT ON (team_id) seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen,
-                is_newcomer, state, held_at, held_until, release_reason, order_id, line_id, paid_at, paid_fen,
-                confirmed_at, ended_at
+            SELECT DISTINCT ON (team_id) kit.columns
             FROM group_buy.seats
             WHERE team_id = ANY ($1::uuid[])
               AND state = 'paid'
@@ -144,15 +145,12 @@ async def elect(tx: Tx, team_ids: Sequence[str]) -> list[Seat]:
               AND team.state = 'forming'
             RETURNING team.team_id
         )
-        SELECT first.seat_id, first.team_id, first.group_buy_id, first.user_id, first.nickname, first.sku,
-            first.price_fen, first.is_newcomer, first.state, first.held_at, first.held_until, first.release_reason,
-            first.order_id, first.line_id, first.paid_at, first.paid_fen, first.confirmed_at, first.ended_at
+        SELECT first.kit.columns
         FROM first
         JOIN elected USING (team_id)
         """,
         list(team_ids),
     )
-    return [seat_of(row) for row in rows]
 
 
 async def give_back(tx: Tx, seats: Sequence[Seat]) -> None:
@@ -177,28 +175,13 @@ async def give_back(tx: Tx, seats: Sequence[Seat]) -> None:
     await put_back(tx, dict(Counter(seat.group_buy_id for seat in seats)))
 
 
-async def complete_full(tx: Tx, team_ids: Iterable[str], now: datetime) -> list[Team]:
-    """Complete those of the locked teams in which every seat is paid."""
-    rows = await tx.fetch(
-        """
-        UPDATE group_buy.teams
-        SET state = 'complete', end_reason = 'full', ended_at = $2
-        WHERE team_id = ANY ($1::uuid[])
-          AND state = 'forming'
-          AND seats_paid = team_size
-        RETURNING team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
-        """,
-        list(team_ids),
-        now,
-    )
-    return [team_of(row) for row in rows]
-
-
 async def end_teams(tx: Tx, team_ids: Sequence[str], state: TeamState, reason: EndReason, now: datetime) -> list[Team]:
-    """End forming teams, with those who paid or without anybody; returns those that were forming."""
-    rows = await tx.fetch(
+    """End forming teams, with those who paid or without anybody; returns those that were forming.
+
+    `full` ends those alone in which every seat is paid.
+    """
+    return await TEAMS.fetch_all(
+        tx,
         """
         UPDATE group_buy.teams
         SET state = $2,
@@ -211,16 +194,14 @@ async def end_teams(tx: Tx, team_ids: Sequence[str], state: TeamState, reason: E
         WHERE team_id = ANY ($1::uuid[])
           AND state = 'forming'
           AND ($2 = 'failed' OR seats_paid > 0)
-        RETURNING team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
+          AND ($3 <> 'full' OR seats_paid = team_size)
+        RETURNING kit.columns
         """,
         list(team_ids),
         state,
         reason,
         now,
     )
-    return [team_of(row) for row in rows]
 
 
 async def lock_due_teams(tx: Tx, expired_before: datetime, teams: int, seats: int) -> list[str]:
@@ -259,7 +240,8 @@ async def end_due_teams(tx: Tx, team_ids: Sequence[str], now: datetime) -> list[
 
     A statement of its own, after the lock: only so does it see a payment that the lock waited for or came after.
     """
-    rows = await tx.fetch(
+    return await TEAMS.fetch_all(
+        tx,
         """
         UPDATE group_buy.teams AS team
         SET state = CASE WHEN judged.enough THEN 'complete' ELSE 'failed' END,
@@ -276,14 +258,11 @@ async def end_due_teams(tx: Tx, team_ids: Sequence[str], now: datetime) -> list[
         ) AS judged
         WHERE team.team_id = judged.team_id
           AND team.state = 'forming'
-        RETURNING team.team_id, team.group_buy_id, team.state, team.end_reason, team.opened_at, team.expires_at,
-            team.ended_at, team.team_size, team.complete_at_least, team.newcomers_at_least, team.seats_taken,
-            team.seats_paid, team.veterans_taken, team.newcomers_paid, team.leader_seat_id
+        RETURNING team.kit.columns
         """,
         list(team_ids),
         now,
     )
-    return [team_of(row) for row in rows]
 
 
 async def end_seats(tx: Tx, team_ids: Sequence[str], state: TeamState, now: datetime) -> list[Seat]:
@@ -292,7 +271,8 @@ async def end_seats(tx: Tx, team_ids: Sequence[str], state: TeamState, now: date
     Team by team, by a limit that is never reached: Postgres then never thinks of reading all seats, whatever it
     believes to know of how many a team has.
     """
-    rows = await tx.fetch(
+    return await SEATS.fetch_all(
+        tx,
         """
         UPDATE group_buy.seats AS seat
         SET state = CASE
@@ -313,16 +293,13 @@ async def end_seats(tx: Tx, team_ids: Sequence[str], state: TeamState, now: date
         ) AS live
         WHERE seat.seat_id = live.seat_id
           AND seat.state IN ('held', 'paid')
-        RETURNING seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku,
-            seat.price_fen, seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason,
-            seat.order_id, seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
+        RETURNING seat.kit.columns
         """,
         list(team_ids),
         state,
         now,
         MAX_TEAM_SIZE,
     )
-    return [seat_of(row) for row in rows]
 
 
 class SeatOwed(Struct, frozen=True):

@@ -23,6 +23,7 @@ from growth.plumbing.postgres.database import Tx
 from growth.shop.order.owed.model import RefundFinding
 from growth.shop.order.owed.service import owe
 from growth.shop.order.service import bought_before
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.group_buy import (
     GroupBuySeatPaid,
     GroupBuySeatRefunded,
@@ -105,7 +106,7 @@ class SeatSettlement:
         for seat_id in others:
             await self._judge_again(tx, seat_id, now)
         if outcomes or others:
-            await after_ending(tx, await ending.complete_full(tx, teams, now), now)
+            await after_ending(tx, await ending.end_teams(tx, list(teams), "complete", "full", now), now)
         return outcomes
 
     async def _judge_again(self, tx: Tx, seat_id: str, now: datetime) -> None:
@@ -116,18 +117,9 @@ class SeatSettlement:
         is_newcomer = seat.order_id not in await bought_before(tx, seat.user_id, [seat.order_id])
         if is_newcomer == seat.is_newcomer or await store.change_newcomer(tx, seat, is_newcomer=is_newcomer):
             return
-        assert await store.release_paid(tx, seat, "newcomers_only", now), "its team is locked, so it is still paid"
-        await emit(
-            tx,
-            GroupBuySeatReleased(
-                at=now,
-                group_buy_id=seat.group_buy_id,
-                team_id=seat.team_id,
-                seat_id=seat.seat_id,
-                user_id=seat.user_id,
-                reason="newcomers_only",
-            ),
-        )
+        released = await ending.release(tx, [seat.seat_id], "newcomers_only", now, state="paid")
+        assert released, "its team is locked, so it is still paid"
+        await emit(tx, alike(GroupBuySeatReleased, seat, at=now, reason="newcomers_only"))
         await after_leaving(tx, now, paid=[seat])
         owed = SeatOwed(seat.order_id, seat.line_id, seat.seat_id, NEWCOMERS_ONLY, seat.paid_fen)
         if await ending.require_refunds(tx, [owed], now):
@@ -199,18 +191,7 @@ class SeatSettlement:
         else:
             return PAID_LATE
         team_id = (await teams_store.find_seats(tx, [seat.seat_id]))[seat.seat_id].team_id
-        await emit(
-            tx,
-            GroupBuySeatPaid(
-                at=now,
-                group_buy_id=seat.group_buy_id,
-                team_id=team_id,
-                seat_id=seat.seat_id,
-                user_id=seat.user_id,
-                order_id=order.order_id,
-                late=late,
-            ),
-        )
+        await emit(tx, alike(GroupBuySeatPaid, seat, at=now, team_id=team_id, order_id=order.order_id, late=late))
         return None
 
     async def _new_team(
@@ -230,11 +211,11 @@ class SeatSettlement:
             return False
         await emit(
             tx,
-            GroupBuyTeamOpened(
+            alike(
+                GroupBuyTeamOpened,
+                seat,
                 at=now,
-                group_buy_id=seat.group_buy_id,
                 team_id=team_id,
-                user_id=seat.user_id,
                 team_size=campaign.team_size,
                 expires_at=campaign.expires_at(now),
             ),
@@ -244,17 +225,7 @@ class SeatSettlement:
     async def _refund(self, tx: Tx, order: Order, seat: Seat, now: datetime) -> None:
         if not await store.refund(tx, seat, now):
             return
-        await emit(
-            tx,
-            GroupBuySeatRefunded(
-                at=now,
-                group_buy_id=seat.group_buy_id,
-                team_id=seat.team_id,
-                seat_id=seat.seat_id,
-                user_id=seat.user_id,
-                order_id=order.order_id,
-            ),
-        )
+        await emit(tx, alike(GroupBuySeatRefunded, seat, at=now, order_id=order.order_id))
         if seat.state == "paid":
             await after_leaving(tx, now, paid=[seat])
 

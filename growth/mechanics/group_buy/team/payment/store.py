@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from growth.mechanics.group_buy.model import GroupBuy
 from growth.mechanics.group_buy.store.campaigns import raise_taken
-from growth.mechanics.group_buy.team.model import ReleaseReason, Seat
+from growth.mechanics.group_buy.team.model import Seat
 from growth.plumbing.postgres.database import Tx
 
 
@@ -125,23 +125,6 @@ async def change_newcomer(tx: Tx, seat: Seat, *, is_newcomer: bool) -> bool:
         is_newcomer,
     )
     return True
-
-
-async def release_paid(tx: Tx, seat: Seat, reason: ReleaseReason, now: datetime) -> bool:
-    """Take a paid seat away, which is owed back; it must be counted out."""
-    released: str | None = await tx.fetchval(
-        """
-        UPDATE group_buy.seats
-        SET state = 'released', release_reason = $2, ended_at = $3
-        WHERE seat_id = $1
-          AND state = 'paid'
-        RETURNING seat_id
-        """,
-        seat.seat_id,
-        reason,
-        now,
-    )
-    return released is not None
 
 
 class NoRoom(Exception):

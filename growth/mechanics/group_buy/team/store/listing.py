@@ -5,7 +5,7 @@ from datetime import datetime
 import msgspec
 
 from growth.mechanics.group_buy.team.model import Seat, Team, TeamCard
-from growth.mechanics.group_buy.team.store.teams import seat_of, team_of
+from growth.mechanics.group_buy.team.store.teams import SEATS, TEAMS
 from growth.plumbing.postgres.database import Reader
 
 
@@ -42,11 +42,10 @@ async def page_of_teams(
     reader: Reader, *, group_buy_id: str | None, state: str | None, after: str | None, limit: int
 ) -> list[Team]:
     """Return teams in the order of their ids, past `after`."""
-    rows = await reader.fetch(
+    return await TEAMS.fetch_all(
+        reader,
         """
-        SELECT team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
+        SELECT kit.columns
         FROM group_buy.teams
         WHERE ($1::uuid IS NULL OR group_buy_id = $1)
           AND ($2::text IS NULL OR state = $2)
@@ -59,7 +58,6 @@ async def page_of_teams(
         after,
         limit,
     )
-    return [team_of(row) for row in rows]
 
 
 async def page_of_seats(
@@ -74,10 +72,10 @@ async def page_of_seats(
     limit: int,
 ) -> list[Seat]:
     """Return seats in the order of their ids, past `after`."""
-    rows = await reader.fetch(
+    return await SEATS.fetch_all(
+        reader,
         """
-        SELECT seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
-            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
+        SELECT kit.columns
         FROM group_buy.seats
         WHERE ($1::uuid IS NULL OR group_buy_id = $1)
           AND ($2::uuid IS NULL OR team_id = $2)
@@ -96,7 +94,6 @@ async def page_of_seats(
         after,
         limit,
     )
-    return [seat_of(row) for row in rows]
 
 
 async def count_teams(reader: Reader, group_buy_id: str) -> dict[tuple[str, str | None], tuple[int, int]]:

@@ -7,22 +7,15 @@ id; see the room's docstring.
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-import msgspec
 from msgspec import Struct
 
 from growth.mechanics.group_buy.model import MAX_TEAM_SIZE
 from growth.mechanics.group_buy.team.model import Seat, ShopperInCampaign, Team
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 
-
-def team_of(row: Record) -> Team:
-    """Read a team."""
-    return msgspec.convert(dict(row), Team)
-
-
-def seat_of(row: Record) -> Seat:
-    """Read a seat."""
-    return msgspec.convert(dict(row), Seat)
+TEAMS = Rows(row=Team, id_field="team_id")
+SEATS = Rows(row=Seat, id_field="seat_id")
 
 
 async def see_one_moment(tx: Tx) -> None:
@@ -32,17 +25,15 @@ async def see_one_moment(tx: Tx) -> None:
 
 async def find_teams(reader: Reader, team_ids: Sequence[str]) -> dict[str, Team]:
     """Return those of `team_ids` that exist."""
-    rows = await reader.fetch(
+    return await TEAMS.fetch_by_id(
+        reader,
         """
-        SELECT team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
+        SELECT kit.columns
         FROM group_buy.teams
         WHERE team_id = ANY ($1::uuid[])
         """,
         list(team_ids),
     )
-    return {row["team_id"]: team_of(row) for row in rows}
 
 
 async def seats_of_teams(reader: Reader, team_ids: Sequence[str]) -> dict[str, list[Seat]]:
@@ -50,11 +41,10 @@ async def seats_of_teams(reader: Reader, team_ids: Sequence[str]) -> dict[str, l
 
     Team by team, by a limit that is never reached: see `ending.store.end_seats`.
     """
-    rows = await reader.fetch(
+    seats = await SEATS.fetch_all(
+        reader,
         """
-        SELECT seat.seat_id, seat.team_id, seat.group_buy_id, seat.user_id, seat.nickname, seat.sku, seat.price_fen,
-            seat.is_newcomer, seat.state, seat.held_at, seat.held_until, seat.release_reason, seat.order_id,
-            seat.line_id, seat.paid_at, seat.paid_fen, seat.confirmed_at, seat.ended_at
+        SELECT seat.kit.columns
         FROM unnest($1::uuid[]) AS asked (team_id)
         CROSS JOIN LATERAL (
             SELECT *
@@ -69,8 +59,8 @@ async def seats_of_teams(reader: Reader, team_ids: Sequence[str]) -> dict[str, l
         MAX_TEAM_SIZE,
     )
     found: dict[str, list[Seat]] = {team_id: [] for team_id in team_ids}
-    for row in rows:
-        found[row["team_id"]].append(seat_of(row))
+    for seat in seats:
+        found[seat.team_id].append(seat)
     return found
 
 
@@ -96,16 +86,15 @@ async def seat_ids_of_teams(reader: Reader, team_ids: Sequence[str], limit: int)
 
 async def find_seats(reader: Reader, seat_ids: Sequence[str]) -> dict[str, Seat]:
     """Return those of `seat_ids` that exist."""
-    rows = await reader.fetch(
+    return await SEATS.fetch_by_id(
+        reader,
         """
-        SELECT seat_id, team_id, group_buy_id, user_id, nickname, sku, price_fen, is_newcomer, state, held_at,
-            held_until, release_reason, order_id, line_id, paid_at, paid_fen, confirmed_at, ended_at
+        SELECT kit.columns
         FROM group_buy.seats
         WHERE seat_id = ANY ($1::uuid[])
         """,
         list(seat_ids),
     )
-    return {row["seat_id"]: seat_of(row) for row in rows}
 
 
 async def time(reader: Reader) -> datetime:
@@ -149,11 +138,10 @@ async def standings(reader: Reader, pairs: Iterable[tuple[str, str]]) -> dict[tu
 
 async def lock_teams(tx: Tx, team_ids: Iterable[str]) -> dict[str, Team]:
     """Return those of `team_ids` that exist, locked until `tx` ends, in the order of their ids."""
-    rows = await tx.fetch(
+    return await TEAMS.fetch_by_id(
+        tx,
         """
-        SELECT team_id, group_buy_id, state, end_reason, opened_at, expires_at, ended_at, team_size,
-            complete_at_least, newcomers_at_least, seats_taken, seats_paid, veterans_taken, newcomers_paid,
-            leader_seat_id
+        SELECT kit.columns
         FROM group_buy.teams
         WHERE team_id = ANY ($1::uuid[])
         ORDER BY team_id
@@ -161,7 +149,6 @@ async def lock_teams(tx: Tx, team_ids: Iterable[str]) -> dict[str, Team]:
         """,
         sorted(set(team_ids)),
     )
-    return {row["team_id"]: team_of(row) for row in rows}
 
 
 async def lock_teams_of_seats(tx: Tx, seat_ids: Sequence[str]) -> dict[str, Team]:

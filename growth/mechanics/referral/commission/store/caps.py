@@ -2,26 +2,17 @@
 
 from datetime import date
 
-from msgspec import Struct
-
 from growth.plumbing.postgres.database import Tx
 
 
-class CapRequest(Struct, frozen=True, kw_only=True):
-    """What one commission asks of the cap of its inviter's day."""
-
-    counted_fen: int | None
-    """What the day counts of it; None if it never asked."""
-    stands_fen: int
-    """What it is worth: so much it keeps, if it still asks for it, however full the day is."""
-    asked_fen: int
-    cap_fen: int
-
-
-async def take_room(tx: Tx, inviter_id: str, day: date, room: CapRequest) -> int:
+async def take_room(
+    tx: Tx, inviter_id: str, day: date, asked_fen: int, cap_fen: int, *, counted_fen: int | None, stands_fen: int
+) -> int:
     """Return how much of what is asked the inviter's day has room for, and count that in place of what it counted.
 
-    A day that was pruned gives nobody more than it counted.
+    `counted_fen` is what the day counts of the commission, None if it never asked; `stands_fen` what that is worth: so
+    much it keeps, if it still asks for it, however full the day is. A day that was pruned gives nobody more than it
+    counted.
     """
     granted: int = await tx.fetchval(
         """
@@ -36,10 +27,10 @@ async def take_room(tx: Tx, inviter_id: str, day: date, room: CapRequest) -> int
         """,
         inviter_id,
         day,
-        room.asked_fen,
-        room.cap_fen,
-        room.counted_fen,
-        room.stands_fen,
+        asked_fen,
+        cap_fen,
+        counted_fen,
+        stands_fen,
     )
     return granted
 
@@ -61,27 +52,19 @@ async def free_room(tx: Tx, inviter_id: str, day: date, fen: int) -> None:
 
 async def prune_days(tx: Tx, before: date, limit: int) -> int:
     """Forget up to `limit` days of inviters before `before`; return how many."""
-    return int(
-        await tx.fetchval(
-            """
-            WITH old AS MATERIALIZED (
-                SELECT inviter_id, day
-                FROM referral.commission_days
-                WHERE day < $1
-                ORDER BY day
-                LIMIT $2
-                FOR UPDATE SKIP LOCKED
-            ),
-            forgotten AS (
-                DELETE FROM referral.commission_days AS known
-                USING old
-                WHERE known.inviter_id = old.inviter_id
-                  AND known.day = old.day
-                RETURNING 1
-            )
-            SELECT count(*) FROM forgotten
-            """,
-            before,
-            limit,
-        )
+    forgotten = await tx.fetch(
+        """
+        DELETE FROM referral.commission_days
+        WHERE (inviter_id, day) IN (
+            SELECT inviter_id, day
+            FROM referral.commission_days
+            WHERE day < $1
+            ORDER BY day
+            LIMIT $2
+            FOR UPDATE SKIP LOCKED)
+        RETURNING 1
+        """,
+        before,
+        limit,
     )
+    return len(forgotten)

@@ -10,41 +10,35 @@ from datetime import date, datetime
 import msgspec
 
 from growth.mechanics.referral.commission.model import Commission, CommissionStep, Level
-from growth.plumbing.postgres.database import Reader, Record, Tx
+from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 
 _encode = msgspec.json.Encoder().encode
 
 
-def commission_of(row: Record) -> Commission:
-    """Read a row with every column."""
-    return msgspec.convert(dict(row), Commission)
+COMMISSIONS = Rows(row=Commission)
 
 
 async def find_of_order(reader: Reader, order_id: str) -> list[Commission]:
     """Return what an order earns, by level."""
-    rows = await reader.fetch(
+    return await COMMISSIONS.fetch_all(
+        reader,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE order_id = $1
         ORDER BY level
         """,
         order_id,
     )
-    return [commission_of(row) for row in rows]
 
 
 async def lock(tx: Tx, commission_ids: Sequence[str]) -> list[Commission]:
     """Lock commissions in the order of their ids, and return them."""
-    rows = await tx.fetch(
+    return await COMMISSIONS.fetch_all(
+        tx,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE commission_id = ANY ($1::uuid[])
         ORDER BY commission_id
@@ -52,7 +46,6 @@ async def lock(tx: Tx, commission_ids: Sequence[str]) -> list[Commission]:
         """,
         list(commission_ids),
     )
-    return [commission_of(row) for row in rows]
 
 
 async def old_among(reader: Reader, relation_ids: Collection[str]) -> frozenset[str]:
@@ -260,12 +253,15 @@ class DueCommission(msgspec.Struct, frozen=True, kw_only=True):
     is_cleared: bool
 
 
+DUE = Rows(row=DueCommission)
+
+
 async def lock_due(tx: Tx, due_before: datetime, limit: int) -> list[DueCommission]:
     """Lock pending commissions whose time has come, longest due first; those at work elsewhere come later."""
-    rows = await tx.fetch(
+    return await DUE.fetch_all(
+        tx,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, month, amount_fen, revision,
-            is_cleared
+        SELECT kit.columns
         FROM referral.commissions
         WHERE state = 'pending'
           AND due_at IS NOT NULL
@@ -277,15 +273,14 @@ async def lock_due(tx: Tx, due_before: datetime, limit: int) -> list[DueCommissi
         due_before,
         limit,
     )
-    return [DueCommission(**dict(row)) for row in rows]
 
 
 async def lock_unjudged(tx: Tx, limit: int) -> list[DueCommission]:
     """Lock pending commissions that risk has not looked at."""
-    rows = await tx.fetch(
+    return await DUE.fetch_all(
+        tx,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, month, amount_fen, revision,
-            is_cleared
+        SELECT kit.columns
         FROM referral.commissions
         WHERE state = 'pending'
           AND judged_at IS NULL
@@ -295,7 +290,6 @@ async def lock_unjudged(tx: Tx, limit: int) -> list[DueCommission]:
         """,
         limit,
     )
-    return [DueCommission(**dict(row)) for row in rows]
 
 
 async def make_available(tx: Tx, commission_ids: Sequence[str], now: datetime) -> int:

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from growth.mechanics.referral.commission.model import Commission, CommissionFilter, CommissionStep
-from growth.mechanics.referral.commission.store.commissions import commission_of
+from growth.mechanics.referral.commission.store.commissions import COMMISSIONS
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
+
+STEPS = Rows(row=CommissionStep)
 
 
 async def fix_moment(tx: Tx) -> None:
@@ -14,30 +17,25 @@ async def fix_moment(tx: Tx) -> None:
 
 async def find(reader: Reader, commission_id: str) -> Commission | None:
     """Return one commission."""
-    row = await reader.fetchrow(
+    return await COMMISSIONS.fetch_one(
+        reader,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE commission_id = $1
         """,
         commission_id,
     )
-    return None if row is None else commission_of(row)
 
 
 async def page_of_inviter(
     reader: Reader, inviter_id: str, *, state: str | None, before: str | None, limit: int
 ) -> list[Commission]:
     """Return what an inviter earns and earned, newest first. What never was worth anything is not shown."""
-    rows = await reader.fetch(
+    return await COMMISSIONS.fetch_all(
+        reader,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE inviter_id = $1
           AND revision > 0
@@ -52,17 +50,14 @@ async def page_of_inviter(
         before,
         limit,
     )
-    return [commission_of(row) for row in rows]
 
 
 async def page(reader: Reader, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
     """Return commissions, newest first."""
-    rows = await reader.fetch(
+    return await COMMISSIONS.fetch_all(
+        reader,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE ($1::text IS NULL
                OR state = $1
@@ -86,17 +81,14 @@ async def page(reader: Reader, which: CommissionFilter, *, before: str | None, l
         before,
         limit,
     )
-    return [commission_of(row) for row in rows]
 
 
 async def page_of_queue(reader: Reader, which: CommissionFilter, *, before: str | None, limit: int) -> list[Commission]:
     """Return commissions in review, newest first: by an index of their own, however many others there are."""
-    rows = await reader.fetch(
+    return await COMMISSIONS.fetch_all(
+        reader,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE state = 'review'
           AND amount_fen > 0
@@ -115,21 +107,20 @@ async def page_of_queue(reader: Reader, which: CommissionFilter, *, before: str 
         before,
         limit,
     )
-    return [commission_of(row) for row in rows]
 
 
 async def steps_of(reader: Reader, commission_id: str) -> list[CommissionStep]:
     """Return how a commission came to be worth what it is."""
-    rows = await reader.fetch(
+    return await STEPS.fetch_all(
+        reader,
         """
-        SELECT commission_id, revision, at, from_fen, to_fen, state, why
+        SELECT kit.columns
         FROM referral.commission_steps
         WHERE commission_id = $1
         ORDER BY revision
         """,
         commission_id,
     )
-    return [CommissionStep(**dict(row)) for row in rows]
 
 
 async def in_review(reader: Reader) -> Sequence[tuple[str, int, int]]:

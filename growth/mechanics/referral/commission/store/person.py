@@ -1,31 +1,18 @@
 """Every statement that puts one shopper in another's place."""
 
-from datetime import date
-
-from msgspec import Struct
-
 from growth.mechanics.referral.commission.model import Commission
-from growth.mechanics.referral.commission.store.commissions import commission_of
+from growth.mechanics.referral.commission.store.commissions import COMMISSIONS, DUE, DueCommission
 from growth.plumbing.postgres.database import Reader, Tx
 
 
-class Doubted(Struct, frozen=True, kw_only=True):
-    """A commission that was put to review because two ids are one person's."""
-
-    commission_id: str
-    order_id: str
-    inviter_id: str
-    month: date
-    amount_fen: int
-
-
-async def rename(tx: Tx, old_user_id: str, user_id: str) -> list[Doubted]:
+async def rename(tx: Tx, old_user_id: str, user_id: str) -> list[DueCommission]:
     """Make what the old id earns, and is earned by, the other's; return what has to be looked at now.
 
     That is what somebody would earn by an order of their own, or twice by one order, on both levels.
     """
     rows = await tx.fetch(
-        """
+        DUE.sql(
+            """
         UPDATE referral.commissions AS commission
         SET inviter_id = renamed.new_inviter_id,
             invitee_id = renamed.new_invitee_id,
@@ -64,23 +51,13 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> list[Doubted]:
             FOR NO KEY UPDATE
         ) AS renamed
         WHERE commission.commission_id = renamed.commission_id
-        RETURNING commission.commission_id, commission.order_id, commission.inviter_id, commission.month,
-            commission.amount_fen, renamed.is_doubted
-        """,
+        RETURNING commission.kit.columns, renamed.is_doubted
+        """
+        ),
         old_user_id,
         user_id,
     )
-    return [
-        Doubted(
-            commission_id=row["commission_id"],
-            order_id=row["order_id"],
-            inviter_id=row["inviter_id"],
-            month=row["month"],
-            amount_fen=row["amount_fen"],
-        )
-        for row in rows
-        if row["is_doubted"]
-    ]
+    return [DUE.read(row) for row in rows if row["is_doubted"]]
 
 
 async def own(tx: Tx, user_id: str) -> list[str]:
@@ -120,12 +97,10 @@ async def move_days(tx: Tx, old_user_id: str, user_id: str) -> None:
 
 async def newest(reader: Reader, user_id: str, limit: int) -> list[Commission]:
     """Return the newest of what a shopper earns or is earned by."""
-    rows = await reader.fetch(
+    return await COMMISSIONS.fetch_all(
+        reader,
         """
-        SELECT commission_id, order_id, level, inviter_id, invitee_id, relation_id, program_id, terms_version, kind,
-            basis_points, fixed_fen, available_after_days, cap_fen, granted_fen, paid_at, month, lines, is_kept,
-            amount_fen, revision, state, received_at, due_at, available_at, judged_at, review_reasons, is_cleared,
-            decision, created_at
+        SELECT kit.columns
         FROM referral.commissions
         WHERE inviter_id = $1
            OR invitee_id = $1
@@ -135,4 +110,3 @@ async def newest(reader: Reader, user_id: str, limit: int) -> list[Commission]:
         user_id,
         limit,
     )
-    return [commission_of(row) for row in rows]

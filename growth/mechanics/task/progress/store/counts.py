@@ -6,9 +6,13 @@ from datetime import date, datetime
 import msgspec
 from msgspec import Struct
 
+from growth.mechanics.task.model import ProgressState
 from growth.mechanics.task.progress.model import CountedProgress, Counting, Key
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
 from growth.vocabulary.ids import new_ids
+
+PROGRESS = Rows(row=CountedProgress)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,7 +42,7 @@ class Mine(Struct, frozen=True, kw_only=True):
     """One shopper's progress, as told to the shopper."""
 
     done: int
-    state: str
+    state: ProgressState
 
 
 async def lock(tx: Tx) -> None:
@@ -193,7 +197,8 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[CountedPro
 
     An upsert: it finds its rows by their key, whatever Postgres believes of the table.
     """
-    rows = await tx.fetch(
+    return await PROGRESS.fetch_all(
+        tx,
         """
         INSERT INTO task.progress AS progress (user_id, period_on, task_id, grant_id, done, changed_at)
         SELECT wanted.user_id, wanted.period_on, wanted.task_id, wanted.grant_id, found.done, $2
@@ -209,7 +214,7 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[CountedPro
         ON CONFLICT (user_id, period_on, task_id) DO UPDATE
         SET done = excluded.done,
             changed_at = CASE WHEN progress.done = excluded.done THEN progress.changed_at ELSE $2 END
-        RETURNING user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept, others
+        RETURNING kit.columns
         """,
         _encode(
             [
@@ -224,7 +229,6 @@ async def recount(tx: Tx, keys: Sequence[Key], now: datetime) -> list[CountedPro
         ).decode(),
         now,
     )
-    return [msgspec.convert(dict(row), CountedProgress) for row in rows]
 
 
 async def decide(tx: Tx, decided: Sequence[DecidedProgress], now: datetime) -> int:

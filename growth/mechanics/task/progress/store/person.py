@@ -1,22 +1,59 @@
 """Every statement on all of one shopper's progress. Functions never commit; services do."""
 
 from collections.abc import Sequence
-from datetime import date
-from typing import Any
+from datetime import date, datetime
 
 import msgspec
+from msgspec import Struct
 
 from growth.mechanics.task.progress.model import CountedProgress
+from growth.mechanics.task.progress.store.counts import PROGRESS
+from growth.plumbing.person import owned
+from growth.plumbing.person.owned import Owned
 from growth.plumbing.postgres.database import Reader, Tx
+from growth.plumbing.postgres.rows import Rows
+
+OWNED = Owned("task.progress")
+COUNTED = Owned(
+    "task.counted",
+    key=("period_on", "task_id", "value", "occurrence_id"),
+    carries=("at", "undo_key", "undone_at"),
+)
 
 _encode = msgspec.json.Encoder().encode
 
 
-async def progress_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
+class TaskProgressKnown(Struct, frozen=True, kw_only=True):
+    """Progress in one period of one task."""
+
+    task_id: str
+    period_on: date
+    done: int
+    state: str
+    undone: int
+    reached_at: datetime | None
+    changed_at: datetime
+
+
+class TaskCountedKnown(Struct, frozen=True, kw_only=True):
+    """Something that counted."""
+
+    task_id: str
+    value: str
+    at: datetime
+    undone_at: datetime | None
+
+
+PROGRESS_KNOWN = Rows(row=TaskProgressKnown)
+COUNTED_KNOWN = Rows(row=TaskCountedKnown)
+
+
+async def progress_of(reader: Reader, user_id: str, limit: int) -> list[TaskProgressKnown]:
     """Return a shopper's progress, newest first."""
-    rows = await reader.fetch(
+    return await PROGRESS_KNOWN.fetch_all(
+        reader,
         """
-        SELECT task_id, period_on, done, state, undone, reached_at, changed_at
+        SELECT kit.columns
         FROM task.progress
         WHERE user_id = $1
         ORDER BY changed_at DESC
@@ -25,7 +62,6 @@ async def progress_of(reader: Reader, user_id: str, limit: int) -> list[dict[str
         user_id,
         limit,
     )
-    return [dict(row) for row in rows]
 
 
 async def done_of(reader: Reader, user_id: str, late_seconds: float) -> list[tuple[str, date]]:
@@ -50,11 +86,12 @@ async def done_of(reader: Reader, user_id: str, late_seconds: float) -> list[tup
     return [(row["task_id"], row["period_on"]) for row in rows]
 
 
-async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str, Any]]:
+async def counted_of(reader: Reader, user_id: str, limit: int) -> list[TaskCountedKnown]:
     """Return what counted for a shopper, newest first."""
-    rows = await reader.fetch(
+    return await COUNTED_KNOWN.fetch_all(
+        reader,
         """
-        SELECT task_id, value, at, undone_at
+        SELECT kit.columns
         FROM task.counted
         WHERE user_id = $1
         ORDER BY at DESC
@@ -63,21 +100,20 @@ async def counted_of(reader: Reader, user_id: str, limit: int) -> list[dict[str,
         user_id,
         limit,
     )
-    return [dict(row) for row in rows]
 
 
 async def standings(tx: Tx, user_id: str) -> list[CountedProgress]:
     """Return all progress of a shopper."""
-    rows = await tx.fetch(
+    return await PROGRESS.fetch_all(
+        tx,
         """
-        SELECT user_id, period_on, task_id, done, state, attempt, grant_id, coupons, kept, others
+        SELECT kit.columns
         FROM task.progress
         WHERE user_id = $1
         ORDER BY period_on, task_id
         """,
         user_id,
     )
-    return [msgspec.convert(dict(row), CountedProgress) for row in rows]
 
 
 async def drop(tx: Tx, standings: Sequence[CountedProgress]) -> None:
@@ -96,21 +132,7 @@ async def drop(tx: Tx, standings: Sequence[CountedProgress]) -> None:
 
 async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
     """Make all that is under one id another's; what both have is the other's."""
-    await tx.execute(
-        """
-        WITH gone AS (
-            DELETE FROM task.counted
-            WHERE user_id = $1
-            RETURNING period_on, task_id, value, occurrence_id, at, undo_key, undone_at
-        )
-        INSERT INTO task.counted (user_id, period_on, task_id, value, occurrence_id, at, undo_key, undone_at)
-        SELECT $2, period_on, task_id, value, occurrence_id, at, undo_key, undone_at
-        FROM gone
-        ON CONFLICT (user_id, period_on, task_id, value, occurrence_id) DO NOTHING
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, COUNTED, old_user_id, user_id)
     await tx.execute(
         """
         DELETE FROM task.progress AS progress
@@ -125,12 +147,4 @@ async def rename(tx: Tx, old_user_id: str, user_id: str) -> None:
         old_user_id,
         user_id,
     )
-    await tx.execute(
-        """
-        UPDATE task.progress
-        SET user_id = $2
-        WHERE user_id = $1
-        """,
-        old_user_id,
-        user_id,
-    )
+    await owned.rename(tx, OWNED, old_user_id, user_id)

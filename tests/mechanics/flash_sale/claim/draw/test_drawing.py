@@ -10,10 +10,10 @@ import pytest
 
 from growth.kit.campaign import store as campaigns
 from growth.mechanics.flash_sale.claim import store as claims_store
+from growth.mechanics.flash_sale.claim.draw import service, store
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry, EntryWish
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.claim.model import Wanted
-from growth.mechanics.flash_sale.draw import service, store
-from growth.mechanics.flash_sale.draw.model import DrawEntry, EntryWish
-from growth.mechanics.flash_sale.draw.service import Draws
 from growth.mechanics.flash_sale.model import SALES, Protection, Sale, faults
 from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
@@ -22,8 +22,9 @@ from growth.plumbing.work.periodic import LeaseLost
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
-from tests.mechanics.flash_sale.conftest import Room, assemble
-from tests.mechanics.flash_sale.draw.drawing import (
+from tests.kit.outcomes import refusal
+from tests.kit.turn import leading_at
+from tests.mechanics.flash_sale.claim.draw.drawing import (
     DRAW_SECONDS,
     draw_now,
     enter_all,
@@ -32,14 +33,14 @@ from tests.mechanics.flash_sale.draw.drawing import (
     in_order,
     in_time,
     put_draw,
-    refusal,
     sale_now,
     time_to_draw,
     told_once,
     untouched,
     winners,
 )
-from tests.mechanics.flash_sale.story import claim_now, off_by, turn_at, units_in_both
+from tests.mechanics.flash_sale.conftest import Room, assemble
+from tests.mechanics.flash_sale.story import claim_now, off_by, units_in_both
 
 pytestmark = pytest.mark.anyio
 
@@ -187,7 +188,7 @@ async def test_what_is_not_to_be_drawn_is_left_alone(room: Room, why: str) -> No
         moment = sale.closes_at
     elif why == "drawn already":
         sale = await draw_now(room, sale)
-    turn = await turn_at(room.database, moment)
+    turn = await leading_at(room.database, moment)
     assert await room.draws.draw_due(turn) == 0
     # Nor if somebody else thought that it was.
     async with turn.transaction() as tx:
@@ -210,13 +211,13 @@ async def test_a_paused_draw_happens_once_it_is_resumed(room: Room) -> None:
     for state, drawn in (("paused", 0), ("published", 1)):
         async with room.database.transaction() as tx:
             await campaigns.move(tx, SALES, sale.sale_id, ["published", "paused"], state, now())
-        assert await room.draws.draw_due(await turn_at(room.database, time_to_draw(sale))) == drawn
+        assert await room.draws.draw_due(await leading_at(room.database, time_to_draw(sale))) == drawn
 
 
 async def test_two_workers_make_one_draw(room: Room, postgres_dsn: str, redis_url: str) -> None:
     sale = await put_draw(room.database, units_total=5)
     await enter_all(room.draws, sale, *[f"u{n}" for n in range(20)])
-    turn = await turn_at(room.database, time_to_draw(sale))
+    turn = await leading_at(room.database, time_to_draw(sale))
     async with world.stores(postgres_dsn, redis_url) as (database, redis):
         rooms = [room, assemble(database, redis), assemble(database, redis)]
         drawn = await asyncio.gather(*[one.draws.draw_due(turn) for one in rooms])
@@ -228,7 +229,7 @@ async def test_two_workers_make_one_draw(room: Room, postgres_dsn: str, redis_ur
 async def test_a_worker_that_lost_its_lease_draws_nothing(room: Room) -> None:
     sale = await put_draw(room.database)
     await enter_all(room.draws, sale, "alice")
-    turn = await turn_at(room.database, time_to_draw(sale))
+    turn = await leading_at(room.database, time_to_draw(sale))
     await room.database.fetch("UPDATE plumbing.leases SET fence = fence + 1")
     with pytest.raises(LeaseLost):
         await room.draws.draw_due(turn)
@@ -289,7 +290,7 @@ async def test_a_draw_killed_at_any_step_has_not_happened(
 ) -> None:
     sale = await put_draw(room.database, units_total=1)
     await enter_all(room.draws, sale, "alice", "bob")
-    turn = await turn_at(room.database, time_to_draw(sale))
+    turn = await leading_at(room.database, time_to_draw(sale))
     with monkeypatch.context() as broken:
         broken.setattr(module, step, _dying(getattr(module, step), before=before))
         with pytest.raises(_Killed):
@@ -305,7 +306,7 @@ async def test_a_worker_killed_before_redis_heard_leaves_no_trace_for_long(
     sale = await put_draw(room.database, units_total=2)
     await room.loader.load(sale.sale_id)
     await enter_all(room.draws, sale, "alice")
-    turn = await turn_at(room.database, time_to_draw(sale))
+    turn = await leading_at(room.database, time_to_draw(sale))
 
     async def die(*_: object) -> None:
         raise Unavailable("Redis did not answer")
@@ -336,7 +337,7 @@ async def test_even_before_the_reconciler_nothing_is_oversold(room: Room, monkey
     with monkeypatch.context() as broken:
         broken.setattr(Stock, "settle", die)
         await draw_now(room, sale)
-    await room.draws.draw_due(await turn_at(room.database, time_to_draw(sale)))
+    await room.draws.draw_due(await leading_at(room.database, time_to_draw(sale)))
     assert await refusal(room.claim(sale.sale_id, "bob")) == "flash_sale.sold_out"
     assert (await sale_now(room.database, sale)).taken == 1
 
@@ -348,7 +349,7 @@ async def test_a_rebuild_that_began_before_the_draw_is_put_right(room: Room) -> 
     await draw_now(room, sale)
     await room.stock.load(sale, generation)
     assert await refusal(room.claim(sale.sale_id, "bob")) == "flash_sale.draw_over"
-    await room.draws.draw_due(await turn_at(room.database, now()))
+    await room.draws.draw_due(await leading_at(room.database, now()))
     await room.loader.reconcile(sale.sale_id, now())
     assert await refusal(room.claim(sale.sale_id, "bob")) == "flash_sale.sold_out"
 
@@ -361,7 +362,7 @@ async def test_whoever_is_acknowledged_at_the_moment_of_the_draw_is_in_it(
     room: Room, postgres_dsn: str, head_start: int
 ) -> None:
     sale = await put_draw(room.database, units_total=CROWD)
-    turn = await turn_at(room.database, time_to_draw(sale))
+    turn = await leading_at(room.database, time_to_draw(sale))
     # Over two connections, or the whole crowd would hold its share lock in turns and be served before the draw.
     database = await connect_postgres(postgres_dsn, max_connections=2, acquire_seconds=60, statement_seconds=60)
     acknowledged: set[str] = set()
@@ -471,7 +472,7 @@ async def _picked(database: Database, sale: Sale, seed: str) -> list[str]:
         await store.pick(tx, sale.sale_id, seed)
         picked = await store.winners_after(tx, sale.sale_id, "", 100)
         await tx.execute("UPDATE flash_sale.draw_entries SET place = NULL WHERE place IS NOT NULL")
-    return [winner.user_id for winner in picked]
+    return [user_id for user_id, _ in picked]
 
 
 async def test_no_two_draws_have_one_seed(room: Room) -> None:
@@ -492,7 +493,7 @@ async def test_entries_are_forgotten_long_after_the_sale(room: Room) -> None:
     async with room.database.transaction() as tx:
         await campaigns.end_over(tx, SALES, sale.closes_at + timedelta(seconds=1), 1)
     late = sale.closes_at + service.ENTRIES_KEPT
-    assert await room.draws.forget_old_entries(await turn_at(room.database, late)) == 0
-    assert await room.draws.forget_old_entries(await turn_at(room.database, late + timedelta(seconds=1))) == 2
+    assert await room.draws.forget_old_entries(await leading_at(room.database, late)) == 0
+    assert await room.draws.forget_old_entries(await leading_at(room.database, late + timedelta(seconds=1))) == 2
     left = await entrants(room.database, sale), await entrants(room.database, other)
     assert sorted(left, key=len) == [set(), {"alice", "bob"}]

@@ -6,25 +6,25 @@ from datetime import timedelta
 import pytest
 
 from growth.kit.campaign import store as campaigns
-from growth.mechanics.flash_sale.draw.model import DrawEntry, show_entry
-from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.claim.draw.model import DrawEntry, show_entry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.model import SALES, Protection
 from growth.plumbing.postgres.database import connect_postgres
 from growth.vocabulary.clock import now
 from growth.vocabulary.ids import new_id
 from growth.vocabulary.refusals import Refusal, Unavailable
 from tests import world
-from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.draw.drawing import (
+from tests.kit.outcomes import refusal
+from tests.mechanics.flash_sale.claim.draw.drawing import (
     DRAW_SECONDS,
     draw_now,
     enter_all,
     entrants,
     in_time,
     put_draw,
-    refusal,
     time_to_draw,
 )
+from tests.mechanics.flash_sale.conftest import Room
 from tests.plumbing.postgres_proxy import PostgresProxy
 
 pytestmark = pytest.mark.anyio

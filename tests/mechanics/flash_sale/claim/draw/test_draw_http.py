@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.vocabulary.clock import now
 from tests.app import RunningApp, running_app
 

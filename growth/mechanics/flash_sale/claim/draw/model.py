@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from growth.kit.campaign.model import State
 from growth.mechanics.flash_sale import model as sales
+from growth.vocabulary.alike import alike
 from growth.vocabulary.ids import ClaimId, SaleId, Uuid, derived_id
 from growth.vocabulary.refusals import Kind, Refusal, Unavailable
 
@@ -104,15 +105,7 @@ def claim_id(sale_id: str, user_id: str) -> str:
 
 def show_entry(entry: DrawEntry, now: datetime) -> EntryPage:
     """Show `entry` to its shopper."""
-    return EntryPage(
-        entry_id=entry.entry_id,
-        sale_id=entry.sale_id,
-        units=entry.units,
-        state=entry.state,
-        draw_at=entry.draw_at,
-        claim_id=entry.claim_id,
-        server_time=now,
-    )
+    return alike(EntryPage, entry, server_time=now)
 
 
 def refusal_of(draw: DrawState | None, wish: EntryWish) -> Refusal | Unavailable:

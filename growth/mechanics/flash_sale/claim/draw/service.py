@@ -9,9 +9,8 @@ from prometheus_client import Counter
 
 from growth.mechanics.flash_sale import model as sales
 from growth.mechanics.flash_sale.claim import store as claims_store
-from growth.mechanics.flash_sale.claim.model import Claim, Wanted
-from growth.mechanics.flash_sale.draw import store
-from growth.mechanics.flash_sale.draw.model import (
+from growth.mechanics.flash_sale.claim.draw import store
+from growth.mechanics.flash_sale.claim.draw.model import (
     ENTRY_NOT_FOUND,
     NO_DRAW,
     DrawEntry,
@@ -22,14 +21,16 @@ from growth.mechanics.flash_sale.draw.model import (
     refusal_of,
     show_entry,
 )
+from growth.mechanics.flash_sale.claim.model import Wanted
 from growth.mechanics.flash_sale.model import Sale
-from growth.mechanics.flash_sale.stock import Occupied, Stock
+from growth.mechanics.flash_sale.stock import Stock
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.outbox.outbox import emit
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.work.coalesce import Coalescer
 from growth.plumbing.work.decide import Decisions
 from growth.plumbing.work.periodic import LeaseLost, Turn
+from growth.vocabulary.alike import alike
 from growth.vocabulary.events.flash_sale import FlashSaleClaimHeld, FlashSaleDrawn, FlashSaleSoldOut
 from growth.vocabulary.refusals import Refusal, Unavailable
 
@@ -95,18 +96,8 @@ class Draws:
             raise Refusal(sales.NOT_FOUND)
         if sale.draw_at is None:
             raise Refusal(NO_DRAW)
-        entries, units_wanted, winners, units_won = await store.count(self._database, sale_id)
-        return DrawPage(
-            sale_id=sale_id,
-            entries=entries,
-            units_wanted=units_wanted,
-            winners=winners,
-            units_won=units_won,
-            draw_at=sale.draw_at,
-            drawn_at=sale.drawn_at,
-            seed=sale.draw_seed,
-            server_time=now,
-        )
+        counted = await store.count(self._database, sale_id)
+        return alike(DrawPage, sale, **counted, seed=sale.draw_seed, server_time=now)
 
     async def drain(self) -> None:
         """Wait until every entry on its way has its answer."""
@@ -151,27 +142,16 @@ class Draws:
         """Give winners their claims, a batch at a time; say whether they took the last unit."""
         sold_out, last_user = False, ""
         while batch := await store.winners_after(tx, sale_id, last_user, WIN_BATCH):
-            last_user = batch[-1].user_id
-            claims = {winner.user_id: claim_id(sale_id, winner.user_id) for winner in batch}
-            wanted = [Wanted(claims[winner.user_id], winner.user_id, winner.units, now) for winner in batch]
+            last_user = batch[-1][0]
+            wanted = [Wanted(claim_id(sale_id, user_id), user_id, units, now) for user_id, units in batch]
             win = await claims_store.win(tx, sale_id, wanted)
             assert win.complete, "the sale is locked and the lot kept to its stock and limits"
             assert not win.known, "nothing but the draw makes these ids"
-            await store.set_claims(tx, sale_id, claims)
+            await store.set_claims(tx, sale_id, {one.user_id: one.claim_id for one in wanted})
             held_until = now + timedelta(seconds=win.hold_seconds)
             await emit(
                 tx,
-                *[
-                    FlashSaleClaimHeld(
-                        at=now,
-                        sale_id=sale_id,
-                        claim_id=claim.claim_id,
-                        user_id=claim.user_id,
-                        units=claim.units,
-                        held_until=held_until,
-                    )
-                    for claim in wanted
-                ],
+                *[alike(FlashSaleClaimHeld, claim, at=now, sale_id=sale_id, held_until=held_until) for claim in wanted],
             )
             sold_out = sold_out or win.sold_out_now
         return sold_out
@@ -222,7 +202,3 @@ def _answer(wish: EntryWish, seen: store.EntryState) -> DrawEntry | Refusal | Un
     if entry is not None and entry.state != "lost":
         return entry
     return refusal_of(seen.draw, wish)
-
-
-def _occupied(claim: Claim) -> Occupied:
-    return Occupied(claim.claim_id, claim.user_id, claim.occupied_units, claim.held_at)

@@ -1,21 +1,19 @@
 """Sales that draw, and what both sides say about them."""
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry
-from growth.mechanics.flash_sale.draw.service import Draws
+from growth.mechanics.flash_sale.claim.draw.model import DRAW_DELAY, DrawEntry
+from growth.mechanics.flash_sale.claim.draw.service import Draws
 from growth.mechanics.flash_sale.model import Protection, Sale
 from growth.mechanics.flash_sale.store import sales as sales_store
 from growth.plumbing.postgres.database import Database
 from growth.vocabulary.clock import now
-from growth.vocabulary.refusals import Refusal
 from tests import world
+from tests.kit.turn import leading_at
 from tests.mechanics.flash_sale.conftest import Room
-from tests.mechanics.flash_sale.story import turn_at
 
 DRAW_SECONDS = 60
 
@@ -46,7 +44,7 @@ async def enter_all(draws: Draws, sale: Sale, *user_ids: str, units: int = 1) ->
 
 async def draw_now(room: Room, sale: Sale) -> Sale:
     """Have the worker draw, and return the sale as it is then."""
-    await room.draws.draw_due(await turn_at(room.database, time_to_draw(sale)))
+    await room.draws.draw_due(await leading_at(room.database, time_to_draw(sale)))
     return await sale_now(room.database, sale)
 
 
@@ -54,15 +52,6 @@ async def sale_now(database: Database, sale: Sale) -> Sale:
     found = await sales_store.find_sale(database, sale.sale_id)
     assert found is not None
     return found
-
-
-async def refusal(asking: Awaitable[object]) -> str:
-    """The code of the refusal that must come."""
-    try:
-        answer = await asking
-    except Refusal as refused:
-        return refused.kind.code
-    raise AssertionError(answer)
 
 
 async def events(database: Database, sale: Sale) -> list[tuple[str, dict[str, Any]]]:

@@ -6,16 +6,9 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from growth.mechanics.flash_sale.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
-from growth.mechanics.flash_sale.model import Sale
+from growth.mechanics.flash_sale.claim.draw.model import DRAW_DELAY, DrawEntry, DrawState, EntryWish, entry_id
+from growth.mechanics.flash_sale.model import SALES, Sale
 from growth.plumbing.postgres.database import Reader, Tx
-
-
-class Winner(Struct, frozen=True):
-    """A shopper whom the lot picked."""
-
-    user_id: str
-    units: int
 
 
 class EntryState(Struct, frozen=True):
@@ -125,11 +118,10 @@ async def due(reader: Reader, now: datetime, limit: int) -> list[str]:
 
 async def drawn(reader: Reader, now: datetime, limit: int) -> list[Sale]:
     """Return live sales that were drawn, the latest first."""
-    rows = await reader.fetch(
+    return await SALES.fetch_all(
+        reader,
         """
-        SELECT sale_id, series_id, title, sku, price_fen, list_price_fen, units_total, max_per_shopper, opens_at,
-            closes_at, hold_seconds, late_payment, refund_returns_units, reminder_lead_seconds, protection, state,
-            version, taken, created_at, published_at, ended_at, sold_out_at, drawn_at, draw_seed
+        SELECT kit.columns
         FROM flash_sale.sales
         WHERE state IN ('published', 'paused')
           AND drawn_at IS NOT NULL
@@ -140,7 +132,6 @@ async def drawn(reader: Reader, now: datetime, limit: int) -> list[Sale]:
         now,
         limit,
     )
-    return [msgspec.convert(dict(row), Sale) for row in rows]
 
 
 async def pick(tx: Tx, sale_id: str, seed: str) -> tuple[int, int]:
@@ -188,8 +179,8 @@ async def pick(tx: Tx, sale_id: str, seed: str) -> tuple[int, int]:
     return row["entries"], row["winners"]
 
 
-async def winners_after(tx: Tx, sale_id: str, after: str, limit: int) -> list[Winner]:
-    """Return a page of those who won, in the order of their ids, past `after`."""
+async def winners_after(tx: Tx, sale_id: str, after: str, limit: int) -> list[tuple[str, int]]:
+    """Return a page of who won how many units, in the order of their ids, past `after`."""
     rows = await tx.fetch(
         """
         SELECT user_id, units
@@ -204,7 +195,7 @@ async def winners_after(tx: Tx, sale_id: str, after: str, limit: int) -> list[Wi
         after,
         limit,
     )
-    return [Winner(row["user_id"], row["units"]) for row in rows]
+    return [(row["user_id"], row["units"]) for row in rows]
 
 
 async def set_claims(tx: Tx, sale_id: str, claim_ids: dict[str, str]) -> None:
@@ -246,8 +237,8 @@ async def set_drawn(tx: Tx, sale_id: str, seed: str, now: datetime) -> bool:
     return drawn_at is not None
 
 
-async def count(reader: Reader, sale_id: str) -> tuple[int, int, int, int]:
-    """Return entries, the units they want, winners and the units they won."""
+async def count(reader: Reader, sale_id: str) -> dict[str, int]:
+    """Return `entries`, the `units_wanted`, `winners` and the `units_won`."""
     row = await reader.fetchrow(
         """
         SELECT count(*) AS entries,
@@ -260,7 +251,7 @@ async def count(reader: Reader, sale_id: str) -> tuple[int, int, int, int]:
         sale_id,
     )
     assert row is not None, "counts always have a row"
-    return row["entries"], row["units_wanted"], row["winners"], row["units_won"]
+    return dict(row)
 
 
 async def forget(tx: Tx, now: datetime, keep: timedelta, limit: int) -> int:

@@ -1,0 +1,3 @@
+-- group_buy: whom campaigns are for.
+
+ALTER TABLE group_buy.campaigns ADD COLUMN audience jsonb NOT NULL DEFAULT '[]';

@@ -1,0 +1,3 @@
+-- checkin: whom campaigns are for.
+
+ALTER TABLE checkin.programs ADD COLUMN audience jsonb NOT NULL DEFAULT '[]';
