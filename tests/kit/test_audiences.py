@@ -110,15 +110,24 @@ async def invite(app: RunningApp, _program_id: str, user_id: str) -> Told:
     return await plain(app, a_name("friend"), "PUT", "/v1/referral/inviter", {"code": code})
 
 
-async def view(app: RunningApp, _task_id: str, user_id: str) -> Told:
+async def view(app: RunningApp, task_id: str, user_id: str) -> Told:
     event = {"id": new_id(now()), "type": "product.viewed", "at": rfc3339(now()), "data": {"sku": "tea"}}
     answer = await app.shopper(user_id, "POST", "/v1/events", {"events": [event]})
     assert answer.json()["accepted"] == 1, answer.text
+    await count(app)
+    return await counted(app, task_id, user_id)
+
+
+async def count(app: RunningApp) -> None:
+    """Let tasks hear of what was told."""
     for subscription in reactions(app.growth):
         if subscription.name.startswith("task."):
             while await outbox.deliver(app.growth.database, subscription):
                 pass
-    return Told((await own_task(app, _task_id, user_id))["done"] == 1)
+
+
+async def counted(app: RunningApp, task_id: str, user_id: str) -> Told:
+    return Told((await own_task(app, task_id, user_id))["done"] == 1)
 
 
 async def own_task(app: RunningApp, task_id: str, user_id: str) -> JSON:
@@ -235,8 +244,8 @@ def test_every_kind_of_the_house_has_an_entrance_here() -> None:
 
 async def test_every_condition_has_one_room_that_keeps_its_facts_and_every_kind_is_declared(app: RunningApp) -> None:
     keepers = [keeper.condition for room in app.growth.rooms for keeper in room.audience_keepers]
+    assert {*keepers, Listed} == set(get_args(Condition))
     assert len(keepers) == len(set(keepers))
-    assert {*keepers, Listed} == {*get_args(Condition)}
     assert {kind.path for room in app.growth.rooms for kind in room.campaigns} == set(BY_PATH)
 
 
@@ -309,12 +318,16 @@ async def test_64_at_once_are_told_apart_with_a_few_questions(
     questions: list[int] = []
     outside = Audiences.outside
 
-    async def counted(self: Audiences, reader: Reader, asked: Any) -> dict[Any, Any]:
+    async def noted(self: Audiences, reader: Reader, asked: Any) -> dict[Any, Any]:
         questions.append(len(asked))
         return await outside(self, reader, asked)
 
-    monkeypatch.setattr(Audiences, "outside", counted)
+    monkeypatch.setattr(Audiences, "outside", noted)
     answers = await asyncio.gather(*[entrance.ask(app, made_id, one) for one in crowd])
+    if entrance.name == "task":
+        # Of what was told at once some is heard only when all of it is committed.
+        await count(app)
+        answers = [await counted(app, made_id, one) for one in crowd]
     assert {one for one, told in zip(crowd, answers, strict=True) if told.admitted} == admitted
     if entrance.name in {"claim", "draw", "open", "join", "take", "check-in"}:
         assert len(questions) < CROWD, "concurrent asks share their questions"
@@ -346,10 +359,9 @@ async def test_nobody_is_whom_an_empty_list_is_for(app: RunningApp, entrance: En
     assert not (await entrance.ask(app, made_id, a_name("ann"))).admitted
 
 
-@pytest.mark.parametrize("path", sorted(BY_PATH))
+@pytest.mark.parametrize("path", sorted(BY_PATH.keys() - {"flash-sale-series"}))
 async def test_a_dry_run_says_which_condition_is_not_met(app: RunningApp, path: str) -> None:
-    if path == "flash-sale-series":
-        pytest.skip("its dry run is of rounds, and asks about no shopper")
+    # That of a series is of its rounds, and asks about no shopper.
     entrance = next(one for one in ENTRANCES if one.path == path)
     ann, bob = a_name("ann"), a_name("bob")
     made_id = await published(app, entrance, only(ann))
@@ -443,9 +455,8 @@ async def test_a_room_adds_a_condition_by_declaring_who_keeps_its_facts(app: Run
 def of_before(kind: CampaignKind[Any, Any], campaign_id: str) -> str:
     """The statement that writes a draft as the release before did, which knew of no audience."""
     assert kind.recipes is not None
-    stored = msgspec.json.decode(
-        msgspec.json.encode(kind.stored(kind.recipes(now(), ZoneInfo("Asia/Shanghai"))[0].draft))
-    )
+    draft = kind.recipes(now(), ZoneInfo("Asia/Shanghai"))[0].draft
+    stored = msgspec.json.decode(msgspec.json.encode(kind.stored(draft)))
     for holder in (stored, stored.get(kind.document)):
         if holder is not None:
             holder.pop("audience", None)

@@ -14,6 +14,7 @@ from growth.mechanics.flash_sale.service import Sales
 from growth.mechanics.flash_sale.store import sales as store
 from growth.plumbing.watch.audit import Act
 from growth.vocabulary.actors import Operator, Role
+from growth.vocabulary.audience import Newcomers
 from growth.vocabulary.clock import now
 from growth.vocabulary.refusals import Refusal
 from tests import world
@@ -61,8 +62,9 @@ CHANGES: dict[str, Any] = {
     "refund_returns_units": True,
     "reminder_lead_seconds": 60,
     "protection": Protection(cool_down_seconds=60),
+    "audience": [Newcomers()],
 }
-FREE_ONCE_OPEN = {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection"}
+FREE_ONCE_OPEN = {"title", "units_total", "max_per_shopper", "closes_at", "hold_seconds", "protection", "audience"}
 
 
 def test_every_field_is_in_the_table() -> None:

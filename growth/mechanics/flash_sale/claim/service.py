@@ -196,9 +196,8 @@ class Claims:
             first = await store.given_back_before(tx, claim_id, user_id, now - GIVEN_BACK_WITHIN, MAX_GIVEN_BACK)
             if first is not None:
                 wait_seconds = max(1, math.ceil((first + GIVEN_BACK_WITHIN - now).total_seconds()))
-                refusal = Refusal(sales.TOO_MANY, "Pay for the claim, or let it lapse.")
-                refusal.members["retry_after_seconds"] = wait_seconds
-                raise refusal
+                told = "Pay for the claim, or let it lapse."
+                raise Refusal(sales.TOO_MANY, told, retry_after_seconds=wait_seconds)
             released = await store.release(tx, [claim_id], "shopper", now, user_id)
             await after_release(tx, self._stock, released, "shopper", now)
         if released:
