@@ -116,17 +116,20 @@ async def play(room: Room, orders: Sequence[Told], arrivals: Sequence[tuple[int,
     template = await room.template()
     coupons = [await room.grants(template), await room.grants(template)]
     names = [f"o{story}-{order}" for order in range(ORDERS)]
-    model, seen = Model(orders), set()
+    model, seen, rejected = Model(orders), set[tuple[int, str]](), set[str]()
     for place, (order, what, is_redelivered) in enumerate(arrivals):
         told = event(names[order], orders[order], order, what, coupons)
         if (order, what) in seen and not is_redelivered:
             # Told again under another id: a fact that is known, and whoever takes part catches up.
             told["id"] = f"again-{story}-{place}"
             model.hear(order, what)
-        elif (order, what) not in seen:
+        elif (order, what) not in seen or told["id"] in rejected:
+            # What was rejected binds nothing: it is judged by what is known now.
             model.hear(order, what)
         seen.add((order, what))
-        await room.tells(told)
+        (result,) = await room.tells(told)
+        is_rejected = "rejected" in (result.outcome, result.code)
+        (rejected.add if is_rejected else rejected.discard)(told["id"])
     found = [await room.coupon(one) for one in coupons]
     has = {
         index: (names.index(str(one.order_id)), one.state)
