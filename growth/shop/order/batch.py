@@ -16,7 +16,7 @@ from growth.shop.order import hooks, model
 from growth.shop.order.buyer import model as persons
 from growth.shop.order.buyer import store as persons_store
 from growth.shop.order.buyer.model import Whose
-from growth.shop.order.buyer.service import hold
+from growth.shop.order.buyer.service import hold, register
 from growth.shop.order.fact.service import Fact, fact_of, merge, tell
 from growth.shop.order.hooks import (
     KnownHook,
@@ -31,7 +31,6 @@ from growth.shop.order.hooks import (
 )
 from growth.shop.order.model import APPLIED, NO_LISTENER, Answer, Known, OrderParticipant, PointsDesk
 from growth.shop.order.owed import service as owed
-from growth.shop.order.registration import register
 from growth.shop.order.store import heard as memory
 from growth.shop.order.store import orders as store
 from growth.shop.order.store.heard import FirstHeard
@@ -97,14 +96,14 @@ class _Case(Struct, eq=False):
         return self.hook.source, self.hook.id
 
 
-class Taking(Struct, frozen=True):
+class OrderParties(Struct, frozen=True):
     """Who takes part: `participants` settle orders in the order given, `points` are what shoppers spend."""
 
     participants: Sequence[OrderParticipant]
     points: PointsDesk | None
 
 
-async def apply(tx: Tx, heard: Sequence[HeardEvent], taking: Taking) -> list[Answer]:
+async def apply(tx: Tx, heard: Sequence[HeardEvent], parties: OrderParties) -> list[Answer]:
     """Apply events that share none of their `keys`; return their answers, in their order.
 
     Raises `PersonChanged` and `CameBack` where an id is somebody else's by now, and `IdTaken`.
@@ -124,10 +123,10 @@ async def apply(tx: Tx, heard: Sequence[HeardEvent], taking: Taking) -> list[Ans
         await hold(tx, case.heard.who)
     by_name = {case.name: case for case in cases}
     for name, first in (await memory.find_events(tx, list(by_name))).items():
-        await _look_back(tx, by_name[name], first, taking.points)
+        await _look_back(tx, by_name[name], first, parties.points)
     for case in _open(cases):
-        await _judge_alone(tx, case, taking.points)
-    await _settle(tx, _open(cases), taking.participants, now)
+        await _judge_alone(tx, case, parties.points)
+    await _settle(tx, _open(cases), parties.participants, now)
     await _keep(tx, cases, now)
     return [_told(case) for case in cases]
 

@@ -14,7 +14,7 @@ from growth.plumbing.postgres.database import CommitUnknown, Database, Reader
 from growth.plumbing.request import request_id
 from growth.plumbing.work.decide import Decisions
 from growth.shop.order import hooks
-from growth.shop.order.batch import HeardEvent, IdTaken, Taking, apply
+from growth.shop.order.batch import HeardEvent, IdTaken, OrderParties, apply
 from growth.shop.order.buyer import model as persons
 from growth.shop.order.buyer.model import CameBack
 from growth.shop.order.buyer.service import whose
@@ -200,7 +200,7 @@ class ShopService:
         people = sorted({person for one in heard for person in one.who.people})
         try:
             async with self._database.transaction(people=people, everyone=True) as tx:
-                return await apply(tx, heard, Taking(self._participants, self._points))
+                return await apply(tx, heard, OrderParties(self._participants, self._points))
         except CommitUnknown:
             for one in heard:
                 one.is_asked_again = True
