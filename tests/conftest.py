@@ -102,7 +102,6 @@ def patient_house() -> Iterator[None]:
         patched.setattr("growth.plumbing.http.limits.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
         patched.setattr("growth.plumbing.postgres.database.MAX_AFTER_COMMIT_SECONDS", PATIENCE_SECONDS)
         patched.setattr("growth.mechanics.flash_sale.claim.redis_sync.LOAD_WAIT_SECONDS", PATIENCE_SECONDS)
-        patched.setattr("growth.shop.order.service.MAX_WAIT_SECONDS", PATIENCE_SECONDS)
         yield
 
 

@@ -41,6 +41,7 @@ NOUNS: Mapping[str, str] = {
     "rewards/compliance.py": "what platforms and law forbid a campaign to reward",
     "mechanics/checkin/streak/programs_cache.py": "what this process remembers of programs",
     "mechanics/checkin/streak/rewards.py": "gives what days and milestones earn, through the one door",
+    "shop/order/batch.py": "applies events of hooks together, in one transaction",
     "shop/order/reading.py": "reads hooks event by event, and orders line by line",
     "listeners/retention/sighting.py": "what counts as a shopper being active",
     "listeners/retention/report/answers.py": "what reports say, as Structs",

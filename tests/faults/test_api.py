@@ -40,7 +40,7 @@ STEPS: dict[str, tuple[str, Death]] = {
         GIVE_BACK,
         Death(f"{STOCK}.settle", "before", nth=2, armed_by=f"{CLAIMS}:release", with_work=True),
     ),
-    "a payment's event noted, nothing else": (PAY, Death("growth.shop.order.store.heard:begin_event", "after", nth=3)),
+    "a payment noted, nothing else": (PAY, Death("growth.shop.order.store.orders:write", "after", nth=3)),
     "paid, not committed": (PAY, Death(f"{PAYMENTS}:pay", "after", nth=3)),
     "paid and committed, not answered": (PAY, Death(AFTER_COMMIT, "before", nth=3, armed_by=f"{PAYMENTS}:pay")),
     "paid late, units taken again, not committed": (PAY, Death(f"{PAYMENTS}:retake", "after", nth=2)),

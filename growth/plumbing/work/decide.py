@@ -7,7 +7,7 @@ queued ─▶ a batch, each id once ─▶ one transaction ─┬─▶ committe
 └─▶ a store is gone: nothing is written, all are told so
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -33,8 +33,9 @@ class Decisions(Generic[Ask, Answer]):
     `decide` gets asks of different ids, and decides them in one transaction: answers in their order, of which an
     exception is raised to its own caller alone. The same asks again must find what was written. If it raises `NotWhole`
     for one ask alone, `turned_away` says what that one is told. Asks of one id (`id_of`; without it each is its own):
-    the first counts, the others are told `replayed` of its answer, or without that are decided once it is. `given_up`
-    is told which were certainly not written since a store was gone or the id changed hands.
+    the first counts, the others are told `replayed` of its answer, or without that are decided once it is. So are those
+    that share one of their `keys_of` with an earlier one. `given_up` is told which were certainly not written since a
+    store was gone or the id changed hands.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Decisions(Generic[Ask, Answer]):
         *,
         person_of: Callable[[Ask], str],
         id_of: Callable[[Ask], Hashable] = id,
+        keys_of: Callable[[Ask], Collection[Hashable]] | None = None,
         replayed: Callable[[Answer], Answer] | None = None,
         turned_away: Callable[[Ask], Awaitable[Answer | BaseException]] | None = None,
         given_up: Callable[[Sequence[Ask]], Awaitable[None]] | None = None,
@@ -53,6 +55,7 @@ class Decisions(Generic[Ask, Answer]):
         self._decide = decide
         self._person_of = person_of
         self._id_of = id_of
+        self._keys_of = keys_of or (lambda ask: (id_of(ask),))
         self._replayed = replayed
         self._turned_away = turned_away
         self._given_up = given_up
@@ -60,25 +63,25 @@ class Decisions(Generic[Ask, Answer]):
         """The queue: who asks, waits in it."""
 
     async def _run(self, asks: Sequence[Ask]) -> Sequence[Answer | BaseException]:
-        first: dict[Hashable, Ask] = {}
+        unique, repeats, seen = list[Ask](), list[Ask](), set[Hashable]()
         for ask in asks:
-            first.setdefault(self._id_of(ask), ask)
-        unique = list(first.values())
+            keys = self._keys_of(ask)
+            (unique if seen.isdisjoint(keys) else repeats).append(ask)
+            seen.update(keys)
         answers = await sparing(unique, lambda ask: (self._person_of(ask),), self._together)
         if self._given_up is not None:
             lost = [ask for ask, answer in zip(unique, answers, strict=True) if _is_not_written(answer)]
             if lost:
                 await self._given_up(lost)
-        if len(unique) == len(asks):
+        if not repeats:
             return answers
-        decided = dict(zip(first, answers, strict=True))
-        repeats = [ask for ask in asks if first[self._id_of(ask)] is not ask]
-        told = iter(
-            await self._run(repeats)
-            if self._replayed is None
-            else [self._told_again(decided[self._id_of(ask)]) for ask in repeats]
-        )
-        return [decided[name] if first[name := self._id_of(ask)] is ask else next(told) for ask in asks]
+        if self._replayed is None:
+            told = {id(ask): answer for ask, answer in zip(repeats, await self._run(repeats), strict=True)}
+        else:
+            first = dict(zip(map(self._id_of, unique), answers, strict=True))
+            told = {id(ask): self._told_again(first[self._id_of(ask)]) for ask in repeats}
+        told |= {id(ask): answer for ask, answer in zip(unique, answers, strict=True)}
+        return [told[id(ask)] for ask in asks]
 
     def _told_again(self, answer: Answer | BaseException) -> Answer | BaseException:
         assert self._replayed is not None

@@ -269,6 +269,19 @@ HOOKS: dict[str, Any] = {
 }
 
 
+def subject_of(hook: KnownHook) -> str:
+    """Return what a hook is about: one at a time."""
+    match hook:
+        case ShopperRegistered(data=registered):
+            return registered.user_id
+        case PointsSpent(data=spent):
+            return spent.spend_id
+        case PointsReturned(data=back):
+            return back.spend_id
+        case _:
+            return hook.data.order_id
+
+
 def line_of(told: LineTold) -> OrderLine:
     """Return a line as rooms see it."""
     return OrderLine(

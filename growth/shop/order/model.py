@@ -58,9 +58,9 @@ class OrderParticipant(Protocol):
         ...
 
 
-def concerned(participants: Iterable[OrderParticipant], order: Order) -> list[OrderParticipant]:
-    """Return those who have a stake in an order: nobody else costs it a statement."""
-    return [one for one in participants if one.may_concern(order) or not one.kinds.isdisjoint(order.kinds)]
+def is_concerned(participant: OrderParticipant, order: Order) -> bool:
+    """Say whether a participant has a stake in an order: nobody else costs it a statement."""
+    return not participant.kinds.isdisjoint(order.kinds) or participant.may_concern(order)
 
 
 class ActivityListener(Protocol):
@@ -110,6 +110,15 @@ class Known(Struct, frozen=True, kw_only=True):
     paid_content: bytes | None = None
 
 
+class Beside(Struct, frozen=True):
+    """How a paid order stands among the others of its shopper."""
+
+    other: tuple[datetime, str] | None = None
+    """When, and by which other order, the shopper has bought first; None who has not."""
+    later: Sequence[str] = ()
+    """Orders that were paid after this one, up to `other`: all of them where there is no other."""
+
+
 def in_todays_form(known: Known, form: Callable[[bytes | None], bytes | None]) -> Known:
     """Return what is known with its contents in the form in which they are told today."""
     return replace(known, placed_content=form(known.placed_content), paid_content=form(known.paid_content))
@@ -154,6 +163,33 @@ def judge_order(said: bytes, known: bytes | None, user_id: str, known_user_id: s
     if known_user_id not in {None, user_id}:
         return contradicts("The order is known as another user's.")
     return judge_told_again(said, known)
+
+
+def judged(hook: OrderHook, said: bytes, known: Known) -> Answer:
+    """Judge a fact beside what is known of its order. A refund is judged beside the others, once they are read."""
+    match hook:
+        case OrderPlaced(data=placed):
+            return judge_order(said, known.placed_content, placed.user_id, known.order.user_id)
+        case OrderPaid(data=paid):
+            return judge_order(said, known.paid_content, paid.user_id, known.order.user_id)
+        case OrderReceived(time=at) if known.order.received_at is not None:
+            return RECEIVED_EARLIER if at < known.order.received_at else ALREADY_KNOWN
+        case OrderClosed() if known.order.closed_at is not None:
+            return ALREADY_KNOWN
+        case _:
+            return APPLIED
+
+
+def with_told(known: Known, hook: OrderHook, said: bytes) -> Known:
+    """Return what is known once a fact is added that was applied; of times that are told again, the earliest counts."""
+    order = with_fact(known.order, hook)
+    match hook:
+        case OrderPlaced():
+            return replace(known, order=order, placed_content=said)
+        case OrderPaid():
+            return replace(known, order=order, paid_content=said)
+        case _:
+            return replace(known, order=order)
 
 
 def in_future(field: str) -> Answer:

@@ -30,4 +30,5 @@ def room(stores: Stores, below: Rooms) -> Room:  # noqa: ARG001 - every room is 
         persons={"shop": Person(export=person.export, erase=person.erase, merge=person.merge, had=person.had)},
         audience_keepers=[AudienceKeeper(Newcomers, are_newcomers)],
         joined=joined,
+        drain=[shop.drain],
     )

@@ -23,6 +23,11 @@ class Shop:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
 
+    def beside(self, service: ShopService) -> "Shop":
+        """Send hooks to another process."""
+        transport = httpx.ASGITransport(app_of(service), raise_app_exceptions=True)  # type: ignore[arg-type]
+        return Shop(httpx.AsyncClient(transport=transport, base_url="http://shop.test"))
+
     async def send(self, raw: bytes, headers: dict[str, str] | None = None, secret: str = SECRET) -> httpx.Response:
         signed = sign(secret, "hook", NOON, raw) | {"content-type": "application/json"}
         return await self.client.post(PATH, content=raw, headers=signed | (headers or {}))

@@ -18,7 +18,6 @@ from growth.shop.order.store import orders as store
 from growth.vocabulary.orders import LineOutcome, Order
 from tests.patience import PATIENCE_SECONDS
 from tests.shop.order.telling import (
-    NOON,
     SECRET,
     Recorder,
     as_one_order,
@@ -112,12 +111,12 @@ class Pausing(Recorder):
 async def refund_while_paying(database: Database, *, waits: bool) -> Order:
     """Tell of a refund while the payment's transaction is open."""
     pausing = Pausing()
-    service = ShopService(database, [pausing], [SECRET])
-    await tell(service, placed())
+    one, other = [ShopService(database, [pausing], [SECRET]) for _ in range(2)]
+    await tell(one, placed())
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
-        paying = group.create_task(tell(service, paid()))
+        paying = group.create_task(tell(one, paid()))
         await pausing.is_paused.wait()
-        refunding = group.create_task(tell(service, refunded()))
+        refunding = group.create_task(tell(other, refunded()))
         while waits and not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             assert not refunding.done()
         if not waits:
@@ -141,17 +140,20 @@ async def test_a_refund_told_while_the_order_is_paid_waits_and_counts(database: 
 async def test_without_the_lock_of_the_order_a_refund_is_lost(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def look(tx: Tx, order_id: str, _now: datetime) -> Known:
-        row = await tx.fetchrow("SELECT * FROM shop.orders WHERE order_id = $1", order_id)
-        if row is None:
-            await tx.execute("INSERT INTO shop.orders (order_id, first_heard_at) VALUES ($1, $2)", order_id, NOON)
-            return Known(order=Order(order_id=order_id))
-        facts = {name: row[name] for name in Order.__struct_fields__ if name != "lines"}
-        return Known(order=Order(**facts), placed_content=row["placed_content"], paid_content=row["paid_content"])
+    async def look(tx: Tx, order_ids: Sequence[str]) -> dict[str, Known]:
+        rows = await tx.fetch("SELECT * FROM shop.orders WHERE order_id = ANY ($1)", order_ids)
+        return {
+            row["order_id"]: Known(
+                order=Order(**{name: row[name] for name in Order.__struct_fields__ if name != "lines"}),
+                placed_content=row["placed_content"],
+                paid_content=row["paid_content"],
+            )
+            for row in rows
+        }
 
-    monkeypatch.setattr(store, "take_turn", no_turns)
-    monkeypatch.setattr(store, "take_shoppers_turn", no_turns)
-    monkeypatch.setattr(store, "lock_order", look)
+    monkeypatch.setattr(store, "take_turns", no_turns)
+    monkeypatch.setattr(store, "take_shoppers_turns", no_turns)
+    monkeypatch.setattr(store, "lock_orders", look)
     order = await refund_while_paying(database, waits=False)
     assert order.lines[0].refunded_units == 0
     assert len(await broken(database)) == 1
@@ -178,11 +180,15 @@ async def test_without_the_bound_of_the_line_more_is_paid_back_than_was_paid(
 async def test_without_the_id_of_the_event_taken_first_participants_are_asked_64_times(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never_seen(*_: object) -> None:
-        return None
+    async def never_seen(*_: object) -> dict[str, str]:
+        return {}
+
+    async def all_kept(_: Tx, fresh: Sequence[object], __: datetime) -> int:
+        return len(fresh)
 
     recorder = Recorder()
-    monkeypatch.setattr(memory, "begin_event", never_seen)
+    monkeypatch.setattr(memory, "find_events", never_seen)
+    monkeypatch.setattr(memory, "keep_events", all_kept)
     service = ShopService(database, [recorder], [SECRET])
     await asyncio.gather(*(tell(service, paid()) for _ in range(CALLERS)))
     assert len(recorder.seen) == CALLERS

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,7 @@ from tests.shop.order.telling import (
     SECRET,
     Recorder,
     at,
+    broken,
     closed,
     line,
     of,
@@ -304,13 +306,13 @@ async def test_of_64_orders_paid_at_once_one_is_the_first(database: Database, se
 async def test_without_the_lock_of_the_shopper_there_are_several_first_orders(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "take_shoppers_turn", no_turns)
+    monkeypatch.setattr(store, "take_shoppers_turns", no_turns)
     pausing = Pausing()
-    service = ShopService(database, [pausing], [SECRET])
+    one, other = [ShopService(database, [pausing], [SECRET]) for _ in range(2)]
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(tell(service, paid("o1")))
+        group.create_task(tell(one, paid("o1")))
         await pausing.is_paused.wait()
-        await tell(service, paid("o2"))
+        await tell(other, paid("o2"))
         pausing.may_go_on.set()
     assert sorted(await firsts(database)) == ["o1", "o2"]
 
@@ -320,20 +322,20 @@ async def test_without_the_lock_of_the_shopper_there_are_several_first_orders(
 
 async def refund_that_began_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let the refund's transaction begin to write, and then be overtaken by the payment's; return what is heard."""
-    began, may_go_on, real = asyncio.Event(), asyncio.Event(), store.lock_order
+    began, may_go_on, real = asyncio.Event(), asyncio.Event(), store.write
 
-    async def dawdle(tx: Tx, order_id: str, now: datetime) -> object:
+    async def dawdle(tx: Tx, *what: Any) -> None:
+        await real(tx, *what)
         if not began.is_set():
             began.set()
             await may_go_on.wait()
-        return await real(tx, order_id, now)
 
-    monkeypatch.setattr(store, "lock_order", dawdle)
-    service = ShopService(database, [], [SECRET])
+    monkeypatch.setattr(store, "write", dawdle)
+    one, other = [ShopService(database, [], [SECRET]) for _ in range(2)]
     async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
-        group.create_task(tell(service, refunded()))
+        group.create_task(tell(one, refunded()))
         await began.wait()
-        paying = group.create_task(tell(service, paid()))
+        paying = group.create_task(tell(other, paid()))
         while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") and not paying.done():
             pass
         may_go_on.set()
@@ -346,11 +348,13 @@ async def test_a_payment_is_heard_before_the_refund_that_began_before_it(
     assert await refund_that_began_first(database, monkeypatch) == ["Paid", "Refunded"]
 
 
-async def test_without_turns_the_refund_is_heard_before_the_payment(
+async def test_without_turns_the_payment_does_not_hear_of_the_refund_that_began_before_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "take_turn", no_turns)
-    assert await refund_that_began_first(database, monkeypatch) == ["Refunded", "Paid"]
+    monkeypatch.setattr(store, "take_turns", no_turns)
+    assert await refund_that_began_first(database, monkeypatch) == ["Paid"]
+    assert len(await broken(database)) == 1
+    await database.fetch("TRUNCATE shop.orders CASCADE")
 
 
 # --- shoppers -------------------------------------------------------------------------------------------------------

@@ -72,19 +72,6 @@ async def pass_on(tx: Tx, old_user_id: str, user_id: str) -> None:
     await forget(tx, old_user_id)
 
 
-async def forget_unheard(tx: Tx, order_id: str) -> None:
-    """Forget an order of which nothing is known."""
-    await tx.execute(
-        """
-        DELETE FROM shop.orders AS known
-        WHERE order_id = $1
-          AND num_nonnulls(user_id, closed_at, received_at) = 0
-          AND NOT EXISTS (SELECT FROM shop.refunds AS told WHERE told.order_id = known.order_id)
-        """,
-        order_id,
-    )
-
-
 async def owner_of(tx: Tx, order_id: str) -> str | None:
     """Return whose an order is, if that is known."""
     owner: str | None = await tx.fetchval("SELECT user_id FROM shop.orders WHERE order_id = $1", order_id)

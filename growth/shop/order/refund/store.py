@@ -1,6 +1,6 @@
 """Every statement on refunds, under the lock of their order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from growth.plumbing.postgres.database import Tx
@@ -56,23 +56,26 @@ async def redate(tx: Tx, data: RefundedData, refunded_at: datetime) -> None:
     )
 
 
-async def refunds(tx: Tx, order_id: str) -> Sequence[Refund]:
-    """Return what was told of refunds of the order, earliest first."""
+async def refunds(tx: Tx, order_ids: Sequence[str]) -> Mapping[str, Sequence[Refund]]:
+    """Return what was told of refunds of orders, earliest first; orders without any are missing."""
+    if not order_ids:
+        return {}
     rows = await tx.fetch(
         """
-        SELECT refund_id, refund.refunded_at, line.line_id, line.units, line.amount_fen
+        SELECT order_id, refund_id, refund.refunded_at, line.line_id, line.units, line.amount_fen
         FROM shop.refunds AS refund
         JOIN shop.refund_lines AS line USING (order_id, refund_id)
-        WHERE refund.order_id = $1
+        WHERE refund.order_id = ANY ($1::text[])
         ORDER BY refund.refunded_at, refund_id, line.line_id
         """,
-        order_id,
+        order_ids,
     )
-    told: dict[str, Refund] = {}
+    told: dict[str, dict[str, Refund]] = {}
     for row in rows:
-        refund = told.setdefault(row["refund_id"], Refund(row["refund_id"], row["refunded_at"], []))
+        theirs = told.setdefault(row["order_id"], {})
+        refund = theirs.setdefault(row["refund_id"], Refund(row["refund_id"], row["refunded_at"], []))
         refund.lines.append((row["line_id"], row["units"], row["amount_fen"]))
-    return list(told.values())
+    return {order_id: list(theirs.values()) for order_id, theirs in told.items()}
 
 
 async def told_in_all(tx: Tx, order_id: str) -> dict[str, RefundedLine]:

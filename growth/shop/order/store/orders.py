@@ -1,179 +1,155 @@
-"""Every SQL statement of the shop's room. Those on one order run under the lock that `lock_order` takes."""
+"""Every SQL statement of the shop's room. Those on one order run in its turn, which `take_turns` takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.shop.order import model
-from growth.shop.order.hooks import LineTold, OrderPaid, OrderPlaced, PaidData, PlacedData, uses_of
-from growth.shop.order.model import Known
+from growth.shop.order.hooks import LineTold, OrderPaid, OrderPlaced, uses_of
+from growth.shop.order.model import Beside, Known
 from growth.vocabulary.orders import Order, OrderLine
 
+_encode = msgspec.json.Encoder().encode
 
-async def take_turn(tx: Tx, subject: str) -> None:
-    """Wait for other transactions on the same order or shopper; others wait for this one.
+
+async def take_turns(tx: Tx, subjects: Iterable[str]) -> None:
+    """Wait for other transactions on the same orders, shoppers or spendings; others wait for this one.
 
     Before anything is written: a transaction's place in the outbox is that of its first write, and what is told of one
     order must be read in the order in which it became known.
     """
-    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('shop.turn:' || $1, 0))", subject)
-
-
-async def lock_order(tx: Tx, order_id: str, now: datetime) -> Known:
-    """Hold the order, heard of or not, until the transaction ends; return what is known of it."""
-    is_new = await tx.fetchval(
+    await tx.execute(
         """
-        INSERT INTO shop.orders (order_id, first_heard_at)
-        VALUES ($1, $2)
-        ON CONFLICT (order_id) DO NOTHING
-        RETURNING true
+        SELECT pg_advisory_xact_lock(hashtextextended('shop.turn:' || subject, 0))
+        FROM unnest($1::text[]) AS subject
         """,
-        order_id,
-        now,
+        sorted(set(subjects)),
     )
-    if is_new:
-        return Known(order=Order(order_id=order_id), is_new=True)
-    row = await tx.fetchrow(
+
+
+async def lock_orders(tx: Tx, order_ids: Sequence[str]) -> dict[str, Known]:
+    """Hold those of the orders that were heard of until the transaction ends; return what is known of them.
+
+    Whoever has an order's turn need not fear that another hears of it first.
+    """
+    rows = await tx.fetch(
         """
-        SELECT user_id, placed_at, placed_content, paid_at, paid_fen, paid_content, closed_at, received_at
+        SELECT order_id, user_id, placed_at, placed_content, paid_at, paid_fen, paid_content, closed_at, received_at
         FROM shop.orders
-        WHERE order_id = $1
+        WHERE order_id = ANY ($1::text[])
+        ORDER BY order_id
         FOR UPDATE
         """,
-        order_id,
+        order_ids,
     )
-    assert row is not None
-    facts = dict(row)
-    contents = {name: facts.pop(name) for name in ("placed_content", "paid_content")}
-    return Known(order=Order(order_id=order_id, **facts), **contents)
+    found = {}
+    for row in rows:
+        facts = dict(row)
+        contents = {name: facts.pop(name) for name in ("placed_content", "paid_content")}
+        found[row["order_id"]] = Known(order=Order(**facts), **contents)
+    return found
 
 
-async def place(tx: Tx, data: PlacedData, said: bytes) -> None:
-    """Add that the order was placed; its lines only if nothing stronger is known."""
-    is_paid = await tx.fetchval(
-        """
-        UPDATE shop.orders
-        SET user_id = $2, placed_at = $3, placed_content = $4
-        WHERE order_id = $1 AND placed_at IS NULL
-        RETURNING paid_at IS NOT NULL
-        """,
-        data.order_id,
-        data.user_id,
-        data.placed_at,
-        said,
-    )
-    assert is_paid is not None
-    if not is_paid:
-        await _add_lines(tx, data.order_id, data.lines)
-
-
-async def pay(tx: Tx, data: PaidData, said: bytes) -> None:
-    """Add that the order was paid; its lines replace those that were placed."""
-    was_placed = await tx.fetchval(
-        """
-        UPDATE shop.orders
-        SET user_id = $2, paid_at = $3, paid_fen = $4, paid_content = $5
-        WHERE order_id = $1 AND paid_at IS NULL
-        RETURNING placed_at IS NOT NULL
-        """,
-        data.order_id,
-        data.user_id,
-        data.paid_at,
-        data.paid_fen,
-        said,
-    )
-    assert was_placed is not None
-    if was_placed:
-        await tx.execute("DELETE FROM shop.order_lines WHERE order_id = $1", data.order_id)
-    await _add_lines(tx, data.order_id, data.lines)
-
-
-async def complete(tx: Tx, hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], said: bytes) -> None:
-    """Add lines to an order that was told without them."""
-    order_id = hook.data.order_id
+async def write(
+    tx: Tx, orders: Sequence[Known], lines: Mapping[str, Sequence[LineTold]], replaced: Sequence[str], now: datetime
+) -> None:
+    """Keep what is known of locked or new orders, and their `lines`; those of `replaced` give way to these."""
+    if replaced:
+        await tx.execute("DELETE FROM shop.order_lines WHERE order_id = ANY ($1::text[])", replaced)
+    told = [(order_id, line) for order_id, theirs in lines.items() for line in theirs]
     await tx.execute(
         """
-        UPDATE shop.orders
-        SET paid_content = CASE WHEN $3 THEN $2 ELSE paid_content END,
-            placed_content = CASE WHEN $3 THEN placed_content ELSE $2 END
-        WHERE order_id = $1
-        """,
-        order_id,
-        said,
-        isinstance(hook, OrderPaid),
-    )
-    await _add_lines(tx, order_id, added)
-
-
-async def _add_lines(tx: Tx, order_id: str, lines: Sequence[LineTold]) -> None:
-    # The columns are for processes of the release before.
-    used = [(line.line_id, use) for line in lines for use in uses_of(line)]
-    await tx.execute(
-        """
-        WITH lines AS (
+        WITH heard AS (
+            INSERT INTO shop.orders AS known (order_id, user_id, placed_at, placed_content, paid_at, paid_fen,
+                paid_content, closed_at, received_at, first_heard_at)
+            SELECT order_id, user_id, placed_at, decode(placed_content, 'base64'), paid_at, paid_fen,
+                decode(paid_content, 'base64'), closed_at, received_at, $4
+            FROM json_to_recordset($1::json) AS heard (order_id text, user_id text, placed_at timestamptz,
+                placed_content text, paid_at timestamptz, paid_fen bigint, paid_content text, closed_at timestamptz,
+                received_at timestamptz)
+            ORDER BY order_id
+            ON CONFLICT (order_id) DO UPDATE
+            SET user_id = excluded.user_id,
+                placed_at = excluded.placed_at,
+                placed_content = excluded.placed_content,
+                paid_at = excluded.paid_at,
+                paid_fen = excluded.paid_fen,
+                paid_content = excluded.paid_content,
+                closed_at = excluded.closed_at,
+                received_at = excluded.received_at
+        ),
+        -- The columns of uses are for processes of the release before.
+        lines AS (
             INSERT INTO shop.order_lines (order_id, line_id, sku, units, amount_fen, claim_id, seat_id, coupon_id)
-            SELECT $1, told.*
-            FROM unnest($2::text[], $3::text[], $4::integer[], $5::bigint[], $6::uuid[], $7::uuid[], $8::uuid[]) AS told
+            SELECT order_id, line_id, sku, units, amount_fen, claim_id, seat_id, coupon_id
+            FROM json_to_recordset($2::json) AS line (order_id text, line_id text, sku text, units integer,
+                amount_fen bigint, claim_id uuid, seat_id uuid, coupon_id uuid)
         )
         INSERT INTO shop.line_uses (order_id, line_id, kind, id)
-        SELECT $1, used.*
-        FROM unnest($9::text[], $10::text[], $11::text[]) AS used
+        SELECT order_id, line_id, kind, id
+        FROM json_to_recordset($3::json) AS used (order_id text, line_id text, kind text, id text)
         """,
-        order_id,
-        [line.line_id for line in lines],
-        [line.sku for line in lines],
-        [line.units for line in lines],
-        [line.amount_fen for line in lines],
-        [line.claim_id for line in lines],
-        [line.seat_id for line in lines],
-        [line.coupon_id for line in lines],
-        [line_id for line_id, _ in used],
-        [use.kind for _, use in used],
-        [use.id for _, use in used],
+        _encode([_row(known) for known in orders]).decode(),
+        _encode([{"order_id": order_id, **msgspec.structs.asdict(line)} for order_id, line in told]).decode(),
+        _encode(
+            [
+                {"order_id": order_id, "line_id": line.line_id, "kind": use.kind, "id": use.id}
+                for order_id, line in told
+                for use in uses_of(line)
+            ]
+        ).decode(),
+        now,
     )
 
 
-async def take_shoppers_turn(tx: Tx, order_id: str, user_id: str | None) -> None:
+def _row(known: Known) -> dict[str, object]:
+    order = known.order
+    return {
+        "order_id": order.order_id,
+        "user_id": order.user_id,
+        "placed_at": order.placed_at,
+        "placed_content": known.placed_content,
+        "paid_at": order.paid_at,
+        "paid_fen": order.paid_fen,
+        "paid_content": known.paid_content,
+        "closed_at": order.closed_at,
+        "received_at": order.received_at,
+    }
+
+
+async def complete(
+    tx: Tx, hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], said: bytes, now: datetime
+) -> None:
+    """Add lines to a locked order that was told without them."""
+    order_id = hook.data.order_id
+    (known,) = (await lock_orders(tx, [order_id])).values()
+    content = {"paid_content" if isinstance(hook, OrderPaid) else "placed_content": said}
+    await write(tx, [msgspec.structs.replace(known, **content)], {order_id: added}, [], now)
+
+
+async def take_shoppers_turns(tx: Tx, orders: Mapping[str, str | None]) -> None:
     """Wait for whoever changes which order of a shopper is the first; others wait for this transaction.
 
-    The shopper is whose the order is, `user_id` where that is not known. Before anything is written, as above: what is
-    told here of their other orders is read after what those were told with.
+    The shoppers are those whose `orders` are, the one given where that is not known. Before anything is written, as
+    above: what is told here of their other orders is read after what those were told with.
     """
+    if not orders:
+        return
     await tx.execute(
         """
-        SELECT pg_advisory_xact_lock(hashtextextended(
-            'shop.first_order:' || coalesce((SELECT user_id FROM shop.orders WHERE order_id = $1), $2), 0))
+        SELECT pg_advisory_xact_lock(hashtextextended('shop.first_order:' || buyer.user_id, 0))
+        FROM (
+            SELECT DISTINCT coalesce(known.user_id, asked.user_id) AS user_id
+            FROM unnest($1::text[], $2::text[]) AS asked (order_id, user_id)
+            LEFT JOIN shop.orders AS known USING (order_id)
+            ORDER BY user_id
+        ) AS buyer
         """,
-        order_id,
-        user_id,
+        list(orders),
+        list(orders.values()),
     )
-
-
-async def close(tx: Tx, order_id: str, closed_at: datetime) -> None:
-    """Add that the order was closed; told several times, the earliest counts."""
-    await tx.execute(
-        "UPDATE shop.orders SET closed_at = LEAST(closed_at, $2) WHERE order_id = $1",
-        order_id,
-        closed_at,
-    )
-
-
-async def receive(tx: Tx, order_id: str, received_at: datetime) -> bool:
-    """Add that the goods were received; told several times, the earliest counts. Return whether this one does."""
-    is_earliest = await tx.fetchval(
-        """
-        UPDATE shop.orders
-        SET received_at = $2
-        WHERE order_id = $1
-          AND (received_at IS NULL OR received_at > $2)
-        RETURNING true
-        """,
-        order_id,
-        received_at,
-    )
-    return bool(is_earliest)
 
 
 async def read_order(reader: Reader, order_id: str) -> Order | None:
@@ -188,14 +164,14 @@ async def read_order(reader: Reader, order_id: str) -> Order | None:
     )
     if head is None:
         return None
-    return model.with_what_was_paid(Order(**head, lines=await lines_of(reader, order_id)))
+    return model.with_what_was_paid(Order(**head, lines=(await lines_of(reader, [order_id])).get(order_id, ())))
 
 
-async def lines_of(reader: Reader, order_id: str) -> tuple[OrderLine, ...]:
-    """Return the lines of an order."""
+async def lines_of(reader: Reader, order_ids: Sequence[str]) -> dict[str, tuple[OrderLine, ...]]:
+    """Return the lines of orders; those that have none are missing."""
     rows = await reader.fetch(
         """
-        SELECT line_id, sku, units, amount_fen, refunded_units, refunded_fen,
+        SELECT order_id, line_id, sku, units, amount_fen, refunded_units, refunded_fen,
             ARRAY(
                 SELECT jsonb_build_object('kind', used.kind, 'id', used.id)
                 FROM shop.line_uses AS used
@@ -204,12 +180,17 @@ async def lines_of(reader: Reader, order_id: str) -> tuple[OrderLine, ...]:
                 ORDER BY used.kind
             ) AS uses
         FROM shop.order_lines AS line
-        WHERE order_id = $1
-        ORDER BY line_id
+        WHERE order_id = ANY ($1::text[])
+        ORDER BY order_id, line_id
         """,
-        order_id,
+        order_ids,
     )
-    return msgspec.convert([dict(row) for row in rows], tuple[OrderLine, ...])
+    found: dict[str, tuple[OrderLine, ...]] = {}
+    for row in rows:
+        fields = dict(row)
+        order_id = fields.pop("order_id")
+        found[order_id] = (*found.get(order_id, ()), msgspec.convert(fields, OrderLine))
+    return found
 
 
 async def buyers(reader: Reader, user_ids: Sequence[str], except_order: str) -> dict[str, datetime]:
@@ -298,6 +279,45 @@ async def kept_orders(
         limit,
     )
     return [model.with_what_was_paid(msgspec.convert(dict(row), Order)) for row in rows]
+
+
+async def beside(reader: Reader, orders: Iterable[Order]) -> dict[str, Beside]:
+    """Return, by id, how paid orders stand among the others of their shoppers."""
+    asked = [(order.order_id, order.user_id, order.paid_at) for order in orders]
+    if not asked:
+        return {}
+    rows = await reader.fetch(
+        """
+        SELECT asked.order_id, other.paid_at, other.order_id AS other_id,
+            ARRAY(
+                SELECT later.order_id
+                FROM shop.orders AS later
+                WHERE later.user_id = asked.user_id
+                  AND (later.paid_at, later.order_id) > (asked.paid_at, asked.order_id)
+                  AND (other.order_id IS NULL OR (later.paid_at, later.order_id) <= (other.paid_at, other.order_id))
+                ORDER BY later.paid_at, later.order_id
+            ) AS later
+        FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS asked (order_id, user_id, paid_at)
+        LEFT JOIN LATERAL (
+            SELECT bought.paid_at, bought.order_id
+            FROM shop.orders AS bought
+            JOIN shop.order_lines AS line USING (order_id)
+            WHERE bought.user_id = asked.user_id
+              AND bought.paid_at IS NOT NULL
+              AND bought.paid_fen > 0
+              AND bought.order_id <> asked.order_id
+              AND line.refunded_units < line.units
+              AND line.refunded_fen < line.amount_fen
+            ORDER BY bought.paid_at, bought.order_id
+            LIMIT 1
+        ) AS other ON true
+        """,
+        *map(list, zip(*asked, strict=True)),
+    )
+    return {
+        row["order_id"]: Beside(None if row["other_id"] is None else (row["paid_at"], row["other_id"]), row["later"])
+        for row in rows
+    }
 
 
 async def first_bought(reader: Reader, user_id: str, except_order: str) -> tuple[datetime, str] | None:

@@ -697,8 +697,9 @@ async def lapse_only(room: Room, claims: Sequence[Claim]) -> None:
 
 
 async def test_without_the_lock_on_the_claim_two_payments_meet_and_the_assertion_is_all_that_is_left(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    rooms: Sequence[Room], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    room, other = rooms[:2]
     sale = await world.put_sale(room.database)
     claim = (await room.claim(sale.sale_id, "alice")).claim
     both_have_read = asyncio.Barrier(2)
@@ -712,8 +713,8 @@ async def test_without_the_lock_on_the_claim_two_payments_meet_and_the_assertion
 
     monkeypatch.setattr(store, "lock_claims", unlocked)
     # Two orders of one shopper wait for each other there already.
-    monkeypatch.setattr(orders, "take_shoppers_turn", waits_for_nobody)
-    got = await asyncio.gather(tell(room, paid(claim, "o1")), tell(room, paid(claim, "o2")), return_exceptions=True)
+    monkeypatch.setattr(orders, "take_shoppers_turns", waits_for_nobody)
+    got = await asyncio.gather(tell(room, paid(claim, "o1")), tell(other, paid(claim, "o2")), return_exceptions=True)
     assert Counter(type(answer) for answer in got) == {list: 1, RuntimeError: 1}
 
 
