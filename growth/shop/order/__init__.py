@@ -12,6 +12,10 @@ state that the facts imply. What a line pays for, or is paid with, is a `Use` of
 settles, and is asked for orders with such lines. What is owed back of a line, whoever found it out, is a row and an
 event of `owed/`.
 
+Events that wait together, of one hook or of many, are applied in one transaction (`batch.py`), those that share an
+order, a shopper or an id one after the other; a batch that one event breaks is gone through one by one. A process that
+dies in between has applied all of a batch or nothing; the shop delivers again.
+
 Times that have not come are refused, see `hooks.held_to`. A registration is the earliest that was told; told anew,
 that is news (`shop.registration_corrected`), for others decided on it; so is what makes untrue that was told of a paid
 order (`shop.order_corrected`).
