@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import hypothesis
 import pytest
 import structlog
 
@@ -38,6 +39,10 @@ SEE_NO_CALENDAR = ("architecture/", "bench/", "test_command_line.py", "test_page
 START_THEIR_OWN = ("demo/", "faults/", "k8s/", "load/", "test_embedded.py", "test_starting.py")
 ONE_DAY_SECONDS = 60.0
 """Many times what a test takes that is marked `one_day`."""
+
+# A slow or busy machine is no fault of what is made up.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 _outside: list[str] = []
 

@@ -115,7 +115,7 @@ def test_warnings_are_to_be_accepted_and_then_pass() -> None:
 def test_every_rule_has_a_code_of_its_own_a_text_and_a_source() -> None:
     assert len({rule.code for rule in RULES}) == len(RULES)
     for rule in RULES:
-        assert re.fullmatch(r"(?:share|follow|invite|promotion)\.[a-z_]+", rule.code)
+        assert re.fullmatch(r"(?:share|follow|invite|promotion|price)\.[a-z_]+", rule.code)
         assert rule.title
         assert rule.text.endswith(".")
         assert re.search("[一-鿿]", rule.source), "a public rule is cited under its own name"
@@ -131,5 +131,6 @@ def test_every_rule_can_be_found() -> None:
         Offer(deed=Deed.REGISTER, by_invitee=True, entry_fee=True, invitee_is_rewarded=True),
         Offer(deed=Deed.PURCHASE, by_invitee=True, levels=2),
         Offer(deed=Deed.PURCHASE, by_invitee=True, levels=3),
+        Offer(deed=Deed.PURCHASE, price_by_list=True),
     )
     assert reachable == {rule.code for rule in RULES}

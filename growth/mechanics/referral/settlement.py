@@ -34,13 +34,19 @@ class InviteeSettlement:
         return order.is_paid
 
     async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
-        """Settle the orders of those who have, or had, an inviter; no line is ever refused for it."""
+        """Settle the orders of those who have, or had, an inviter; no line is ever refused for it.
+
+        In the order in which they are told: an inviter's caps are for who comes first.
+        """
         invitees = await store.invitees_among(tx, [one.user_id for one in orders if one.user_id is not None])
+        if not invitees:
+            return {}
+        await store.take_inviters_turns(tx, invitees)
         theirs = [order for order in orders if order.user_id in invitees]
-        for invitee_id in invitees:
+        for invitee_id in dict.fromkeys(order.user_id for order in theirs):
+            assert invitee_id is not None
             await self._relations.settle_invitee(tx, invitee_id, now)
-        for order in sorted(theirs, key=lambda one: (one.user_id or "", one.order_id)):
-            await self._commissions.settle_order(tx, order, now)
+        await self._commissions.settle_orders(tx, theirs, now)
         return {}
 
     async def hear(self, tx: Tx, envelopes: Sequence[Envelope]) -> None:

@@ -53,6 +53,10 @@ KEPT = ("TimeZone", "search_path")
 """What it reports, and what nobody may change for whoever has the session next. Before Postgres 18, not the path."""
 
 
+class Crossed(Unavailable):
+    """Another transaction was in the way, and this one was rolled back for its sake: the next try may do."""
+
+
 class CommitUnknown(Unavailable):
     """The connection was lost while COMMIT was under way: it may have happened, it may not. Look before you undo."""
 
@@ -147,6 +151,8 @@ class Database:
             if verdict(error) is ErrorMeaning.OURS or _is_our_mistake(error, connection):
                 raise
             self._note(error)
+            if verdict(error) is ErrorMeaning.AGAIN:
+                raise Crossed("another transaction was in the way") from error
             raise Unavailable("Postgres did not answer") from error
         finally:
             await self._give_back(connection)

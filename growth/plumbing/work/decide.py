@@ -3,7 +3,7 @@
 queued ─▶ a batch, each id once ─▶ one transaction ─┬─▶ committed: everybody is told
 ├─▶ COMMIT of unknown outcome: the same once more, which tells
 ├─▶ an id changed hands: told so; the others once more
-├─▶ guards or a fault refuse the batch: one by one
+├─▶ guards, a fault or another transaction are in the way of the batch: one by one
 └─▶ a store is gone: nothing is written, all are told so
 """
 
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from growth.plumbing.person.memory import PersonChanged, sparing
-from growth.plumbing.postgres.database import CommitUnknown
+from growth.plumbing.postgres.database import CommitUnknown, Crossed
 from growth.plumbing.work.coalesce import Coalescer
 from growth.vocabulary.refusals import Unavailable
 
@@ -33,9 +33,9 @@ class Decisions(Generic[Ask, Answer]):
     `decide` gets asks of different ids, and decides them in one transaction: answers in their order, of which an
     exception is raised to its own caller alone. The same asks again must find what was written. If it raises `NotWhole`
     for one ask alone, `turned_away` says what that one is told. Asks of one id (`id_of`; without it each is its own):
-    the first counts, the others are told `replayed` of its answer, or without that are decided once it is. So are those
-    that share one of their `keys_of` with an earlier one. `given_up` is told which were certainly not written since a
-    store was gone or the id changed hands.
+    the first counts, the others are told `replayed` of its answer, or without that are decided once it is. With
+    `keys_of` all are decided in the order in which they were asked, and no two that share a key in one transaction.
+    `given_up` is told which were certainly not written since a store was gone or the id changed hands.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Decisions(Generic[Ask, Answer]):
         self._decide = decide
         self._person_of = person_of
         self._id_of = id_of
-        self._keys_of = keys_of or (lambda ask: (id_of(ask),))
+        self._keys_of = keys_of
         self._replayed = replayed
         self._turned_away = turned_away
         self._given_up = given_up
@@ -63,25 +63,33 @@ class Decisions(Generic[Ask, Answer]):
         """The queue: who asks, waits in it."""
 
     async def _run(self, asks: Sequence[Ask]) -> Sequence[Answer | BaseException]:
-        unique, repeats, seen = list[Ask](), list[Ask](), set[Hashable]()
+        if self._keys_of is None:
+            return await self._apart(asks)
+        answers = list[Answer | BaseException]()
+        for some in _segments(asks, self._keys_of):
+            answers += await self._apart(some)
+        return answers
+
+    async def _apart(self, asks: Sequence[Ask]) -> Sequence[Answer | BaseException]:
+        first: dict[Hashable, Ask] = {}
         for ask in asks:
-            keys = self._keys_of(ask)
-            (unique if seen.isdisjoint(keys) else repeats).append(ask)
-            seen.update(keys)
+            first.setdefault(self._id_of(ask), ask)
+        unique = list(first.values())
         answers = await sparing(unique, lambda ask: (self._person_of(ask),), self._together)
         if self._given_up is not None:
             lost = [ask for ask, answer in zip(unique, answers, strict=True) if _is_not_written(answer)]
             if lost:
                 await self._given_up(lost)
-        if not repeats:
+        if len(unique) == len(asks):
             return answers
-        if self._replayed is None:
-            told = {id(ask): answer for ask, answer in zip(repeats, await self._run(repeats), strict=True)}
-        else:
-            first = dict(zip(map(self._id_of, unique), answers, strict=True))
-            told = {id(ask): self._told_again(first[self._id_of(ask)]) for ask in repeats}
-        told |= {id(ask): answer for ask, answer in zip(unique, answers, strict=True)}
-        return [told[id(ask)] for ask in asks]
+        decided = dict(zip(first, answers, strict=True))
+        repeats = [ask for ask in asks if first[self._id_of(ask)] is not ask]
+        told = iter(
+            await self._apart(repeats)
+            if self._replayed is None
+            else [self._told_again(decided[self._id_of(ask)]) for ask in repeats]
+        )
+        return [decided[name] if first[name := self._id_of(ask)] is ask else next(told) for ask in asks]
 
     def _told_again(self, answer: Answer | BaseException) -> Answer | BaseException:
         assert self._replayed is not None
@@ -94,7 +102,9 @@ class Decisions(Generic[Ask, Answer]):
         except PersonChanged:
             raise
         except Unavailable as gone:
-            return [gone] * len(asks)
+            if len(asks) == 1 or not isinstance(gone, Crossed):
+                return [gone] * len(asks)
+            log.warning("decide.one_by_one", decisions=self.calls.name, asks=len(asks), error=repr(gone))
         except Exception as error:
             if len(asks) == 1 and not isinstance(error, NotWhole):
                 raise
@@ -127,6 +137,19 @@ class Decisions(Generic[Ask, Answer]):
             except Exception as error:  # noqa: BLE001 - it belongs to its caller, who is waiting
                 answers.append(error)
         return answers
+
+
+def _segments(asks: Sequence[Ask], keys_of: Callable[[Ask], Collection[Hashable]]) -> list[list[Ask]]:
+    """Part asks, in their order, before each that shares a key with one since the last parting."""
+    parts, seen = list[list[Ask]](), set[Hashable]()
+    for ask in asks:
+        keys = keys_of(ask)
+        if not parts or not seen.isdisjoint(keys):
+            parts.append([])
+            seen.clear()
+        parts[-1].append(ask)
+        seen.update(keys)
+    return parts
 
 
 def _is_not_written(answer: object) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from growth.mechanics.referral.commission import model
 from growth.mechanics.referral.commission.model import Commission
-from growth.mechanics.referral.commission.service import book
+from growth.mechanics.referral.commission.service import Change, book
 from growth.mechanics.referral.commission.store import caps
 from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.relation.model import CLOCKS_APART
@@ -18,6 +18,9 @@ from growth.plumbing.postgres.database import Tx
 from growth.shop.order.service import kept_orders
 from growth.vocabulary.ids import is_alias
 from growth.vocabulary.orders import Order
+
+Changes = tuple[Sequence[Change], Sequence[Change]]
+"""Of commissions that were begun, and of those that were known."""
 
 
 class CommissionSettlement:
@@ -29,8 +32,13 @@ class CommissionSettlement:
     def __init__(self, zone: ZoneInfo) -> None:
         self._zone = zone
 
-    async def settle_order(self, tx: Tx, order: Order, now: datetime) -> None:
-        """Bring the commissions of a paid order to its facts."""
+    async def settle_orders(self, tx: Tx, orders: Sequence[Order], now: datetime) -> None:
+        """Bring the commissions of paid orders of different payers to their facts."""
+        settled = [await self._order(tx, order, now) for order in orders]
+        # At once: the ledger takes its accounts in one order.
+        await _book(tx, settled, now)
+
+    async def _order(self, tx: Tx, order: Order, now: datetime) -> Changes:
         assert order.user_id is not None
         known = await store.find_of_order(tx, order.order_id)
         begun = [] if known else await self._begun(tx, order, now)
@@ -43,14 +51,14 @@ class CommissionSettlement:
         if known:
             known = await store.lock(tx, [one.commission_id for one in known])
         beside_facts = [model.with_facts(one, order, await self._min_order_fen(tx, one)) for one in [*begun, *known]]
-        await self._settle(tx, begun, [*known, *rivals], [*beside_facts, *rivals], now)
+        return await self._changes(tx, begun, [*known, *rivals], [*beside_facts, *rivals])
 
     async def settle_invitee(self, tx: Tx, invitee_id: str, now: datetime) -> None:
         """Choose an invitee's first order once more: who was a newcomer, or which orders there are, changed."""
         if await store.has_fixed(tx, invitee_id):
             await store.take_turn(tx, invitee_id)
             firsts = await store.lock(tx, await store.find_rivals(tx, invitee_id, ""))
-            await self._settle(tx, [], firsts, firsts, now)
+            await _book(tx, [await self._changes(tx, [], firsts, firsts)], now)
 
     async def settle_united(self, tx: Tx, invitee_id: str, now: datetime) -> None:
         """Let orders earn that are an invitee's since two ids were merged, and choose the first order once more."""
@@ -58,28 +66,26 @@ class CommissionSettlement:
         if since is not None:
             async for order in kept_orders(tx, invitee_id, since - CLOCKS_APART):
                 if not await store.find_of_order(tx, order.order_id):
-                    await self.settle_order(tx, order, now)
+                    await self.settle_orders(tx, [order], now)
         await self.settle_invitee(tx, invitee_id, now)
 
-    async def _settle(
+    async def _changes(
         self,
         tx: Tx,
         begun: Sequence[Commission],
         known: Sequence[Commission],
         beside_facts: Sequence[Commission],
-        now: datetime,
-    ) -> None:
-        """Bring commissions, first those just begun, then those known and locked, to what their facts make of them."""
+    ) -> Changes:
+        """Return what facts make of commissions: of those just begun, and then of those known and locked."""
         if not beside_facts:
-            return
-        old = await store.old_among(tx, {one.relation_id for one in beside_facts if one.kind == "fixed"})
+            return [], []
+        fixed = {one.relation_id for one in beside_facts if one.kind == "fixed"}
+        old = await store.old_among(tx, fixed) if fixed else frozenset[str]()
         after = model.priced(await self._granted(tx, beside_facts, old), old)
         changed = zip(known, after[len(begun) :], strict=True)
-        await book(
-            tx,
+        return (
             list(zip(begun, after[: len(begun)], strict=True)),
             [(one, other) for one, other in changed if one != other],
-            now,
         )
 
     async def _begun(self, tx: Tx, order: Order, now: datetime) -> list[Commission]:
@@ -124,3 +130,10 @@ class CommissionSettlement:
             replace(one, granted_fen=granted[one.commission_id]) if one.commission_id in granted else one
             for one in commissions
         ]
+
+
+async def _book(tx: Tx, settled: Sequence[Changes], now: datetime) -> None:
+    added = [change for begun, _ in settled for change in begun]
+    changed = [change for _, known in settled for change in known]
+    if added or changed:
+        await book(tx, added, changed, now)

@@ -47,6 +47,27 @@ async def invitees_among(tx: Tx, user_ids: Sequence[str]) -> list[str]:
     return [row["invitee_id"] for row in rows]
 
 
+async def take_inviters_turns(tx: Tx, invitee_ids: Sequence[str]) -> None:
+    """Wait for who settles with the same inviters: a batch changes their rows in the order in which orders are told."""
+    await tx.execute(
+        """
+        SELECT pg_advisory_xact_lock(hashtextextended('referral.inviter:' || inviter.user_id, 0))
+        FROM (
+            SELECT inviter_id AS user_id
+            FROM referral.relations
+            WHERE invitee_id = ANY ($1::text[])
+            UNION
+            SELECT above.inviter_id
+            FROM referral.relations AS relation
+            JOIN referral.relations AS above ON above.invitee_id = relation.inviter_id
+            WHERE relation.invitee_id = ANY ($1::text[])
+            ORDER BY user_id
+        ) AS inviter
+        """,
+        list(invitee_ids),
+    )
+
+
 async def change_is_new(tx: Tx, relation_ids: Sequence[str]) -> None:
     """Note of locked relations, none with a first order, that the invitee was no newcomer; or was one after all."""
     await tx.execute(

@@ -48,7 +48,7 @@ class CouponSettlement:
             owed = await store.refunds_of_order(tx, order.order_id) if order.is_paid and lines else {}
             found += [(one, order, lines.get(one, []), known.get(one), owed) for one in {*lines, *known}]
         settled = set[str]()
-        for coupon_id, order, mine, known_then, reasons in sorted(found, key=lambda one: (one[0], one[1].order_id)):
+        for coupon_id, order, mine, known_then, reasons in sorted(found, key=lambda one: one[0]):
             before = known_then
             if coupon_id in settled:
                 # The order before may have changed it.

@@ -697,9 +697,9 @@ async def lapse_only(room: Room, claims: Sequence[Claim]) -> None:
 
 
 async def test_without_the_lock_on_the_claim_two_payments_meet_and_the_assertion_is_all_that_is_left(
-    rooms: Sequence[Room], monkeypatch: pytest.MonkeyPatch
+    room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room, other = rooms[:2]
+    room, other = processes(room, 2)
     sale = await world.put_sale(room.database)
     claim = (await room.claim(sale.sale_id, "alice")).claim
     both_have_read = asyncio.Barrier(2)

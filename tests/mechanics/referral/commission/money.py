@@ -270,7 +270,7 @@ class MoneyAlone(InviteeSettlement):
 
     async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
         for order in orders:
-            await self._commissions.settle_order(tx, order, now)
+            await self._commissions.settle_orders(tx, [order], now)
         return {}
 
 

@@ -12,6 +12,7 @@ from growth.mechanics.referral.commission.store import commissions as store
 from growth.mechanics.referral.model import Caps, FixedRule
 from growth.rewards.ledger import service as ledger
 from tests.kit.invariants import violations
+from tests.kit.mortal import Killed
 from tests.mechanics.referral.commission.money import AVAILABLE, Till, line, paid, received, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import NOON, of
@@ -135,10 +136,10 @@ async def test_a_hook_that_dies_anywhere_is_told_again(
     async def dying(*args: Any, **named: Any) -> Any:
         if after:
             await real(*args, **named)
-        raise Died
+        raise Killed(step)
 
     monkeypatch.setattr(store, step, dying)
-    with pytest.raises(Died):
+    with pytest.raises(Killed):
         await telling.tell(till.shop, event)
     assert await till.fen() == before
     monkeypatch.setattr(store, step, real)
