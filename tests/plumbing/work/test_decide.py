@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 
 from growth.plumbing.person.memory import PersonChanged
-from growth.plumbing.postgres.database import CommitUnknown
+from growth.plumbing.postgres.database import CommitUnknown, Crossed
 from growth.plumbing.work.decide import Decisions, NotWhole
 from growth.vocabulary.refusals import Unavailable
 
@@ -34,7 +34,7 @@ class Shelf:
         self.given_up: list[str] = []
         self.changed: set[str] = set()
         self.lines: list[str] = []
-        """How the next transactions end: "ok", "lost after" or "lost before" COMMIT, "gone"."""
+        """How the next transactions end: "ok", "lost after" or "lost before" COMMIT, "gone", "crossed"."""
         self.places = places
         self.decisions: Decisions[Wish, Told] = Decisions(
             "shelf",
@@ -56,6 +56,8 @@ class Shelf:
         line = self.lines.pop(0) if self.lines else "ok"
         if line == "gone":
             raise Unavailable("the shelf does not answer")
+        if line == "crossed":
+            raise Crossed("another was in the way")
         if line == "lost before":
             raise CommitUnknown("lost")
         if any(wish.name == "poison" for wish in wishes):
@@ -130,6 +132,23 @@ async def test_a_bad_input_harms_none_of_its_neighbours() -> None:
     assert await shelf.ask("a", "poison", "b") == [Told("a"), ValueError, Told("b")]
     assert shelf.written == ["a", "b"]
     assert await shelf.ask("poison") == [ValueError]
+
+
+async def test_a_batch_that_another_transaction_was_in_the_way_of_goes_one_by_one() -> None:
+    shelf = Shelf()
+    shelf.lines = ["crossed"]
+    assert await shelf.ask("a", "b") == [Told("a"), Told("b")]
+    assert shelf.batches == [["a", "b"], ["a"], ["b"]]
+    shelf.lines = ["crossed"]
+    assert await shelf.ask("c") == [Crossed]
+
+
+async def test_those_who_share_a_key_are_decided_in_their_order_and_never_together() -> None:
+    shelf = Shelf()
+    shelf.decisions._keys_of = lambda wish: {wish.who}
+    asked = [Wish("a", "ann"), Wish("b", "bob"), Wish("c", "ann"), Wish("d", "cat"), Wish("e", "cat")]
+    assert await shelf.ask(*asked) == [Told(wish.name) for wish in asked]
+    assert shelf.batches == [["a", "b"], ["c", "d"], ["e"]]
 
 
 async def test_whom_the_guards_refuse_is_told_why_and_the_others_are_let_in() -> None:

@@ -14,6 +14,7 @@ from growth.mechanics.referral.commission.periodic import CommissionKeeper
 from growth.mechanics.referral.commission.service import CommissionBalance, Commissions
 from growth.mechanics.referral.commission.store.commissions import find_of_order
 from growth.mechanics.referral.model import FixedRule, PercentRule, ReferralDraft
+from growth.mechanics.referral.reward import store as reward_store
 from growth.mechanics.referral.settlement import InviteeSettlement
 from growth.plumbing.postgres.database import Database, Tx
 from growth.plumbing.watch.audit import Act
@@ -269,8 +270,8 @@ class MoneyAlone(InviteeSettlement):
     """Settles commissions, and leaves relations as they are."""
 
     async def settle(self, tx: Tx, orders: Sequence[Order], now: datetime) -> Mapping[str, Sequence[LineOutcome]]:
-        for order in orders:
-            await self._commissions.settle_orders(tx, [order], now)
+        await reward_store.take_inviters_turns(tx, [one.user_id for one in orders if one.user_id is not None])
+        await self._commissions.settle_orders(tx, orders, now)
         return {}
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from growth.mechanics.referral.model import Caps, FixedRule
 from growth.rewards.ledger import service as ledger
 from tests.kit.invariants import violations
 from tests.kit.mortal import Killed
-from tests.mechanics.referral.commission.money import AVAILABLE, Till, line, paid, received, refunded
+from tests.mechanics.referral.commission.money import AVAILABLE, Till, assemble, line, paid, received, refunded
 from tests.shop.order import telling
 from tests.shop.order.telling import NOON, of
 
@@ -118,6 +119,24 @@ async def test_a_cap_holds_among_orders_paid_at_once(till: Till) -> None:
         await till.bind(f"u{number}", "ann")
     await asyncio.gather(*[till.tells(paid(f"o{number}", user_id=f"u{number}")) for number in range(16)])
     assert await till.fen() == (2_500, 0, 0, 0, 0)
+
+
+async def test_two_processes_that_tell_of_payers_of_the_same_inviters_never_wait_in_a_ring(
+    till: Till, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await till.program(caps=Caps(commission_fen_per_day=100_000))
+    crowds = [[f"{crowd}{number:02}" for number in range(40)] for crowd in "uv"]
+    for crowd in crowds:
+        for number, payer in enumerate(crowd):
+            await till.bind(payer, f"inviter-{number % 20:02}")
+    others, random = assemble(till.database), Random(1)
+    for order in range(3):
+        hooks = [[paid(f"{payer}-{order}", user_id=payer, minutes=order) for payer in crowd] for crowd in crowds]
+        for told in hooks:
+            random.shuffle(told)
+        await asyncio.gather(till.tells(*hooks[0]), others.tells(*hooks[1]))
+    assert [await till.fen(f"inviter-{number:02}") for number in range(20)] == [(12_000, 0, 0, 0, 0)] * 20
+    assert "one_by_one" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("step", ["add", "change", "count_money"])
