@@ -67,7 +67,14 @@ class Decisions(Generic[Ask, Answer]):
             return await self._apart(asks)
         answers = list[Answer | BaseException]()
         for some in _segments(asks, self._keys_of):
-            answers += await self._apart(some)
+            if answers and _is_gone(answers[-1]):
+                # Nobody waits for each of the others to find out the same.
+                answers += [answers[-1]] * len(some)
+                continue
+            try:
+                answers += await self._apart(some)
+            except Exception as error:  # noqa: BLE001 - it belongs to those who asked, not to who asks behind them
+                answers += [error] * len(some)
         return answers
 
     async def _apart(self, asks: Sequence[Ask]) -> Sequence[Answer | BaseException]:
@@ -129,10 +136,10 @@ class Decisions(Generic[Ask, Answer]):
                 answers += await self._surely([ask])
             except NotWhole as error:
                 answers.append(error if self._turned_away is None else await _caught(self._turned_away(ask)))
-            except (PersonChanged, CommitUnknown) as error:
+            except (PersonChanged, CommitUnknown, Crossed) as error:
                 answers.append(error)
             except Unavailable as gone:
-                # Nobody waits for each of the others to find out the same.
+                # As above.
                 return [*answers, *[gone] * (len(asks) - len(answers))]
             except Exception as error:  # noqa: BLE001 - it belongs to its caller, who is waiting
                 answers.append(error)
@@ -150,6 +157,11 @@ def _segments(asks: Sequence[Ask], keys_of: Callable[[Ask], Collection[Hashable]
         parts[-1].append(ask)
         seen.update(keys)
     return parts
+
+
+def _is_gone(answer: object) -> bool:
+    """Say whether it tells that a store is gone, not that one ask is in somebody's way."""
+    return isinstance(answer, Unavailable) and not isinstance(answer, CommitUnknown | Crossed | PersonChanged)
 
 
 def _is_not_written(answer: object) -> bool:

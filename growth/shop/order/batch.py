@@ -4,7 +4,6 @@ Locks are taken in one order, whatever the size of the batch: the turns of what 
 shoppers of orders, the orders; then what the rooms that take part lock, each in the order of ids.
 """
 
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -57,7 +56,9 @@ class HeardEvent(Struct, eq=False):
     request_id: str = ""
     """The id of the request that brought it."""
     is_asked_again: bool = False
-    """Whether nobody knows if it was committed: what is found under its id is then its own answer."""
+    """Whether nobody knows if it was committed: what is found under its id now, and was not before, is its answer."""
+    was_known: bool = False
+    """Whether something was found under its id."""
 
     @property
     def buyer(self) -> str | None:
@@ -149,13 +150,14 @@ async def _look_back(tx: Tx, case: _Case, first: FirstHeard, points: PointsDesk 
     """Answer what was heard before under the event's id: as then, if it says the same of the same person."""
     told, said, owner = case.heard.told, case.heard.said, None
     known = hooks.in_todays_form(told, first.content) or b""
+    if case.heard.is_asked_again and not case.heard.was_known and said == known:
+        case.answer, case.is_kept = first.answer, False
+        return
+    case.heard.was_known = True
     if first.answer.outcome is Outcome.REJECTED:
         case.rejected = FirstHeard(first.subject, known, first.answer)
         return
     case.is_kept = False
-    if case.heard.is_asked_again and said == known:
-        case.answer = first.answer
-        return
     if isinstance(told, ShopperRegistered):
         owner = first.subject
     elif isinstance(told, OrderPlaced | OrderPaid):
@@ -243,15 +245,15 @@ def _fact(case: _Case, known: Known | None) -> Fact | None:
 
 
 def _waves(facts: Sequence[Fact]) -> list[list[Fact]]:
-    """Part facts so that none is told beside another of the same shopper, who only the order may name."""
-    waves = list[list[Fact]]()
-    nth = Counter[str]()
+    """Part facts, in their order, before each of a shopper of whom one is told: who that is, only the order may say."""
+    waves, seen = list[list[Fact]](), set[str]()
     for fact in facts:
         owner = fact.owner or fact.known.order.order_id
-        if nth[owner] == len(waves):
+        if not waves or owner in seen:
             waves.append([])
-        waves[nth[owner]].append(fact)
-        nth[owner] += 1
+            seen.clear()
+        waves[-1].append(fact)
+        seen.add(owner)
     return waves
 
 

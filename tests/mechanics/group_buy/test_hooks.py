@@ -98,6 +98,29 @@ async def test_a_late_payer_leads_a_new_team_where_the_campaign_says_so(room: Ro
     assert not await room.owed()
 
 
+async def test_two_lines_that_name_a_seat_which_opens_a_team_of_its_own_are_settled(room: Room) -> None:
+    campaign = await room.campaign(team_size=2, late_payment="open_new_team")
+    ann = await room.opens(campaign, "ann")
+    await room.lapse(ann)
+    both = [line(ann.seat), line(ann.seat, line_id="2")]
+    (result,) = await room.tells(telling.paid("both", *both, user_id="ann", paid_fen=2 * PRICE_FEN))
+    assert [(one.outcome, one.code) for one in result.lines] == [
+        ("applied", ""),
+        ("refund_required", "group_buy.seat_of_other_line"),
+    ]
+    assert (await room.seat(ann)).state == "paid"
+
+
+async def test_who_is_paid_back_before_another_pays_completes_no_team_in_one_hook(room: Room) -> None:
+    campaign = await room.campaign(team_size=2)
+    ann = await room.opens(campaign, "ann")
+    bob = await room.joins(ann, "bob")
+    await room.tells(paid(ann.seat), telling.paid("other", user_id="ann"))
+    # The receipt is of the same shopper as the refund, which only their orders say.
+    await room.tells(telling.received("other"), refunded(ann.seat), paid(bob.seat))
+    assert (await room.team(ann)).state == "failed"
+
+
 async def test_a_late_payer_who_sits_elsewhere_by_now_is_owed(room: Room) -> None:
     campaign = await room.campaign(team_size=2, late_payment="open_new_team", max_per_shopper=2)
     ann = await room.opens(campaign, "ann")

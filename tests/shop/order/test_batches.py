@@ -1,5 +1,6 @@
 """Events that wait together are decided together, and end as if each had come alone."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from growth.plumbing.outbox.outbox import Envelope, Subscription, deliver
-from growth.plumbing.postgres.database import CommitUnknown, Database, Tx
+from growth.plumbing.postgres.database import CommitUnknown, Crossed, Database, Tx
 from growth.shop.order.batch import HeardEvent
 from growth.shop.order.service import ShopService
 from growth.vocabulary.orders import LineOutcome, Order
+from growth.vocabulary.refusals import Unavailable
 from tests.shop.order.telling import (
     JSON,
     SECRET,
@@ -162,9 +164,81 @@ async def test_one_event_that_fails_costs_its_neighbours_nothing(database: Datab
     assert sorted(row[0] for row in (await stored(database))["orders"]) == [f"o{n}" for n in range(10) if n != 7]
 
 
-async def test_a_commit_of_unknown_outcome_is_looked_up(
-    database: Database, service: ShopService, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("at", [0, 1, 2])
+async def test_one_that_fails_costs_those_of_its_shopper_nothing_each_of_which_is_decided_alone(
+    database: Database, at: int
 ) -> None:
+    async def settle(_: Tx, order: Order) -> Sequence[LineOutcome]:
+        if order.order_id == "bad":
+            raise LookupError
+        return ()
+
+    service = ShopService(database, [Recorder(settle)], [SECRET])
+    told = [paid("o0"), paid("o1")]
+    told.insert(at, paid("bad"))
+    with pytest.raises(RuntimeError):
+        await tell(service, *told, paid("o2", user_id="u2"))
+    assert sorted(row[0] for row in (await stored(database))["orders"]) == ["o0", "o1", "o2"]
+
+
+async def test_one_that_fails_costs_no_other_hook_its_answer(database: Database) -> None:
+    async def settle(_: Tx, order: Order) -> Sequence[LineOutcome]:
+        if order.order_id == "bad":
+            raise LookupError
+        return ()
+
+    service = ShopService(database, [Recorder(settle)], [SECRET])
+    answers = await asyncio.gather(
+        *[tell(service, paid(one)) for one in ("first", "bad", "good")], return_exceptions=True
+    )
+    assert [isinstance(one, RuntimeError) for one in answers] == [False, True, False]
+
+
+async def test_whom_another_transaction_is_in_the_way_of_is_alone_asked_to_come_back(database: Database) -> None:
+    async def settle(_: Tx, order: Order) -> Sequence[LineOutcome]:
+        if order.order_id == "bad":
+            raise Crossed("another was in the way")
+        return ()
+
+    service = ShopService(database, [Recorder(settle)], [SECRET])
+    told = [paid(one, user_id=one) for one in ("o0", "bad", "o1")]
+    with pytest.raises(Unavailable):
+        await tell(service, *told)
+    assert sorted(row[0] for row in (await stored(database))["orders"]) == ["o0", "o1"]
+
+
+async def test_while_postgres_is_gone_nobody_waits_for_each_to_find_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    @asynccontextmanager
+    async def gone(_: Database, **how: Any) -> AsyncIterator[None]:
+        nonlocal tries
+        tries += 1
+        if how:
+            raise Unavailable("Postgres did not answer")
+        yield None
+
+    service = ShopService(database, [], [SECRET])
+    monkeypatch.setattr(Database, "transaction", gone)
+    with pytest.raises(Unavailable):
+        await tell(service, *[paid(f"o{number}") for number in range(BATCH)])
+    assert tries == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "answer"),
+    [
+        (paid("o1"), "duplicate applied"),
+        (paid("o1", user_id="u2", id_="other"), "rejected shop.contradicts"),
+        (paid("o2"), "applied"),
+    ],
+)
+async def test_a_commit_of_unknown_outcome_changes_no_answer(
+    database: Database, service: ShopService, monkeypatch: pytest.MonkeyPatch, told: JSON, answer: str
+) -> None:
+    await tell(service, paid("o1"))
     real, cuts = Database.transaction, 1
 
     @asynccontextmanager
@@ -177,7 +251,5 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
             raise CommitUnknown("the connection was lost at COMMIT")
 
     monkeypatch.setattr(Database, "transaction", cut)
-    assert outcomes(await tell(service, paid("o1"), paid("o2", user_id="u2"))) == ["applied", "applied"]
+    assert outcomes(await tell(service, told)) == [answer]
     assert cuts == 0
-    monkeypatch.setattr(Database, "transaction", real)
-    assert outcomes(await tell(service, paid("o1"))) == ["duplicate applied"]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.postgres.database import Tx
+from growth.plumbing.postgres.database import Crossed, Tx
 from growth.rewards.coupon.model import Coupon
 from growth.rewards.coupon.payment import store
 from growth.rewards.coupon.payment.model import NOT_FOUND, CouponDecision, CouponInOrder, decide
@@ -13,7 +13,6 @@ from growth.vocabulary.alike import alike
 from growth.vocabulary.events.coupon import CouponRefundRequired, CouponReturned, CouponUsed
 from growth.vocabulary.ids import UUID_PATTERN
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
-from growth.vocabulary.refusals import Unavailable
 
 MAX_LOOKS = 5
 """Each look but the last found that another order was quicker; then the shop delivers again."""
@@ -79,7 +78,7 @@ class CouponSettlement:
             if await self._step(tx, order, lines, standing.coupon, verdict, now):
                 return verdict, standing
             standing = (await store.find_for_order(tx, [coupon_id], order.order_id)).get(coupon_id)
-        raise Unavailable("the coupon keeps changing hands")
+        raise Crossed("the coupon keeps changing hands")
 
     async def _step(
         self, tx: Tx, order: Order, lines: Sequence[OrderLine], coupon: Coupon, verdict: CouponDecision, now: datetime

@@ -210,6 +210,16 @@ async def test_what_was_paid_back_leaves_room_under_the_cap_of_the_day(till: Til
     assert await counted(till) == 1000
 
 
+async def test_room_that_several_refunds_of_one_payer_make_is_there_for_who_is_told_behind_them(till: Till) -> None:
+    await till.program(caps=Caps(commission_fen_per_day=1500))
+    for user_id in ("bob", "cat"):
+        await till.bind(user_id, "ann")
+    await till.tells(paid("o1"), paid("o2", line(amount_fen=5_000)))
+    back = [refunded("o1", "r1", of(4, 10_000)), refunded("o2", "r2", of(4, 5_000))]
+    await till.tells(*back, paid("o3", line(amount_fen=15_000), user_id="cat"))
+    assert (await till.only("o3")).amount_fen == 1500
+
+
 async def test_what_a_full_day_left_too_little_for_takes_the_room_when_more_is_heard_of_its_order(till: Till) -> None:
     await till.program(caps=Caps(commission_fen_per_day=1000))
     for user_id in ("bob", "cat"):

@@ -19,7 +19,7 @@ from growth.mechanics.group_buy.team.payment import store
 from growth.mechanics.group_buy.team.payment.store import Payment
 from growth.mechanics.group_buy.team.store import teams as teams_store
 from growth.plumbing.outbox.outbox import emit
-from growth.plumbing.postgres.database import Tx
+from growth.plumbing.postgres.database import Crossed, Tx
 from growth.shop.order.owed.model import RefundFinding
 from growth.shop.order.owed.service import owe
 from growth.shop.order.service import bought_before
@@ -32,7 +32,6 @@ from growth.vocabulary.events.group_buy import (
 )
 from growth.vocabulary.ids import UUID_PATTERN, derived_id
 from growth.vocabulary.orders import LineOutcome, Order, OrderLine, Outcome
-from growth.vocabulary.refusals import Unavailable
 
 SEAT = "group_buy.seat"
 """The kind of use of a line that pays for a seat."""
@@ -98,7 +97,10 @@ class SeatSettlement:
             # Read under the lock, and anew for each line: the one before may have ended this one's team.
             seat = (await teams_store.find_seats(tx, [seat_id])).get(seat_id) if _is_uuid(seat_id) else None
             if seat is not None and seat.team_id not in teams:
-                raise Unavailable("the seat has just moved to another team")
+                if seat_id not in seen:
+                    raise Crossed("the seat has just moved to another team")
+                # To one of its own, by the line before.
+                teams = {**teams, **await teams_store.lock_teams_of_seats(tx, [seat_id])}
             outcomes.append(await self._line(tx, order, line, seat, now, again=seat_id in seen))
             # A line that could not pay leaves the seat to the next one that names it.
             if seat is not None and _mismatch(order, line, seat) is None:
