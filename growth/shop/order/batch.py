@@ -16,7 +16,7 @@ from growth.shop.order.buyer import model as persons
 from growth.shop.order.buyer import store as persons_store
 from growth.shop.order.buyer.model import Whose
 from growth.shop.order.buyer.service import hold, register
-from growth.shop.order.fact.service import Fact, fact_of, merge, tell
+from growth.shop.order.fact.service import Fact, merge, tell
 from growth.shop.order.hooks import (
     KnownHook,
     OrderPaid,
@@ -241,7 +241,7 @@ def _fact(case: _Case, known: Known | None) -> Fact | None:
             case.answer = persons.ERASED
             return None
         hook = persons.renamed(hook, owner)
-    return fact_of(hook, heard.said, known, heard.now, heard.request_id)
+    return Fact(hook=hook, said=heard.said, known=known, now=heard.now, request_id=heard.request_id, order=known.order)
 
 
 def _waves(facts: Sequence[Fact]) -> list[list[Fact]]:

@@ -176,15 +176,18 @@ class ShopService:
 
     async def _result(self, heard: HeardEvent, answer: asyncio.Future[Answer]) -> Result:
         """Return what became of an event: an id that changes hands meanwhile is looked up anew."""
-        hook, again = heard.told, Exception()
-        for _ in range(MAX_TRIES):
+        hook, tries = heard.told, 0
+        while True:
+            tries += 1
             try:
                 told = await answer
                 return Result(hook.id, told.outcome, told.code, told.detail, told.lines)
-            except (PersonChanged, IdTaken) as error:
-                again = error
+            except (PersonChanged, IdTaken):
+                if tries == MAX_TRIES:
+                    raise
             except CameBack as back:
-                again = Unavailable("a shopper comes and goes")
+                if tries == MAX_TRIES:
+                    raise Unavailable("a shopper comes and goes") from back
                 async with self._database.transaction(people=[back.user_id], alone=True) as tx:
                     await note_return(tx, back.user_id, heard.now)
             except Unavailable:
@@ -194,7 +197,6 @@ class ShopService:
                 raise
             heard = await self._heard(hook, heard.left_out, heard.now)
             answer = self._events.calls.submit(heard)
-        raise again
 
     async def _together(self, heard: Sequence[HeardEvent]) -> Sequence[Answer]:
         people = sorted({person for one in heard for person in one.who.people})

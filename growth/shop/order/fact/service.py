@@ -37,6 +37,7 @@ class Fact(Struct, kw_only=True, eq=False):
     request_id: str
     own: Answer = APPLIED
     order: Order
+    """As far as it is known; whole once the fact is merged."""
     events: Sequence[ShopOrderEvent] = ()
     notes: Sequence[LineOutcome] = ()
 
@@ -50,11 +51,6 @@ class Fact(Struct, kw_only=True, eq=False):
     def is_new(self) -> bool:
         """Say whether nothing like it was known."""
         return self.own is APPLIED
-
-
-def fact_of(hook: OrderHook, said: bytes, known: Known, now: datetime, request_id: str) -> Fact:
-    """Return a fact that is still to be merged."""
-    return Fact(hook=hook, said=said, known=known, now=now, request_id=request_id, order=known.order)
 
 
 async def merge(tx: Tx, facts: Sequence[Fact], now: datetime) -> None:
@@ -218,7 +214,8 @@ async def _complete(tx: Tx, hook: OrderPlaced | OrderPaid, said: bytes, known: K
     added = hooks.added_lines(hook, before, {line.line_id for line in order.lines})
     if not added:
         return None
-    await store.complete(tx, hook, added, said, now)
+    content = {"paid_content" if is_paid else "placed_content": said}
+    await store.write(tx, [replace(known, **content)], {hook.data.order_id: added}, [], now)
     if is_paid:
         mended = await store.read_order(tx, hook.data.order_id)
         assert mended is not None

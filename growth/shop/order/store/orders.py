@@ -7,7 +7,7 @@ import msgspec
 
 from growth.plumbing.postgres.database import Reader, Tx
 from growth.shop.order import model
-from growth.shop.order.hooks import LineTold, OrderPaid, OrderPlaced, uses_of
+from growth.shop.order.hooks import LineTold, uses_of
 from growth.shop.order.model import Beside, Known
 from growth.vocabulary.orders import Order, OrderLine
 
@@ -117,16 +117,6 @@ def _row(known: Known) -> dict[str, object]:
         "closed_at": order.closed_at,
         "received_at": order.received_at,
     }
-
-
-async def complete(
-    tx: Tx, hook: OrderPlaced | OrderPaid, added: Sequence[LineTold], said: bytes, now: datetime
-) -> None:
-    """Add lines to a locked order that was told without them."""
-    order_id = hook.data.order_id
-    (known,) = (await lock_orders(tx, [order_id])).values()
-    content = {"paid_content" if isinstance(hook, OrderPaid) else "placed_content": said}
-    await write(tx, [msgspec.structs.replace(known, **content)], {order_id: added}, [], now)
 
 
 async def take_shoppers_turns(tx: Tx, orders: Mapping[str, str | None]) -> None:
